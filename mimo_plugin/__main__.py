@@ -1,0 +1,3 @@
+from mimo_plugin.cli import entry_point
+
+entry_point()

@@ -1,0 +1,94 @@
+"""The `mimo` command: one module a command, loaded when it is called."""
+
+import os
+import signal
+import sys
+from importlib import import_module
+
+import click
+
+from mimo_plugin.errors import MimoError
+
+# command -> its module in this package; the click command has the same name there
+COMMANDS = {
+    "doctor": "doctor",
+    "collections": "collections",
+    "index": "index",
+    "search": "search",
+    "evaluate": "evaluate",
+    "pyserini": "pyserini",
+    "demo": "demo",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is looked at."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = import_module(f"mimo_plugin.cli.{COMMANDS[cmd_name]}").command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"mimo_plugin.cli.{COMMANDS[cmd_name]}.command is not a click command")
+        return command
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(package_name="mimo-plugin", prog_name="mimo")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def mimo(ctx: click.Context, debug: bool) -> None:
+    """One dense index for many languages: encode, index, search and evaluate ir_datasets collections.
+
+    \b
+    The main job:
+      mimo index miracl/sw/dev miracl/yo/dev --encoder intfloat/multilingual-e5-small --output indexes/sw-yo
+      mimo search indexes/sw-yo --topics miracl/sw/dev miracl/yo/dev --output e5.trec
+      mimo evaluate e5.trec bm25.trec --qrels miracl/sw/dev miracl/yo/dev --baseline bm25
+
+    COLLECTION is an ir_datasets id (miracl/de/dev), a folder (path:DIR) or a packaged id (mimo-sample);
+    several of them are one mixed pool. `mimo collections` says more, `mimo demo` shows all of it.
+    """
+    ctx.obj = {"debug": debug}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line and returns the exit status: 0 done, 1 failed, 2 wrong usage."""
+    arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments or bool(os.environ.get("MIMO_DEBUG"))
+    # A killed job scheduler step ends like Ctrl-C: partial files are removed on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        result = mimo.main(args=arguments, prog_name="mimo", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mimo: interrupted", err=True)
+        return 130
+    except MimoError as error:
+        if debug:
+            raise
+        for line in str(error).splitlines():
+            click.echo(f"mimo: {line}", err=True)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader (head, less) has gone: no error, and nothing more to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(str(error).split()) or "no message"
+        click.echo(f"mimo: {type(error).__name__}: {text} (mimo --debug ... shows where)", err=True)
+        return 1
+
+
+def entry_point() -> None:
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Options that take several values (`--qrels A B C`), and the ones that several commands share."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from mimo_plugin.student import EncoderOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ListOption(click.Option):
+    """An option that takes one value or more, in one go or repeated; its value is a tuple.
+
+    Works on a command of class `CommandWithLists`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "multiple": True})
+
+
+class CommandWithLists(click.Command):
+    """A command whose `ListOption`s take every value up to the next option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names = {name for option in self.params if isinstance(option, ListOption) for name in option.opts}
+        expanded: list[str] = []
+        current: str | None = None
+        for position, token in enumerate(args):
+            if token == "--":
+                expanded.extend(args[position:])
+                break
+            if token.startswith("-") and token != "-":
+                current = token if token in names else None
+                following = args[position + 1] if position + 1 < len(args) else None
+                # Without a value the bare option stays, for click to say that it needs one.
+                if current and following is not None and not following.startswith("-"):
+                    continue
+            elif current:
+                expanded.append(current)
+            expanded.append(token)
+        return super().parse_args(ctx, expanded)
+
+
+def collections_argument(function: F) -> F:
+    return click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)(function)
+
+
+def encoder_options(function: F) -> F:
+    """The options that say how a checkpoint becomes vectors."""
+    decorators = [
+        click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the fastest that is there]"),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "bfloat16", "float16"]),
+            default="float32",
+            show_default=True,
+            help="Number format of the model's weights; vectors are always stored as float32.",
+        ),
+        click.option(
+            "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Texts a batch."
+        ),
+        click.option(
+            "--max-length",
+            type=click.IntRange(min=3),
+            help="Longest text in tokens, the rest is cut off.  [default: the checkpoint's own]",
+        ),
+        click.option(
+            "--pooling",
+            type=click.Choice(["mean", "cls", "max", "lasttoken"]),
+            help="Overrides the checkpoint's pooling.  [default: the checkpoint's own, else mean]",
+        ),
+        click.option(
+            "--normalize/--no-normalize",
+            default=None,
+            help="L2-normalise the vectors.  [default: as the checkpoint says, else yes]",
+        ),
+    ]
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+def make_encoder_options(values: Mapping[str, Any]) -> "EncoderOptions":
+    """The values of `encoder_options`, as the library takes them."""
+    from mimo_plugin.student import EncoderOptions
+
+    return EncoderOptions(**values)
+
+
+def progress_option(function: F) -> F:
+    return click.option(
+        "--progress/--no-progress",
+        default=None,
+        help="Progress bars on standard error.  [default: only on a terminal]",
+    )(function)

@@ -1,0 +1,28 @@
+import click
+
+
+@click.command(
+    "pyserini",
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+    },
+    add_help_option=True,
+)
+@click.argument("module")
+@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+def command(module: str, arguments: tuple[str, ...]) -> None:
+    """Run a stock Pyserini MODULE with the encoder class `mimo` registered, on whatever Java there is.
+
+    \b
+    Examples:
+      mimo pyserini search.faiss --encoder-class mimo --encoder ./student --index indexes/sample \\
+          --topics topics.tsv --output run.trec
+      mimo pyserini encode input --corpus corpus.jsonl output --embeddings vectors \\
+          encoder --encoder ./student --encoder-class mimo
+      mimo pyserini eval.trec_eval -c -m ndcg_cut.10 qrels.txt run.trec
+    """
+    from mimo_plugin.stock import run_module
+
+    run_module(module, arguments)

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import click
+
+from mimo_plugin.cli.options import (
+    CommandWithLists,
+    ListOption,
+    encoder_options,
+    make_encoder_options,
+    progress_option,
+)
+
+
+@click.command("search", cls=CommandWithLists)
+@click.argument("index_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--topics", cls=ListOption, required=True, metavar="COLLECTION...", help="Whose queries to search."
+)
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
+@click.option("--hits", type=click.IntRange(min=1), default=100, show_default=True, help="Documents a query.")
+@click.option("--encoder", help="Query encoder.  [default: the encoder that made the index]")
+@click.option(
+    "--allow-other-encoder", is_flag=True, help="Search with an encoder that is not the one of the index."
+)
+@click.option("--tag", default="mimo", show_default=True, help="Sixth column of the run.")
+@click.option("--search-parameters", help="FAISS search parameters, e.g. nprobe=16 or efSearch=128.")
+@encoder_options
+@progress_option
+def command(
+    index_dir: Path,
+    topics: tuple[str, ...],
+    output: Path,
+    hits: int,
+    encoder: str | None,
+    allow_other_encoder: bool,
+    tag: str,
+    search_parameters: str | None,
+    progress: bool | None,
+    **encoder_values: object,
+) -> None:
+    """Search the queries of one or more collections in an index and write a TREC run.
+
+    Query ids become lang:id exactly when the index has pooled ids.
+
+    \b
+    Examples:
+      mimo search indexes/sw-yo --topics miracl/sw/dev miracl/yo/dev --output runs/e5.trec
+      mimo search indexes/sample --topics mimo-sample --hits 20 --output runs/sample.trec
+    """
+    from mimo_plugin.searching import SearchOptions, search_to_run
+
+    found = search_to_run(
+        index_dir,
+        topics,
+        output,
+        SearchOptions(
+            hits=hits,
+            encoder=encoder,
+            allow_other_encoder=allow_other_encoder,
+            tag=tag,
+            parameters=search_parameters,
+            progress=progress,
+        ),
+        make_encoder_options(encoder_values),
+    )
+    for warning in found.warnings:
+        click.echo(f"mimo: warning: {warning}", err=True)
+    click.echo(f"{output}: {found.queries} queries, {found.lines} lines")

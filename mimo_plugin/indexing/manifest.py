@@ -1,0 +1,128 @@
+"""`manifest.json`: what an index is and what made it. An index without a valid one is not an index."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mimo_plugin.errors import ArtifactError
+from mimo_plugin.files import write_text
+
+MANIFEST = "manifest.json"
+INDEX, DOCID, LANG = "index", "docid", "lang"
+FILES = (INDEX, DOCID, LANG)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Plan(_Record):
+    """All that decides the bytes of an index; a build that was cut short goes on only under the same plan.
+
+    Attributes:
+        collections: the pool's collections as given.
+        pooled: whether ids are `lang:id`.
+        fields: document fields that are joined; None is the collection's own choice.
+        collection_fingerprint: see `Survey.fingerprint`.
+        documents: number of documents.
+        encoder: the checkpoint as given.
+        encoder_fingerprint: see `Student.fingerprint`.
+        dimension: of the vectors.
+        prompt: put before each document.
+        max_length: in tokens.
+        pooling, normalize: what the user put in place of the checkpoint's own; None is the checkpoint's.
+        factory: FAISS factory string.
+        shard_size: documents a shard of vectors.
+        versions: the libraries whose release can change a vector or the index file.
+    """
+
+    collections: tuple[str, ...]
+    pooled: bool
+    fields: tuple[str, ...] | None
+    collection_fingerprint: str
+    documents: int
+    encoder: str
+    encoder_fingerprint: str
+    dimension: int
+    prompt: str
+    max_length: int
+    device: str
+    dtype: str
+    pooling: str | None
+    normalize: bool | None
+    batch_size: int
+    factory: str
+    seed: int
+    shard_size: int
+    versions: dict[str, str]
+
+    def differences(self, other: "Plan") -> list[str]:
+        """One line a field in which `other` is not as this one; the encoder's name and path do not count."""
+        mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
+        return [
+            f"{name} is {mine[name]!r}, there it is {others[name]!r}"
+            for name in mine
+            if name != "encoder" and mine[name] != others[name]
+        ]
+
+
+class IndexManifest(_Record):
+    """What lies beside `index`, `docid` and `lang`.
+
+    Attributes:
+        languages: language -> number of documents.
+        empty_documents: documents without text.
+        files: file name -> {"bytes", "sha256"}.
+    """
+
+    format: Literal["mimo-index"] = "mimo-index"
+    format_version: Literal[1] = 1
+    plan: Plan
+    languages: dict[str, int]
+    empty_documents: int
+    files: dict[str, dict[str, int | str]]
+
+    def write(self, directory: Path) -> None:
+        write_text(directory / MANIFEST, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+
+
+def read_manifest(directory: Path) -> IndexManifest:
+    """Reads an index's manifest and checks it against the files beside it.
+
+    Raises:
+        ArtifactError: the directory is no index, or an incomplete or damaged one.
+    """
+    path = directory / MANIFEST
+    if not directory.is_dir():
+        raise ArtifactError(f"{directory}: no such directory; an index made by `mimo index` was expected")
+    if not path.is_file():
+        raise ArtifactError(
+            f"{directory} has no {MANIFEST}: it is not a finished index; run the `mimo index` command "
+            "again that was to write it"
+        )
+    manifest = _parse(path)
+    for name, found in manifest.files.items():
+        file = directory / name
+        size = file.stat().st_size if file.is_file() else None
+        if size != found["bytes"]:
+            raise ArtifactError(
+                f"{file} has {size if size is not None else 'no'} bytes, the manifest says {found['bytes']}: "
+                "the index is damaged; build it again with --no-resume"
+            )
+    return manifest
+
+
+def _parse(path: Path) -> IndexManifest:
+    try:
+        return IndexManifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ArtifactError(f"{path} is not a manifest of a mimo index: {first_problem(error)}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of pydantic's complaints, in one line."""
+    first: Any = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

@@ -1,0 +1,154 @@
+"""Topics against an index, to a TREC run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimo_plugin.collections import load_pool, require
+from mimo_plugin.errors import DataError, Problems
+from mimo_plugin.evaluation.runs import write_run
+from mimo_plugin.indexing.reader import OpenIndex, check_encoder, open_index
+from mimo_plugin.progress import bar
+from mimo_plugin.student import EncoderOptions, Student
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Attributes:
+    hits: documents a query.
+    encoder: query encoder; None is the one that made the index.
+    allow_other_encoder: accept one that did not.
+    tag: sixth column of the run.
+    parameters: FAISS search parameters such as "nprobe=16".
+    progress: progress bars; None shows them on a terminal only.
+    """
+
+    hits: int = 100
+    encoder: str | None = None
+    allow_other_encoder: bool = False
+    tag: str = "mimo"
+    parameters: str | None = None
+    progress: bool | None = None
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Attributes:
+    queries: number of queries.
+    lines: lines of the run.
+    warnings: what a user should know.
+    """
+
+    queries: int
+    lines: int
+    warnings: tuple[str, ...]
+
+
+def search_to_run(
+    index_dir: Path,
+    topics: Sequence[str],
+    output: Path,
+    options: SearchOptions | None = None,
+    encoder_options: EncoderOptions | None = None,
+) -> Searched:
+    """Searches the queries of collections in an index and writes a TREC run.
+
+    Where the encoder options say nothing, pooling and normalisation are the index's own. Query
+    ids are `lang:id` exactly when the index has pooled ids.
+
+    Raises:
+        ArtifactError: the index is damaged, or another encoder's.
+        DataError: the topics are not as they must be.
+    """
+    options = options or SearchOptions()
+    index = open_index(index_dir, options.parameters)
+    plan = index.manifest.plan
+    require(topics, queries=True)
+    read = read_topics(load_pool(topics, pooled=plan.pooled))
+    given = encoder_options or EncoderOptions()
+    student = Student.load(
+        options.encoder or plan.encoder,
+        replace(
+            given,
+            pooling=given.pooling or plan.pooling,
+            normalize=plan.normalize if given.normalize is None else given.normalize,
+        ),
+    )
+    check_encoder(index, student, allow_other=options.allow_other_encoder)
+    with bar(total=len(read.queries), what="searching", unit="queries", enabled=options.progress) as counter:
+        hits = search(index, student, read.queries, hits=options.hits, advance=counter.update)
+        lines = write_run(output, hits, options.tag)
+    warnings = []
+    if read.empty:
+        shown = ", ".join(read.empty[:5])
+        warnings.append(f"{len(read.empty)} queries have no text and were searched all the same: {shown}")
+    if options.hits > index.faiss.ntotal:
+        warnings.append(f"--hits {options.hits}: the index holds {index.faiss.ntotal} documents")
+    return Searched(len(read.queries), lines, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Attributes:
+    queries: (query id, text) pairs.
+    empty: ids of queries without text; they are searched like any other.
+    """
+
+    queries: list[tuple[str, str]]
+    empty: list[str]
+
+
+def read_topics(collection: Any) -> Topics:
+    """The queries of an ir_datasets dataset of `Query`s.
+
+    Raises:
+        DataError: there are none, or an id occurs more than once.
+    """
+    problems = Problems(DataError)
+    seen: set[str] = set()
+    queries: list[tuple[str, str]] = []
+    for query in collection.queries_iter():
+        if query.query_id in seen:
+            problems.add(f"query id {query.query_id!r} occurs more than once: query ids must be unique")
+        seen.add(query.query_id)
+        queries.append((query.query_id, query.text))
+    if not queries:
+        problems.add("the topics hold no queries: at least one was expected")
+    problems.raise_any()
+    return Topics(queries, [query_id for query_id, text in queries if not text.strip()])
+
+
+def search(
+    index: OpenIndex,
+    student: Student,
+    queries: list[tuple[str, str]],
+    *,
+    hits: int,
+    batch_size: int = 256,
+    advance: Callable[[int], object] | None = None,
+) -> Iterator[tuple[str, list[str], "np.ndarray"]]:
+    """Yields (query id, docids, scores float32), a query at a time in the queries' order.
+
+    Args:
+        hits: documents a query at most.
+        advance: called with the number of queries done since the last call.
+
+    Raises:
+        NotFinite: a query's vector holds NaN or infinity.
+    """
+    depth = min(hits, index.faiss.ntotal)
+    pending = iter(queries)
+    while batch := list(islice(pending, batch_size)):
+        vectors = student.encode_queries([text for _, text in batch])
+        scores, positions = index.faiss.search(vectors, depth)
+        for row, (query_id, _) in enumerate(batch):
+            # An approximate index fills up with -1 where it finds fewer.
+            found = positions[row] >= 0
+            yield query_id, [index.docids[int(at)] for at in positions[row][found]], scores[row][found]
+        if advance is not None:
+            advance(len(batch))

@@ -1,0 +1,231 @@
+"""The model that turns texts into vectors: a sentence-transformers or plain Hugging Face encoder."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mimo_plugin import checkpoint as checkpoint_files
+from mimo_plugin import packaged
+from mimo_plugin.errors import ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+# One text, or a (title, text) pair that the tokenizer joins in its own way.
+Text = str | tuple[str, str]
+
+# Batches between two signs of life while encoding.
+_BATCHES_A_STEP = 4
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How a checkpoint is loaded and run; None means what the checkpoint's own files say.
+
+    Attributes:
+        device: torch device; None is the fastest that is there.
+        dtype: number format of the weights. Vectors are float32 whatever it is.
+        batch_size: texts a batch.
+        max_length: longest text in tokens, special tokens included.
+        pooling: "mean", "cls", "max" or "lasttoken", in place of the checkpoint's own.
+        normalize: L2-normalise or not, in place of what the checkpoint does.
+    """
+
+    device: str | None = None
+    dtype: str = "float32"
+    batch_size: int = 64
+    max_length: int | None = None
+    pooling: str | None = None
+    normalize: bool | None = None
+
+
+class Student:
+    """A loaded encoder. Vectors are those of `SentenceTransformer.encode` on the same texts.
+
+    Where the checkpoint is no sentence-transformers one, pooling is the mean over tokens (the last token
+    for a decoder-only model, as sentence-transformers has it) and vectors are L2-normalised.
+    """
+
+    def __init__(self, model: "SentenceTransformer", name: str, options: EncoderOptions) -> None:
+        self.model = model
+        self.name = name
+        self.options = options
+
+    @classmethod
+    def load(cls, checkpoint: str, options: EncoderOptions | None = None) -> "Student":
+        """Loads a directory, a hub id or a `packaged:` checkpoint.
+
+        Only safetensors weights are read and no code from the checkpoint is run.
+
+        Raises:
+            ModelError: there is no such checkpoint, or it cannot be loaded.
+            EnvironmentProblem: the device is not there.
+            UsageError: an option does not fit the checkpoint.
+        """
+        options = options or EncoderOptions()
+        path = packaged.resolve(checkpoint)
+        device = checkpoint_files.check_device(options.device)
+        model = checkpoint_files.load_model(path, checkpoint, device)
+        checkpoint_files.apply_overrides(
+            model,
+            checkpoint_files.has_modules_file(path),
+            pooling=options.pooling,
+            normalize=options.normalize,
+            max_length=options.max_length,
+        )
+        student = cls(model, checkpoint, options)
+        # The weights' own values are the model's identity, so they are hashed before any cast.
+        _ = student.fingerprint
+        if options.dtype != "float32":
+            import torch
+
+            model.to(dtype=getattr(torch, options.dtype))
+        return student
+
+    @property
+    def dimension(self) -> int:
+        return int(self.model.get_embedding_dimension())
+
+    @property
+    def max_length(self) -> int:
+        """Longest text in tokens."""
+        return int(self.model.max_seq_length)
+
+    @property
+    def pooling(self) -> str | None:
+        """The pooling's name, or None where the model does not pool in a module of its own."""
+        modes = (getattr(module, "pooling_mode", None) for module in self.model)
+        return next((mode if isinstance(mode, str) else "+".join(mode) for mode in modes if mode), None)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether vectors are L2-normalised."""
+        return any(type(module).__name__ == "Normalize" for module in self.model)
+
+    @property
+    def document_prompt(self) -> str:
+        return _prompt(self.model, ("document", "passage", "corpus"))
+
+    @property
+    def query_prompt(self) -> str:
+        return _prompt(self.model, ("query",))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identity of the model, see `checkpoint.fingerprint`."""
+        return checkpoint_files.fingerprint(self.model)
+
+    @property
+    def device_type(self) -> str:
+        """cpu, cuda or mps."""
+        return str(self.model.device.type)
+
+    def encode_documents(
+        self,
+        texts: Sequence[Text],
+        *,
+        prompt: str | None = None,
+        max_length: int | None = None,
+        advance: Callable[[int], object] | None = None,
+    ) -> "np.ndarray":
+        """Vectors of documents, float32 of shape (len(texts), dimension), in the texts' order.
+
+        Args:
+            texts: texts, or (title, text) pairs.
+            prompt: put before each text in place of the checkpoint's document prompt.
+            max_length: longest text in tokens for this call.
+            advance: called every few batches with the number of texts done since the last call.
+
+        Raises:
+            NotFinite: a vector holds NaN or infinity.
+        """
+        return self._encode(texts, self.document_prompt if prompt is None else prompt, max_length, advance)
+
+    def encode_queries(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        max_length: int | None = None,
+        advance: Callable[[int], object] | None = None,
+    ) -> "np.ndarray":
+        """Vectors of queries, float32 of shape (len(texts), dimension); arguments as for documents."""
+        return self._encode(texts, self.query_prompt if prompt is None else prompt, max_length, advance)
+
+    def _encode(
+        self,
+        texts: Sequence[Text],
+        prompt: str,
+        max_length: int | None,
+        advance: Callable[[int], object] | None,
+    ) -> "np.ndarray":
+        import numpy as np
+
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        # Texts of like length share a batch, and little of it is padding. The longest come first: a batch
+        # that does not fit into memory shows at once.
+        order = sorted(range(len(texts)), key=lambda position: -_length(texts[position]))
+        step = self.options.batch_size * _BATCHES_A_STEP
+        with self._max_length(max_length):
+            for start in range(0, len(order), step):
+                rows = order[start : start + step]
+                vectors[rows] = self.model.encode(
+                    [texts[row] for row in rows],
+                    prompt=prompt,
+                    batch_size=self.options.batch_size,
+                    show_progress_bar=False,
+                    convert_to_numpy=True,
+                )
+                if advance is not None:
+                    advance(len(rows))
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            raise NotFinite(int(np.flatnonzero(~finite)[0]), self.name)
+        return vectors
+
+    def _max_length(self, max_length: int | None) -> AbstractContextManager[None]:
+        if max_length is None or max_length == self.max_length:
+            return nullcontext()
+        return _MaxLength(self.model, min(max_length, checkpoint_files.capacity(self.model)))
+
+
+class NotFinite(ModelError):
+    """A vector holds NaN or infinity; `position` is the text's index in the call."""
+
+    def __init__(self, position: int, name: str, subject: str | None = None) -> None:
+        self.position = position
+        self.name = name
+        subject = subject or f"text {position} of the call"
+        super().__init__(
+            f"{name} gives NaN or infinity for {subject}: the checkpoint is broken, or overflows in this "
+            "--dtype (try float32)"
+        )
+
+
+class _MaxLength(AbstractContextManager[None]):
+    def __init__(self, model: "SentenceTransformer", length: int) -> None:
+        self._model = model
+        self._length = length
+
+    def __enter__(self) -> None:
+        self._before = self._model.max_seq_length
+        self._model.max_seq_length = self._length
+
+    def __exit__(self, *_: object) -> None:
+        self._model.max_seq_length = self._before
+
+
+def _prompt(model: "SentenceTransformer", names: tuple[str, ...]) -> str:
+    for name in names:
+        if model.prompts.get(name):
+            return str(model.prompts[name])
+    if model.default_prompt_name is not None:
+        return str(model.prompts.get(model.default_prompt_name) or "")
+    return ""
+
+
+def _length(text: Text) -> int:
+    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])
