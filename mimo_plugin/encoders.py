@@ -213,7 +213,7 @@ def _warn_if_different(student: Student, asked: EncoderOptions) -> None:
     own_pooling, own_norm = student.pooling, student.normalizes
     if asked.pooling not in (None, own_pooling) or asked.normalize not in (None, own_norm):
         warnings.warn(
-            f"{student.name} says itself how it pools ({own_pooling}) and whether it normalises ({own_norm}): "
+            f"{student.name} says itself how it pools ({own_pooling}) and if it normalises ({own_norm}): "
             f"pooling={asked.pooling}, l2_norm={asked.normalize} are not used",
             stacklevel=4,
         )

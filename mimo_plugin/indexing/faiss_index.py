@@ -58,9 +58,8 @@ def write_index(
         try:
             index.train(sample)
         except RuntimeError as error:
-            reason = str(error).rsplit(": ", 1)[-1].strip()
             raise UsageError(
-                f"--factory {factory!r} cannot be trained on {len(sample)} vectors: {reason}"
+                f"--factory {factory!r} cannot be trained on {len(sample)} vectors: {_reason(error)}"
             ) from error
     for shard in bar(range(len(shards)), what="indexing", unit="shards", enabled=progress):
         index.add(np.ascontiguousarray(shards.vectors(shard)))

@@ -106,6 +106,6 @@ def check_encoder(index: OpenIndex, student: Student, *, allow_other: bool = Fal
     if student.fingerprint != plan.encoder_fingerprint and not allow_other:
         raise ArtifactError(
             f"{student.name} (fingerprint {student.fingerprint[:12]}) is not the encoder of "
-            f"{index.directory} ({plan.encoder}, fingerprint {plan.encoder_fingerprint[:12]}): search with that one, or say "
-            "--allow-other-encoder"
+            f"{index.directory} ({plan.encoder}, fingerprint {plan.encoder_fingerprint[:12]}): search with "
+            "that one, or say --allow-other-encoder"
         )

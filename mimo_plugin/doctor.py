@@ -1,0 +1,132 @@
+"""What is installed and usable here, and the command that mends what is not."""
+
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from mimo_plugin import packaged
+from mimo_plugin.errors import MimoError
+
+NEEDED = (
+    "pyserini",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "faiss-cpu",
+    "ir_datasets",
+    "ranx",
+    "scipy",
+    "statsmodels",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Attributes:
+    subject: what was looked at.
+    state: "ok", "note" (works without it) or "problem".
+    found: what was found.
+    mend: the command or step that mends it; empty where nothing is wrong.
+    """
+
+    subject: str
+    state: str
+    found: str
+    mend: str = ""
+
+
+def examine() -> list[Finding]:
+    """Looks at everything the package needs. Nothing is started but the Java binaries' own version output."""
+    return [_python(), *_packages(), *_java(), _device(), _teacher(), *_caches()]
+
+
+def text(findings: list[Finding]) -> str:
+    """The findings as an aligned list, mends below what they mend."""
+    width = max(len(finding.subject) for finding in findings)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.state:<8}{finding.subject:<{width + 2}}{finding.found}")
+        if finding.mend:
+            lines.append(f"{'':<8}{'':<{width + 2}}-> {finding.mend}")
+    return "\n".join(lines)
+
+
+def _python() -> Finding:
+    return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _packages() -> Iterator[Finding]:
+    for name in ("mimo-plugin", *NEEDED):
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            yield Finding(name, "problem", "not installed", f"pip install {name}")
+            continue
+        if name == "pyserini" and found in _UNUSABLE:
+            yield Finding(name, "problem", f"{found} {_UNUSABLE[found]}", "pip install 'pyserini==2.3.0'")
+        elif name == "pyserini" and found in _LIMITED:
+            yield Finding(name, "note", f"{found} {_LIMITED[found]}", "pip install 'pyserini==2.3.0'")
+        else:
+            yield Finding(name, "ok", found)
+
+
+_UNUSABLE = {"2.0.0": "cannot be imported with a current openai client"}
+_LIMITED = {"2.4.0": "fetches index metadata from the internet at every import, so it does not work offline"}
+
+
+def _java() -> Iterator[Finding]:
+    from mimo_plugin.jvm import candidates, find_java
+
+    try:
+        chosen = find_java()
+    except MimoError as error:
+        yield Finding("Java", "problem", "none that Pyserini can use", str(error).splitlines()[-1])
+    else:
+        vector = "with" if chosen.has_vector else "without"
+        yield Finding(
+            "Java", "ok", f"{chosen.version} from {chosen.source}, {chosen.home} ({vector} the vector module)"
+        )
+    for candidate in candidates():
+        if candidate.problem:
+            yield Finding(
+                "Java", "note", f"passed over: {candidate.home} ({candidate.source}): {candidate.problem}"
+            )
+
+
+def _device() -> Finding:
+    if find_spec("torch") is None:
+        return Finding("device", "problem", "torch is not installed", "pip install torch")
+    import torch
+
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+        return Finding("device", "ok", f"cuda: {names}")
+    if torch.backends.mps.is_available():
+        return Finding("device", "ok", "mps")
+    return Finding("device", "ok", f"cpu, {torch.get_num_threads()} threads")
+
+
+def _teacher() -> Finding:
+    try:
+        return Finding(packaged.TEACHER, "ok", f"verified, {packaged.teacher_directory()}")
+    except MimoError as error:
+        found, _, mend = str(error).partition(": ")
+        return Finding(packaged.TEACHER, "note", found, mend)
+
+
+def _caches() -> Iterator[Finding]:
+    home = Path.home()
+    for name, variable, default in (
+        ("ir_datasets data", "IR_DATASETS_HOME", home / ".ir_datasets"),
+        ("checkpoints", "HF_HOME", home / ".cache" / "huggingface"),
+    ):
+        path = Path(os.environ.get(variable) or default)
+        there = "" if path.is_dir() else ", not there yet"
+        yield Finding(name, "ok", f"{path} ({variable}{there})")
+    offline = os.environ.get("HF_HUB_OFFLINE", "")
+    if offline.lower() in ("1", "true", "yes", "on"):
+        yield Finding("model hub", "note", f"HF_HUB_OFFLINE={offline}: only cached checkpoints are loaded")

@@ -1,0 +1,28 @@
+"""What a user can choose by name in an evaluation."""
+
+from enum import StrEnum
+
+
+class SignificanceTest(StrEnum):
+    """The test behind the p-values of one language."""
+
+    STUDENT = "student"
+    PERMUTATION = "permutation"
+    TUKEY_HSD = "tukey-hsd"
+
+
+class Correction(StrEnum):
+    """How p-values are corrected for the number of tests in their family."""
+
+    HOLM = "holm"
+    BONFERRONI = "bonferroni"
+    BH = "bh"
+    NONE = "none"
+
+
+class TableFormat(StrEnum):
+    """How tables are written."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    LATEX = "latex"

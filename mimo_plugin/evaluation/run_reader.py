@@ -1,0 +1,215 @@
+"""TREC run files: read in blocks, every problem with its file and line."""
+
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimo_plugin.errors import DataError, Problems
+from mimo_plugin.evaluation.runs import Ranking, Run, trec_order
+
+_BLOCK_BYTES = 1 << 22
+_PROBLEMS_A_FILE = 5
+_SUFFIXES = (".gz", ".trec", ".txt", ".run")
+_COLUMNS = "query Q0 docid rank score tag"
+
+Row = list[bytes]
+
+
+class RunFile(NamedTuple):
+    """A run's name and its file."""
+
+    name: str
+    path: Path
+
+
+class _Hits(NamedTuple):
+    """Neighbouring lines of one query, as they lie in the file. All (n,)."""
+
+    docids: NDArray[np.bytes_]
+    scores: NDArray[np.float32]
+    ranks: NDArray[np.int64]
+    lines: NDArray[np.int64]
+
+
+def run_files(specs: Sequence[str]) -> list[RunFile]:
+    """Names runs by `NAME=FILE`, else by the file without `.trec`, `.txt`, `.run` and `.gz`.
+
+    Raises `DataError` with every missing file and every name that two runs share.
+    """
+    problems = Problems(DataError)
+    files: dict[str, Path] = {}
+    for spec in specs:
+        name, _, rest = spec.partition("=")
+        # A file may have "=" in its own name.
+        if rest and name and not Path(spec).exists():
+            file = RunFile(name, Path(rest))
+        else:
+            file = RunFile(_name_of(Path(spec)), Path(spec))
+        if not file.path.is_file():
+            problems.add(f"{file.path}: no such file, expected a TREC run")
+        if file.name in files:
+            problems.add(
+                f"two runs are named {file.name!r} ({files[file.name]} and {file.path}), expected different "
+                f"names: give one as NAME=FILE, for example {file.name}-2={file.path}"
+            )
+        files.setdefault(file.name, file.path)
+    problems.raise_any()
+    return [RunFile(name, path) for name, path in files.items()]
+
+
+def _name_of(path: Path) -> str:
+    name = path.name
+    for suffix in _SUFFIXES:
+        name = name.removesuffix(suffix) or name
+    return name
+
+
+def read_run(path: Path, name: str) -> Run:
+    """Reads a TREC run, plain or gzip, into trec_eval's order.
+
+    Lines may come in any order. Raises `DataError` with the first problems of the file: not six columns, a
+    score that is not a finite number in float32's range, a rank that is not an integer or contradicts the
+    scores, a document twice in a query, bytes that are not UTF-8, no line at all.
+    """
+    problems = Problems(DataError, limit=_PROBLEMS_A_FILE)
+    parts: dict[bytes, list[_Hits]] = {}
+    try:
+        with _open(path) as stream:
+            for rows, lines in _blocks(stream, path, problems):
+                for query_id, hits in _segments(rows, lines, path, problems):
+                    parts.setdefault(query_id, []).append(hits)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read as a run: {error}") from error
+    if not parts and not problems:
+        problems.add(f"{path}: is empty, expected lines of six columns ({_COLUMNS})")
+    queries: dict[str, Ranking] = {}
+    for query_id in list(parts):
+        # Popped, so that the columns that only the checks need do not pile up.
+        queries[query_id.decode()] = _ranking(query_id.decode(), parts.pop(query_id), path, problems)
+    problems.raise_any()
+    return Run(name, queries)
+
+
+def _open(path: Path) -> IO[bytes]:
+    with path.open("rb") as stream:
+        packed = stream.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rb") if packed else path.open("rb")
+
+
+def _blocks(
+    stream: IO[bytes], path: Path, problems: Problems
+) -> Iterator[tuple[list[Row], NDArray[np.int64]]]:
+    """Splits blocks of lines into rows of six columns, with their line numbers."""
+    first = 1
+    while lines := stream.readlines(_BLOCK_BYTES):
+        if first == 1:
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+        rows = [line.split() for line in lines]
+        numbers = np.arange(first, first + len(lines))
+        first += len(lines)
+        if any(len(row) != 6 for row in rows):
+            for row, number in zip(rows, numbers, strict=True):
+                if len(row) not in (0, 6):
+                    problems.add(f"{path}:{number}: {len(row)} columns, expected 6 ({_COLUMNS})")
+            numbers = numbers[[len(row) == 6 for row in rows]]
+            rows = [row for row in rows if len(row) == 6]
+        if rows:
+            yield rows, numbers
+
+
+def _segments(
+    rows: list[Row], lines: NDArray[np.int64], path: Path, problems: Problems
+) -> Iterator[tuple[bytes, _Hits]]:
+    """Cuts a block where the query changes."""
+    try:
+        ranks, scores = _numbers(rows)
+    except ValueError:
+        good = np.array([_is_good(row, f"{path}:{line}", problems) for row, line in zip(rows, lines, strict=True)])
+        rows, lines = [row for row, keep in zip(rows, good, strict=True) if keep], lines[good]
+        if not rows:
+            return
+        ranks, scores = _numbers(rows)
+    query_ids = [row[0] for row in rows]
+    docids = [row[2] for row in rows]
+    starts = [0, *(i for i in range(1, len(rows)) if query_ids[i] != query_ids[i - 1]), len(rows)]
+    for start, end in zip(starts[:-1], starts[1:], strict=True):
+        part = slice(start, end)
+        yield (
+            query_ids[start],
+            _Hits(np.array(docids[part], dtype=np.bytes_), scores[part], ranks[part], lines[part]),
+        )
+
+
+def _numbers(rows: list[Row]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ranks and scores of good rows; raises `ValueError` when any row is not good."""
+    text = b" ".join([b" ".join((row[0], row[2])) for row in rows])
+    digits = b" ".join([b" ".join((row[3], row[4])) for row in rows])
+    # numpy drops NULs at the end of an id; Python takes 1_0 for a number, trec_eval does not.
+    if b"\0" in text or b"_" in digits:
+        raise ValueError
+    text.decode()
+    ranks = np.array([int(row[3]) for row in rows], dtype=object)
+    scores = _float32([float(row[4]) for row in rows])
+    if not np.all(np.isfinite(scores)):
+        raise ValueError
+    try:
+        return ranks.astype(np.int64), scores
+    except OverflowError as error:
+        raise ValueError from error
+
+
+def _float32(values: list[float]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return np.array(values, dtype=np.float64).astype(np.float32)
+
+
+def _is_good(row: Row, where: str, problems: Problems) -> bool:
+    """Looks at one row of a block that has a bad one, and notes what is wrong with it."""
+    rank, score = row[3].decode(errors="replace"), row[4].decode(errors="replace")
+    try:
+        b" ".join((row[0], row[2])).decode()
+    except UnicodeDecodeError:
+        problems.add(f"{where}: the query id or docid is not UTF-8: convert the file, for example with iconv")
+        return False
+    if b"\0" in row[0] + row[2]:
+        problems.add(f"{where}: the query id or docid holds a NUL character, expected text")
+        return False
+    if not rank.lstrip("+-").isdecimal() or abs(int(rank)) >= 1 << 62:
+        problems.add(f"{where}: rank {rank!r}, expected an integer")
+        return False
+    try:
+        finite = "_" not in score and bool(np.isfinite(_float32([float(score)]))[0])
+    except ValueError:
+        finite = False
+    if not finite:
+        problems.add(f"{where}: score {score!r}, expected a finite number (trec_eval reads it as float32)")
+    return finite
+
+
+def _ranking(query_id: str, parts: list[_Hits], path: Path, problems: Problems) -> Ranking:
+    hits = parts[0] if len(parts) == 1 else _Hits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    by_docid = np.argsort(hits.docids, kind="stable")
+    repeated = np.flatnonzero(hits.docids[by_docid[1:]] == hits.docids[by_docid[:-1]])
+    if len(repeated):
+        first, second = by_docid[repeated[0]], by_docid[repeated[0] + 1]
+        problems.add(
+            f"{path}:{hits.lines[second]}: document {hits.docids[second].decode()!r} comes twice for query "
+            f"{query_id!r} (first in line {hits.lines[first]}), expected once: keep its best score"
+        )
+    # Contradiction: a better rank with a lower score. Equal ranks contradict nothing (some tools write 0).
+    by_rank = np.lexsort((-hits.scores, hits.ranks))
+    rising = np.flatnonzero(hits.scores[by_rank[1:]] > hits.scores[by_rank[:-1]])
+    if len(rising):
+        better, worse = by_rank[rising[0]], by_rank[rising[0] + 1]
+        problems.add(
+            f"{path}:{hits.lines[worse]}: unsorted ranks: query {query_id!r} has score {hits.scores[worse]:.9g} at "
+            f"rank {hits.ranks[worse]} but {hits.scores[better]:.9g} at rank {hits.ranks[better]}, expected scores "
+            "that fall with the rank: sort by score, descending, and number again"
+        )
+    order = trec_order(hits.docids, hits.scores)
+    return Ranking(hits.docids[order], hits.scores[order])

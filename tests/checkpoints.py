@@ -1,0 +1,76 @@
+"""Small encoders with random weights, in the layouts that checkpoints come in."""
+
+from pathlib import Path
+
+TEXTS = [
+    "Ein kurzer Satz über Suchmaschinen und viele Sprachen.",
+    "A short sentence about search engines and many languages.",
+    "Lyhyt lause hakukoneista ja monista kielistä.",
+    "検索エンジンと多くの言語についての短い文。",
+    "Короткое предложение о поисковых системах.",
+]
+
+
+def plain_xlmr(directory: Path, *, seed: int = 0, hidden: int = 32, positions: int = 66) -> Path:
+    """A Hugging Face XLM-R checkpoint without sentence-transformers files; it reads positions - 2 tokens."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
+
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=400, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        model_max_length=positions - 2,
+    )
+    torch.manual_seed(seed)
+    config = XLMRobertaConfig(
+        vocab_size=len(fast),
+        hidden_size=hidden,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=positions,
+        type_vocab_size=1,
+        pad_token_id=1,
+    )
+    XLMRobertaModel(config).save_pretrained(directory)
+    fast.save_pretrained(directory)
+    return directory
+
+
+def sentence_transformer(
+    directory: Path,
+    base: Path,
+    *,
+    pooling: str = "mean",
+    normalize: bool = True,
+    prompts: dict[str, str] | None = None,
+    max_length: int = 48,
+) -> Path:
+    """The same encoder in sentence-transformers layout."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    transformer = Transformer(str(base), max_seq_length=max_length)
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=pooling)]
+    if normalize:
+        modules.append(Normalize())
+    SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save_pretrained(str(directory))
+    return directory

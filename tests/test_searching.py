@@ -1,0 +1,199 @@
+"""From an index to a run, by us and by Pyserini."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from beir import documents, write_folder
+from checkpoints import plain_xlmr
+
+from mimo_plugin.collections import load_pool
+from mimo_plugin.errors import ArtifactError, DataError, UsageError
+from mimo_plugin.indexing import IndexOptions, build_index
+from mimo_plugin.indexing.reader import Lines, open_index
+from mimo_plugin.searching import SearchOptions, read_topics, search_to_run
+from mimo_plugin.student import EncoderOptions, Student
+
+QUERIES = [
+    {"_id": "q1", "text": "Suche Sprache", "lang": "de"},
+    {"_id": "q2", "text": "haku kieli", "lang": "fi"},
+    {"_id": "q3", "text": "検索 言語", "lang": "ja"},
+    {"_id": "q4", "text": " ", "lang": "ja"},
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plain_xlmr(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
+    rows = documents(60)
+    # Four equal documents: their scores tie.
+    for number in (5, 15, 25, 35):
+        rows[number] |= {"title": "", "text": "Suche Sprache"}
+    return write_folder(tmp_path_factory.mktemp("folder"), rows, QUERIES, {"q1": {"d5": 1}})
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str) -> Path:
+    output = tmp_path_factory.mktemp("index") / "index"
+    build_index(
+        load_pool([spec]), (spec,), Student.load(str(checkpoint)), output, IndexOptions(progress=False)
+    )
+    return output
+
+
+def run_of(index: Path, spec: str, output: Path, **options: object) -> dict[str, list[tuple[str, int, str]]]:
+    search_to_run(index, [spec], output, SearchOptions(**{"progress": False, **options}))
+    found: dict[str, list[tuple[str, int, str]]] = {}
+    for line in output.read_text(encoding="utf-8").splitlines():
+        query, q0, docid, rank, score, tag = line.split(" ")
+        assert (q0, tag) == ("Q0", options.get("tag", "mimo"))
+        found.setdefault(query, []).append((docid, int(rank), score))
+    return found
+
+
+def test_run_is_exact_and_in_trec_evals_order(index: Path, spec: str, checkpoint: Path, tmp_path: Path) -> None:
+    run = run_of(index, spec, tmp_path / "run.trec", hits=60, tag="tiny")
+    student = Student.load(str(checkpoint))
+    vectors = faiss.read_index(str(index / "index")).reconstruct_n(0, 60)
+    assert list(run) == ["q1", "q2", "q3", "q4"]
+    for query in QUERIES:
+        hits = run[query["_id"]]
+        expected = vectors @ student.encode_queries([query["text"]])[0]
+        assert [rank for _, rank, _ in hits] == list(range(1, 61))
+        for docid, _, score in hits:
+            assert abs(float(score) - expected[int(docid[1:])]) <= 1e-6
+        keys = [(float(np.float32(score)), docid.encode()) for docid, _, score in hits]
+        assert keys == sorted(keys, reverse=True)
+    tied = [docid for docid, _, score in run["q1"] if score == run["q1"][0][2]]
+    assert tied[:4] == ["d5", "d35", "d25", "d15"]
+
+
+def test_scores_make_no_ties(index: Path, spec: str, tmp_path: Path) -> None:
+    from mimo_plugin.indexing.reader import open_index
+    from mimo_plugin.searching import search
+
+    opened = open_index(index)
+    student = Student.load(opened.manifest.plan.encoder)
+    run = run_of(index, spec, tmp_path / "run.trec", hits=60)
+    for query, _, scores in search(opened, student, [(row["_id"], row["text"]) for row in QUERIES], hits=60):
+        assert sorted(np.float32(score) for _, _, score in run[query]) == sorted(scores)
+
+
+def test_pyserini_finds_the_same(index: Path, spec: str, checkpoint: Path, tmp_path: Path) -> None:
+    import mimo_plugin
+    from pyserini.search.faiss import FaissSearcher
+
+    run = run_of(index, spec, tmp_path / "run.trec", hits=10)
+    searcher = FaissSearcher(str(index), mimo_plugin.MimoQueryEncoder(str(checkpoint), device="cpu"))
+    texts, ids = [row["text"] for row in QUERIES], [row["_id"] for row in QUERIES]
+    batch = searcher.batch_search(texts, ids, k=10, threads=2)
+    for text, query in zip(texts, ids, strict=True):
+        ours = {docid: float(score) for docid, _, score in run[query]}
+        for hits in (searcher.search(text, k=10), batch[query]):
+            assert np.allclose(sorted(hit.score for hit in hits), sorted(ours.values()), atol=1e-6)
+            worst = min(ours.values())
+            clear = {hit.docid for hit in hits if hit.score > worst + 1e-6}
+            assert clear <= set(ours)
+
+
+def test_stock_search_command_reads_the_index(
+    index: Path, spec: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    from mimo_plugin.stock import run_module
+
+    run = run_of(index, spec, tmp_path / "run.trec", hits=5)
+    topics, output = tmp_path / "topics.tsv", tmp_path / "stock.trec"
+    topics.write_text("".join(f"{row['_id']}\t{row['text']}\n" for row in QUERIES[:3]), encoding="utf-8")
+    common = ["--index", str(index), "--topics", str(topics), "--encoder", str(checkpoint), "--hits", "5"]
+    for extra in (["--encoder-class", "mimo"], ["--encoder-class", "auto", "--pooling", "mean", "--l2-norm"]):
+        run_module("search.faiss", [*common, "--output", str(output), *extra])
+        lines = [line.split() for line in output.read_text(encoding="utf-8").splitlines()]
+        assert len(lines) == 15
+        for query in ("q1", "q2", "q3"):
+            stock = sorted(float(columns[4]) for columns in lines if columns[0] == query)
+            assert np.allclose(stock, sorted(float(score) for _, _, score in run[query]), atol=2e-6)
+
+
+def test_stock_commands_that_do_not_exist() -> None:
+    from mimo_plugin.stock import run_module
+
+    for name in ("serch.faiss", "search.faiss.nothing"):
+        with pytest.raises(UsageError, match="is not a module of Pyserini"):
+            run_module(name, [])
+
+
+def test_other_encoders_are_refused(index: Path, spec: str, checkpoint: Path, tmp_path: Path) -> None:
+    other = str(plain_xlmr(tmp_path / "other", seed=1))
+    output = tmp_path / "run.trec"
+    options = SearchOptions(encoder=other, progress=False)
+    with pytest.raises(ArtifactError, match="is not the encoder of .* --allow-other-encoder"):
+        search_to_run(index, [spec], output, options)
+    assert not output.exists()
+    search_to_run(index, [spec], output, replace(options, allow_other_encoder=True))
+    wide = str(plain_xlmr(tmp_path / "wide", hidden=48))
+    with pytest.raises(ArtifactError, match="gives 48 dimensions, the vectors in .* have 32"):
+        search_to_run(index, [spec], output, replace(options, encoder=wide, allow_other_encoder=True))
+
+
+def test_overrides_of_the_index_hold_for_queries(spec: str, checkpoint: Path, tmp_path: Path) -> None:
+    student = Student.load(str(checkpoint), EncoderOptions(pooling="cls", normalize=False))
+    build_index(load_pool([spec]), (spec,), student, tmp_path / "index", IndexOptions(progress=False))
+    run = run_of(tmp_path / "index", spec, tmp_path / "run.trec", hits=1)
+    assert float(run["q1"][0][2]) == pytest.approx(float(np.square(student.encode_queries(["Suche Sprache"])).sum()))
+
+
+def test_topics_are_checked(index: Path, tmp_path: Path) -> None:
+    twice = write_folder(tmp_path / "twice", documents(3), [*QUERIES[:2], QUERIES[0]], {"q1": {"d1": 1}})
+    with pytest.raises(DataError, match="query id 'q1' occurs more than once"):
+        read_topics(load_pool([twice]))
+    none = write_folder(tmp_path / "none", documents(3))
+    with pytest.raises(DataError, match="none has no queries"):
+        search_to_run(index, [none], tmp_path / "run.trec", SearchOptions(progress=False))
+
+
+def test_what_a_user_should_know(index: Path, spec: str, tmp_path: Path) -> None:
+    found = search_to_run(index, [spec], tmp_path / "run.trec", SearchOptions(hits=100, progress=False))
+    assert (found.queries, found.lines) == (4, 240)
+    assert "1 queries have no text and were searched all the same: q4" in found.warnings
+    assert "--hits 100: the index holds 60 documents" in found.warnings
+
+
+def test_damage_is_found_on_opening(index: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(index, tmp_path / "copy"))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    ids = (copy / "docid").read_bytes()
+    (copy / "docid").write_bytes(ids.replace(b"\n", b" ", 1))
+    with pytest.raises(ArtifactError, match="60 vectors and 59 docids"):
+        open_index(copy)
+    (copy / "docid").write_bytes(ids)
+    (copy / "index").write_bytes(b"x" * manifest["files"]["index"]["bytes"])
+    with pytest.raises(ArtifactError, match="cannot be read by FAISS"):
+        open_index(copy)
+
+
+def test_search_parameters(spec: str, checkpoint: Path, index: Path, tmp_path: Path) -> None:
+    student = Student.load(str(checkpoint))
+    options = IndexOptions(factory="IVF2,Flat", progress=False)
+    build_index(load_pool([spec]), (spec,), student, tmp_path / "ivf", options)
+    assert open_index(tmp_path / "ivf", "nprobe=2").faiss.nprobe == 2
+    flat = run_of(index, spec, tmp_path / "flat.trec", hits=60)
+    ivf = run_of(tmp_path / "ivf", spec, tmp_path / "ivf.trec", hits=60, parameters="nprobe=2")
+    assert flat == ivf
+    with pytest.raises(UsageError, match="'nprobes=2' do not fit"):
+        open_index(tmp_path / "ivf", "nprobes=2")
+
+
+def test_lines_by_number(tmp_path: Path) -> None:
+    lines = ["d1", "检索", "", "x" * 100]
+    (tmp_path / "docid").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    table = Lines(tmp_path / "docid")
+    assert [table[number] for number in range(len(table))] == lines
