@@ -66,20 +66,20 @@ def _packages() -> Iterator[Finding]:
         except PackageNotFoundError:
             yield Finding(name, "problem", "not installed", f"pip install {name}")
             continue
-        if name == "pyserini" and found in _UNUSABLE:
-            yield Finding(name, "problem", f"{found} {_UNUSABLE[found]}", "pip install 'pyserini==2.3.0'")
-        elif name == "pyserini" and found in _LIMITED:
+        if name == "pyserini" and found in _LIMITED:
             yield Finding(name, "note", f"{found} {_LIMITED[found]}", "pip install 'pyserini==2.3.0'")
         else:
             yield Finding(name, "ok", found)
 
 
-_UNUSABLE = {"2.0.0": "cannot be imported with a current openai client"}
-_LIMITED = {"2.4.0": "fetches index metadata from the internet at every import, so it does not work offline"}
+_LIMITED = {
+    "2.0.0": "cannot be imported by itself without an OpenAI key in the environment, and is not tested here",
+    "2.4.0": "fetches index metadata from the internet at every import, so it does not work offline",
+}
 
 
 def _java() -> Iterator[Finding]:
-    from mimo_plugin.jvm import candidates, find_java
+    from mimo_plugin.java import candidates, find_java
 
     try:
         chosen = find_java()

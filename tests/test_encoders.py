@@ -78,7 +78,10 @@ def test_titles_prefix_and_pairs(document_encoder: object, student: Student) -> 
 
 
 def test_max_length_of_a_call(document_encoder: object, student: Student) -> None:
-    assert np.abs(document_encoder.encode("a b c d e f", max_length=4) - student.encode_documents(["a b"])).max() <= 1e-6
+    assert (
+        np.abs(document_encoder.encode("a b c d e f", max_length=4) - student.encode_documents(["a b"])).max()
+        <= 1e-6
+    )
 
 
 def test_plain_checkpoint_takes_pyserinis_pooling_and_norm(plain: Path) -> None:

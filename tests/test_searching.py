@@ -58,7 +58,9 @@ def run_of(index: Path, spec: str, output: Path, **options: object) -> dict[str,
     return found
 
 
-def test_run_is_exact_and_in_trec_evals_order(index: Path, spec: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_run_is_exact_and_in_trec_evals_order(
+    index: Path, spec: str, checkpoint: Path, tmp_path: Path
+) -> None:
     run = run_of(index, spec, tmp_path / "run.trec", hits=60, tag="tiny")
     student = Student.load(str(checkpoint))
     vectors = faiss.read_index(str(index / "index")).reconstruct_n(0, 60)
@@ -146,7 +148,9 @@ def test_overrides_of_the_index_hold_for_queries(spec: str, checkpoint: Path, tm
     student = Student.load(str(checkpoint), EncoderOptions(pooling="cls", normalize=False))
     build_index(load_pool([spec]), (spec,), student, tmp_path / "index", IndexOptions(progress=False))
     run = run_of(tmp_path / "index", spec, tmp_path / "run.trec", hits=1)
-    assert float(run["q1"][0][2]) == pytest.approx(float(np.square(student.encode_queries(["Suche Sprache"])).sum()))
+    assert float(run["q1"][0][2]) == pytest.approx(
+        float(np.square(student.encode_queries(["Suche Sprache"])).sum())
+    )
 
 
 def test_topics_are_checked(index: Path, tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ def build(folder: str, student: Student, tmp_path: Path) -> Build:
 
 def content(directory: Path) -> dict[str, str]:
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir() if path.is_file()
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in directory.iterdir()
+        if path.is_file()
     }
 
 
@@ -89,7 +91,9 @@ def test_same_command_again_changes_nothing(build: Build, tmp_path: Path) -> Non
     assert content(tmp_path / "index") == before
 
 
-@pytest.mark.parametrize("option", [{"factory": "SQ8"}, {"shard_size": 8}, {"seed": 7, "factory": "IVF2,Flat"}])
+@pytest.mark.parametrize(
+    "option", [{"factory": "SQ8"}, {"shard_size": 8}, {"seed": 7, "factory": "IVF2,Flat"}]
+)
 def test_complete_index_made_otherwise_is_not_touched(
     build: Build, tmp_path: Path, option: dict[str, object]
 ) -> None:
@@ -99,7 +103,9 @@ def test_complete_index_made_otherwise_is_not_touched(
         build(**option)
     assert content(tmp_path / "index") == before
     build(**option, resume=False)
-    assert read_manifest(tmp_path / "index").plan.model_dump()[next(iter(option))] == next(iter(option.values()))
+    assert read_manifest(tmp_path / "index").plan.model_dump()[next(iter(option))] == next(
+        iter(option.values())
+    )
 
 
 def test_another_encoder_or_collection_is_named(
@@ -164,9 +170,7 @@ def test_duplicates_are_all_named_before_anything_is_encoded(build: Build, tmp_p
     assert not (tmp_path / "index").exists()
 
 
-def test_duplicates_are_found_in_parts(
-    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_duplicates_are_found_in_parts(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mimo_plugin.indexing.survey._SORTED_AT_ONCE", 4)
     build()
     rows = documents(50)
@@ -257,7 +261,9 @@ def test_training_sample_is_even_over_languages(student: Student, tmp_path: Path
     shards = Shards(tmp_path, len(order), 10, 2)
     for shard in range(len(shards)):
         part = range(shard * 10, min(shard * 10 + 10, len(order)))
-        vectors = np.array([[number, "de fi ja".split().index(order[number])] for number in part], dtype=np.float32)
+        vectors = np.array(
+            [[number, "de fi ja".split().index(order[number])] for number in part], dtype=np.float32
+        )
         shards.write(shard, [(str(number), order[number]) for number in part], vectors)
     sample = training_sample(shards, languages, 30, seed=1)
     assert np.bincount(sample[:, 1].astype(int)).tolist() == [13, 13, 4]
@@ -269,7 +275,17 @@ def test_training_sample_is_even_over_languages(student: Student, tmp_path: Path
 
 def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", documents(400))
-    command = [sys.executable, "-m", "mimo_plugin", "index", spec, "--encoder", str(checkpoint), "--batch-size", "4"]
+    command = [
+        sys.executable,
+        "-m",
+        "mimo_plugin",
+        "index",
+        spec,
+        "--encoder",
+        str(checkpoint),
+        "--batch-size",
+        "4",
+    ]
     command += ["--shard-size", "25", "--output"]
     subprocess.run([*command, str(tmp_path / "whole")], check=True, stdout=subprocess.PIPE)
     output = tmp_path / "killed"

