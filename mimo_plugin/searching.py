@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.collections import load_pool, require
-from mimo_plugin.errors import DataError, Problems
+from mimo_plugin.errors import DataError
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.reader import OpenIndex, check_encoder, open_index
 from mimo_plugin.progress import bar
@@ -107,19 +107,11 @@ def read_topics(collection: Any) -> Topics:
     """The queries of an ir_datasets dataset of `Query`s.
 
     Raises:
-        DataError: there are none, or an id occurs more than once.
+        DataError: there are none, or they are not as they must be.
     """
-    problems = Problems(DataError)
-    seen: set[str] = set()
-    queries: list[tuple[str, str]] = []
-    for query in collection.queries_iter():
-        if query.query_id in seen:
-            problems.add(f"query id {query.query_id!r} occurs more than once: query ids must be unique")
-        seen.add(query.query_id)
-        queries.append((query.query_id, query.text))
+    queries = [(query.query_id, query.text) for query in collection.queries_iter()]
     if not queries:
-        problems.add("the topics hold no queries: at least one was expected")
-    problems.raise_any()
+        raise DataError("the topics hold no queries: at least one was expected")
     return Topics(queries, [query_id for query_id, text in queries if not text.strip()])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.errors import ArtifactError, EnvironmentProblem, UsageError
+from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.files import replacing
 from mimo_plugin.indexing.shards import Shards
 from mimo_plugin.progress import bar
@@ -63,11 +63,9 @@ def write_index(
             ) from error
     for shard in bar(range(len(shards)), what="indexing", unit="shards", enabled=progress):
         index.add(np.ascontiguousarray(shards.vectors(shard)))
-    with replacing(path) as beside:
-        try:
-            faiss.write_index(index, str(beside))
-        except RuntimeError as error:
-            raise EnvironmentProblem(f"cannot write {path}: {_reason(error)}") from error
+    with replacing(path) as beside, beside.open("wb") as file:
+        # Through Python's file, whose every error is seen; FAISS's own can lose what a full disk cuts off.
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, 1 << 20))
 
 
 def read_index(path: Path) -> Any:

@@ -58,7 +58,10 @@ class Shards:
         ):
             lines.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
         with replacing(self._vectors_path(shard)) as beside, beside.open("wb") as file:
-            np.save(file, vectors, allow_pickle=False)
+            # Not np.save: it hands the data to C, where a full disk can go unnoticed.
+            header = np.lib.format.header_data_from_array_1_0(vectors)
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(np.ascontiguousarray(vectors).data)
 
     def vectors(self, shard: int) -> "np.ndarray":
         """The shard's vectors, float32 (rows(shard), dimension), mapped from disk.

@@ -4,9 +4,11 @@ import hashlib
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from mimo_plugin.errors import DataError, Problems
+from mimo_plugin.files import writing
 from mimo_plugin.progress import bar
 
 if TYPE_CHECKING:
@@ -54,7 +56,8 @@ def survey(collection: Any, *, progress: bool | None = None) -> Survey:
             digest.update(text)
             languages[doc.lang] += 1
             empty += not text.strip()
-            file.write(_hash(docid))
+            with writing(Path(tempfile.gettempdir())):
+                file.write(_hash(docid))
         documents = languages.total()
         if not documents:
             raise DataError("the collection holds no documents: at least one was expected")
@@ -71,7 +74,8 @@ def _hash(docid: bytes) -> bytes:
 def _repeated_hashes(file: IO[bytes], count: int) -> set[int]:
     import numpy as np
 
-    file.flush()
+    with writing(Path(tempfile.gettempdir())):
+        file.flush()
     hashes: np.ndarray = np.memmap(file, dtype="<u8", mode="r", shape=(count,))
     parts = -(-count // _SORTED_AT_ONCE)
     repeated: set[int] = set()

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import faiss
@@ -239,17 +240,25 @@ def test_full_disk_is_refused_before_and_survived_while_writing(
     with pytest.raises(EnvironmentProblem, match="has 1000 B free and the index needs up to 12.5 KiB"):
         build()
     monkeypatch.undo()
+    for limit, file in ((1500, "00000.npy"), (3000, "index")):
+        message = f"cannot write .*{file}: File too large"
+        with no_file_beyond(limit), pytest.raises(EnvironmentProblem, match=message):
+            build()
+        assert not list((tmp_path / "index").rglob("*.tmp"))
+        assert not (tmp_path / "index" / "manifest.json").exists()
+    assert build().resumed == 50
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
-        with pytest.raises(EnvironmentProblem, match="cannot write .*00000.npy: File too large"):
-            build()
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
-    assert not list((tmp_path / "index").rglob("*.tmp"))
-    assert build().manifest.plan.documents == 50
 
 
 def test_training_sample_is_even_over_languages(student: Student, tmp_path: Path) -> None:

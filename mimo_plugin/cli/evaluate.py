@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import click
+
+from mimo_plugin.cli.options import CommandWithLists, ListOption, progress_option
+
+
+@click.command("evaluate", cls=CommandWithLists)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option(
+    "--qrels", cls=ListOption, required=True, metavar="COLLECTION...", help="Whose topics and judgments."
+)
+@click.option(
+    "--measures",
+    cls=ListOption,
+    default=("ndcg@10,recall@100",),
+    show_default="ndcg@10,recall@100",
+    metavar="MEASURE,...",
+    help="ndcg, ndcg@k, map, map@k, mrr, mrr@k, recall@k, p@k, success@k, rprec, judged@k.",
+)
+@click.option("--baseline", metavar="NAME", help="Compare every other run with this one.")
+@click.option(
+    "--test",
+    type=click.Choice(["student", "permutation", "tukey-hsd"]),
+    help="Paired t, paired randomisation, or (three runs or more) Tukey's HSD with topics as blocks, which "
+    "without a baseline compares all pairs.  [default: student, with a baseline]",
+)
+@click.option(
+    "--correction",
+    type=click.Choice(["holm", "bonferroni", "bh", "none"]),
+    default="holm",
+    show_default=True,
+    help="For the number of tests, runs x languages, of a measure.",
+)
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of tests and intervals.")
+@click.option(
+    "--permutations",
+    type=click.IntRange(min=1000),
+    default=10_000,
+    show_default=True,
+    help="Most permutations and bootstrap samples; where there are fewer, all are looked at.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="For both of these.")
+@click.option("--pooled", is_flag=True, help="Ids are lang:id also for a single collection.")
+@click.option("--ignore-unknown-queries", is_flag=True, help="Leave out queries that are no topics.")
+@click.option(
+    "--format",
+    "table_format",
+    type=click.Choice(["text", "markdown", "latex"]),
+    default="text",
+    show_default=True,
+    help="Of the tables.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="File for the tables.  [default: standard output]"
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all numbers as JSON.")
+@progress_option
+def command(
+    runs: tuple[str, ...],
+    qrels: tuple[str, ...],
+    measures: tuple[str, ...],
+    baseline: str | None,
+    test: str | None,
+    correction: str,
+    alpha: float,
+    permutations: int,
+    seed: int,
+    pooled: bool,
+    ignore_unknown_queries: bool,
+    table_format: str,
+    output: Path | None,
+    json_file: Path | None,
+    progress: bool | None,
+) -> None:
+    """Score one or more TREC runs and compare them with significance tests.
+
+    RUN is a file, or NAME=FILE to name it; without a name it is called like the file. Measures equal
+    trec_eval -c. Scores are shown per language, as macro average over languages and as mean over topics;
+    a dagger marks a difference from the baseline that is significant after correction.
+
+    \b
+    Examples:
+      mimo evaluate e5.trec --qrels miracl/sw/dev
+      mimo evaluate e5.trec bm25.trec --qrels miracl/sw/dev miracl/yo/dev --baseline bm25
+      mimo evaluate a=1/run.trec b=2/run.trec c=3/run.trec --qrels mimo-sample --test tukey-hsd
+      mimo evaluate e5.trec bm25.trec --qrels miracl/sw/dev --baseline bm25 --test permutation \\
+          --measures ndcg@10,recall@100,mrr@10 --format latex --output table.tex --json scores.json
+    """
+    from mimo_plugin.evaluation.choices import Correction, SignificanceTest, TableFormat
+    from mimo_plugin.evaluation.evaluation import EvaluationOptions, evaluate
+    from mimo_plugin.evaluation.outputs import check_outputs, write_outputs
+
+    check_outputs(output, json_file)
+    evaluation = evaluate(
+        runs,
+        qrels,
+        EvaluationOptions(
+            measures=measures,
+            baseline=baseline,
+            test=SignificanceTest(test) if test else None,
+            correction=Correction(correction),
+            alpha=alpha,
+            permutations=permutations,
+            seed=seed,
+            pooled=pooled or None,
+            ignore_unknown_queries=ignore_unknown_queries,
+            progress=progress,
+        ),
+    )
+    for warning in evaluation.warnings:
+        click.echo(f"mimo: warning: {warning}", err=True)
+    tables = write_outputs(evaluation, TableFormat(table_format), output, json_file)
+    if output is None:
+        click.echo(tables, nl=False)

@@ -1,0 +1,114 @@
+"""Tiny files in the true layout of MIRACL and Mr. TyDi, for ir_datasets' real classes.
+
+`write(home)` fills a directory that is to be IR_DATASETS_HOME; it must be set before ir_datasets is imported.
+What is in it, so that tests can count on it:
+
+- `miracl/de` and `miracl/sw`: documents `0#0` .. `9#2`, three passages to each of ten articles, so all docids
+  collide. `dev` has queries `0` .. `4` with qrels (one relevant and one judged not relevant passage each),
+  `test-b` has queries `5` .. `7` without qrels. Query ids collide as well.
+- `mr-tydi/fi` and `mr-tydi/ko`: documents `0#0` .. `9#2` without a title; `dev` has queries `0` .. `2`,
+  `test` `3` .. `5`, with one relevant passage each; all of them are also in the split-less `mr-tydi/fi`.
+- `mmarco/v2/de` and `mmarco/v2/dt`: passages `0` .. `19`; `dev` and `dev/small` with queries `100` .. `102`,
+  `train` with queries `200` .. `207` whose qrels (of msmarco-passage) and triples are there too.
+"""
+
+import gzip
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+ARTICLES = 10
+PASSAGES = 3
+# MIRACL's number of shards; all must be there.
+MIRACL_SHARDS = {"de": 32, "sw": 1}
+MR_TYDI_FOLDERS = {"fi": "mrtydi-v1.0-finnish", "ko": "mrtydi-v1.0-korean"}
+MMARCO_NAMES = {"de": "german", "dt": "dutch"}
+
+_WORDS = {
+    "de": ("Der See", "liegt im Norden", "Wie tief ist der See"),
+    "sw": ("Ziwa hili", "liko kaskazini", "Ziwa lina kina gani"),
+    "fi": ("Järvi", "on pohjoisessa", "Kuinka syvä järvi on"),
+    "ko": ("호수는", "북쪽에 있다", "호수는 얼마나 깊은가"),
+    "dt": ("Het meer", "ligt in het noorden", "Hoe diep is het meer"),
+}
+
+
+def write(home: Path) -> None:
+    """Writes all of it below `home`."""
+    for lang in MIRACL_SHARDS:
+        _write_miracl(home / "miracl" / "v1.0" / lang, lang)
+    for lang, folder in MR_TYDI_FOLDERS.items():
+        _write_mr_tydi(home / "mr-tydi" / f"{lang}.data" / folder, lang)
+    _write_mmarco(home)
+
+
+def docids() -> list[str]:
+    """The docids of each MIRACL and Mr. TyDi language, in order."""
+    return [f"{article}#{passage}" for article in range(ARTICLES) for passage in range(PASSAGES)]
+
+
+def passage(lang: str, docid: str) -> str:
+    """The text of a passage."""
+    subject, predicate, _ = _WORDS[lang]
+    return f"{subject} {docid.replace('#', ' ')} {predicate}"
+
+
+def question(lang: str, number: int) -> str:
+    """The text of a query."""
+    return f"{_WORDS[lang][2]} {number}?"
+
+
+def _write_miracl(directory: Path, lang: str) -> None:
+    shards = MIRACL_SHARDS[lang]
+    for shard in range(shards):
+        # The first two shards hold documents, so that reading goes over the end of a file.
+        own = docids()[shard::2] if shards > 1 and shard < 2 else docids() if shards == 1 else []
+        rows = ({"docid": docid, "title": f"{lang} {docid[0]}", "text": passage(lang, docid)} for docid in own)
+        _jsonl_gz(directory / "docs" / f"docs-{shard}.jsonl.gz", rows)
+    _tsv(directory / "dev" / "topics.tsv", [(str(number), question(lang, number)) for number in range(5)])
+    judgments = []
+    for number in range(5):
+        judgments.append((str(number), "Q0", f"{number}#0", "1"))
+        judgments.append((str(number), "Q0", f"{number}#1", "0"))
+    _tsv(directory / "dev" / "qrels.tsv", judgments)
+    topics = [(str(number), question(lang, number)) for number in range(5, 8)]
+    _tsv(directory / "test-b" / "topics.tsv", topics)
+
+
+def _write_mr_tydi(directory: Path, lang: str) -> None:
+    rows = ({"id": docid, "contents": passage(lang, docid)} for docid in docids())
+    _jsonl_gz(directory / "collection" / "docs.jsonl.gz", rows)
+    splits: Mapping[str, Iterable[int]] = {"": range(6), ".train": (), ".dev": range(3), ".test": range(3, 6)}
+    for suffix, numbers in splits.items():
+        queries = [(str(number), question(lang, number)) for number in numbers]
+        _tsv(directory / f"topic{suffix}.tsv", queries)
+        _tsv(directory / f"qrels{suffix}.txt", [(str(number), "Q0", f"{number}#0", "1") for number in numbers])
+
+
+def _write_mmarco(home: Path) -> None:
+    directory = home / "mmarco"
+    for lang, name in MMARCO_NAMES.items():
+        docs = [(str(number), passage(lang, f"{number}#0")) for number in range(20)]
+        _tsv(directory / "v2" / f"{name}_collection.tsv", docs)
+        dev = [(str(number), question(lang, number)) for number in range(100, 103)]
+        _tsv(directory / "v2" / f"{name}.queries.dev.tsv", dev)
+        train = [(str(number), question(lang, number)) for number in range(200, 208)]
+        _tsv(directory / "v2" / f"{name}.queries.train.tsv", train)
+    qrels = [(str(number), "0", str(number - 100), "1") for number in range(100, 103)]
+    _tsv(directory / "qrels.dev.tsv", qrels)
+    _tsv(directory / "qrels.dev.small.tsv", qrels)
+    train_qrels = [(str(number), "0", str(number - 195), "1") for number in range(200, 208)]
+    _tsv(home / "msmarco-passage" / "train" / "qrels.tsv", train_qrels)
+    triples = [(str(number), str(number - 195), str(number - 188)) for number in range(200, 208)]
+    _tsv(directory / "triples.train.ids.small.tsv", triples)
+
+
+def _jsonl_gz(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _tsv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
