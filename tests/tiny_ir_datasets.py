@@ -63,7 +63,9 @@ def _write_miracl(directory: Path, lang: str) -> None:
     for shard in range(shards):
         # The first two shards hold documents, so that reading goes over the end of a file.
         own = docids()[shard::2] if shards > 1 and shard < 2 else docids() if shards == 1 else []
-        rows = ({"docid": docid, "title": f"{lang} {docid[0]}", "text": passage(lang, docid)} for docid in own)
+        rows = (
+            {"docid": docid, "title": f"{lang} {docid[0]}", "text": passage(lang, docid)} for docid in own
+        )
         _jsonl_gz(directory / "docs" / f"docs-{shard}.jsonl.gz", rows)
     _tsv(directory / "dev" / "topics.tsv", [(str(number), question(lang, number)) for number in range(5)])
     judgments = []
@@ -82,7 +84,9 @@ def _write_mr_tydi(directory: Path, lang: str) -> None:
     for suffix, numbers in splits.items():
         queries = [(str(number), question(lang, number)) for number in numbers]
         _tsv(directory / f"topic{suffix}.tsv", queries)
-        _tsv(directory / f"qrels{suffix}.txt", [(str(number), "Q0", f"{number}#0", "1") for number in numbers])
+        _tsv(
+            directory / f"qrels{suffix}.txt", [(str(number), "Q0", f"{number}#0", "1") for number in numbers]
+        )
 
 
 def _write_mmarco(home: Path) -> None:
@@ -98,7 +102,7 @@ def _write_mmarco(home: Path) -> None:
     _tsv(directory / "qrels.dev.tsv", qrels)
     _tsv(directory / "qrels.dev.small.tsv", qrels)
     train_qrels = [(str(number), "0", str(number - 195), "1") for number in range(200, 208)]
-    _tsv(home / "msmarco-passage" / "train" / "qrels.tsv", train_qrels)
+    _tsv(home / "msmarco-passage" / "train" / "qrels", train_qrels)
     triples = [(str(number), str(number - 195), str(number - 188)) for number in range(200, 208)]
     _tsv(directory / "triples.train.ids.small.tsv", triples)
 

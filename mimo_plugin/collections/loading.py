@@ -1,0 +1,50 @@
+"""One collection by its name."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from mimo_plugin.collections.folder import PREFIX, load_folder
+from mimo_plugin.collections.packaged import register_sample
+from mimo_plugin.errors import DataError
+
+
+def load(spec: str) -> Any:
+    """Loads a collection as its source has it; nothing is read or downloaded yet.
+
+    Args:
+        spec: an ir_datasets id, `path:DIR`, `path:DIR#SPLIT`, or a packaged id.
+
+    Returns:
+        An ir_datasets dataset.
+
+    Raises:
+        DataError: no such collection, or one that is only the parent of others.
+    """
+    if spec.startswith(PREFIX):
+        return load_folder(spec)
+    import ir_datasets
+
+    register_sample()
+    try:
+        dataset = ir_datasets.load(spec)
+    except KeyError:
+        raise DataError(_unknown(spec, list(ir_datasets.registry))) from None
+    if not (dataset.has_docs() or dataset.has_queries() or dataset.has_qrels()):
+        children = [name for name in ir_datasets.registry if name.startswith(f"{spec}/")]
+        shown = ", ".join(children[:6]) + (", ..." if len(children) > 6 else "")
+        raise DataError(f"{spec}: holds no documents, queries or qrels of its own, expected one of {shown}")
+    return dataset
+
+
+def _unknown(spec: str, known: list[str]) -> str:
+    message = f"{spec!r}: unknown collection, expected an ir_datasets id, path:DIR or a packaged id"
+    if spec and Path(spec).expanduser().is_dir():
+        return f"{message}; for the folder write {PREFIX}{spec}"
+    near = difflib.get_close_matches(spec, known, n=5, cutoff=0.6)
+    # A right start is worth more than a similar end: miracl/de/devel -> miracl/de/dev.
+    parent, _, _ = spec.rpartition("/")
+    near.sort(key=lambda name: not (parent and name.startswith(f"{parent}/")))
+    if near:
+        return f"{message}; near it: {', '.join(near)}"
+    return f"{message}; `mimo collections` lists them"

@@ -1,0 +1,139 @@
+"""The packaged sample: Debian package descriptions in 14 languages, as ir_datasets ids.
+
+`mimo-sample/LANG` is monolingual: a description's long text is a document, its short text a query, and the
+long text of the same description is relevant to it. `mimo-sample` is all of it as one parallel collection:
+ids are `LANG:ID`, and every language version of a long text is relevant to every version of its short text.
+`sample/PROVENANCE.md` says where the texts come from.
+"""
+
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from typing import Any, NamedTuple
+
+from ir_datasets.formats import BaseQrels, BaseQueries, TrecQrel
+
+from mimo_plugin.collections.records import Doc, Query
+from mimo_plugin.collections.streaming import StreamedDocs
+
+SAMPLE = "mimo-sample"
+LANGUAGES = ("cs", "da", "de", "en", "es", "fr", "it", "ja", "ko", "pl", "pt", "ru", "sk", "uk")
+
+
+class Description(NamedTuple):
+    """One package description: language -> text, for its first line and for its body."""
+
+    id: str
+    short: dict[str, str]
+    long: dict[str, str]
+
+
+def descriptions() -> Iterator[Description]:
+    """Streams the packaged table."""
+    with (
+        as_file(files(__package__) / "sample" / "debian-sample.jsonl.gz") as path,
+        gzip.open(path, "rt", encoding="utf-8") as file,
+    ):
+        for line in file:
+            row = json.loads(line)
+            texts = row["text"].items()
+            yield Description(
+                row["id"],
+                {lang: text["short"] for lang, text in texts},
+                {lang: text["long"] for lang, text in texts},
+            )
+
+
+def _version_id(lang: str, identifier: str) -> str:
+    return f"{lang}:{identifier}"
+
+
+@dataclass(frozen=True)
+class SampleDocs(StreamedDocs):
+    """Attributes:
+    lang: the language; None is all of them.
+    """
+
+    lang: str | None
+
+    def stream(self) -> Iterator[Doc]:
+        for row in descriptions():
+            if self.lang is None:
+                for lang, text in row.long.items():
+                    yield Doc(_version_id(lang, row.id), text, lang)
+            elif self.lang in row.long:
+                yield Doc(row.id, row.long[self.lang], self.lang)
+
+    def docs_lang(self) -> str | None:
+        return self.lang
+
+    def docs_namespace(self) -> str:
+        return SAMPLE if self.lang is None else f"{SAMPLE}/{self.lang}"
+
+
+@dataclass(frozen=True)
+class SampleQueries(BaseQueries):
+    """Attributes:
+    lang: the language; None is all of them.
+    """
+
+    lang: str | None
+
+    def queries_iter(self) -> Iterator[Query]:
+        for row in descriptions():
+            if self.lang is None:
+                for lang, text in row.short.items():
+                    yield Query(_version_id(lang, row.id), text, lang)
+            elif self.lang in row.short:
+                yield Query(row.id, row.short[self.lang], self.lang)
+
+    def queries_cls(self) -> type[Query]:
+        return Query
+
+    def queries_lang(self) -> str | None:
+        return self.lang
+
+    def queries_namespace(self) -> str:
+        return SAMPLE if self.lang is None else f"{SAMPLE}/{self.lang}"
+
+
+@dataclass(frozen=True)
+class SampleQrels(BaseQrels):
+    """Attributes:
+    lang: the language; None is all of them.
+    """
+
+    lang: str | None
+
+    def qrels_iter(self) -> Iterator[Any]:
+        for row in descriptions():
+            if self.lang is None:
+                for query_lang in row.short:
+                    for doc_lang in row.long:
+                        yield TrecQrel(_version_id(query_lang, row.id), _version_id(doc_lang, row.id), 1, "0")
+            elif self.lang in row.short:
+                yield TrecQrel(row.id, row.id, 1, "0")
+
+    def qrels_cls(self) -> type[Any]:
+        return TrecQrel  # type: ignore[no-any-return]
+
+    def qrels_defs(self) -> dict[int, str]:
+        return {1: "the long text of the query's own description, in any of the collection's languages"}
+
+
+def sample_ids() -> dict[str, str | None]:
+    """Every packaged id with its language; None is the parallel collection."""
+    return {SAMPLE: None} | {f"{SAMPLE}/{lang}": lang for lang in LANGUAGES}
+
+
+def register_sample() -> None:
+    """Makes the packaged ids known to ir_datasets; calling it again changes nothing."""
+    import ir_datasets
+
+    known = set(ir_datasets.registry)
+    for name, lang in sample_ids().items():
+        if name not in known:
+            dataset = ir_datasets.Dataset(SampleDocs(lang), SampleQueries(lang), SampleQrels(lang))
+            ir_datasets.registry.register(name, dataset)

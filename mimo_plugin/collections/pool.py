@@ -1,0 +1,130 @@
+"""Several collections as one: documents, queries and qrels under the ids of a pool."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from mimo_plugin.collections.folder import PREFIX, parse_spec
+from mimo_plugin.collections.ids import Named, choose_prefixes
+from mimo_plugin.collections.loading import load
+from mimo_plugin.collections.pooled import Member, PooledDocs, PooledQrels, PooledQueries
+from mimo_plugin.collections.texts import check_fields
+from mimo_plugin.errors import DataError, Problems, UsageError
+
+
+def load_pool(
+    specs: Sequence[str], *, fields: Sequence[str] | None = None, pooled: bool | None = None
+) -> Any:
+    """Loads collections as one ir_datasets dataset of `Doc`, `Query` and `TrecQrel`; nothing is read yet.
+
+    In a pool ids become `lang:id`, with the language of the collection's documents. Where two collections
+    share a language, and where one has none or several, its id takes the language's place: for
+    `miracl/de/dev` that is `miracl/de`, which all its splits share; for a folder its name. Collections that
+    read the same documents (splits of one) bring them once, and their queries and qrels together.
+
+    Args:
+        specs: names as `load` takes them.
+        fields: fields of the documents to use as text, joined by a space, empty ones left out; None takes the
+            text that ir_datasets calls the document's default.
+        pooled: whether ids get the prefix. None: exactly when there are several specs; False is possible only
+            with the splits of one collection.
+
+    Raises:
+        DataError: unknown collections, fields that documents do not have, the same prefix twice. Every such
+            problem of every collection is in the one error.
+        UsageError: no specs, or `pooled=False` with several collections.
+    """
+    if not specs:
+        raise UsageError("no collection was given, expected at least one")
+    loaded = _load_all(specs, fields)
+    collections = [_named(members) for members in loaded]
+    if pooled is None:
+        pooled = len(specs) > 1
+    if not pooled and len(collections) > 1:
+        names = ", ".join(specs)
+        raise UsageError(
+            f"{names}: {len(collections)} collections without pooled ids, expected one: pool them"
+        )
+    prefixes = choose_prefixes(collections) if pooled else [""]
+    members = [
+        [replace(member, prefix=prefix) for member in group]
+        for group, prefix in zip(loaded, prefixes, strict=True)
+    ]
+    return _dataset(members, tuple(fields) if fields is not None else None)
+
+
+def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
+    """What stands before the colon of each collection's ids when they are pooled.
+
+    Raises:
+        DataError: as `load_pool`.
+    """
+    groups = _load_all(specs, None)
+    prefixes = choose_prefixes([_named(group) for group in groups])
+    by_spec = {
+        member.spec: prefix for group, prefix in zip(groups, prefixes, strict=True) for member in group
+    }
+    return {spec: by_spec[spec] for spec in specs}
+
+
+def _load_all(specs: Sequence[str], fields: Sequence[str] | None) -> list[list[Member]]:
+    """The collections, those that read the same documents together, in order of first appearance."""
+    problems = Problems(DataError)
+    groups: list[list[Member]] = []
+    for position, spec in enumerate(specs):
+        if spec in specs[:position]:
+            problems.add(f"{spec}: given twice, expected each collection once: leave one out")
+            continue
+        try:
+            member = Member(spec, load(spec), prefix="")
+            if fields is not None and member.dataset.has_docs():
+                check_fields(fields, member.dataset.docs_cls(), spec)
+        except DataError as error:
+            problems.extend(str(error).splitlines())
+            continue
+        for group in groups:
+            if _same_documents(group[0], member):
+                group.append(member)
+                break
+        else:
+            groups.append([member])
+    problems.raise_any()
+    return groups
+
+
+def _same_documents(one: Member, other: Member) -> bool:
+    if not (one.dataset.has_docs() and other.dataset.has_docs()):
+        return False
+    return bool(one.dataset.docs_handler() == other.dataset.docs_handler())
+
+
+def _named(group: list[Member]) -> Named:
+    first = group[0]
+    part = "docs" if first.dataset.has_docs() else "queries"
+    has_language = first.dataset.has_docs() or first.dataset.has_queries()
+    lang = getattr(first.dataset, f"{part}_lang")() if has_language else None
+    return Named(tuple(member.spec for member in group), lang or "", _collection_id(first))
+
+
+def _collection_id(member: Member) -> str:
+    if member.spec.startswith(PREFIX):
+        return parse_spec(member.spec).collection_id
+    if not member.dataset.has_docs():
+        return member.spec
+    import ir_datasets
+
+    return str(ir_datasets.docs_parent_id(member.spec))
+
+
+def _dataset(groups: list[list[Member]], fields: tuple[str, ...] | None) -> Any:
+    from ir_datasets import Dataset
+
+    members = [member for group in groups for member in group]
+    with_docs = tuple(group[0] for group in groups if group[0].dataset.has_docs())
+    with_queries = tuple(member for member in members if member.dataset.has_queries())
+    with_qrels = tuple(member for member in members if member.dataset.has_qrels())
+    return Dataset(
+        PooledDocs(with_docs, fields) if with_docs else None,
+        PooledQueries(with_queries) if with_queries else None,
+        PooledQrels(with_qrels) if with_qrels else None,
+    )

@@ -1,0 +1,156 @@
+"""The three parts of a pool as ir_datasets handlers."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ir_datasets.formats import BaseQrels, BaseQueries, TrecQrel
+from ir_datasets.indices import Docstore
+
+from mimo_plugin.collections.ids import pooled_id
+from mimo_plugin.collections.reading import read
+from mimo_plugin.collections.records import Doc, Query, check_id, check_text
+from mimo_plugin.collections.streaming import StreamedDocs
+from mimo_plugin.collections.texts import default_text, fields_text
+from mimo_plugin.errors import DataError
+
+
+@dataclass(frozen=True)
+class Member:
+    """One collection of a pool.
+
+    Attributes:
+        spec: its name.
+        dataset: the ir_datasets dataset.
+        prefix: what stands before the colon of its ids; "" without a colon.
+    """
+
+    spec: str
+    dataset: Any
+    prefix: str
+
+
+@dataclass(frozen=True)
+class PooledDocs(StreamedDocs):
+    """Attributes:
+    members: collections with documents, each document in one of them only.
+    fields: what makes the text; None is the source's default text.
+    """
+
+    members: tuple[Member, ...]
+    fields: tuple[str, ...] | None
+
+    def stream(self) -> Iterator[Doc]:
+        for member in self.members:
+            lang = member.dataset.docs_lang() or ""
+            for record in read(member.dataset, "docs", member.spec):
+                yield self.convert(record, member, lang)
+
+    def convert(self, record: Any, member: Member, lang: str) -> Doc:
+        doc_id = check_id(record.doc_id, f"{member.spec}: docid")
+        where = f"{member.spec}: document {doc_id}"
+        text = default_text(record, where) if self.fields is None else fields_text(record, self.fields, where)
+        return Doc(
+            pooled_id(member.prefix, doc_id), check_text(text, where), getattr(record, "lang", None) or lang
+        )
+
+    def docs_lang(self) -> str | None:
+        return _common([member.dataset.docs_lang() for member in self.members])
+
+    def docs_store(self, field: str = "doc_id", options: Any = None) -> Docstore:
+        if field != "doc_id":
+            raise ValueError(f"documents are looked up by doc_id, not by {field}")
+        return PooledDocstore(self)
+
+
+class PooledDocstore(Docstore):
+    """Looks documents up in the stores of a pool's collections, which ir_datasets builds on first use."""
+
+    def __init__(self, docs: PooledDocs) -> None:
+        super().__init__(Doc)
+        self._docs = docs
+
+    def get_many_iter(self, doc_ids: Iterable[str]) -> Iterator[Doc]:
+        wanted = list(doc_ids)
+        for member in self._docs.members:
+            start = pooled_id(member.prefix, "")
+            own = [doc_id.removeprefix(start) for doc_id in wanted if doc_id.startswith(start)]
+            if own:
+                lang = member.dataset.docs_lang() or ""
+                for record in member.dataset.docs_store().get_many(own).values():
+                    yield self._docs.convert(record, member, lang)
+
+
+@dataclass(frozen=True)
+class PooledQueries(BaseQueries):
+    """Attributes:
+    members: collections with queries.
+    """
+
+    members: tuple[Member, ...]
+
+    def queries_iter(self) -> Iterator[Query]:
+        owner: dict[str, str] = {}
+        for member in self.members:
+            lang = member.dataset.queries_lang() or ""
+            for record in read(member.dataset, "queries", member.spec):
+                query_id = pooled_id(member.prefix, check_id(record.query_id, f"{member.spec}: query id"))
+                if query_id in owner:
+                    names = " and in ".join(dict.fromkeys((owner[query_id], member.spec)))
+                    raise DataError(
+                        f"query id {query_id} occurs twice, in {names}: expected each once, leave one out"
+                    )
+                owner[query_id] = member.spec
+                where = f"{member.spec}: query {record.query_id}"
+                text = check_text(default_text(record, where), where)
+                yield Query(query_id, text, getattr(record, "lang", None) or lang)
+
+    def queries_cls(self) -> type[Query]:
+        return Query
+
+    def queries_lang(self) -> str | None:
+        return _common([member.dataset.queries_lang() for member in self.members])
+
+
+@dataclass(frozen=True)
+class PooledQrels(BaseQrels):
+    """Attributes:
+    members: collections with qrels.
+    """
+
+    members: tuple[Member, ...]
+
+    def qrels_iter(self) -> Iterator[Any]:
+        for member in self.members:
+            if "subtopic_id" in member.dataset.qrels_cls()._fields:
+                raise DataError(
+                    f"{member.spec}: judged by subtopic, expected one relevance a query and document"
+                )
+            for record in read(member.dataset, "qrels", member.spec):
+                query_id = check_id(record.query_id, f"{member.spec}: query id of a judgment")
+                doc_id = check_id(record.doc_id, f"{member.spec}: docid of a judgment")
+                yield TrecQrel(
+                    pooled_id(member.prefix, query_id),
+                    pooled_id(member.prefix, doc_id),
+                    _integer(record.relevance, f"{member.spec}: query {query_id}, document {doc_id}"),
+                    getattr(record, "iteration", "0"),
+                )
+
+    def qrels_cls(self) -> type[Any]:
+        return TrecQrel  # type: ignore[no-any-return]
+
+    def qrels_defs(self) -> dict[int, str]:
+        merged: dict[int, str] = {}
+        for member in self.members:
+            merged |= member.dataset.qrels_defs()
+        return merged
+
+
+def _integer(relevance: Any, where: str) -> int:
+    if type(relevance) is not int:
+        raise DataError(f"{where}: relevance {relevance!r}, expected an integer")
+    return relevance
+
+
+def _common(languages: list[str | None]) -> str | None:
+    return languages[0] if len(set(languages)) == 1 else None

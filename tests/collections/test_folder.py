@@ -1,0 +1,273 @@
+"""`path:DIR` in both layouts, and what is said about a folder that is not right."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from beir import write_folder
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mimo_plugin.collections import load, load_pool, require
+from mimo_plugin.errors import DataError
+
+DOCS = [
+    {"_id": "d1", "title": "Haus", "text": "am See", "lang": "de", "metadata": {}},
+    {"_id": "d2", "text": "talo järven rannalla", "lang": "fi"},
+    {"_id": "d3", "title": None, "text": ""},
+]
+QUERIES = [{"_id": "q1", "text": "See?", "lang": "de"}, {"_id": "q2", "text": "järvi?"}]
+QRELS = {"q1": {"d1": 2, "d2": 0}, "q2": {"d2": 1}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_folder(tmp_path / "lake", DOCS, QUERIES, QRELS)
+    return tmp_path / "lake"
+
+
+@pytest.fixture
+def paper(tmp_path: Path) -> Path:
+    directory = tmp_path / "paper"
+    directory.mkdir()
+    corpus = [{"de:1": {"text": "am See", "lang": "de"}}, {"fi:1": {"text": "järvi", "lang": "fi"}}]
+    _write(directory / "corpus.jsonl", *map(json.dumps, corpus))
+    _write(directory / "queries.jsonl", *(json.dumps(query) for query in QUERIES))
+    _write(directory / "qrels.jsonl", '{"q1": {"de:1": 1, "fi:1": 1}}', '{"q2": {"fi:1": 1}}')
+    return directory
+
+
+def _write(path: Path, *lines: str) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def test_beir_folder_is_a_dataset_of_its_own_records(folder: Path) -> None:
+    dataset = load(f"path:{folder}")
+    docs = list(dataset.docs_iter())
+    assert [(doc.doc_id, doc.title, doc.text, doc.lang) for doc in docs] == [
+        ("d1", "Haus", "am See", "de"),
+        ("d2", "", "talo järven rannalla", "fi"),
+        ("d3", "", "", ""),
+    ]
+    assert [doc.default_text() for doc in docs] == ["Haus am See", "talo järven rannalla", ""]
+    assert [tuple(query) for query in dataset.queries_iter()] == [("q1", "See?", "de"), ("q2", "järvi?", "")]
+    assert dataset.qrels_dict() == QRELS
+    assert dataset.queries_dict()["q2"].text == "järvi?"
+    assert dataset.docs_count() is None
+
+
+def test_paper_folder(paper: Path) -> None:
+    dataset = load(f"path:{paper}")
+    assert [tuple(doc) for doc in dataset.docs_iter()] == [("de:1", "am See", "de"), ("fi:1", "järvi", "fi")]
+    assert dataset.qrels_dict() == {"q1": {"de:1": 1, "fi:1": 1}, "q2": {"fi:1": 1}}
+    assert [query.query_id for query in dataset.queries_iter()] == ["q1", "q2"]
+
+
+def test_gzipped_files_read_the_same(folder: Path, paper: Path) -> None:
+    for directory in (folder, paper):
+        before = load(f"path:{directory}")
+        records = [list(before.docs_iter()), list(before.queries_iter()), before.qrels_dict()]
+        for path in directory.glob("*.jsonl"):
+            with gzip.open(f"{path}.gz", "wb") as file:
+                file.write(path.read_bytes())
+            path.unlink()
+        after = load(f"path:{directory}")
+        assert [list(after.docs_iter()), list(after.queries_iter()), after.qrels_dict()] == records
+
+
+def test_slices_and_lookup_write_nothing(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    dataset = load(f"path:{folder}")
+    assert [doc.doc_id for doc in dataset.docs_iter()[1:]] == ["d2", "d3"]
+    assert dataset.docs_iter()[2].doc_id == "d3"
+    with pytest.raises(IndexError):
+        dataset.docs_iter()[3]
+    store = dataset.docs_store()
+    assert store.get("d2").text == "talo järven rannalla"
+    assert sorted(store.get_many(["d3", "d1", "none"])) == ["d1", "d3"]
+    with pytest.raises(KeyError):
+        store.get("none")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_documents_are_streamed(tmp_path: Path) -> None:
+    write_folder(tmp_path / "broken", DOCS)
+    with (tmp_path / "broken" / "corpus.jsonl").open("a") as file:
+        file.write("not JSON\n")
+    docs = load(f"path:{tmp_path / 'broken'}").docs_iter()
+    assert [next(docs).doc_id for _ in DOCS] == ["d1", "d2", "d3"]
+    with pytest.raises(DataError, match=r"corpus\.jsonl:4: not valid JSON"):
+        next(docs)
+
+
+def test_split_is_test_or_the_only_one_or_the_one_asked_for(folder: Path) -> None:
+    (folder / "qrels" / "test.tsv").rename(folder / "qrels" / "dev.tsv")
+    assert load(f"path:{folder}").qrels_dict() == QRELS
+    _write(folder / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore", "q2\td3\t1")
+    assert load(f"path:{folder}").qrels_dict() == {"q2": {"d3": 1}}
+    assert load(f"path:{folder}#dev").qrels_dict() == QRELS
+    # queries.jsonl holds those of all splits
+    assert [query.query_id for query in load(f"path:{folder}").queries_iter()] == ["q2"]
+    assert [query.query_id for query in load(f"path:{folder}#dev").queries_iter()] == ["q1", "q2"]
+
+
+def test_no_split_can_be_chosen(folder: Path) -> None:
+    for name in ("dev", "train"):
+        _write(folder / "qrels" / f"{name}.tsv", "query-id\tcorpus-id\tscore", "q2\td3\t1")
+    (folder / "qrels" / "test.tsv").unlink()
+    dataset = load(f"path:{folder}")
+    assert len(list(dataset.docs_iter())) == 3
+    message = rf"qrels for the splits dev, train and no 'test', expected a choice such as path:{folder}#dev"
+    for read in (dataset.qrels_iter, dataset.queries_iter):
+        with pytest.raises(DataError, match=message):
+            list(read())
+    with pytest.raises(DataError, match=message):
+        require([f"path:{folder}"], qrels=True)
+    with pytest.raises(DataError, match=r"#tset: no such split, expected one of .*: dev, train"):
+        load(f"path:{folder}#tset")
+
+
+def test_folder_with_a_hash_in_its_name(tmp_path: Path) -> None:
+    spec = write_folder(tmp_path / "a#b", DOCS, QUERIES, QRELS)
+    assert load(spec).qrels_dict() == load(f"{spec}#test").qrels_dict() == QRELS
+
+
+def test_parts_may_be_missing(folder: Path) -> None:
+    (folder / "corpus.jsonl").unlink()
+    dataset = load(f"path:{folder}")
+    assert not dataset.has_docs()
+    assert dataset.has_queries()
+    with pytest.raises(DataError, match="has no documents"):
+        require([f"path:{folder}"], docs=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"_id": "d4" "text": ""}', r"corpus\.jsonl:4: not valid JSON"),
+        ("[1]", r"corpus\.jsonl:4: JSON of type list, expected one JSON object a line"),
+        ('{"_id": "d4"}', r"corpus\.jsonl:4: key 'text' is missing \(keys found: '_id'\)"),
+        ('{"text": "x"}', r"corpus\.jsonl:4: key '_id' is missing"),
+        ('{"_id": 4, "text": "x"}', r"corpus\.jsonl:4: '_id' is of type int \(4\), expected a string"),
+        ('{"_id": "d4", "text": ["x"]}', r"corpus\.jsonl:4: 'text' is of type list"),
+        ('{"_id": "d4", "text": null}', r"corpus\.jsonl:4: 'text' is missing"),
+        ('{"_id": "d4", "text": "x", "title": 1}', r"corpus\.jsonl:4: 'title' is of type int"),
+        ('{"_id": "d4", "text": "x", "lang": "d e"}', r"corpus\.jsonl:4: 'lang' is 'd e'"),
+        ('{"_id": "", "text": "x"}', r"corpus\.jsonl:4: '_id' is empty"),
+        ('{"_id": "d 4", "text": "x"}', r"corpus\.jsonl:4: '_id' 'd 4' has white space in it"),
+        ('{"_id": "d4\\u00a0", "text": "x"}', r"has white space in it"),
+        (
+            '{"_id": "d4", "text": "a\\ud83d"}',
+            r"corpus\.jsonl:4: 'text' is not valid Unicode: a lone surrogate",
+        ),
+    ],
+)
+def test_bad_documents_are_named_by_file_and_line(folder: Path, line: str, message: str) -> None:
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(DataError, match=message) as caught:
+        list(load(f"path:{folder}").docs_iter())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match=message):
+        list(load_pool([f"path:{folder}"]).docs_iter())
+
+
+def test_not_utf8(folder: Path) -> None:
+    with (folder / "corpus.jsonl").open("ab") as file:
+        file.write('\n{"_id": "d4", "text": "Straße"}\n'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"corpus\.jsonl:5: not valid UTF-8 \(byte 0xdf at column 28\)"):
+        list(load(f"path:{folder}").docs_iter())
+
+
+def test_damaged_gzip(folder: Path) -> None:
+    compressed = gzip.compress((folder / "corpus.jsonl").read_bytes() * 200)
+    (folder / "corpus.jsonl").unlink()
+    (folder / "corpus.jsonl.gz").write_bytes(compressed[:-20])
+    with pytest.raises(DataError, match=r"corpus\.jsonl\.gz:\d+: damaged gzip file"):
+        list(load(f"path:{folder}").docs_iter())
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["q1\td1\t1"], r"test\.tsv:1: 'q1\\td1\\t1', expected the header"),
+        ([], r"test\.tsv:1: '', expected the header"),
+        (["query-id\tcorpus-id\tscore", "q1\td1"], r"test\.tsv:2: 2 columns, expected 3"),
+        (["query-id\tcorpus-id\tscore", "q1 0 d1 1"], r"test\.tsv:2: 1 columns, expected 3"),
+        (
+            ["query-id\tcorpus-id\tscore", "q1\td1\t1.0"],
+            r"test\.tsv:2: relevance '1\.0', expected an integer",
+        ),
+        (["query-id\tcorpus-id\tscore", "q1\td1\tyes"], r"test\.tsv:2: relevance 'yes', expected an integer"),
+        (["query-id\tcorpus-id\tscore", "\td1\t1"], r"test\.tsv:2: query id is empty"),
+        (["query-id\tcorpus-id\tscore", "q1\td 1\t1"], r"test\.tsv:2: docid 'd 1' has white space"),
+    ],
+)
+def test_bad_tsv_qrels(folder: Path, lines: list[str], message: str) -> None:
+    _write(folder / "qrels" / "test.tsv", *lines)
+    with pytest.raises(DataError, match=message):
+        list(load(f"path:{folder}").qrels_iter())
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "message"),
+    [
+        ("qrels.jsonl", '{"q1": {"de:1": 1.5}}', r"qrels\.jsonl:3: relevance 1\.5, expected an integer"),
+        ("qrels.jsonl", '{"q1": {"de:1": true}}', r"qrels\.jsonl:3: relevance True, expected an integer"),
+        ("qrels.jsonl", '{"q1": ["de:1"]}', r"qrels\.jsonl:3: query id 'q1' has a value of type list"),
+        ("qrels.jsonl", '{"q 1": {"de:1": 1}}', r"qrels\.jsonl:3: query id 'q 1' has white space"),
+        ("corpus.jsonl", '{"de:2": "text"}', r"corpus\.jsonl:3: docid 'de:2' has a value of type str"),
+        ("corpus.jsonl", '{"de:2": {"lang": "de"}}', r"corpus\.jsonl:3: key 'text' is missing"),
+        ("queries.jsonl", '{"_id": "q3"}', r"queries\.jsonl:3: key 'text' is missing"),
+    ],
+)
+def test_bad_paper_files(paper: Path, name: str, line: str, message: str) -> None:
+    with (paper / name).open("a") as file:
+        file.write(line + "\n")
+    dataset = load(f"path:{paper}")
+    part = {"qrels.jsonl": "qrels_iter", "corpus.jsonl": "docs_iter", "queries.jsonl": "queries_iter"}[name]
+    with pytest.raises(DataError, match=message):
+        list(getattr(dataset, part)())
+
+
+def test_folders_that_are_no_collection(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        load(f"path:{tmp_path / 'none'}")
+    with pytest.raises(DataError, match="is a file"):
+        load(f"path:{folder / 'corpus.jsonl'}")
+    with pytest.raises(DataError, match=r"no corpus\.jsonl, queries\.jsonl or qrels in it"):
+        load(f"path:{tmp_path}")
+    with pytest.raises(DataError, match="no such folder"):
+        load("path:")
+    (tmp_path / "corpus.jsonl").write_text('{"id": "d1", "contents": "x"}\n')
+    with pytest.raises(DataError, match=r"corpus\.jsonl:1: keys 'id', 'contents', expected '_id' and 'text'"):
+        load(f"path:{tmp_path}")
+
+
+def test_two_layouts_or_two_files_are_ambiguous(folder: Path) -> None:
+    _write(folder / "qrels.jsonl", "{}")
+    with pytest.raises(DataError, match="qrels in two layouts"):
+        load(f"path:{folder}")
+    (folder / "qrels.jsonl").unlink()
+    (folder / "queries.jsonl.gz").write_bytes(b"")
+    with pytest.raises(DataError, match=r"queries\.jsonl and queries\.jsonl\.gz are both there"):
+        load(f"path:{folder}")
+
+
+_TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
+_IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(
+    lambda text: text.split() == [text]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.dictionaries(_IDS, st.tuples(_TEXT, _TEXT), min_size=1, max_size=6))
+def test_whatever_is_written_is_read(
+    rows: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    docs = [{"_id": doc_id, "title": title, "text": text} for doc_id, (title, text) in rows.items()]
+    spec = write_folder(tmp_path_factory.mktemp("any") / "x", docs, qrels={"q": dict.fromkeys(rows, 1)})
+    dataset = load(spec)
+    assert [(doc.doc_id, (doc.title, doc.text)) for doc in dataset.docs_iter()] == list(rows.items())
+    assert dataset.qrels_dict() == {"q": dict.fromkeys(rows, 1)}

@@ -1,0 +1,229 @@
+"""Several collections as one, through ir_datasets' real MIRACL and Mr. TyDi."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_ir_datasets as tiny
+from beir import write_folder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimo_plugin.collections import Doc, Query, load, load_pool, require
+from mimo_plugin.collections.ids import Named, choose_prefixes, pooled_id
+from mimo_plugin.collections.pool import pool_prefixes
+from mimo_plugin.errors import DataError, UsageError
+
+MIRACL = ["miracl/de/dev", "miracl/sw/dev"]
+
+
+def test_one_collection_keeps_its_ids() -> None:
+    source, pool = load("miracl/de/dev"), load_pool(["miracl/de/dev"])
+    originals = list(source.docs_iter())
+    docs = list(pool.docs_iter())
+    assert docs == [Doc(doc.doc_id, doc.default_text(), "de") for doc in originals]
+    assert sorted(doc.doc_id for doc in docs) == sorted(tiny.docids())
+    assert list(pool.queries_iter()) == [Query(str(n), tiny.question("de", n), "de") for n in range(5)]
+    assert list(pool.qrels_iter()) == list(source.qrels_iter())
+    assert pool.docs_lang() == pool.queries_lang() == "de"
+
+
+def test_one_collection_with_pooled_ids() -> None:
+    pool = load_pool(["miracl/sw/dev"], pooled=True)
+    assert [doc.doc_id for doc in pool.docs_iter()] == [f"sw:{docid}" for docid in tiny.docids()]
+    assert set(pool.queries_dict()) == {f"sw:{number}" for number in range(5)}
+    assert set(pool.qrels_dict()) == set(pool.queries_dict())
+
+
+def test_colliding_ids_become_different_and_stay_consistent() -> None:
+    sources = [load(spec) for spec in MIRACL]
+    assert {doc.doc_id for doc in sources[0].docs_iter()} == {doc.doc_id for doc in sources[1].docs_iter()}
+    pool = load_pool(MIRACL)
+    docs = {doc.doc_id: doc for doc in pool.docs_iter()}
+    assert len(docs) == 2 * len(tiny.docids())
+    assert all(doc_id.startswith(f"{doc.lang}:") for doc_id, doc in docs.items())
+    queries = pool.queries_dict()
+    assert len(queries) == 10
+    assert {query.lang for query in queries.values()} == {"de", "sw"}
+    judged = pool.qrels_dict()
+    assert set(judged) == set(queries)
+    for query_id, relevances in judged.items():
+        assert set(relevances) <= set(docs)
+        assert {doc_id.split(":")[0] for doc_id in relevances} == {query_id.split(":")[0]}
+        assert sorted(relevances.values()) == [0, 1]
+    assert pool.docs_lang() is None
+
+
+def test_splits_of_one_collection_bring_its_documents_once() -> None:
+    pool = load_pool(["miracl/de/dev", "miracl/de/test-b", "miracl/sw/dev"])
+    assert sum(doc.lang == "de" for doc in pool.docs_iter()) == len(tiny.docids())
+    assert set(pool.queries_dict()) == {f"de:{n}" for n in range(8)} | {f"sw:{n}" for n in range(5)}
+    alone = load_pool(["miracl/de/dev", "miracl/de/test-b"], pooled=False)
+    assert set(alone.queries_dict()) == {str(n) for n in range(8)}
+
+
+def test_shared_language_gives_way_to_the_collection_id(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "my lake", [{"_id": "1", "text": "See", "lang": "de"}])
+    specs = ["miracl/de/dev", "mmarco/v2/de/dev", "mr-tydi/fi/dev", folder]
+    assert list(pool_prefixes(specs).values()) == ["miracl/de", "mmarco/v2/de", "fi", "my_lake"]
+    pool = load_pool(specs)
+    ids = [doc.doc_id for doc in pool.docs_iter()]
+    assert len(set(ids)) == len(ids) == 30 + 20 + 30 + 1
+    assert {doc_id.split(":")[0] for doc_id in ids} == {"miracl/de", "mmarco/v2/de", "fi", "my_lake"}
+    assert {qrel.doc_id for qrel in pool.qrels_iter()} <= set(ids)
+    assert {qrel.query_id for qrel in pool.qrels_iter()} == set(pool.queries_dict())
+
+
+def test_prefixes_do_not_depend_on_the_split() -> None:
+    for splits in (["miracl/de", "mmarco/v2/de"], ["miracl/de/test-b", "mmarco/v2/de/dev/small"]):
+        assert list(pool_prefixes(splits).values()) == ["miracl/de", "mmarco/v2/de"]
+
+
+def test_a_collision_that_is_left_is_an_error(tmp_path: Path) -> None:
+    docs = [{"_id": "1", "text": "See"}]
+    one, two = write_folder(tmp_path / "a" / "lake", docs), write_folder(tmp_path / "b" / "lake", docs)
+    with pytest.raises(
+        DataError, match=r"a/lake and path:.*b/lake would both have ids that start with 'lake:'"
+    ):
+        load_pool([one, two])
+    named = write_folder(tmp_path / "de", docs)
+    with pytest.raises(DataError, match="would both have ids that start with 'de:'"):
+        load_pool(["miracl/de", named])
+
+
+def test_multilingual_collection_in_a_pool_keeps_its_own_languages() -> None:
+    pool = load_pool(["mimo-sample", "miracl/de/dev"])
+    docs = list(pool.docs_iter())
+    assert {doc.doc_id.split(":")[0] for doc in docs} == {"mimo-sample", "de"}
+    assert all(doc.doc_id.split(":")[1] == doc.lang for doc in docs if doc.doc_id.startswith("mimo-sample:"))
+
+
+def test_fields() -> None:
+    titles = load_pool(["miracl/de/dev"], fields=["title"])
+    assert {doc.text for doc in titles.docs_iter()} == {f"de {n}" for n in range(tiny.ARTICLES)}
+    swapped = load_pool(["miracl/de/dev"], fields=["text", "title"])
+    assert next(swapped.docs_iter()).text == f"{tiny.passage('de', '0#0')} de 0"
+    default = load_pool(["miracl/de/dev"])
+    assert next(default.docs_iter()).text == f"de 0 {tiny.passage('de', '0#0')}"
+
+
+def test_empty_fields_are_left_out_and_empty_text_is_kept(tmp_path: Path) -> None:
+    docs = [{"_id": "1", "text": "See"}, {"_id": "2", "title": "Haus", "text": ""}, {"_id": "3", "text": ""}]
+    spec = write_folder(tmp_path / "x", docs)
+    assert [doc.text for doc in load_pool([spec], fields=["title", "text"]).docs_iter()] == [
+        "See",
+        "Haus",
+        "",
+    ]
+    assert [doc.text for doc in load_pool([spec]).docs_iter()] == ["See", "Haus ", ""]
+
+
+def test_unknown_fields_are_reported_for_every_collection() -> None:
+    with pytest.raises(DataError) as caught:
+        load_pool(["miracl/de/dev", "mr-tydi/fi/dev", "miracl/sw/dev"], fields=["title", "body"])
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "miracl/de/dev: no field 'body', its documents have title, text"
+    assert lines[1] == "mr-tydi/fi/dev: no field 'title', 'body', its documents have text"
+    assert len(lines) == 3
+
+
+def test_parts_are_there_when_one_collection_has_them() -> None:
+    assert load_pool(["miracl/de", "miracl/sw/dev"]).has_qrels()
+    assert not load_pool(["miracl/de/test-b"]).has_qrels()
+    assert not load_pool(["miracl/de", "miracl/sw"]).has_queries()
+
+
+def test_require_names_what_each_collection_lacks() -> None:
+    require(MIRACL, docs=True, queries=True, qrels=True)
+    with pytest.raises(DataError) as caught:
+        require(["miracl/de/test-b", "miracl/sw", "miracl/nix"], queries=True, qrels=True)
+    text = str(caught.value)
+    assert "miracl/de/test-b has no qrels, expected a collection with qrels: miracl/de/dev" in text
+    assert "miracl/sw has no queries" in text
+    assert "miracl/sw has no qrels" in text
+    assert "'miracl/nix': unknown collection" in text
+    assert len(text.splitlines()) == 4
+
+
+def test_unknown_collections_are_reported_together_with_near_matches() -> None:
+    with pytest.raises(DataError) as caught:
+        load_pool(["mirac/de/dev", "mimo-sampel", "miracl/de/dev"])
+    first, second = str(caught.value).splitlines()
+    assert "'mirac/de/dev': unknown collection" in first
+    assert "miracl/de/dev" in first
+    assert "mimo-sample" in second
+    with pytest.raises(DataError, match="near it: miracl/de/dev"):
+        load("miracl/de/devel")
+    with pytest.raises(DataError, match="expected one of miracl/ar, "):
+        load("miracl")
+    with pytest.raises(DataError, match="`mimo collections` lists them"):
+        load("")
+
+
+def test_folder_without_path_is_told_how_to_write_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"for the folder write path:{tmp_path}"):
+        load(str(tmp_path))
+
+
+def test_wrong_calls() -> None:
+    with pytest.raises(UsageError, match="at least one"):
+        load_pool([])
+    with pytest.raises(UsageError, match="2 collections without pooled ids"):
+        load_pool(MIRACL, pooled=False)
+    with pytest.raises(DataError, match="given twice"):
+        load_pool(["miracl/de/dev", "miracl/de/dev"])
+
+
+def test_query_ids_that_occur_twice() -> None:
+    with pytest.raises(DataError, match=r"query id fi:0 occurs twice, in mr-tydi/fi and in mr-tydi/fi/dev"):
+        list(load_pool(["mr-tydi/fi", "mr-tydi/fi/dev"]).queries_iter())
+
+
+def test_query_ids_that_occur_twice_in_a_folder(tmp_path: Path) -> None:
+    queries = [{"_id": "q1", "text": "a"}, {"_id": "q1", "text": "b"}]
+    spec = write_folder(tmp_path / "x", [{"_id": "1", "text": "See"}], queries)
+    with pytest.raises(DataError, match=rf"query id q1 occurs twice, in {spec}: expected each once"):
+        list(load_pool([spec]).queries_iter())
+
+
+def test_lookup_in_a_pool() -> None:
+    pool = load_pool(["mimo-sample/de", "mimo-sample/fr"])
+    docs = list(pool.docs_iter())
+    store = pool.docs_store()
+    wanted = {doc.doc_id: doc for doc in (docs[0], docs[-1])}
+    assert store.get_many([*wanted, "de:none", "none"]) == wanted
+    assert pool.docs_iter()[0] == docs[0]
+    assert list(pool.docs_iter()[:2]) == docs[:2]
+
+
+def test_importing_the_package_does_not_import_ir_datasets() -> None:
+    program = (
+        "import sys, mimo_plugin.collections, mimo_plugin.cli.collections\n"
+        "print(sorted({'ir_datasets', 'numpy', 'requests'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+_PREFIXES = st.text(
+    st.characters(exclude_characters=":", exclude_categories=["Z", "C"]), min_size=1, max_size=4
+)
+_IDS = st.text(min_size=1, max_size=6)
+
+
+@given(one=st.tuples(_PREFIXES, _IDS), two=st.tuples(_PREFIXES, _IDS))
+def test_pooled_ids_are_the_same_only_for_the_same_document(
+    one: tuple[str, str], two: tuple[str, str]
+) -> None:
+    assert (pooled_id(*one) == pooled_id(*two)) == (one == two)
+
+
+@given(languages=st.lists(st.sampled_from(["", "de", "fi", "sw"]), min_size=1, max_size=6))
+def test_prefixes_are_distinct_and_the_language_where_it_is_alone(languages: list[str]) -> None:
+    collections = [Named((f"c{n}/x",), lang, f"c{n}") for n, lang in enumerate(languages)]
+    prefixes = choose_prefixes(collections)
+    assert len(set(prefixes)) == len(prefixes)
+    for lang, prefix, collection in zip(languages, prefixes, collections, strict=True):
+        alone = bool(lang) and languages.count(lang) == 1
+        assert prefix == (lang if alone else collection.collection_id)

@@ -1,0 +1,26 @@
+"""For every test: tiny files in place of ir_datasets' downloads, and no network."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import pytest_socket
+import tiny_ir_datasets
+
+# ir_datasets reads the variable when it is imported, so it is set before any test module is.
+_HOME = tempfile.mkdtemp(prefix="ir-datasets-")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+tiny_ir_datasets.write(Path(_HOME))
+os.environ["IR_DATASETS_HOME"] = _HOME
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    allowed = "socket_enabled" in getattr(item, "fixturenames", ()) or item.get_closest_marker(
+        "enable_socket"
+    )
+    if not allowed:
+        pytest_socket.disable_socket(allow_unix_socket=True)
