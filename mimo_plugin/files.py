@@ -32,12 +32,18 @@ def replacing(path: Path) -> Iterator[Path]:
 def writing(path: Path) -> Iterator[None]:
     """Turns an error of the file system while `path` is written into one that a user can act on.
 
+    An error that names another file, or none of the file system's, is another one's and passes.
+
     Raises:
-        EnvironmentProblem: for any OSError.
+        EnvironmentProblem: for any other OSError.
     """
     try:
         yield
     except OSError as error:
+        named = path if error.filename is None else Path(str(error.filename))
+        ours = path.parent in named.parents or named in path.parents
+        if error.errno is None or not ours:
+            raise
         raise EnvironmentProblem(
             f"cannot write {path}: {error.strerror or error}. What was complete before is kept; make room or "
             "choose another place, and run the command again"

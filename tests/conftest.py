@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +16,8 @@ _HOME = tempfile.mkdtemp(prefix="ir-datasets-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 tiny_ir_datasets.write(Path(_HOME))
 os.environ["IR_DATASETS_HOME"] = _HOME
+# Compiling ranx takes half a minute: the result stays with the environment, and the home as it is.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(sys.prefix) / "numba-cache"))
 
 
 @pytest.hookimpl(tryfirst=True)

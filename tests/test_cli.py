@@ -41,8 +41,8 @@ def test_help_imports_nothing_heavy() -> None:
         "import sys\n"
         "from mimo_plugin.cli import main\n"
         "status = main(['--help'])\n"
-        "heavy = {'torch', 'numpy', 'faiss', 'pyserini', 'jnius', 'ranx', 'scipy', 'ir_datasets', 'transformers',"
-        " 'sentence_transformers', 'pydantic', 'pandas', 'numba'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'faiss', 'pyserini', 'jnius', 'ranx', 'scipy', 'ir_datasets',"
+        " 'transformers', 'sentence_transformers', 'pydantic', 'pandas', 'numba'} & set(sys.modules)\n"
         "print(sorted(heavy), file=sys.stderr)\n"
         "sys.exit(status)\n"
     )

@@ -41,6 +41,9 @@ from mimo_plugin.cli.options import CommandWithLists, ListOption, progress_optio
     help="Most permutations and bootstrap samples; where there are fewer, all are looked at.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="For both of these.")
+@click.option(
+    "--languages", cls=ListOption, metavar="LANG...", help="Evaluate on these only.  [default: all]"
+)
 @click.option("--pooled", is_flag=True, help="Ids are lang:id also for a single collection.")
 @click.option("--ignore-unknown-queries", is_flag=True, help="Leave out queries that are no topics.")
 @click.option(
@@ -66,6 +69,7 @@ def command(
     alpha: float,
     permutations: int,
     seed: int,
+    languages: tuple[str, ...],
     pooled: bool,
     ignore_unknown_queries: bool,
     table_format: str,
@@ -104,6 +108,7 @@ def command(
             permutations=permutations,
             seed=seed,
             pooled=pooled or None,
+            languages=languages,
             ignore_unknown_queries=ignore_unknown_queries,
             progress=progress,
         ),

@@ -22,16 +22,6 @@ class MeasureKind(StrEnum):
     JUDGED = "judged"
 
 
-# What ranx calls a measure. Judged@k is not among ranx's.
-RANX_NAMES = {
-    MeasureKind.NDCG: "ndcg",
-    MeasureKind.MAP: "map",
-    MeasureKind.MRR: "mrr",
-    MeasureKind.RECALL: "recall",
-    MeasureKind.PRECISION: "precision",
-    MeasureKind.SUCCESS: "hit_rate",
-    MeasureKind.RPREC: "r-precision",
-}
 # The names that ir_measures and ranx use.
 _ALIASES = {
     "ap": MeasureKind.MAP,
@@ -54,11 +44,6 @@ class Measure:
 
     def __str__(self) -> str:
         return self.kind.value if self.cutoff is None else f"{self.kind.value}@{self.cutoff}"
-
-    @property
-    def ranx_name(self) -> str:
-        name = RANX_NAMES[self.kind]
-        return name if self.cutoff is None else f"{name}@{self.cutoff}"
 
 
 def parse_measures(names: str | Iterable[str]) -> tuple[Measure, ...]:
@@ -91,7 +76,11 @@ def _parse(name: str) -> Measure:
             return Measure(kind)
         raise UsageError(f"measure {name!r} has no cutoff, expected one, for example {kind}@100")
     if kind is MeasureKind.RPREC:
-        raise UsageError(f"measure {name!r} has a cutoff, expected rprec: it cuts at the number of relevant documents")
+        raise UsageError(
+            f"measure {name!r} has a cutoff, expected rprec: it cuts at the number of relevant documents"
+        )
     if not (cutoff.isascii() and cutoff.isdigit()) or int(cutoff) < 1:
-        raise UsageError(f"measure {name!r}: cutoff {cutoff!r}, expected a whole number from 1, as in {kind}@10")
+        raise UsageError(
+            f"measure {name!r}: cutoff {cutoff!r}, expected a whole number from 1, as in {kind}@10"
+        )
     return Measure(kind, int(cutoff))

@@ -3,8 +3,9 @@
 import gzip
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,15 +73,15 @@ def _name_of(path: Path) -> str:
 def read_run(path: Path, name: str) -> Run:
     """Reads a TREC run, plain or gzip, into trec_eval's order.
 
-    Lines may come in any order. Raises `DataError` with the first problems of the file: not six columns, a
-    score that is not a finite number in float32's range, a rank that is not an integer or contradicts the
-    scores, a document twice in a query, bytes that are not UTF-8, no line at all.
+    Lines may come in any order. Raises `DataError` with the first problems of the file: not six columns,
+    a score that is not a finite number in float32's range, a rank that is not an integer or contradicts
+    the scores, a document twice in a query, bytes that are not UTF-8, no line at all.
     """
     problems = Problems(DataError, limit=_PROBLEMS_A_FILE)
     parts: dict[bytes, list[_Hits]] = {}
     try:
         with _open(path) as stream:
-            for rows, lines in _blocks(stream, path, problems):
+            for rows, lines in _blocks(stream):
                 for query_id, hits in _segments(rows, lines, path, problems):
                     parts.setdefault(query_id, []).append(hits)
     except (OSError, EOFError, zlib.error) as error:
@@ -98,38 +99,27 @@ def read_run(path: Path, name: str) -> Run:
 def _open(path: Path) -> IO[bytes]:
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if packed else path.open("rb")
+    return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
 
 
-def _blocks(
-    stream: IO[bytes], path: Path, problems: Problems
-) -> Iterator[tuple[list[Row], NDArray[np.int64]]]:
-    """Splits blocks of lines into rows of six columns, with their line numbers."""
+def _blocks(stream: IO[bytes]) -> Iterator[tuple[list[Row], NDArray[np.int64]]]:
+    """Splits blocks of lines into columns, with their line numbers."""
     first = 1
     while lines := stream.readlines(_BLOCK_BYTES):
         if first == 1:
             lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
-        rows = [line.split() for line in lines]
-        numbers = np.arange(first, first + len(lines))
+        yield [line.split() for line in lines], np.arange(first, first + len(lines))
         first += len(lines)
-        if any(len(row) != 6 for row in rows):
-            for row, number in zip(rows, numbers, strict=True):
-                if len(row) not in (0, 6):
-                    problems.add(f"{path}:{number}: {len(row)} columns, expected 6 ({_COLUMNS})")
-            numbers = numbers[[len(row) == 6 for row in rows]]
-            rows = [row for row in rows if len(row) == 6]
-        if rows:
-            yield rows, numbers
 
 
 def _segments(
     rows: list[Row], lines: NDArray[np.int64], path: Path, problems: Problems
 ) -> Iterator[tuple[bytes, _Hits]]:
-    """Cuts a block where the query changes."""
+    """Cuts the good lines of a block where the query changes, and notes what is wrong with the others."""
     try:
         ranks, scores = _numbers(rows)
     except ValueError:
-        good = np.array([_is_good(row, f"{path}:{line}", problems) for row, line in zip(rows, lines, strict=True)])
+        good = [_is_good(row, f"{path}:{line}", problems) for row, line in zip(rows, lines, strict=True)]
         rows, lines = [row for row, keep in zip(rows, good, strict=True) if keep], lines[good]
         if not rows:
             return
@@ -137,7 +127,7 @@ def _segments(
     query_ids = [row[0] for row in rows]
     docids = [row[2] for row in rows]
     starts = [0, *(i for i in range(1, len(rows)) if query_ids[i] != query_ids[i - 1]), len(rows)]
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in pairwise(starts):
         part = slice(start, end)
         yield (
             query_ids[start],
@@ -147,20 +137,22 @@ def _segments(
 
 def _numbers(rows: list[Row]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The ranks and scores of good rows; raises `ValueError` when any row is not good."""
+    if any(len(row) != 6 for row in rows):
+        raise ValueError
     text = b" ".join([b" ".join((row[0], row[2])) for row in rows])
     digits = b" ".join([b" ".join((row[3], row[4])) for row in rows])
     # numpy drops NULs at the end of an id; Python takes 1_0 for a number, trec_eval does not.
     if b"\0" in text or b"_" in digits:
         raise ValueError
     text.decode()
-    ranks = np.array([int(row[3]) for row in rows], dtype=object)
+    try:
+        ranks = np.array([int(row[3]) for row in rows], dtype=np.int64)
+    except OverflowError as error:
+        raise ValueError from error
     scores = _float32([float(row[4]) for row in rows])
     if not np.all(np.isfinite(scores)):
         raise ValueError
-    try:
-        return ranks.astype(np.int64), scores
-    except OverflowError as error:
-        raise ValueError from error
+    return ranks, scores
 
 
 def _float32(values: list[float]) -> NDArray[np.float32]:
@@ -169,7 +161,11 @@ def _float32(values: list[float]) -> NDArray[np.float32]:
 
 
 def _is_good(row: Row, where: str, problems: Problems) -> bool:
-    """Looks at one row of a block that has a bad one, and notes what is wrong with it."""
+    """Looks at one row of a block that has a bad one, and notes what is wrong; blank lines pass by."""
+    if len(row) != 6:
+        if row:
+            problems.add(f"{where}: {len(row)} columns, expected 6 ({_COLUMNS})")
+        return False
     rank, score = row[3].decode(errors="replace"), row[4].decode(errors="replace")
     try:
         b" ".join((row[0], row[2])).decode()
@@ -192,7 +188,11 @@ def _is_good(row: Row, where: str, problems: Problems) -> bool:
 
 
 def _ranking(query_id: str, parts: list[_Hits], path: Path, problems: Problems) -> Ranking:
-    hits = parts[0] if len(parts) == 1 else _Hits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    hits = (
+        parts[0]
+        if len(parts) == 1
+        else _Hits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    )
     by_docid = np.argsort(hits.docids, kind="stable")
     repeated = np.flatnonzero(hits.docids[by_docid[1:]] == hits.docids[by_docid[:-1]])
     if len(repeated):
@@ -207,9 +207,9 @@ def _ranking(query_id: str, parts: list[_Hits], path: Path, problems: Problems) 
     if len(rising):
         better, worse = by_rank[rising[0]], by_rank[rising[0] + 1]
         problems.add(
-            f"{path}:{hits.lines[worse]}: unsorted ranks: query {query_id!r} has score {hits.scores[worse]:.9g} at "
-            f"rank {hits.ranks[worse]} but {hits.scores[better]:.9g} at rank {hits.ranks[better]}, expected scores "
-            "that fall with the rank: sort by score, descending, and number again"
+            f"{path}:{hits.lines[worse]}: unsorted ranks: query {query_id!r} has score "
+            f"{hits.scores[worse]:.9g} at rank {hits.ranks[worse]} but {hits.scores[better]:.9g} at rank "
+            f"{hits.ranks[better]}, expected scores that fall with the rank: sort by score and number again"
         )
     order = trec_order(hits.docids, hits.scores)
     return Ranking(hits.docids[order], hits.scores[order])

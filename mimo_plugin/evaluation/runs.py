@@ -1,15 +1,18 @@
 """TREC runs in memory, and written to a file, in trec_eval's order."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import gzip
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mimo_plugin.errors import DataError
-from mimo_plugin.evaluation.atomic import replacing
+from mimo_plugin.files import replacing, writing
 
 
 class Ranking(NamedTuple):
@@ -39,7 +42,8 @@ class Run:
 
 
 def trec_order(docids: NDArray[np.bytes_], scores: NDArray[np.float32]) -> NDArray[np.intp]:
-    """The permutation that puts hits into trec_eval's order: score as float32, then docid, both descending.
+    """The permutation that puts hits into trec_eval's order: score as float32, then docid, both
+    descending.
 
     trec_eval compares docids with `strcmp`, that is by their UTF-8 bytes. Ranks in the file play no part.
     """
@@ -60,8 +64,8 @@ def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]],
     """Writes a TREC run query by query and returns the number of its lines.
 
     Each item is (query id, docids, scores) in any order of hits; six columns are written, ranks from 1 in
-    trec_eval's order, scores with nine significant digits, which give every float32 back exactly. The file
-    appears under its name when it is complete; `.gz` is compressed.
+    trec_eval's order, scores with nine significant digits, which give every float32 back exactly. The
+    file appears under its name when it is complete; `.gz` is compressed.
 
     Raises `DataError` for ids or a tag that are empty or hold white space, scores that are not finite, a
     docid twice in a query or a query twice, and `EnvironmentProblem` when the file cannot be written.
@@ -69,7 +73,7 @@ def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]],
     _check_token("run tag", tag)
     lines = 0
     seen: set[str] = set()
-    with replacing(Path(path)) as stream:
+    with _open(Path(path)) as stream:
         for query_id, docids, scores in items:
             _check_token("query id", query_id)
             if query_id in seen:
@@ -86,6 +90,23 @@ def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]],
     return lines
 
 
+@contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as beside, beside.open("wb") as raw:
+        if path.suffix == ".gz":
+            # No name and no time in the header: the same run gives the same bytes.
+            with (
+                gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
+                TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream,
+            ):
+                yield stream
+        else:
+            with TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream:
+                yield stream
+
+
 def _checked_hits(query_id: str, docids: Sequence[str], scores: ArrayLike) -> Ranking:
     for docid in docids:
         _check_token(f"docid of query {query_id!r}", docid)
@@ -96,7 +117,9 @@ def _checked_hits(query_id: str, docids: Sequence[str], scores: ArrayLike) -> Ra
     if values.shape != (len(docids),):
         raise DataError(f"query {query_id!r} has {len(docids)} docids and scores of shape {values.shape}")
     if not np.all(np.isfinite(values)):
-        raise DataError(f"query {query_id!r} has a score that is not finite: the encoder's vectors are unusable")
+        raise DataError(
+            f"query {query_id!r} has a score that is not finite: the encoder's vectors are unusable"
+        )
     return ranking(docids, values)
 
 

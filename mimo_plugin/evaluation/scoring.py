@@ -17,6 +17,15 @@ from mimo_plugin.evaluation.topics import Judged, Topics
 
 _TOPICS_A_CALL = 1000
 _UNJUDGED = -1
+_RANX_FUNCTIONS = {
+    MeasureKind.NDCG: "ndcg",
+    MeasureKind.MAP: "average_precision",
+    MeasureKind.MRR: "reciprocal_rank",
+    MeasureKind.RECALL: "recall",
+    MeasureKind.PRECISION: "precision",
+    MeasureKind.SUCCESS: "hit_rate",
+    MeasureKind.RPREC: "r_precision",
+}
 
 Scores = NDArray[np.float64]
 
@@ -25,8 +34,8 @@ Scores = NDArray[np.float64]
 class Counts:
     """How a run's queries and the judged topics meet.
 
-    judged: judged topics. retrieved: of these, with a hit or more. missing: of these, without; they score 0.
-    unjudged: topics in the run that have no judgments. unknown: queries in the run that are no topics.
+    judged: judged topics. retrieved: of these, with a hit or more. missing: of these, without; they score
+    0. unjudged: topics in the run that have no judgments. unknown: queries in the run that are no topics.
     """
 
     judged: int
@@ -38,7 +47,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class RunScores:
-    """The scores of one run. per_topic: measure -> (n,) in the order of the topics. depth: longest ranking."""
+    """The scores of one run. per_topic: measure -> (n,) in the order of the topics. depth: longest
+    ranking."""
 
     name: str
     per_topic: Mapping[Measure, Scores]
@@ -49,8 +59,9 @@ class RunScores:
 def score_run(run: Run, topics: Topics, measures: Sequence[Measure]) -> RunScores:
     """Scores a run on every judged topic, as `trec_eval -c` does: a topic that the run lacks scores 0.
 
-    Relevant is a relevance of 1 or more; nDCG's gain is the relevance, negative ones count as 0. Judged@k is the
-    share of the first min(k, hits) documents with any judgment, 0 without hits (as in ir_measures).
+    Relevant is a relevance of 1 or more; nDCG's gain is the relevance, negative ones count as 0. Judged@k
+    is the share of the first min(k, hits) documents with any judgment, 0 without hits (as in
+    ir_measures).
     """
     per_topic = {measure: np.zeros(len(topics.query_ids)) for measure in measures}
     for start in range(0, len(topics.query_ids), _TOPICS_A_CALL):
@@ -59,13 +70,17 @@ def score_run(run: Run, topics: Topics, measures: Sequence[Measure]) -> RunScore
             _match(run, query_id, judged)
             for query_id, judged in zip(topics.query_ids[part], topics.judged[part], strict=True)
         ]
-        computed = _ranx_scores(topics.judged[part], hits, [m for m in measures if m.kind is not MeasureKind.JUDGED])
+        computed = _ranx_scores(
+            topics.judged[part], hits, [m for m in measures if m.kind is not MeasureKind.JUDGED]
+        )
         for measure in measures:
             if measure.kind is MeasureKind.JUDGED:
                 per_topic[measure][part] = [_judged_share(positions[: measure.cutoff]) for positions in hits]
             else:
                 per_topic[measure][part] = computed[measure]
-    return RunScores(run.name, per_topic, _counts(run, topics), max(len(r.scores) for r in run.queries.values()))
+    return RunScores(
+        run.name, per_topic, _counts(run, topics), max(len(r.scores) for r in run.queries.values())
+    )
 
 
 def _counts(run: Run, topics: Topics) -> Counts:
@@ -92,16 +107,16 @@ def _judged_share(positions: NDArray[np.intp]) -> float:
 def _ranx_scores(
     judged: Sequence[Judged], hits: Sequence[NDArray[np.intp]], measures: Sequence[Measure]
 ) -> dict[Measure, Scores]:
-    """Hands ranx its own internal form, lists of (documents, 2) arrays of id and relevance or score.
+    """Calls ranx's measures on their own input, lists of (documents, 2) arrays: id and relevance or score.
 
-    That form needs no typed dictionaries of strings, so the compiled code is the same for every collection and
-    comes from numba's cache, and no two docids can fall on one hash. ranx reads hits in the order given and judged
-    documents by falling relevance; the score column says so once more. The id of every unjudged hit is the same:
-    measures only look for judged ones.
+    That input needs no typed dictionaries of strings: the compiled code is the same for every collection
+    and comes from numba's cache, and no two docids can fall on one hash. ranx takes hits in the order given
+    and judged documents by falling relevance; the score column says the same once more. All unjudged hits
+    share an id: measures only look for judged ones.
     """
     if not measures:
         return {}
-    ranx_evaluate, typed_list = _ranx()
+    metrics, typed_list = _import_ranx()
     qrels, run = typed_list(), typed_list()
     for documents, positions in zip(judged, hits, strict=True):
         order = np.argsort(-documents.relevance, kind="stable")
@@ -109,27 +124,29 @@ def _ranx_scores(
         falling = -np.arange(len(positions), dtype=np.float64)
         run.append(np.column_stack((positions.astype(np.float64), falling)))
     with warnings.catch_warnings():
-        # numba compiles ranx's loop counters with a cast that it warns about.
+        # numba warns of a cast of loop counters when it compiles ranx.
         warnings.filterwarnings("ignore", message="unsafe cast")
-        found: Any = ranx_evaluate(qrels, run, [measure.ranx_name for measure in measures], return_mean=False)
-    if len(measures) == 1:
-        found = {measures[0].ranx_name: found}
-    return {measure: np.asarray(found[measure.ranx_name], dtype=np.float64) for measure in measures}
+        return {
+            measure: getattr(metrics, _RANX_FUNCTIONS[measure.kind])(qrels, run, measure.cutoff or 0)
+            for measure in measures
+        }
 
 
-def _ranx() -> tuple[Any, Any]:
-    """ranx's `evaluate` and numba's list.
+def _import_ranx() -> tuple[Any, Any]:
+    """The metrics of ranx and the list type that they take.
 
-    ranx compiles each measure on its first call, in seconds to tens of seconds. Unless `NUMBA_CACHE_DIR` is set,
-    the result is kept in the user's cache directory, where it also lasts when the installation is read-only.
+    ranx compiles each measure on its first call, which takes seconds. Unless `NUMBA_CACHE_DIR` is set, the
+    result is kept in the user's cache directory, where it lasts also when the installation is read-only.
     """
     if "NUMBA_CACHE_DIR" not in os.environ and "ranx" not in sys.modules:
-        if sys.platform == "darwin":
-            caches = Path.home() / "Library" / "Caches"
-        else:
-            caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        os.environ["NUMBA_CACHE_DIR"] = str(caches / "mimo-plugin" / "numba")
+        os.environ["NUMBA_CACHE_DIR"] = str(_user_caches() / "mimo-plugin" / "numba")
     from numba.typed import List as TypedList
-    from ranx import evaluate
+    from ranx import metrics
 
-    return evaluate, TypedList
+    return metrics, TypedList
+
+
+def _user_caches() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.errors import DataError, Problems
+from mimo_plugin.errors import DataError, Problems, UsageError
 from mimo_plugin.evaluation.runs import Run
 
 Judgments = Mapping[str, Mapping[str, int]]
@@ -32,7 +33,8 @@ class Topics:
     """Every judged topic, in the order of `query_ids`, which all score arrays share.
 
     language_of: (n,) positions in `languages`. block_of: (n,) topics with the same number are language
-    versions of one topic; `parallel` says whether there are any. all_ids: judged or not.
+    versions of one topic; `parallel` says whether there are any. all_ids: judged or not. unlisted:
+    judged, but not among the collection's queries.
     """
 
     query_ids: tuple[str, ...]
@@ -41,6 +43,7 @@ class Topics:
     language_of: NDArray[np.intp]
     block_of: NDArray[np.intp]
     all_ids: frozenset[str]
+    unlisted: tuple[str, ...]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -60,13 +63,15 @@ class Topics:
 def make_topics(judgments: Judgments, languages: Mapping[str, str]) -> Topics:
     """Prepares judgments; `languages` gives every topic's language, judged or not.
 
-    Topics with the same relevant documents in two languages or more are taken for versions of one topic, as
-    in a parallel collection, where every version of the gold passage is relevant to every version of the query.
-    Raises `DataError` when nothing is judged.
+    Topics with the same relevant documents in two languages or more are taken for versions of one topic,
+    as in a parallel collection, where every version of the gold passage is relevant to every version of
+    the query. Raises `DataError` when nothing is judged.
     """
     query_ids = tuple(sorted(query_id for query_id, documents in judgments.items() if documents))
     if not query_ids:
-        raise DataError("the qrels are empty, expected at least one judged topic: name a collection with judgments")
+        raise DataError(
+            "the qrels are empty, expected at least one judged topic: name a collection with judgments"
+        )
     names = [languages.get(query_id) or UNKNOWN_LANGUAGE for query_id in query_ids]
     known = tuple(sorted(set(names)))
     return Topics(
@@ -76,6 +81,7 @@ def make_topics(judgments: Judgments, languages: Mapping[str, str]) -> Topics:
         language_of=np.array([known.index(name) for name in names], dtype=np.intp),
         block_of=_blocks([judgments[query_id] for query_id in query_ids], names),
         all_ids=frozenset(languages) | frozenset(query_ids),
+        unlisted=tuple(query_id for query_id in query_ids if query_id not in languages),
     )
 
 
@@ -97,27 +103,38 @@ def _blocks(judgments: Sequence[Mapping[str, int]], languages: Sequence[str]) ->
     return np.unique(label, return_inverse=True)[1].astype(np.intp)
 
 
-def load_topics(collections: Sequence[str], pooled: bool | None = None) -> Topics:
+def load_topics(collections: Sequence[str], pooled: bool | None = None, only: Sequence[str] = ()) -> Topics:
     """Reads the topics and judgments of one collection or of a pool of several.
 
-    Raises `DataError` with every collection that has no judgments or no topics.
-    """
-    from mimo_plugin.collections import load, load_pool
+    only: languages to evaluate on; none means all. The other languages' topics stay known, unjudged.
 
-    problems = Problems(DataError)
-    for spec in collections:
-        source = load(spec)
-        if not source.has_qrels():
-            problems.add(f"{spec}: has no qrels, expected judgments: name a split that has some")
-        if not source.has_queries():
-            problems.add(f"{spec}: has no queries, expected topics: name a split that has some")
-    problems.raise_any()
+    Raises `DataError` with every collection that has no judgments or no topics, `UsageError` with every
+    language that no judged topic has.
+    """
+    from mimo_plugin.collections import load_pool, require
+
+    require(collections, queries=True, qrels=True)
     pool = load_pool(collections, pooled=pooled)
     languages = {query.query_id: query.lang for query in pool.queries_iter()}
     judgments: dict[str, dict[str, int]] = {}
     for qrel in pool.qrels_iter():
         judgments.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
-    return make_topics(judgments, languages)
+    return make_topics(_only(judgments, languages, only) if only else judgments, languages)
+
+
+def _only(judgments: Judgments, languages: Mapping[str, str], only: Sequence[str]) -> Judgments:
+    language_of = {query_id: languages.get(query_id) or UNKNOWN_LANGUAGE for query_id in judgments}
+    known = sorted(set(language_of.values()))
+    problems = Problems(UsageError)
+    for name in only:
+        if name not in known:
+            near = get_close_matches(name, known, n=3)
+            meant = f"; near: {', '.join(near)}" if near else ""
+            problems.add(
+                f"unknown language {name!r}{meant}; expected one of the judged topics' {', '.join(known)}"
+            )
+    problems.raise_any()
+    return {query_id: judged for query_id, judged in judgments.items() if language_of[query_id] in only}
 
 
 def check_queries(run: Run, topics: Topics, ignore_unknown: bool = False) -> list[str]:
@@ -126,22 +143,32 @@ def check_queries(run: Run, topics: Topics, ignore_unknown: bool = False) -> lis
     unknown = sorted(run.queries.keys() - topics.all_ids)
     if unknown and not ignore_unknown:
         names = ", ".join(islice(unknown, _NAMED)) + (", ..." if len(unknown) > _NAMED else "")
+        hint = _prefix_hint(unknown, topics.all_ids)
         problems.append(
-            f"run {run.name!r}: {len(unknown)} of its {len(run.queries)} queries are not topics of the collection "
-            f"({names}); expected ids such as {topics.query_ids[0]!r}{_prefix_hint(unknown, topics.all_ids)}"
+            f"run {run.name!r}: {len(unknown)} of its {len(run.queries)} queries are not topics of the "
+            f"collection ({names}); expected ids such as {topics.query_ids[0]!r}{hint}"
         )
     elif not any(query_id in run.queries for query_id in topics.query_ids):
         problems.append(
-            f"run {run.name!r} has no query in common with the qrels, expected ids such as {topics.query_ids[0]!r}: "
-            "is it the run of another collection or split?"
+            f"run {run.name!r} has no query in common with the qrels, expected ids such as "
+            f"{topics.query_ids[0]!r}: is it the run of another collection or split?"
         )
     return problems
 
 
 def _prefix_hint(unknown: Iterable[str], topics: frozenset[str]) -> str:
-    if any(query_id.partition(":")[2] in topics for query_id in unknown):
+    if any(rest in topics for query_id in unknown for rest in _without_prefix(query_id)):
         return ": the run's ids have the prefix of a pool, evaluate it with --pooled"
-    without = {topic.partition(":")[2] for topic in topics}
-    if any(query_id in without for query_id in unknown):
-        return ": the run's ids lack the prefix of a pool, evaluate it against its own collection without --pooled"
+    rests = {rest for topic in topics for rest in _without_prefix(topic)}
+    if any(query_id in rests for query_id in unknown):
+        return (
+            ": the run's ids lack the prefix of a pool, evaluate it with its own collection without --pooled"
+        )
     return ": name the run's own collection, or leave them out with --ignore-unknown-queries"
+
+
+def _without_prefix(query_id: str) -> list[str]:
+    """What may follow the prefix, which is a language or a collection's name and can hold colons
+    itself."""
+    parts = query_id.split(":")
+    return [":".join(parts[cut:]) for cut in range(1, len(parts))]

@@ -271,7 +271,7 @@ def test_training_sample_is_even_over_languages(student: Student, tmp_path: Path
     for shard in range(len(shards)):
         part = range(shard * 10, min(shard * 10 + 10, len(order)))
         vectors = np.array(
-            [[number, "de fi ja".split().index(order[number])] for number in part], dtype=np.float32
+            [[number, ["de", "fi", "ja"].index(order[number])] for number in part], dtype=np.float32
         )
         shards.write(shard, [(str(number), order[number]) for number in part], vectors)
     sample = training_sample(shards, languages, 30, seed=1)

@@ -1,0 +1,40 @@
+"""A file is whole or not there."""
+
+from pathlib import Path
+
+import pytest
+
+from mimo_plugin.errors import EnvironmentProblem
+from mimo_plugin.files import replacing, size_text, write_text
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    write_text(path, "old")
+    with pytest.raises(ValueError, match="half-way"):
+        _fail_half_way(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _fail_half_way(path: Path) -> None:
+    with replacing(path) as beside:
+        beside.write_text("ne")
+        raise ValueError("half-way")
+
+
+def test_a_file_system_that_refuses_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"cannot write .*/none/run.trec: No such file or directory"):
+        write_text(tmp_path / "none" / "run.trec", "text")
+
+
+def test_an_error_of_another_file_is_not_called_a_write_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "run.trec"):
+        Path("/nowhere/corpus.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 40, "3.0 TiB")]
+)
+def test_sizes(size: int, text: str) -> None:
+    assert size_text(size) == text
