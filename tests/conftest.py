@@ -16,6 +16,7 @@ _HOME = tempfile.mkdtemp(prefix="ir-datasets-")
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 tiny_ir_datasets.write(Path(_HOME))
 os.environ["IR_DATASETS_HOME"] = _HOME
+os.environ["HF_HUB_OFFLINE"] = "1"
 # Compiling ranx takes half a minute: the result stays with the environment, and the home as it is.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(sys.prefix) / "numba-cache"))
 

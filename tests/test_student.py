@@ -1,10 +1,14 @@
 """Loading checkpoints of every layout; vectors are sentence-transformers' own."""
 
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pytest_socket
 from checkpoints import TEXTS, plain_xlmr, sentence_transformer
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -191,3 +195,21 @@ def test_changed_teacher_weights_are_not_loaded(tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModelError, match="expected the published 53aa5117"):
         Student.load(TEACHER)
+
+
+def test_sockets_are_blocked_and_a_local_checkpoint_needs_none(plain: Path) -> None:
+    with pytest.raises(pytest_socket.SocketBlockedError):
+        socket.create_connection(("192.0.2.1", 80), timeout=1)
+    program = f"""
+import os, sys
+os.environ.pop("HF_HUB_OFFLINE", None)
+seen = []
+sys.addaudithook(lambda event, args: seen.append(event) if event in
+                 ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname") else None)
+from mimo_plugin.student import Student
+for checkpoint in ({str(plain)!r}, {TEACHER!r}):
+    Student.load(checkpoint).encode_documents(["text"])
+sys.exit(f"network use: {{seen}}" if seen else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
