@@ -18,8 +18,14 @@ COLLECTION = "mimo-sample"
 HITS = 100
 
 
-def run_demo(output: Path, say: Callable[[str], Any], *, progress: bool | None = None) -> tuple[Path, Path]:
-    """Writes a dense and a BM25 run of the packaged parallel collection into `output`; returns their paths.
+def run_demo(
+    output: Path,
+    say: Callable[[str], Any],
+    *,
+    collection: str = COLLECTION,
+    progress: bool | None = None,
+) -> tuple[Path, Path]:
+    """Writes a dense and a BM25 run of a collection into `output`; returns their paths.
 
     What an earlier demo left in `output` is used again.
 
@@ -28,18 +34,18 @@ def run_demo(output: Path, say: Callable[[str], Any], *, progress: bool | None =
     """
     if output.exists() and not output.is_dir():
         raise ArtifactError(f"{output} is a file: a directory was expected")
-    pool = load_pool([COLLECTION])
+    pool = load_pool([collection])
     index = output / "index"
     dense, bm25 = output / "minilm.trec", output / "bm25.trec"
 
-    say(f"1. One index of every document of {COLLECTION}, encoded with {TEACHER} (an English model)")
-    say(f"   mimo index {COLLECTION} --encoder {TEACHER} --output {index}")
-    built = build_index(pool, (COLLECTION,), Student.load(TEACHER), index, IndexOptions(progress=progress))
+    say(f"1. One index of every document of {collection}, encoded with {TEACHER} (an English model)")
+    say(f"   mimo index {collection} --encoder {TEACHER} --output {index}")
+    built = build_index(pool, (collection,), Student.load(TEACHER), index, IndexOptions(progress=progress))
     say(_indented(built.summary(index)))
 
     say("2. Every query in every language against that index")
-    say(f"   mimo search {index} --topics {COLLECTION} --hits {HITS} --output {dense}")
-    searched = search_to_run(index, [COLLECTION], dense, SearchOptions(hits=HITS, progress=progress))
+    say(f"   mimo search {index} --topics {collection} --hits {HITS} --output {dense}")
+    searched = search_to_run(index, [collection], dense, SearchOptions(hits=HITS, progress=progress))
     say(_indented(f"{dense}: {searched.queries} queries, {searched.lines} lines"))
 
     say("3. BM25 on the same pool, through Pyserini's Lucene")

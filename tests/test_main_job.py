@@ -1,0 +1,90 @@
+"""The main job on MIRACL and Mr. TyDi in their true layout, and the demo, through the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny_ir_datasets
+from checkpoints import plain_xlmr
+
+from mimo_plugin.cli import main
+from mimo_plugin.demo import run_demo
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(plain_xlmr(tmp_path_factory.mktemp("checkpoint")))
+
+
+@pytest.mark.parametrize(
+    ("collections", "topics", "documents"),
+    [
+        (("miracl/de/dev", "miracl/sw/dev"), {"de": 5, "sw": 5}, 60),
+        (("mr-tydi/fi/test", "mr-tydi/ko/test"), {"fi": 3, "ko": 3}, 60),
+    ],
+)
+def test_two_languages_with_colliding_ids(
+    collections: tuple[str, ...], topics: dict[str, int], documents: int, checkpoint: str, tmp_path: Path
+) -> None:
+    index, run, scores = tmp_path / "index", tmp_path / "tiny.trec", tmp_path / "scores.json"
+    assert main(["index", *collections, "--encoder", checkpoint, "--output", str(index)]) == 0
+    docids = (index / "docid").read_text().splitlines()
+    assert docids == [f"{lang}:{docid}" for lang in topics for docid in _in_file_order(lang)]
+    assert (index / "lang").read_text().splitlines() == [docid[:2] for docid in docids]
+    search = ["search", str(index), "--topics", *collections, "--output", str(run), "--hits", str(documents)]
+    assert main(search) == 0
+    copy = tmp_path / "copy.trec"
+    copy.write_text(run.read_text())
+    evaluate = ["evaluate", str(run), str(copy), "--baseline", "copy", "--json", str(scores), "--qrels"]
+    assert main([*evaluate, *collections, "--measures", "recall@100,ndcg@10,mrr@100"]) == 0
+    found = json.loads(scores.read_text())
+    assert {lang: row["queries"] for lang, row in found["runs"]["tiny"]["per_language"].items()} == topics
+    # Every document was retrieved, so each relevant one was, in the other language's neighbourhood or not.
+    assert found["runs"]["tiny"]["macro"]["recall@100"] == 1.0
+    assert found["runs"]["tiny"]["queries"]["missing"] == 0
+    assert {row["p"] for row in found["comparisons"]} == {1.0}
+
+
+def _in_file_order(lang: str) -> list[str]:
+    docids = tiny_ir_datasets.docids()
+    return docids[0::2] + docids[1::2] if tiny_ir_datasets.MIRACL_SHARDS.get(lang, 1) > 1 else docids
+
+
+def test_collections_that_lack_a_part_are_named_together(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run.trec"
+    run.write_text("5 Q0 0#0 1 1.0 x\n")
+    assert main(["evaluate", str(run), "--qrels", "miracl/de/test-b", "miracl/sw/test-b"]) == 1
+    errors = capsys.readouterr().err
+    assert "miracl/de/test-b has no qrels" in errors
+    assert "miracl/sw/test-b has no qrels" in errors
+    assert main(["search", str(tmp_path), "--topics", "miracl/de", "--output", str(run)]) == 1
+
+
+def test_a_file_that_is_not_there_is_named_with_its_place(
+    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "index"
+    assert main(["index", "miracl/yo/dev", "--encoder", checkpoint, "--output", str(output)]) == 1
+    errors = capsys.readouterr().err
+    assert "miracl/v1.0/yo/docs" in errors
+    assert len(errors.splitlines()) == 1
+    assert not output.exists()
+
+
+def test_demo_on_one_language(tmp_path: Path) -> None:
+    said: list[str] = []
+    dense, bm25 = run_demo(tmp_path / "demo", said.append, collection="mimo-sample/es", progress=False)
+    before = [path.read_bytes() for path in (dense, bm25)]
+    scores = tmp_path / "scores.json"
+    arguments = ["evaluate", str(dense), str(bm25), "--qrels", "mimo-sample/es", "--json", str(scores)]
+    assert main([*arguments, "--measures", "ndcg@10,success@1"]) == 0
+    runs = json.loads(scores.read_text())["runs"]
+    # 237 documents: a run that had nothing to do with the topics would have an expected success@1 of 1 / 237.
+    for name in ("minilm", "bm25"):
+        assert runs[name]["mean"]["success@1"] > 0.3
+        assert runs[name]["queries"]["judged"] == 237
+    run_demo(tmp_path / "demo", said.append, collection="mimo-sample/es", progress=False)
+    assert [path.read_bytes() for path in (dense, bm25)] == before
+    assert any("nothing was encoded" in line for line in said)
