@@ -34,8 +34,12 @@ def index_bm25(collection: Any, directory: Path, *, threads: int = 2, progress: 
     if directory.exists():
         raise ArtifactError(f"{directory} is there already: a new directory was expected")
     import_pyserini()
+    from jnius import autoclass
     from pyserini.index.lucene import LuceneIndexer
 
+    # The indexer logs its settings as it starts, between the lines of whoever called.
+    level = autoclass("org.apache.logging.log4j.Level").WARN
+    autoclass("org.apache.logging.log4j.core.config.Configurator").setLevel("io.anserini.index", level)
     # A killed run leaves no directory that looks like an index.
     beside = directory.with_name(f".{directory.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
