@@ -51,7 +51,7 @@ def make_tables(evaluation: Evaluation) -> list[Table]:
         scores = [_by_measure(evaluation)]
     for table in scores:
         marked = any(DAGGER in cell for row in table.rows for cell in row)
-        note = (f"{DAGGER} differs from {evaluation.baseline}: {notes[0]}",) if marked else ()
+        note = (f"{DAGGER} differs from {evaluation.baseline}: {notes[0]}", *notes[1:]) if marked else ()
         tables.append(table._replace(notes=note))
     for measure in evaluation.measures:
         chosen = [

@@ -67,6 +67,7 @@ def test_marks_and_what_they_mean() -> None:
     assert [cell.endswith("†") for cell in scores.rows[2]] == [False, True, True, True, False]
     assert scores.notes == (
         "† differs from a_b: paired t test; p corrected by Holm over 2 languages; level 0.05.",
+        compared.notes[1],
     )
     assert compared.title == "ndcg@10, difference mimo - a_b"
     assert [row[0] for row in compared.rows] == ["de", "fi", "macro"]
