@@ -7,12 +7,11 @@ from typing import Any
 from mimo_plugin.collections import load_pool
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.indexing import IndexOptions, build_index
+from mimo_plugin.indexing import IndexOptions, index_collections
 from mimo_plugin.lexical import index_bm25, search_bm25
 from mimo_plugin.packaged import TEACHER
 from mimo_plugin.progress import bar
 from mimo_plugin.searching import SearchOptions, read_topics, search_to_run
-from mimo_plugin.student import Student
 
 COLLECTION = "mimo-sample"
 HITS = 100
@@ -40,7 +39,7 @@ def run_demo(
 
     say(f"1. One index of every document of {collection}, encoded with {TEACHER} (an English model)")
     say(f"   mimo index {collection} --encoder {TEACHER} --output {index}")
-    built = build_index(pool, (collection,), Student.load(TEACHER), index, IndexOptions(progress=progress))
+    built = index_collections([collection], TEACHER, index, IndexOptions(progress=progress))
     say(_indented(built.summary(index)))
 
     say("2. Every query in every language against that index")

@@ -133,7 +133,10 @@ class MimoQueryEncoder(QueryEncoder):
             self.has_model = True
 
     def encode(
-        self, query: str | Sequence[str] | None = None, max_length: int | None = None, **kwargs: Any
+        self,
+        query: str | Sequence[str] | dict[str, Any] | None = None,
+        max_length: int | None = None,
+        **kwargs: Any,
     ) -> "np.ndarray":
         """The vector of one query, float32 (dimension,); of a list of queries, (n, dimension).
 
@@ -141,7 +144,7 @@ class MimoQueryEncoder(QueryEncoder):
         """
         import numpy as np
 
-        text = _topic_text({**kwargs, "query": query})
+        text = _topic_text(query if isinstance(query, dict) else {**kwargs, "query": query})
         if self.student is None:
             return np.asarray(super().encode(text), dtype=np.float32)
         if isinstance(text, str):

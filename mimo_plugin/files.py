@@ -6,16 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mimo_plugin.errors import EnvironmentProblem
+from mimo_plugin.errors import EnvironmentProblem, UsageError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; on success it takes `path`'s place, else it is removed.
 
+    A link is followed. What is no regular file (a pipe, /dev/stdout) is written to directly.
+
     Raises:
         EnvironmentProblem: the file system refuses (no space, no permission, ...).
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with writing(path):
+            yield path
+        return
+    path = path.resolve()
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with writing(path):
@@ -48,6 +55,17 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}. What was complete before is kept; make room or "
             "choose another place, and run the command again"
         ) from error
+
+
+def check_place(path: Path) -> None:
+    """Raises a UsageError where no file of that name can be written."""
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory, expected the name of a file to write")
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UsageError(f"{path}: cannot be written, {parent} is not a directory where you may write")
 
 
 def write_text(path: Path, text: str) -> None:

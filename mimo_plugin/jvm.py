@@ -168,11 +168,14 @@ def _start(java: Java, jar: Path, config: Any) -> None:
 
 @contextmanager
 def _interrupt_kept() -> Iterator[None]:
-    """The JVM takes Ctrl-C for itself and ends the process without Python's clean-up: it is taken back."""
-    handler = signal.getsignal(signal.SIGINT)
+    """The JVM takes Ctrl-C and the like for itself and ends the process without Python's clean-up: they are
+    taken back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
-    if current_thread() is main_thread() and handler is not None:
-        signal.signal(signal.SIGINT, handler)
+    if current_thread() is main_thread():
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 @contextmanager

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimo_plugin.collections import load_pool, require
-from mimo_plugin.errors import DataError
+from mimo_plugin.errors import DataError, Findings, UsageError
 from mimo_plugin.evaluation.runs import write_run
+from mimo_plugin.files import check_place
 from mimo_plugin.indexing.reader import OpenIndex, check_encoder, open_index
 from mimo_plugin.progress import bar
-from mimo_plugin.student import EncoderOptions, Student
+from mimo_plugin.student import EncoderOptions, NotFinite, Student
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,28 +69,47 @@ def search_to_run(
     options = options or SearchOptions()
     index = open_index(index_dir, options.parameters)
     plan = index.manifest.plan
-    require(topics, queries=True)
-    read = read_topics(load_pool(topics, pooled=plan.pooled))
-    given = encoder_options or EncoderOptions()
-    student = Student.load(
-        options.encoder or plan.encoder,
-        replace(
-            given,
-            pooling=given.pooling or plan.pooling,
-            normalize=plan.normalize if given.normalize is None else given.normalize,
-        ),
-    )
-    check_encoder(index, student, allow_other=options.allow_other_encoder)
+    findings = Findings()
+    findings.attempt(require, topics, queries=True)
+    findings.attempt(check_place, output)
+    student = findings.complete(findings.attempt(_load_encoder, index, options, encoder_options))
+    read = read_topics(load_pool(topics, pooled=plan.prefixes is not None, prefixes=plan.prefixes))
+    depth = min(options.hits, index.faiss.ntotal)
+    short = 0
+
+    def counted() -> Iterator[Hits]:
+        nonlocal short
+        for hits in search(index, student, read.queries, hits=depth, advance=counter.update):
+            short += len(hits.docids) < depth
+            yield hits
+
     with bar(total=len(read.queries), what="searching", unit="queries", enabled=options.progress) as counter:
-        hits = search(index, student, read.queries, hits=options.hits, advance=counter.update)
-        lines = write_run(output, hits, options.tag)
+        lines = write_run(output, counted(), options.tag)
     warnings = []
     if read.empty:
         shown = ", ".join(read.empty[:5])
         warnings.append(f"{len(read.empty)} queries have no text and were searched all the same: {shown}")
-    if options.hits > index.faiss.ntotal:
-        warnings.append(f"--hits {options.hits}: the index holds {index.faiss.ntotal} documents")
+    if options.hits > depth:
+        warnings.append(f"--hits {options.hits}: the index holds {depth} documents")
+    if short:
+        warnings.append(
+            f"{short} queries got fewer than {depth} hits from this approximate index: search more of it "
+            "with --search-parameters, e.g. nprobe=64"
+        )
     return Searched(len(read.queries), lines, tuple(warnings))
+
+
+def _load_encoder(index: OpenIndex, options: SearchOptions, given: EncoderOptions | None) -> Student:
+    plan = index.manifest.plan
+    given = given or EncoderOptions()
+    as_indexed = replace(
+        given,
+        pooling=given.pooling or plan.pooling,
+        normalize=plan.normalize if given.normalize is None else given.normalize,
+    )
+    student = Student.load(options.encoder or plan.encoder, as_indexed)
+    check_encoder(index, student, allow_other=options.allow_other_encoder)
+    return student
 
 
 @dataclass(frozen=True)
@@ -115,6 +135,14 @@ def read_topics(collection: Any) -> Topics:
     return Topics(queries, [query_id for query_id, text in queries if not text.strip()])
 
 
+class Hits(NamedTuple):
+    """What one query found: docids and their scores, float32, best first."""
+
+    query_id: str
+    docids: list[str]
+    scores: "np.ndarray"
+
+
 def search(
     index: OpenIndex,
     student: Student,
@@ -123,8 +151,8 @@ def search(
     hits: int,
     batch_size: int = 256,
     advance: Callable[[int], object] | None = None,
-) -> Iterator[tuple[str, list[str], "np.ndarray"]]:
-    """Yields (query id, docids, scores float32), a query at a time in the queries' order.
+) -> Iterator[Hits]:
+    """Yields the hits of one query at a time, in the queries' order.
 
     Args:
         hits: documents a query at most.
@@ -132,15 +160,23 @@ def search(
 
     Raises:
         NotFinite: a query's vector holds NaN or infinity.
+        UsageError: FAISS refuses the search parameters.
     """
-    depth = min(hits, index.faiss.ntotal)
     pending = iter(queries)
     while batch := list(islice(pending, batch_size)):
-        vectors = student.encode_queries([text for _, text in batch])
-        scores, positions = index.faiss.search(vectors, depth)
+        try:
+            vectors = student.encode_queries([text for _, text in batch])
+        except NotFinite as error:
+            raise NotFinite(error.position, error.name, f"query {batch[error.position][0]}") from None
+        try:
+            scores, positions = index.faiss.search(vectors, hits)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise UsageError(f"FAISS refuses to search: {reason}; see to --search-parameters") from error
         for row, (query_id, _) in enumerate(batch):
             # An approximate index fills up with -1 where it finds fewer.
             found = positions[row] >= 0
-            yield query_id, [index.docids[int(at)] for at in positions[row][found]], scores[row][found]
+            docids = [index.docids[int(at)] for at in positions[row][found]]
+            yield Hits(query_id, docids, scores[row][found])
         if advance is not None:
             advance(len(batch))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimo_plugin import checkpoint as checkpoint_files
@@ -76,7 +77,9 @@ class Student:
             normalize=options.normalize,
             max_length=options.max_length,
         )
-        student = cls(model, checkpoint, options)
+        # Whoever reads the name later may be in another directory.
+        name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
+        student = cls(model, name, options)
         # The weights' own values are the model's identity, so they are hashed before any cast.
         _ = student.fingerprint
         if options.dtype != "float32":

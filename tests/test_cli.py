@@ -139,22 +139,16 @@ def test_errors_are_one_line_with_the_right_status(
     assert not (tmp_path / "out").exists()
 
 
-def test_several_bad_inputs_are_reported_together(
-    checkpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = [
-        "index",
-        "miracl/dee",
-        "path:/none",
-        "--encoder",
-        checkpoint,
-        "--output",
-        str(tmp_path / "out"),
-    ]
+def test_several_bad_inputs_are_reported_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "thesis.tex").write_text("")
+    arguments = ["index", "miracl/dee", "path:/none", "--encoder", "/no/model", "--output", str(output)]
     assert main(arguments) == 1
-    err = capsys.readouterr().err
-    assert "miracl/dee" in err
-    assert "/none" in err
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    for line, problem in zip(lines, ("miracl/dee", "/none", "/no/model", "thesis.tex"), strict=True):
+        assert problem in line
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def test_topics_can_be_dicts(query_encoder: object, student: Student) -> None:
     expected = student.encode_queries(["talo"])[0]
     for topic in ({"query": "talo", "qid": "7"}, {"title": "talo"}, {"text": "talo"}):
         assert np.abs(query_encoder.encode(**topic) - expected).max() <= 1e-6
+        assert np.abs(query_encoder.encode(topic) - expected).max() <= 1e-6
         assert np.abs(query_encoder.encode_batch([topic])[0] - expected).max() <= 1e-6
     with pytest.raises(UsageError, match=r"\['qid'\] has no text"):
         query_encoder.encode(qid="7")

@@ -88,3 +88,15 @@ def test_demo_on_one_language(tmp_path: Path) -> None:
     run_demo(tmp_path / "demo", said.append, collection="mimo-sample/es", progress=False)
     assert [path.read_bytes() for path in (dense, bm25)] == before
     assert any("nothing was encoded" in line for line in said)
+
+
+def test_topics_of_a_part_of_the_pool_keep_its_prefix(checkpoint: str, tmp_path: Path) -> None:
+    index, run = tmp_path / "index", tmp_path / "run.trec"
+    pool = ["miracl/de/dev", "mmarco/v2/de/dev"]
+    assert main(["index", *pool, "--encoder", checkpoint, "--output", str(index)]) == 0
+    assert main(["search", str(index), "--topics", "miracl/de/dev", "--output", str(run)]) == 0
+    columns = [line.split() for line in run.read_text().splitlines()]
+    # Both are German, so the collection's id takes the language's place, also where it is named alone.
+    assert {line[0].rpartition(":")[0] for line in columns} == {"miracl/de"}
+    assert {line[2].rpartition(":")[0] for line in columns} == {"miracl/de", "mmarco/v2/de"}
+    assert main(["evaluate", str(run), "--qrels", *pool, "--measures", "recall@100"]) == 0

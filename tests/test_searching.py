@@ -169,6 +169,7 @@ def test_what_a_user_should_know(index: Path, spec: str, tmp_path: Path) -> None
     assert (found.queries, found.lines) == (4, 240)
     assert "1 queries have no text and were searched all the same: q4" in found.warnings
     assert "--hits 100: the index holds 60 documents" in found.warnings
+    assert len(found.warnings) == 2
 
 
 def test_damage_is_found_on_opening(index: Path, tmp_path: Path) -> None:
@@ -186,11 +187,37 @@ def test_damage_is_found_on_opening(index: Path, tmp_path: Path) -> None:
         open_index(copy)
 
 
+def test_a_changed_docid_is_found(index: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(index, tmp_path / "copy"))
+    ids = (copy / "docid").read_bytes()
+    (copy / "docid").write_bytes(ids.replace(b"d1\n", b"d2\n", 1))
+    with pytest.raises(ArtifactError, match="is not the file that the manifest names"):
+        open_index(copy)
+
+
+def test_output_that_is_a_directory_a_link_or_a_device(index: Path, spec: str, tmp_path: Path) -> None:
+    options = SearchOptions(hits=1, progress=False)
+    with pytest.raises(UsageError, match="is a directory"):
+        search_to_run(index, [spec], tmp_path, options)
+    target, link = tmp_path / "target.trec", tmp_path / "link.trec"
+    target.write_text("old")
+    link.symlink_to(target)
+    search_to_run(index, [spec], link, options)
+    assert link.is_symlink()
+    assert len(target.read_text().splitlines()) == 4
+    search_to_run(index, [spec], Path("/dev/null"), options)
+    assert Path("/dev/null").is_char_device()
+
+
 def test_search_parameters(spec: str, checkpoint: Path, index: Path, tmp_path: Path) -> None:
     student = Student.load(str(checkpoint))
     options = IndexOptions(factory="IVF2,Flat", progress=False)
     build_index(load_pool([spec]), (spec,), student, tmp_path / "ivf", options)
     assert open_index(tmp_path / "ivf", "nprobe=2").faiss.nprobe == 2
+    short = search_to_run(tmp_path / "ivf", [spec], tmp_path / "short.trec", SearchOptions(progress=False))
+    assert any("queries got fewer than 60 hits" in warning for warning in short.warnings)
     flat = run_of(index, spec, tmp_path / "flat.trec", hits=60)
     ivf = run_of(tmp_path / "ivf", spec, tmp_path / "ivf.trec", hits=60, parameters="nprobe=2")
     assert flat == ivf

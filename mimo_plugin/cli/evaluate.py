@@ -42,7 +42,7 @@ from mimo_plugin.cli.options import CommandWithLists, ListOption, progress_optio
 )
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="For both of these.")
 @click.option(
-    "--languages", cls=ListOption, metavar="LANG...", help="Evaluate on these only.  [default: all]"
+    "--languages", cls=ListOption, metavar="LANG,...", help="Evaluate on these only.  [default: all]"
 )
 @click.option("--pooled", is_flag=True, help="Ids are lang:id also for a single collection.")
 @click.option("--ignore-unknown-queries", is_flag=True, help="Leave out queries that are no topics.")
@@ -92,10 +92,10 @@ def command(
           --measures ndcg@10,recall@100,mrr@10 --format latex --output table.tex --json scores.json
     """
     from mimo_plugin.evaluation.choices import Correction, SignificanceTest, TableFormat
-    from mimo_plugin.evaluation.evaluation import EvaluationOptions, evaluate
-    from mimo_plugin.evaluation.outputs import check_outputs, write_outputs
+    from mimo_plugin.evaluation.evaluation import evaluate
+    from mimo_plugin.evaluation.outputs import write_outputs
+    from mimo_plugin.evaluation.request import EvaluationOptions
 
-    check_outputs(output, json_file)
     evaluation = evaluate(
         runs,
         qrels,
@@ -112,6 +112,7 @@ def command(
             ignore_unknown_queries=ignore_unknown_queries,
             progress=progress,
         ),
+        [path for path in (output, json_file) if path is not None],
     )
     for warning in evaluation.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)

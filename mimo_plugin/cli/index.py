@@ -38,7 +38,13 @@ from mimo_plugin.cli.options import (
     show_default=True,
     help="Documents encoded and written at a time; a kill loses at most one shard.",
 )
-@click.option("--seed", default=42, show_default=True, help="Of the sample that trains IVF, PQ and the like.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=42,
+    show_default=True,
+    help="Of the sample that trains IVF, PQ and the like.",
+)
 @click.option(
     "--resume/--no-resume",
     default=True,
@@ -71,19 +77,15 @@ def command(
       mimo index path:my-folder --encoder ./student --output indexes/mine --factory HNSW32
       mimo index mimo-sample --encoder packaged:all-MiniLM-L6-v2 --output indexes/sample
     """
-    from mimo_plugin.collections import load_pool, require
-    from mimo_plugin.indexing import IndexOptions, build_index
-    from mimo_plugin.student import Student
+    from mimo_plugin.indexing import IndexOptions, index_collections
 
-    require(collections, docs=True)
-    pool = load_pool(collections, fields=fields or None, pooled=pooled or None)
-    built = build_index(
-        pool,
+    built = index_collections(
         collections,
-        Student.load(encoder, make_encoder_options(encoder_values)),
+        encoder,
         output,
         IndexOptions(factory=factory, seed=seed, shard_size=shard_size, resume=resume, progress=progress),
-        pooled=pooled or len(collections) > 1,
+        make_encoder_options(encoder_values),
         fields=fields or None,
+        pooled=pooled,
     )
     click.echo(built.summary(output))

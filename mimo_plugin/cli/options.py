@@ -22,7 +22,8 @@ class ListOption(click.Option):
 
 
 class CommandWithLists(click.Command):
-    """A command whose `ListOption`s take every value up to the next option."""
+    """A command whose `ListOption`s, `--option A B` or `--option=A B`, take every value up to the next
+    option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         names = {name for option in self.params if isinstance(option, ListOption) for name in option.opts}
@@ -33,10 +34,11 @@ class CommandWithLists(click.Command):
                 expanded.extend(args[position:])
                 break
             if token.startswith("-") and token != "-":
-                current = token if token in names else None
+                name, equals, _ = token.partition("=")
+                current = name if name in names else None
                 following = args[position + 1] if position + 1 < len(args) else None
                 # Without a value the bare option stays, for click to say that it needs one.
-                if current and following is not None and not following.startswith("-"):
+                if current and not equals and following is not None and not following.startswith("-"):
                     continue
             elif current:
                 expanded.append(current)

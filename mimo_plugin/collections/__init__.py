@@ -14,15 +14,26 @@ from mimo_plugin.collections.records import Doc, Query
 if TYPE_CHECKING:
     from mimo_plugin.collections.loading import load
     from mimo_plugin.collections.packaged import register_sample
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
     from mimo_plugin.collections.requirements import require
 
-__all__ = ["Doc", "Query", "load", "load_pool", "register_sample", "require"]
+__all__ = [
+    "Doc",
+    "Query",
+    "collection_key",
+    "load",
+    "load_pool",
+    "pool_prefixes",
+    "register_sample",
+    "require",
+]
 
 # Their modules define subclasses of ir_datasets' classes, so they are imported on first use only.
 _MODULES = {
+    "collection_key": "pool",
     "load": "loading",
     "load_pool": "pool",
+    "pool_prefixes": "pool",
     "register_sample": "packaged",
     "require": "requirements",
 }

@@ -27,7 +27,7 @@ A folder of your own
                    title and lang may be left out
   path:DIR#SPLIT   takes qrels/SPLIT.tsv instead of qrels/test.tsv, and the queries that it judges
   The paper's benchmark files work as well: corpus.jsonl {"d1": {"text": "...", "lang": "de"}} and
-  qrels.jsonl {"q1": {"d1": 1}}. The JSON Lines files may be gzipped (.jsonl.gz).
+  qrels.jsonl {"q1": {"d1": 1}}. Each file may be gzipped (.gz).
 
 Several collections given together are one pool: ids become LANG:ID, in the index, in runs and in qrels.
 Where two of them share a language, or one has several, the collection's id takes the language's place."""

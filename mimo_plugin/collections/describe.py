@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from mimo_plugin.collections.loading import load
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
 from mimo_plugin.collections.reading import PARTS, read
 from mimo_plugin.collections.sources import MissingFile, missing_files
 from mimo_plugin.collections.texts import text_fields
@@ -60,7 +60,9 @@ def _ids_text(specs: Sequence[str]) -> str:
         prefixes = pool_prefixes(specs)
     except DataError as error:
         return f"Not to be used as one pool: {error}"
-    return "\n".join(["Ids as one pool", *(f"  {spec:<24} {prefix}:ID" for spec, prefix in prefixes.items())])
+    return "\n".join(
+        ["Ids as one pool", *(f"  {spec:<24} {prefixes[collection_key(spec)]}:ID" for spec in specs)]
+    )
 
 
 def _block(spec: str, *, count: bool) -> Iterator[str]:

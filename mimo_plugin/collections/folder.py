@@ -3,7 +3,7 @@
 BEIR: `corpus.jsonl` (`_id`, `text`, optional `title` and `lang`), `queries.jsonl` (`_id`, `text`, optional
 `lang`), `qrels/SPLIT.tsv` (header `query-id corpus-id score`). The paper's: `corpus.jsonl` with objects
 `{doc_id: {"text", "lang"}}`, the same `queries.jsonl`, and `qrels.jsonl` with objects
-`{query_id: {doc_id: relevance}}`. Each JSON Lines file may be gzipped (`.jsonl.gz`). The corpus is told by
+`{query_id: {doc_id: relevance}}`. Each file may be gzipped (`.jsonl.gz`, `.tsv.gz`). The corpus is told by
 its first record and the qrels by their name, so a folder may also mix the two.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mimo_plugin.collections.faults import Faults, unreadable
 from mimo_plugin.collections.folder_docs import BeirDocs, PaperDocs
 from mimo_plugin.collections.folder_topics import FolderQrels, FolderQueries, PaperQrels, TsvQrels
 from mimo_plugin.collections.jsonlines import read_objects
@@ -39,19 +40,25 @@ def parse_spec(spec: str) -> FolderSpec:
     """Takes `path:DIR` or `path:DIR#SPLIT` apart.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: there is no such folder, or it cannot be looked at.
     """
     rest = spec.removeprefix(PREFIX)
     candidates = [(rest, "")]
     if "#" in rest:
         directory, _, split = rest.rpartition("#")
         candidates.append((directory, split))
-    for name, split in candidates:
-        path = Path(name).expanduser()
-        if name and path.is_dir():
-            return FolderSpec(path.resolve(), split or None)
-    name = candidates[-1][0]
-    found = "is a file" if name and Path(name).expanduser().is_file() else "no such folder"
+    found = "no such folder"
+    try:
+        for name, split in candidates:
+            path = Path(name).expanduser()
+            if name and path.is_dir():
+                return FolderSpec(path.resolve(), split or None)
+            if name and path.is_file():
+                found = "is a file"
+    except OSError as error:
+        raise DataError(f"{spec}: {unreadable(error.filename, error)}") from error
+    except RuntimeError as error:  # ~nobody
+        found = str(error)
     raise DataError(f"{spec}: {found}, expected path:DIR with a folder that holds corpus.jsonl")
 
 
@@ -59,12 +66,22 @@ def load_folder(spec: str) -> Any:
     """The folder as an ir_datasets dataset with the parts that it has.
 
     Raises:
-        DataError: no such folder or split, nothing in it that is known, or a first record of neither layout.
+        DataError: no such folder or split, nothing in it that is known, a first document of neither layout,
+            or a file that cannot be read; with every such problem of the folder.
     """
     from ir_datasets import Dataset
 
     folder = parse_spec(spec)
-    docs, queries, qrels = _docs(folder), _find(folder.directory, "queries.jsonl"), _qrels(folder)
+    parts: list[Any] = []
+    with Faults() as faults:
+        for find in (_docs, _queries, _qrels):
+            try:
+                parts.append(find(folder))
+            except OSError as error:
+                faults.add(f"{spec}: {unreadable(error.filename, error)}")
+            except DataError as error:
+                faults.add(str(error))
+    docs, queries, qrels = parts
     if not (docs or queries or qrels):
         raise DataError(
             f"{spec}: no corpus.jsonl, queries.jsonl or qrels in it, expected a folder in BEIR layout"
@@ -76,22 +93,34 @@ def _docs(folder: FolderSpec) -> BeirDocs | PaperDocs | None:
     corpus = _find(folder.directory, "corpus.jsonl")
     if corpus is None:
         return None
-    for number, record in read_objects(corpus):
-        if "_id" in record:
-            break
-        if record and all(isinstance(value, dict) for value in record.values()):
-            return PaperDocs(corpus)
-        raise DataError(
-            f"{corpus}:{number}: keys {', '.join(map(repr, record)) or 'none'}, expected '_id' and 'text' "
-            "(BEIR), or a docid with an object of 'text' and 'lang'"
-        )
+    faults = Faults()
+    first = next(read_objects(corpus, faults), None)
+    if first is not None:
+        # Faults before it are raised by whoever reads the documents, along with those that follow.
+        return _layout(corpus, *first)
+    faults.raise_any()
     return BeirDocs(corpus)
+
+
+def _layout(corpus: Path, number: int, record: dict[str, Any]) -> BeirDocs | PaperDocs:
+    if "_id" in record:
+        return BeirDocs(corpus)
+    if record and all(isinstance(value, dict) for value in record.values()):
+        return PaperDocs(corpus)
+    raise DataError(
+        f"{corpus}:{number}: keys {', '.join(map(repr, record)) or 'none'}, expected '_id' and 'text' "
+        "(BEIR), or a docid with an object of 'text' and 'lang'"
+    )
+
+
+def _queries(folder: FolderSpec) -> Path | None:
+    return _find(folder.directory, "queries.jsonl")
 
 
 def _qrels(folder: FolderSpec) -> FolderQrels | None:
     directory = folder.directory / "qrels"
     paper = _find(folder.directory, "qrels.jsonl")
-    splits = sorted(path.stem for path in directory.glob("*.tsv")) if directory.is_dir() else []
+    splits = _splits(directory)
     if paper and splits:
         raise DataError(
             f"{paper} and {directory}{'/'}*.tsv: qrels in two layouts, expected one: remove the other"
@@ -103,13 +132,24 @@ def _qrels(folder: FolderSpec) -> FolderQrels | None:
         )
     if paper:
         return PaperQrels(paper)
-    return TsvQrels(directory, tuple(splits), folder.split) if splits else None
+    return TsvQrels(directory, tuple(splits.items()), folder.split) if splits else None
+
+
+def _splits(directory: Path) -> dict[str, Path]:
+    """The splits in a folder `qrels`, by name; `glob` would pass over a folder that may not be read."""
+    if not directory.is_dir():
+        return {}
+    names = sorted({path.name.removesuffix(".gz") for path in directory.iterdir() if path.name[0] != "."})
+    files = {name.removesuffix(".tsv"): _find(directory, name) for name in names if name.endswith(".tsv")}
+    return {name: path for name, path in files.items() if path is not None}
 
 
 def _find(directory: Path, name: str) -> Path | None:
-    found = [path for path in (directory / name, directory / f"{name}.gz") if path.is_file()]
+    found = [path for path in (directory / name, directory / f"{name}.gz") if path.exists()]
     if len(found) > 1:
         raise DataError(
             f"{found[0]} and {found[1].name} are both there, expected one of them: remove the other"
         )
+    if found and found[0].is_dir():
+        raise DataError(f"{found[0]}: is a folder, expected a file: put the file in its place")
     return found[0] if found else None

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mimo_plugin.collections.faults import Faults
 from mimo_plugin.collections.jsonlines import get_id, get_lang, get_optional, get_text, read_objects
 from mimo_plugin.collections.records import Doc, check_id
 from mimo_plugin.collections.streaming import StreamedDocs
@@ -40,14 +41,18 @@ class BeirDocs(StreamedDocs):
         return str(self.corpus)
 
     def stream(self) -> Iterator[BeirDoc]:
-        for number, record in read_objects(self.corpus):
-            where = f"{self.corpus}:{number}"
-            yield BeirDoc(
-                get_id(record, "_id", where),
-                get_optional(record, "title", where),
-                get_text(record, "text", where),
-                get_lang(record, where),
-            )
+        with Faults() as faults:
+            yield from faults.convert(read_objects(self.corpus, faults), self._doc)
+
+    def _doc(self, numbered: tuple[int, dict[str, Any]]) -> BeirDoc:
+        number, record = numbered
+        where = f"{self.corpus}:{number}"
+        return BeirDoc(
+            get_id(record, "_id", where),
+            get_optional(record, "title", where),
+            get_text(record, "text", where),
+            get_lang(record, where),
+        )
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,20 @@ class PaperDocs(StreamedDocs):
         return str(self.corpus)
 
     def stream(self) -> Iterator[Doc]:
-        for number, record in read_objects(self.corpus):
-            where = f"{self.corpus}:{number}"
-            for doc_id, fields in record.items():
-                check_id(doc_id, f"{where}: docid")
-                if not isinstance(fields, dict):
-                    raise DataError(
-                        f"{where}: docid {doc_id!r} has a value of type {type(fields).__name__}, expected an "
-                        "object with 'text' and 'lang'"
-                    )
-                yield Doc(doc_id, get_text(fields, "text", where), get_lang(fields, where))
+        with Faults() as faults:
+            items = (
+                (f"{self.corpus}:{number}", doc_id, fields)
+                for number, record in read_objects(self.corpus, faults)
+                for doc_id, fields in record.items()
+            )
+            yield from faults.convert(items, self._doc)
+
+    def _doc(self, item: tuple[str, str, Any]) -> Doc:
+        where, doc_id, fields = item
+        check_id(doc_id, f"{where}: docid")
+        if not isinstance(fields, dict):
+            raise DataError(
+                f"{where}: docid {doc_id!r} has a value of type {type(fields).__name__}, expected an "
+                "object with 'text' and 'lang'"
+            )
+        return Doc(doc_id, get_text(fields, "text", where), get_lang(fields, where))

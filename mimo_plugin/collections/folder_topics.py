@@ -3,11 +3,13 @@
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ir_datasets.formats import BaseQrels, BaseQueries, TrecQrel
 
+from mimo_plugin.collections.faults import Faults
 from mimo_plugin.collections.jsonlines import get_id, get_lang, get_text, read_lines, read_objects
 from mimo_plugin.collections.records import Query, check_id
 from mimo_plugin.errors import DataError
@@ -41,12 +43,12 @@ class FolderQrels(BaseQrels):
 class TsvQrels(FolderQrels):
     """Attributes:
     directory: the folder `qrels`.
-    splits: names of the splits in it.
+    splits: (name, file) of the splits in it.
     split: the one that was asked for; None takes `test`, or the only one.
     """
 
     directory: Path
-    splits: tuple[str, ...]
+    splits: tuple[tuple[str, Path], ...]
     split: str | None
 
     @property
@@ -54,34 +56,45 @@ class TsvQrels(FolderQrels):
         return len(self.splits) > 1
 
     def file(self) -> Path:
-        split = self.split or ("test" if "test" in self.splits else None)
+        files = dict(self.splits)
+        split = self.split or ("test" if "test" in files else None)
         if split is None and self.several:
             folder = self.directory.parent
             raise DataError(
-                f"path:{folder}: qrels for the splits {', '.join(self.splits)} and no 'test', expected a "
-                f"choice such as path:{folder}#{self.splits[0]}"
+                f"path:{folder}: qrels for the splits {', '.join(files)} and no 'test', expected a "
+                f"choice such as path:{folder}#{self.splits[0][0]}"
             )
-        return self.directory / f"{split or self.splits[0]}.tsv"
+        return files[split or self.splits[0][0]]
 
     def qrels_iter(self) -> Iterator[Any]:
         path = self.file()
-        lines = read_lines(path)
-        number, header = next(lines, (1, ""))
-        if header.split() != _HEADER:
-            raise DataError(
-                f"{path}:{number}: {header!r}, expected the header {' '.join(_HEADER)!r} in the first line"
-            )
-        for number, line in lines:
-            columns = line.split("\t")
-            if len(columns) != len(_HEADER):
-                raise DataError(f"{path}:{number}: {len(columns)} columns, expected 3 with tabs between them")
-            query_id = check_id(columns[0], f"{path}:{number}: query id")
-            doc_id = check_id(columns[1], f"{path}:{number}: docid")
-            try:
-                relevance = int(columns[2])
-            except ValueError:
-                raise _not_an_integer(columns[2], f"{path}:{number}") from None
-            yield TrecQrel(query_id, doc_id, relevance, "0")
+        with Faults() as faults:
+            lines = read_lines(path, faults)
+            number, header = next(lines, (1, ""))
+            if faults:  # the header itself cannot be read
+                return
+            if header.split() != _HEADER:
+                # Not a BEIR file, so nothing is to be said about its other lines.
+                faults.add(
+                    f"{path}:{number}: {header!r:.100}, expected the header {' '.join(_HEADER)!r} in the "
+                    "first line"
+                )
+                return
+            yield from faults.convert(lines, partial(self._qrel, path))
+
+    def _qrel(self, path: Path, numbered: tuple[int, str]) -> Any:
+        number, line = numbered
+        where = f"{path}:{number}"
+        columns = line.split("\t")
+        if len(columns) != len(_HEADER):
+            raise DataError(f"{where}: {len(columns)} columns, expected 3 with tabs between them")
+        query_id = check_id(columns[0], f"{where}: query id")
+        doc_id = check_id(columns[1], f"{where}: docid")
+        try:
+            relevance = int(columns[2])
+        except ValueError:
+            raise _not_an_integer(columns[2], where) from None
+        return TrecQrel(query_id, doc_id, relevance, "0")
 
 
 @dataclass(frozen=True)
@@ -96,20 +109,32 @@ class PaperQrels(FolderQrels):
         return self.path
 
     def qrels_iter(self) -> Iterator[Any]:
-        for number, record in read_objects(self.path):
-            where = f"{self.path}:{number}"
-            for query_id, judged in record.items():
-                check_id(query_id, f"{where}: query id")
-                if not isinstance(judged, dict):
-                    raise DataError(
-                        f"{where}: query id {query_id!r} has a value of type {type(judged).__name__}, "
-                        "expected an object of docids with their relevance"
-                    )
-                for doc_id, relevance in judged.items():
-                    check_id(doc_id, f"{where}: docid")
-                    if type(relevance) is not int:
-                        raise _not_an_integer(relevance, where)
-                    yield TrecQrel(query_id, doc_id, relevance, "0")
+        with Faults() as faults:
+            items = (
+                (f"{self.path}:{number}", query_id, judged)
+                for number, record in read_objects(self.path, faults)
+                for query_id, judged in record.items()
+            )
+            for where, query_id, judged in faults.convert(items, self._judged):
+                judgments = ((where, query_id, doc_id, relevance) for doc_id, relevance in judged.items())
+                yield from faults.convert(judgments, self._qrel)
+
+    def _judged(self, item: tuple[str, str, Any]) -> tuple[str, str, dict[str, Any]]:
+        where, query_id, judged = item
+        check_id(query_id, f"{where}: query id")
+        if not isinstance(judged, dict):
+            raise DataError(
+                f"{where}: query id {query_id!r} has a value of type {type(judged).__name__}, "
+                "expected an object of docids with their relevance"
+            )
+        return where, query_id, judged
+
+    def _qrel(self, item: tuple[str, str, str, Any]) -> Any:
+        where, query_id, doc_id, relevance = item
+        check_id(doc_id, f"{where}: docid")
+        if type(relevance) is not int:
+            raise _not_an_integer(relevance, where)
+        return TrecQrel(query_id, doc_id, relevance, "0")
 
 
 @dataclass(frozen=True)
@@ -135,12 +160,15 @@ class FolderQueries(BaseQueries):
         if self.qrels is not None and self.qrels.several:
             # As in BEIR's own loader: queries.jsonl holds the queries of every split.
             judged = {qrel.query_id for qrel in self.qrels.qrels_iter()}
-        for number, record in read_objects(self.path):
-            where = f"{self.path}:{number}"
-            query_id = get_id(record, "_id", where)
-            query = Query(query_id, get_text(record, "text", where), get_lang(record, where))
-            if judged is None or query_id in judged:
-                yield query
+        with Faults() as faults:
+            for query in faults.convert(read_objects(self.path, faults), self._query):
+                if judged is None or query.query_id in judged:
+                    yield query
+
+    def _query(self, numbered: tuple[int, dict[str, Any]]) -> Query:
+        number, record = numbered
+        where = f"{self.path}:{number}"
+        return Query(get_id(record, "_id", where), get_text(record, "text", where), get_lang(record, where))
 
 
 def _not_an_integer(value: object, where: str) -> DataError:

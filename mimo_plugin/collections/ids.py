@@ -15,11 +15,13 @@ class Named:
         specs: the names under which the collection was given: splits of one collection share its documents.
         lang: the language of its documents; "" where it has none, or more than one.
         collection_id: an id for the documents, without colon or white space.
+        given: the prefix that it has elsewhere and keeps; None where there is none.
     """
 
     specs: tuple[str, ...]
     lang: str
     collection_id: str
+    given: str | None = None
 
 
 def pooled_id(prefix: str, identifier: str) -> str:
@@ -33,14 +35,20 @@ def pooled_id(prefix: str, identifier: str) -> str:
 def choose_prefixes(collections: Sequence[Named]) -> list[str]:
     """A prefix for each collection: its language, or its id where another has the same or it has none.
 
+    One that was given stays as it is.
+
     Raises:
         DataError: two prefixes are the same even so.
     """
     shared = Counter(collection.lang for collection in collections)
-    prefixes = [
-        collection.lang if collection.lang and shared[collection.lang] == 1 else collection.collection_id
-        for collection in collections
-    ]
+    prefixes = []
+    for collection in collections:
+        if collection.given is not None:
+            prefixes.append(collection.given)
+        elif collection.lang and shared[collection.lang] == 1:
+            prefixes.append(collection.lang)
+        else:
+            prefixes.append(collection.collection_id)
     problems = Problems(DataError)
     for prefix, count in Counter(prefixes).items():
         if count > 1:
@@ -49,9 +57,10 @@ def choose_prefixes(collections: Sequence[Named]) -> list[str]:
                 for collection, own in zip(collections, prefixes, strict=True)
                 if own == prefix
             ]
+            start = f"that start with '{prefix}:'" if prefix else "without a prefix"
             problems.add(
-                f"{' and '.join(same)} would both have ids that start with '{prefix}:', expected a prefix of "
-                "its own for each collection of a pool: rename a folder"
+                f"{' and '.join(same)} would both have ids {start}, expected a prefix of "
+                "its own for each collection of a pool: rename a folder, or leave one out"
             )
     problems.raise_any()
     return prefixes

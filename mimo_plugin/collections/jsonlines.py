@@ -3,10 +3,13 @@
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from mimo_plugin.collections.faults import Faults, unreadable
 from mimo_plugin.collections.records import check_id, check_text
 from mimo_plugin.errors import DataError
 
@@ -15,11 +18,11 @@ def open_binary(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, faults: Faults) -> Iterator[tuple[int, str]]:
     """Yields (line number from 1, line without its end); blank lines are passed over.
 
-    Raises:
-        DataError: the file cannot be read, is a damaged gzip file, or a line is not UTF-8.
+    Lines that are not UTF-8 become faults; so does a file that cannot be read or is a damaged gzip file, and
+    it ends there.
     """
     number = 0
     try:
@@ -29,38 +32,57 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                     # A byte order mark is legal at the start of UTF-8 text, and some editors write it.
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    raise DataError(
+                    faults.add(
                         f"{path}:{number}: not valid UTF-8 (byte 0x{raw[error.start]:02x} at column "
                         f"{error.start + 1}), expected UTF-8: convert the file (iconv) or drop the line"
-                    ) from None
+                    )
+                    continue
                 if line.strip():
                     yield number, line.rstrip("\r\n")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path}:{number + 1}: damaged gzip file ({error}), expected a whole one: fetch it again"
-        ) from error
+        faults.add(f"{path}:{number + 1}: damaged gzip file ({error}), expected a whole one: fetch it again")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        faults.add(unreadable(path, error))
 
 
-def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number, JSON object).
+def read_objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number, JSON object); what is no JSON object, or has a key twice, becomes a fault."""
+    return faults.convert(read_lines(path, faults), partial(_parsed, path))
 
-    Raises:
-        DataError: as `read_lines`, or a line is not a JSON object.
-    """
-    for number, line in read_lines(path):
-        try:
-            value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(
-                f"{path}:{number}: not valid JSON ({error}), expected one JSON object a line"
-            ) from None
-        if not isinstance(value, dict):
-            raise DataError(
-                f"{path}:{number}: JSON of type {type(value).__name__}, expected one JSON object a line"
-            )
-        yield number, value
+
+def _parsed(path: Path, numbered: tuple[int, str]) -> tuple[int, dict[str, Any]]:
+    number, line = numbered
+    try:
+        value = _DECODER.decode(line)
+    except _RepeatedKeyError as error:
+        raise DataError(
+            f"{path}:{number}: {error.args[0]!r} occurs twice in one JSON object, expected each key once: "
+            "leave one out"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}:{number}: not valid JSON ({error}), expected one JSON object a line"
+        ) from None
+    if not isinstance(value, dict):
+        raise DataError(
+            f"{path}:{number}: JSON of type {type(value).__name__}, expected one JSON object a line"
+        )
+    return number, value
+
+
+class _RepeatedKeyError(Exception):
+    pass
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What `json` makes of an object, but it keeps the last of equal keys and drops the others."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise _RepeatedKeyError(Counter(key for key, _ in pairs).most_common(1)[0][0])
+    return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def get_id(record: dict[str, Any], key: str, where: str) -> str:

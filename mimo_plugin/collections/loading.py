@@ -37,9 +37,18 @@ def load(spec: str) -> Any:
     return dataset
 
 
+def documents_id(spec: str) -> str:
+    """The id of the collection whose documents a registered id has: `miracl/de` for `miracl/de/dev`."""
+    import ir_datasets
+
+    if not ir_datasets.registry[spec].has_docs():
+        return spec
+    return str(ir_datasets.docs_parent_id(spec))
+
+
 def _unknown(spec: str, known: list[str]) -> str:
     message = f"{spec!r}: unknown collection, expected an ir_datasets id, path:DIR or a packaged id"
-    if spec and Path(spec).expanduser().is_dir():
+    if _is_folder(spec):
         return f"{message}; for the folder write {PREFIX}{spec}"
     near = difflib.get_close_matches(spec, known, n=5, cutoff=0.6)
     # A right start is worth more than a similar end: miracl/de/devel -> miracl/de/dev.
@@ -48,3 +57,10 @@ def _unknown(spec: str, known: list[str]) -> str:
     if near:
         return f"{message}; near it: {', '.join(near)}"
     return f"{message}; `mimo collections` lists them"
+
+
+def _is_folder(spec: str) -> bool:
+    try:
+        return bool(spec) and Path(spec).expanduser().is_dir()
+    except (OSError, RuntimeError):  # no right to look, too long for a path, ~nobody
+        return False

@@ -1,19 +1,23 @@
 """Several collections as one: documents, queries and qrels under the ids of a pool."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from mimo_plugin.collections.folder import PREFIX, parse_spec
 from mimo_plugin.collections.ids import Named, choose_prefixes
-from mimo_plugin.collections.loading import load
+from mimo_plugin.collections.loading import documents_id, load
 from mimo_plugin.collections.pooled import Member, PooledDocs, PooledQrels, PooledQueries
 from mimo_plugin.collections.texts import check_fields
 from mimo_plugin.errors import DataError, Problems, UsageError
 
 
 def load_pool(
-    specs: Sequence[str], *, fields: Sequence[str] | None = None, pooled: bool | None = None
+    specs: Sequence[str],
+    *,
+    fields: Sequence[str] | None = None,
+    pooled: bool | None = None,
+    prefixes: Mapping[str, str] | None = None,
 ) -> Any:
     """Loads collections as one ir_datasets dataset of `Doc`, `Query` and `TrecQrel`; nothing is read yet.
 
@@ -22,49 +26,67 @@ def load_pool(
     `miracl/de/dev` that is `miracl/de`, which all its splits share; for a folder its name. Collections that
     read the same documents (splits of one) bring them once, and their queries and qrels together.
 
+    Iterating over a part of the pool goes on behind records that are not right, in all collections, and
+    raises one DataError at its end, or at the 20th such record: read to the end before using any.
+
     Args:
         specs: names as `load` takes them.
         fields: fields of the documents to use as text, joined by a space, empty ones left out; None takes the
             text that ir_datasets calls the document's default.
         pooled: whether ids get the prefix. None: exactly when there are several specs; False is possible only
             with the splits of one collection.
+        prefixes: what `pool_prefixes` returned for the pool that an index was made of. Collections in it have
+            these prefixes, whatever `pooled` is and whatever they are named together with now.
 
     Raises:
         DataError: unknown collections, fields that documents do not have, the same prefix twice. Every such
             problem of every collection is in the one error.
-        UsageError: no specs, or `pooled=False` with several collections.
+        UsageError: no specs, or `pooled=False` with several collections that are not all in `prefixes`.
     """
     if not specs:
         raise UsageError("no collection was given, expected at least one")
     loaded = _load_all(specs, fields)
-    collections = [_named(members) for members in loaded]
+    collections = [_named(members, prefixes or {}) for members in loaded]
     if pooled is None:
         pooled = len(specs) > 1
-    if not pooled and len(collections) > 1:
+    if not pooled and len(collections) > 1 and any(one.given is None for one in collections):
         names = ", ".join(specs)
         raise UsageError(
             f"{names}: {len(collections)} collections without pooled ids, expected one: pool them"
         )
-    prefixes = choose_prefixes(collections) if pooled else [""]
+    if not pooled:
+        collections = [replace(one, given=one.given or "") for one in collections]
     members = [
         [replace(member, prefix=prefix) for member in group]
-        for group, prefix in zip(loaded, prefixes, strict=True)
+        for group, prefix in zip(loaded, choose_prefixes(collections), strict=True)
     ]
     return _dataset(members, tuple(fields) if fields is not None else None)
 
 
 def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
-    """What stands before the colon of each collection's ids when they are pooled.
+    """What stands before the colon of each collection's ids when these are pooled.
+
+    Returns:
+        `collection_key` of each collection -> its prefix; splits of one collection have one entry.
 
     Raises:
         DataError: as `load_pool`.
     """
     groups = _load_all(specs, None)
-    prefixes = choose_prefixes([_named(group) for group in groups])
-    by_spec = {
-        member.spec: prefix for group, prefix in zip(groups, prefixes, strict=True) for member in group
-    }
-    return {spec: by_spec[spec] for spec in specs}
+    prefixes = choose_prefixes([_named(group, {}) for group in groups])
+    return {_key(member): prefix for group, prefix in zip(groups, prefixes, strict=True) for member in group}
+
+
+def collection_key(spec: str) -> str:
+    """What a collection is called in `pool_prefixes`, whichever of its splits is named.
+
+    For an ir_datasets or packaged id that is the id which its documents have there (`miracl/de` for
+    `miracl/de/dev`), for `path:DIR#SPLIT` the folder, absolute and without symbolic links.
+
+    Raises:
+        DataError: as `load`.
+    """
+    return _key(Member(spec, load(spec), prefix=""))
 
 
 def _load_all(specs: Sequence[str], fields: Sequence[str] | None) -> list[list[Member]]:
@@ -98,22 +120,25 @@ def _same_documents(one: Member, other: Member) -> bool:
     return bool(one.dataset.docs_handler() == other.dataset.docs_handler())
 
 
-def _named(group: list[Member]) -> Named:
+def _named(group: list[Member], prefixes: Mapping[str, str]) -> Named:
     first = group[0]
     part = "docs" if first.dataset.has_docs() else "queries"
     has_language = first.dataset.has_docs() or first.dataset.has_queries()
     lang = getattr(first.dataset, f"{part}_lang")() if has_language else None
-    return Named(tuple(member.spec for member in group), lang or "", _collection_id(first))
+    given = next((prefixes[key] for key in map(_key, group) if key in prefixes), None)
+    return Named(tuple(member.spec for member in group), lang or "", _collection_id(first), given)
 
 
 def _collection_id(member: Member) -> str:
     if member.spec.startswith(PREFIX):
         return parse_spec(member.spec).collection_id
-    if not member.dataset.has_docs():
-        return member.spec
-    import ir_datasets
+    return documents_id(member.spec)
 
-    return str(ir_datasets.docs_parent_id(member.spec))
+
+def _key(member: Member) -> str:
+    if member.spec.startswith(PREFIX):
+        return str(parse_spec(member.spec).directory)
+    return documents_id(member.spec)
 
 
 def _dataset(groups: list[list[Member]], fields: tuple[str, ...] | None) -> Any:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ir_datasets.formats import BaseQrels, BaseQueries, TrecQrel
 from ir_datasets.indices import Docstore
 
+from mimo_plugin.collections.faults import Faults
 from mimo_plugin.collections.ids import pooled_id
 from mimo_plugin.collections.reading import read
 from mimo_plugin.collections.records import Doc, Query, check_id, check_text
@@ -41,17 +43,25 @@ class PooledDocs(StreamedDocs):
     fields: tuple[str, ...] | None
 
     def stream(self) -> Iterator[Doc]:
-        for member in self.members:
-            lang = member.dataset.docs_lang() or ""
-            for record in read(member.dataset, "docs", member.spec):
-                yield self.convert(record, member, lang)
+        with Faults() as faults:
+            for member in self.members:
+                convert = partial(self._numbered, member, member.dataset.docs_lang() or "")
+                yield from faults.convert(
+                    enumerate(read(member.dataset, "docs", member.spec), start=1), convert
+                )
+
+    def _numbered(self, member: Member, lang: str, numbered: tuple[int, Any]) -> Doc:
+        number, record = numbered
+        check_id(record.doc_id, f"{member.spec}: document number {number}: docid")
+        return self.convert(record, member, lang)
 
     def convert(self, record: Any, member: Member, lang: str) -> Doc:
-        doc_id = check_id(record.doc_id, f"{member.spec}: docid")
-        where = f"{member.spec}: document {doc_id}"
+        where = f"{member.spec}: document {record.doc_id}"
         text = default_text(record, where) if self.fields is None else fields_text(record, self.fields, where)
         return Doc(
-            pooled_id(member.prefix, doc_id), check_text(text, where), getattr(record, "lang", None) or lang
+            pooled_id(member.prefix, record.doc_id),
+            check_text(text, where),
+            getattr(record, "lang", None) or lang,
         )
 
     def docs_lang(self) -> str | None:
@@ -91,19 +101,26 @@ class PooledQueries(BaseQueries):
 
     def queries_iter(self) -> Iterator[Query]:
         owner: dict[str, str] = {}
-        for member in self.members:
-            lang = member.dataset.queries_lang() or ""
-            for record in read(member.dataset, "queries", member.spec):
-                query_id = pooled_id(member.prefix, check_id(record.query_id, f"{member.spec}: query id"))
-                if query_id in owner:
-                    names = " and in ".join(dict.fromkeys((owner[query_id], member.spec)))
-                    raise DataError(
-                        f"query id {query_id} occurs twice, in {names}: expected each once, leave one out"
-                    )
-                owner[query_id] = member.spec
-                where = f"{member.spec}: query {record.query_id}"
-                text = check_text(default_text(record, where), where)
-                yield Query(query_id, text, getattr(record, "lang", None) or lang)
+        with Faults() as faults:
+            for member in self.members:
+                convert = partial(self._query, owner, member, member.dataset.queries_lang() or "")
+                yield from faults.convert(
+                    enumerate(read(member.dataset, "queries", member.spec), start=1), convert
+                )
+
+    def _query(self, owner: dict[str, str], member: Member, lang: str, numbered: tuple[int, Any]) -> Query:
+        number, record = numbered
+        check_id(record.query_id, f"{member.spec}: query number {number}: query id")
+        query_id = pooled_id(member.prefix, record.query_id)
+        if query_id in owner:
+            names = " and in ".join(dict.fromkeys((owner[query_id], member.spec)))
+            raise DataError(
+                f"query id {query_id} occurs twice, in {names}: expected each once, leave one out"
+            )
+        owner[query_id] = member.spec
+        where = f"{member.spec}: query {record.query_id}"
+        text = check_text(default_text(record, where), where)
+        return Query(query_id, text, getattr(record, "lang", None) or lang)
 
     def queries_cls(self) -> type[Query]:
         return Query
@@ -121,20 +138,29 @@ class PooledQrels(BaseQrels):
     members: tuple[Member, ...]
 
     def qrels_iter(self) -> Iterator[Any]:
-        for member in self.members:
-            if "subtopic_id" in member.dataset.qrels_cls()._fields:
-                raise DataError(
-                    f"{member.spec}: judged by subtopic, expected one relevance a query and document"
+        with Faults() as faults:
+            for member in self.members:
+                if "subtopic_id" in member.dataset.qrels_cls()._fields:
+                    faults.add(
+                        f"{member.spec}: judged by subtopic, expected one relevance a query and document"
+                    )
+                    continue
+                yield from faults.convert(
+                    enumerate(read(member.dataset, "qrels", member.spec), start=1),
+                    partial(self._qrel, member),
                 )
-            for record in read(member.dataset, "qrels", member.spec):
-                query_id = check_id(record.query_id, f"{member.spec}: query id of a judgment")
-                doc_id = check_id(record.doc_id, f"{member.spec}: docid of a judgment")
-                yield TrecQrel(
-                    pooled_id(member.prefix, query_id),
-                    pooled_id(member.prefix, doc_id),
-                    _integer(record.relevance, f"{member.spec}: query {query_id}, document {doc_id}"),
-                    getattr(record, "iteration", "0"),
-                )
+
+    def _qrel(self, member: Member, numbered: tuple[int, Any]) -> Any:
+        number, record = numbered
+        where = f"{member.spec}: judgment number {number}"
+        query_id = check_id(record.query_id, f"{where}: query id")
+        doc_id = check_id(record.doc_id, f"{where}: docid")
+        return TrecQrel(
+            pooled_id(member.prefix, query_id),
+            pooled_id(member.prefix, doc_id),
+            _integer(record.relevance, f"{member.spec}: query {query_id}, document {doc_id}"),
+            getattr(record, "iteration", "0"),
+        )
 
     def qrels_cls(self) -> type[Any]:
         return TrecQrel  # type: ignore[no-any-return]

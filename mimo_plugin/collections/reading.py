@@ -1,11 +1,12 @@
 """Reads a part of a collection record by record and says what is wrong with it in one line."""
 
 import errno
-import json
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from mimo_plugin.collections.faults import unreadable
+from mimo_plugin.collections.line_faults import fault_finder
 from mimo_plugin.collections.sources import MissingFile, missing_files, reachable, streams
 from mimo_plugin.errors import DataError, EnvironmentProblem, MimoError
 
@@ -48,8 +49,11 @@ def read(dataset: Any, part: str, spec: str) -> Iterator[Any]:
 
 
 def offline_problem(handler: Any, part: str, spec: str, hosts: dict[str, bool]) -> str | None:
-    """What to say if files are missing and cannot be downloaded now; `hosts` keeps who could be reached."""
-    missing = [file for file in missing_files(handler) if not reachable(file.urls, hosts)]
+    """What to say if files are missing and cannot be had now; `hosts` keeps who could be reached."""
+    try:
+        missing = [file for file in missing_files(handler) if not reachable(file.urls, hosts)]
+    except DataError as error:
+        return f"{spec}: {error}"
     if not missing:
         return None
     one = len(missing) == 1
@@ -81,39 +85,35 @@ def _explained(error: Exception, handler: Any, part: str, spec: str, count: int)
             f"{spec}: a file of its {PARTS[part]} is missing and its download failed ({cause}); try again, "
             f"or put it at {_places(missing)}"
         )
-    place = _bad_line(error, handler)
+    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError) and error.filename:
+        return DataError(f"{unreadable(error.filename, error)} ({PARTS[part]} of {spec})")
+    place = _bad_line(error, handler, count)
     if place:
         return DataError(f"{place} ({PARTS[part]} of {spec}): repair or fetch the file again")
     return DataError(f"{spec}: {_RECORDS[part]} number {count + 1} cannot be read: {cause}")
 
 
-def _bad_line(error: Exception, handler: Any) -> str | None:
-    """Where in the source the fault is: ir_datasets' errors do not tell, so its files are read once more."""
-    faulty_line = isinstance(error, UnicodeDecodeError | json.JSONDecodeError)
-    if not faulty_line and not isinstance(error, EOFError | OSError | zlib.error):
+def _bad_line(error: Exception, handler: Any, count: int) -> str | None:
+    """Where in the source the fault is: ir_datasets' errors do not tell, so its files are read once more.
+
+    Args:
+        count: records that were read before the fault; it is not in as many lines.
+    """
+    fault = fault_finder(error)
+    if fault is None and not isinstance(error, EOFError | OSError | zlib.error):
         return None
+    before = 0
     for path, source in streams(handler):
         number = 0
         try:
             with source.stream() as file:
                 for number, line in enumerate(file, start=1):
-                    fault = _fault(line, as_json=isinstance(error, json.JSONDecodeError))
-                    if faulty_line and fault:
-                        return f"{path}:{number}: {fault}"
+                    found = fault(line) if fault and before + number > count else None
+                    if found:
+                        return f"{path}:{number}: {found}"
         except Exception as again:
             return f"{path}:{number + 1}: cannot be read: {_one_line(again)}"
-    return None
-
-
-def _fault(line: bytes, *, as_json: bool) -> str | None:
-    try:
-        text = line.decode("utf-8")
-        if as_json:
-            json.loads(text)
-    except UnicodeDecodeError as error:
-        return f"not valid UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1})"
-    except json.JSONDecodeError as error:
-        return f"not valid JSON ({error})"
+        before += number
     return None
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mimo_plugin.collections.folder_topics import FolderQrels
-from mimo_plugin.collections.loading import load
+from mimo_plugin.collections.loading import documents_id, load
 from mimo_plugin.collections.reading import PARTS, offline_problem
 from mimo_plugin.errors import DataError, Problems
 
@@ -21,7 +21,7 @@ def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, 
         try:
             dataset = load(spec)
         except DataError as error:
-            problems.add(str(error))
+            problems.extend(str(error).splitlines())
             continue
         for part in wanted:
             name = PARTS[part]
@@ -41,10 +41,14 @@ def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, 
 
 
 def _instead(spec: str, part: str) -> str:
-    """Splits of the same collection that do have the part."""
+    """Names of the same collection that do have the part: splits of this one first, then those beside it."""
     import ir_datasets
 
-    parent = spec.rpartition("/")[0]
-    family = [name for name in ir_datasets.registry if name.startswith(f"{parent}/")] if parent else []
-    having = [name for name in family if ir_datasets.registry[name].has(part)]
+    known = list(ir_datasets.registry)
+    if spec not in known:
+        return ""
+    collection = documents_id(spec)
+    names = [name for name in known if name.startswith(f"{spec}/")]
+    names += [name for name in known if name == collection or name.startswith(f"{collection}/")]
+    having = [name for name in dict.fromkeys(names) if ir_datasets.registry[name].has(part)]
     return f": {', '.join(having[:5])}" if having else ""

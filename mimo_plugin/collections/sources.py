@@ -23,6 +23,9 @@ from ir_datasets.util import (
     home_path,
 )
 
+from mimo_plugin.collections.faults import unreadable
+from mimo_plugin.errors import DataError
+
 _CONNECT_SECONDS = 5
 
 
@@ -38,10 +41,17 @@ class MissingFile:
 
 
 def missing_files(handler: Any) -> list[MissingFile]:
-    """The files that reading a docs, queries or qrels handler needs and that are not on this machine."""
+    """The files that reading a docs, queries or qrels handler needs and that are not on this machine.
+
+    Raises:
+        DataError: the folder of one may not be looked at.
+    """
     found: dict[Path, MissingFile] = {}
-    for file in _missing(handler, set()):
-        found.setdefault(file.place, file)
+    try:
+        for file in _missing(handler, set()):
+            found.setdefault(file.place, file)
+    except OSError as error:
+        raise DataError(unreadable(error.filename, error)) from error
     return [] if found and _has_docstore(handler) else list(found.values())
 
 

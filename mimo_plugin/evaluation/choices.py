@@ -1,5 +1,7 @@
 """What a user can choose by name in an evaluation."""
 
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -26,3 +28,9 @@ class TableFormat(StrEnum):
     TEXT = "text"
     MARKDOWN = "markdown"
     LATEX = "latex"
+
+
+def split_names(names: str | Iterable[str]) -> list[str]:
+    """The names in `"a,b c"` or in several such; never none: an empty text holds one empty name."""
+    text = names if isinstance(names, str) else ",".join(names)
+    return re.split(r"[,\s]+", text.strip(", \n\t"))

@@ -9,7 +9,7 @@ from math import fsum
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.errors import UsageError
+from mimo_plugin.errors import Problems, UsageError
 from mimo_plugin.evaluation.choices import Correction, SignificanceTest
 from mimo_plugin.evaluation.macro import macro_test
 from mimo_plugin.evaluation.measures import Measure, MeasureKind
@@ -43,7 +43,8 @@ class Comparison:
 
     effect_size: d_z, the mean difference over the standard deviation of the differences; for "all", over
     the root of the languages' mean variance. wins, ties, losses: topics. None where a value is not
-    defined, and then why in `note`.
+    defined, and then why in `note`. p is never 0: where it is too small to be computed, it and
+    p_corrected are upper bounds, which `note` says.
     """
 
     baseline: str
@@ -68,26 +69,24 @@ def compared_pairs(names: Sequence[str], baseline: str | None, test: Significanc
     """Which runs are compared: all with the baseline; without one, all pairs for Tukey's test and none
     otherwise.
 
-    Raises `UsageError` for a baseline that is no run, and for a test that the runs do not allow.
+    Raises `UsageError` with a baseline that is no run, and a test that the runs do not allow.
     """
+    problems = Problems(UsageError)
     if baseline is not None and baseline not in names:
         near = get_close_matches(baseline, names, n=3)
         meant = f"; near: {', '.join(near)}" if near else ""
-        raise UsageError(f"unknown baseline {baseline!r}{meant}; expected one of the runs {', '.join(names)}")
-    if baseline is not None and len(names) < 2:
-        raise UsageError(f"baseline {baseline!r} is the only run, expected another one to compare with it")
-    if test is SignificanceTest.TUKEY_HSD:
-        if len(names) < 3:
-            raise UsageError(
-                f"{test} compares three runs or more, found {len(names)}: use student or permutation"
-            )
-        pairs = list(combinations(range(len(names)), 2))
-        if baseline is None:
-            return pairs
-    elif baseline is None:
-        if test is not None:
-            raise UsageError(f"{test} compares runs with a baseline, found none: add --baseline NAME")
-        return []
+        known = ", ".join(dict.fromkeys(names))
+        problems.add(f"unknown baseline {baseline!r}{meant}; expected one of the runs {known}")
+    elif baseline is not None and len(names) < 2:
+        problems.add(f"baseline {baseline!r} is the only run, expected another one to compare with it")
+    tukey = test is SignificanceTest.TUKEY_HSD
+    if tukey and len(names) < 3:
+        problems.add(f"{test} compares three runs or more, found {len(names)}: use student or permutation")
+    elif test is not None and not tukey and baseline is None:
+        problems.add(f"{test} compares runs with a baseline, found none: add --baseline NAME")
+    problems.raise_any()
+    if baseline is None:
+        return list(combinations(range(len(names)), 2)) if tukey else []
     first = names.index(baseline)
     return [(first, run) for run in range(len(names)) if run != first]
 

@@ -2,44 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from mimo_plugin.errors import DataError, Problems, UsageError
+from mimo_plugin.errors import DataError, Findings
 from mimo_plugin.evaluation.averages import Averages, average
-from mimo_plugin.evaluation.choices import Correction, SignificanceTest
-from mimo_plugin.evaluation.comparison import Comparison, compare_runs, compared_pairs, count_tests
-from mimo_plugin.evaluation.measures import Measure, MeasureKind, parse_measures
-from mimo_plugin.evaluation.run_reader import RunFile, read_run, run_files
+from mimo_plugin.evaluation.comparison import Comparison, compare_runs, count_tests
+from mimo_plugin.evaluation.measures import Measure, MeasureKind
+from mimo_plugin.evaluation.request import EvaluationOptions, Request, check_request
+from mimo_plugin.evaluation.run_reader import read_run
 from mimo_plugin.evaluation.scoring import RunScores, score_run
 from mimo_plugin.evaluation.significance import Plan
-from mimo_plugin.evaluation.topics import Topics, check_queries, load_topics
+from mimo_plugin.evaluation.topics import Topics, check_docids, check_queries, load_topics
 from mimo_plugin.progress import bar
 
-DEFAULT_MEASURES = "ndcg@10,recall@100"
 _DEFAULT_DEPTH = 10
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """How runs are evaluated.
-
-    measures: names as `parse_measures` reads them. baseline: the run that others are compared with. test:
-    None is student where there is a baseline, and no comparison where there is none. alpha, permutations,
-    seed: see `Plan`. pooled: topics get their pool's prefix also for a single collection; None gives it
-    to several only. languages: of the topics to evaluate on, none for all. ignore_unknown_queries: leave
-    out queries of a run that are no topics. progress: None shows bars on a terminal.
-    """
-
-    measures: str | Sequence[str] = DEFAULT_MEASURES
-    baseline: str | None = None
-    test: SignificanceTest | None = None
-    correction: Correction = Correction.HOLM
-    alpha: float = Plan.alpha
-    permutations: int = Plan.permutations
-    seed: int = Plan.seed
-    pooled: bool | None = None
-    languages: Sequence[str] = ()
-    ignore_unknown_queries: bool = False
-    progress: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -64,26 +40,31 @@ class Evaluation:
 
 
 def evaluate(
-    runs: Sequence[str], collections: Sequence[str], options: EvaluationOptions | None = None
+    runs: Sequence[str],
+    collections: Sequence[str],
+    options: EvaluationOptions | None = None,
+    outputs: Sequence[Path] = (),
 ) -> Evaluation:
     """Evaluates run files, FILE or NAME=FILE, against the judgments of one collection or a pool of
     several.
 
-    Raises `UsageError` for options that do not fit and `DataError` with every problem of every run file.
+    outputs: files that the caller will write afterwards; they are checked with the options.
+
+    Problems are reported in two steps: first everything about options, files and collections that can be
+    seen without reading them (see `check_request`), then everything about the contents of the collections
+    and of all runs. Each step raises one error, `UsageError` when all its problems are about options, else
+    `DataError`.
     """
     options = options or EvaluationOptions()
-    measures, judged = _measures(options)
-    files = run_files(runs)
-    names = [file.name for file in files]
-    pairs = compared_pairs(names, options.baseline, options.test)
-    plan = _plan(options) if pairs else None
-    topics = load_topics(collections, options.pooled, options.languages)
-    scores = _score_all(files, topics, list(dict.fromkeys((*measures, judged))), options)
+    request = check_request(runs, collections, options, outputs)
+    measures, plan = request.measures, request.plan
+    judged = _judged_measure(measures)
+    topics, scores, warnings = _read(request, tuple(dict.fromkeys((*measures, judged))), options)
     comparisons: list[Comparison] = []
     if plan is not None:
-        total = count_tests(len(scores), topics, measures, pairs, plan)
+        total = count_tests(len(scores), topics, measures, request.pairs, plan)
         with bar(total=total, what="comparing", unit="tests", enabled=options.progress) as counter:
-            comparisons = compare_runs(scores, topics, measures, pairs, plan, counter.update)
+            comparisons = compare_runs(scores, topics, measures, request.pairs, plan, counter.update)
     return Evaluation(
         topics=topics,
         measures=measures,
@@ -92,52 +73,41 @@ def evaluate(
         comparisons=tuple(comparisons),
         plan=plan,
         baseline=options.baseline,
-        warnings=tuple(_warnings(topics, scores, measures, plan)),
+        warnings=(*warnings, *_warnings(topics, scores, measures, plan)),
     )
 
 
-def _measures(options: EvaluationOptions) -> tuple[tuple[Measure, ...], Measure]:
-    measures = parse_measures(options.measures)
+def _judged_measure(measures: Sequence[Measure]) -> Measure:
     for measure in measures:
         if measure.kind is MeasureKind.JUDGED:
-            return measures, measure
+            return measure
     depth = next((measure.cutoff for measure in measures if measure.cutoff), _DEFAULT_DEPTH)
-    return measures, Measure(MeasureKind.JUDGED, depth)
+    return Measure(MeasureKind.JUDGED, depth)
 
 
-def _plan(options: EvaluationOptions) -> Plan:
-    if not 0 < options.alpha < 1:
-        raise UsageError(f"alpha is {options.alpha}, expected a level between 0 and 1, such as 0.05")
-    if options.permutations < 1000:
-        raise UsageError(f"{options.permutations} permutations, expected 1000 or more for a stable p-value")
-    return Plan(
-        options.test or SignificanceTest.STUDENT,
-        options.correction,
-        options.alpha,
-        options.permutations,
-        options.seed,
-    )
+def _read(
+    request: Request, measures: Sequence[Measure], options: EvaluationOptions
+) -> tuple[Topics, list[RunScores], list[str]]:
+    """The topics, and each run's scores and warnings.
 
-
-def _score_all(
-    files: Sequence[RunFile], topics: Topics, measures: Sequence[Measure], options: EvaluationOptions
-) -> list[RunScores]:
-    """Reads and scores one run after the other, so that memory holds one; all files' problems come
-    together."""
-    problems = Problems(DataError)
+    Runs are read and scored one after the other, so that memory holds one; all problems come together.
+    """
+    findings = Findings()
+    topics = findings.attempt(load_topics, request.pool, options.languages)
     scores = []
-    for file in bar(files, what="scoring", unit="runs", enabled=options.progress):
-        try:
-            run = read_run(file.path, file.name)
-        except DataError as error:
-            problems.extend(str(error).splitlines())
+    warnings = []
+    for file in bar(request.files, what="scoring", unit="runs", enabled=options.progress):
+        run = findings.attempt(read_run, file.path, file.name)
+        if run is None or topics is None:
             continue
-        found = check_queries(run, topics, options.ignore_unknown_queries)
-        problems.extend(found)
-        if not found and not problems:
+        findings.add(DataError, check_queries(run, topics, options.ignore_unknown_queries))
+        if not findings:
+            warnings += check_docids(run, topics)
             scores.append(score_run(run, topics, measures))
-    problems.raise_any()
-    return scores
+    findings.raise_any()
+    if topics is None:
+        raise RuntimeError("topics were not loaded, and nothing says why")
+    return topics, scores, warnings
 
 
 def _warnings(

@@ -10,8 +10,11 @@ from mimo_plugin.evaluation.scoring import RunScores
 
 
 def to_json(evaluation: Evaluation) -> str:
-    """Text of a JSON object: measures, runs, comparisons, test. Values that are not defined are null,
-    never NaN."""
+    """Text of a JSON object: measures, runs, comparisons, test, topics.
+
+    Values that are not defined are null, never NaN. A p that is too small to be computed is an upper
+    bound, never 0; the comparison's note says so.
+    """
     measures = tuple(dict.fromkeys((*evaluation.measures, evaluation.judged)))
     content = {
         "measures": [str(measure) for measure in measures],
@@ -59,11 +62,23 @@ def _test(evaluation: Evaluation) -> dict[str, Any] | None:
         return None
     return {
         "name": plan.test.value,
-        "macro": "randomisation of run labels within topics, percentile bootstrap of topics within languages",
+        "macro": _macro(evaluation),
         "baseline": evaluation.baseline,
         "correction": plan.correction.value,
         "alpha": plan.alpha,
         "confidence": 1 - plan.alpha,
         "permutations": plan.permutations,
         "seed": plan.seed,
+    }
+
+
+def _macro(evaluation: Evaluation) -> dict[str, str]:
+    if evaluation.topics.parallel:
+        units, within = "units (a topic in all its languages)", "from one stratum of all units"
+    else:
+        units, within = "topics", "within their language"
+    return {
+        "p": f"randomisation of run labels within {units}",
+        "interval": f"percentile bootstrap of {units}, drawn {within}",
+        "note": "p and interval come from different methods and can disagree at the level",
     }

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 
 from mimo_plugin.errors import Problems, UsageError
+from mimo_plugin.evaluation.choices import split_names
 
 
 class MeasureKind(StrEnum):
@@ -51,10 +52,9 @@ def parse_measures(names: str | Iterable[str]) -> tuple[Measure, ...]:
 
     Raises `UsageError` with every name that is not a measure, near matches and the list.
     """
-    text = names if isinstance(names, str) else ",".join(names)
     problems = Problems(UsageError)
     measures: dict[Measure, None] = {}
-    for name in re.split(r"[,\s]+", text.strip(", \n\t")):
+    for name in split_names(names):
         try:
             measures[_parse(name)] = None
         except UsageError as error:

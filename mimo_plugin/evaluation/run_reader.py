@@ -1,6 +1,7 @@
 """TREC run files: read in blocks, every problem with its file and line."""
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -17,6 +18,9 @@ _BLOCK_BYTES = 1 << 22
 _PROBLEMS_A_FILE = 5
 _SUFFIXES = (".gz", ".trec", ".txt", ".run")
 _COLUMNS = "query Q0 docid rank score tag"
+
+_RANK = re.compile(rb"[+-]?[0-9]{1,18}")  # fits int64
+_MOST_SHOWN = 40
 
 Row = list[bytes]
 
@@ -40,27 +44,44 @@ class _Hits(NamedTuple):
 def run_files(specs: Sequence[str]) -> list[RunFile]:
     """Names runs by `NAME=FILE`, else by the file without `.trec`, `.txt`, `.run` and `.gz`.
 
-    Raises `DataError` with every missing file and every name that two runs share.
+    Whether the files are there and the names differ, `file_problem` and `same_names` say.
     """
-    problems = Problems(DataError)
-    files: dict[str, Path] = {}
+    files = []
     for spec in specs:
         name, _, rest = spec.partition("=")
         # A file may have "=" in its own name.
-        if rest and name and not Path(spec).exists():
-            file = RunFile(name, Path(rest))
+        if rest and name and file_problem(Path(spec)):
+            files.append(RunFile(name, Path(rest)))
         else:
-            file = RunFile(_name_of(Path(spec)), Path(spec))
-        if not file.path.is_file():
-            problems.add(f"{file.path}: no such file, expected a TREC run")
-        if file.name in files:
-            problems.add(
-                f"two runs are named {file.name!r} ({files[file.name]} and {file.path}), expected different "
-                f"names: give one as NAME=FILE, for example {file.name}-2={file.path}"
+            files.append(RunFile(_name_of(Path(spec)), Path(spec)))
+    return files
+
+
+def same_names(files: Sequence[RunFile]) -> list[str]:
+    """A problem for every run that has an earlier one's name."""
+    first: dict[str, Path] = {}
+    problems = []
+    for name, path in files:
+        if name in first:
+            problems.append(
+                f"two runs are named {name!r} ({first[name]} and {path}), expected different names: give one "
+                f"as NAME=FILE, for example {name}-2={path}"
             )
-        files.setdefault(file.name, file.path)
-    problems.raise_any()
-    return [RunFile(name, path) for name, path in files.items()]
+        first.setdefault(name, path)
+    return problems
+
+
+def file_problem(path: Path) -> str | None:
+    """Why a run file cannot be opened, if it cannot."""
+    try:
+        if path.is_dir():
+            return f"{path}: is a directory, expected a TREC run"
+        if not path.is_file():
+            return f"{path}: no such file, expected a TREC run"
+        with path.open("rb"):
+            return None
+    except OSError as error:
+        return f"{path}: cannot be read as a run: {error.strerror or error}"
 
 
 def _name_of(path: Path) -> str:
@@ -73,10 +94,14 @@ def _name_of(path: Path) -> str:
 def read_run(path: Path, name: str) -> Run:
     """Reads a TREC run, plain or gzip, into trec_eval's order.
 
-    Lines may come in any order. Raises `DataError` with the first problems of the file: not six columns,
+    Lines may come in any order. Raises `DataError` with the first problems of the file: it cannot be
+    opened, not six columns,
     a score that is not a finite number in float32's range, a rank that is not an integer or contradicts
     the scores, a document twice in a query, bytes that are not UTF-8, no line at all.
     """
+    missing = file_problem(path)
+    if missing:
+        raise DataError(missing)
     problems = Problems(DataError, limit=_PROBLEMS_A_FILE)
     parts: dict[bytes, list[_Hits]] = {}
     try:
@@ -140,15 +165,14 @@ def _numbers(rows: list[Row]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     if any(len(row) != 6 for row in rows):
         raise ValueError
     text = b" ".join([b" ".join((row[0], row[2])) for row in rows])
-    digits = b" ".join([b" ".join((row[3], row[4])) for row in rows])
-    # numpy drops NULs at the end of an id; Python takes 1_0 for a number, trec_eval does not.
-    if b"\0" in text or b"_" in digits:
+    # numpy drops NULs at the end of an id.
+    if b"\0" in text or not all(_RANK.fullmatch(row[3]) for row in rows):
         raise ValueError
     text.decode()
-    try:
-        ranks = np.array([int(row[3]) for row in rows], dtype=np.int64)
-    except OverflowError as error:
-        raise ValueError from error
+    ranks = np.array([int(row[3]) for row in rows], dtype=np.int64)
+    # Python takes 1_0 for a number, trec_eval does not.
+    if any(b"_" in row[4] for row in rows):
+        raise ValueError
     scores = _float32([float(row[4]) for row in rows])
     if not np.all(np.isfinite(scores)):
         raise ValueError
@@ -166,7 +190,6 @@ def _is_good(row: Row, where: str, problems: Problems) -> bool:
         if row:
             problems.add(f"{where}: {len(row)} columns, expected 6 ({_COLUMNS})")
         return False
-    rank, score = row[3].decode(errors="replace"), row[4].decode(errors="replace")
     try:
         b" ".join((row[0], row[2])).decode()
     except UnicodeDecodeError:
@@ -175,16 +198,23 @@ def _is_good(row: Row, where: str, problems: Problems) -> bool:
     if b"\0" in row[0] + row[2]:
         problems.add(f"{where}: the query id or docid holds a NUL character, expected text")
         return False
-    if not rank.lstrip("+-").isdecimal() or abs(int(rank)) >= 1 << 62:
-        problems.add(f"{where}: rank {rank!r}, expected an integer")
+    if not _RANK.fullmatch(row[3]):
+        problems.add(f"{where}: rank {_shown(row[3])}, expected an integer")
         return False
     try:
-        finite = "_" not in score and bool(np.isfinite(_float32([float(score)]))[0])
+        finite = b"_" not in row[4] and bool(np.isfinite(_float32([float(row[4])]))[0])
     except ValueError:
         finite = False
     if not finite:
-        problems.add(f"{where}: score {score!r}, expected a finite number (trec_eval reads it as float32)")
+        problems.add(
+            f"{where}: score {_shown(row[4])}, expected a finite number (trec_eval reads it as float32)"
+        )
     return finite
+
+
+def _shown(column: bytes) -> str:
+    text = column.decode(errors="replace")
+    return repr(text) if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]!r}..."
 
 
 def _ranking(query_id: str, parts: list[_Hits], path: Path, problems: Problems) -> Ranking:

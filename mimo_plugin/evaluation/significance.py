@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
+from sys import float_info
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,10 @@ Pair = tuple[int, int]  # rows of the values: baseline, run
 
 ALL_EQUAL = "every difference is the same, so they have no variance"
 ONE_TOPIC = "one topic has no variance"
+UPPER_BOUND = "p is an upper bound: it is too small to be computed"
+
+# scipy's integral of the studentised range was seen to err by up to 4e-11: much smaller p are noise, or 0.
+_TUKEY_RESOLVED = 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,11 @@ class Plan:
 
 
 class Outcome(NamedTuple):
-    """What a test says about one pair; None where it has nothing to say, and then why in `note`."""
+    """What a test says about one pair; None where it has nothing to say, and then why in `note`.
+
+    No p is 0: one that is too small to be computed is replaced by an upper bound, and `note` is
+    `UPPER_BOUND`.
+    """
 
     p: float | None
     ci_low: float | None
@@ -80,7 +89,9 @@ def student(values: Values, plan: Plan) -> dict[Pair, Outcome]:
         if outcome is None:
             result = ttest_rel(change, np.zeros_like(change))
             low, high = result.confidence_interval(1 - plan.alpha)
-            outcome = Outcome(float(result.pvalue), float(low), float(high))
+            p = float(result.pvalue)
+            note = "" if p >= float_info.min else UPPER_BOUND
+            outcome = Outcome(max(p, float_info.min), float(low), float(high), note)
         outcomes[pair] = outcome
     return outcomes
 
@@ -94,8 +105,6 @@ def tukey_hsd(values: Values, plan: Plan) -> dict[Pair, Outcome]:
     topics cost no power. Source: Carterette, Multiple testing in statistical analysis of systems-based IR
     experiments, TOIS 30(1), 2012.
     """
-    from scipy.stats import studentized_range
-
     runs, topics = values.shape
     freedom = (runs - 1) * (topics - 1)
     residual = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
@@ -108,12 +117,26 @@ def tukey_hsd(values: Values, plan: Plan) -> dict[Pair, Outcome]:
             outcome = degenerate(change) or Outcome(None, None, None, ALL_EQUAL)
         else:
             scale = np.sqrt(error / topics)
-            # The distribution's integral can end below 0 by its own error.
-            p = float(np.clip(studentized_range.sf(abs(mean) / scale, runs, freedom), 0.0, 1.0))
+            p, note = _tukey_p(abs(mean) / scale, runs, freedom)
             margin = _range_quantile(1 - plan.alpha, runs, freedom) * scale
-            outcome = Outcome(p, mean - margin, mean + margin)
+            outcome = Outcome(p, mean - margin, mean + margin, note)
         outcomes[pair] = outcome
     return outcomes
+
+
+def _tukey_p(statistic: float, runs: int, freedom: int) -> tuple[float, str]:
+    """The p of a studentised range, and a note where it is too small for the integral.
+
+    There it is Bonferroni's bound, the number of pairs times the p of a pair's own t = statistic /
+    sqrt(2), which is never below Tukey's p.
+    """
+    from scipy.stats import studentized_range, t
+
+    p = min(1.0, float(studentized_range.sf(statistic, runs, freedom)))
+    if p >= _TUKEY_RESOLVED:
+        return p, ""
+    bound = runs * (runs - 1) * float(t.sf(statistic / np.sqrt(2), freedom))
+    return max(bound, float_info.min), UPPER_BOUND
 
 
 @lru_cache(maxsize=256)

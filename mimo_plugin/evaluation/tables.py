@@ -8,7 +8,7 @@ from mimo_plugin.evaluation.comparison import ALL_LANGUAGES, Comparison
 from mimo_plugin.evaluation.evaluation import Evaluation
 from mimo_plugin.evaluation.measures import Measure
 from mimo_plugin.evaluation.scoring import RunScores
-from mimo_plugin.evaluation.significance import Plan
+from mimo_plugin.evaluation.significance import UPPER_BOUND, Plan
 
 DAGGER = "†"
 MISSING = "–"
@@ -153,13 +153,14 @@ def _comparisons(plan: Plan, baseline: str | None, measure: Measure, chosen: Seq
     rows = []
     notes: dict[str, None] = {}
     for comparison in chosen:
+        bound = comparison.note == UPPER_BOUND
         language = "macro" if comparison.language == ALL_LANGUAGES else comparison.language
         row = [comparison.run if baseline else f"{comparison.run} - {comparison.baseline}"] if several else []
         row += [language, str(comparison.queries), f"{comparison.difference:+.4f}"]
         row += [_interval(comparison), _number(comparison.effect_size, "+.2f")]
-        row += [f"{comparison.wins}/{comparison.ties}/{comparison.losses}", _p(comparison.p)]
-        rows.append([*row, _p(comparison.p_corrected) + (DAGGER if comparison.significant else "")])
-        if comparison.note:
+        row += [f"{comparison.wins}/{comparison.ties}/{comparison.losses}", _p(comparison.p, bound)]
+        rows.append([*row, _p(comparison.p_corrected, bound) + (DAGGER if comparison.significant else "")])
+        if comparison.note and not bound:
             notes[", ".join((*row[: len(headers) - 7], comparison.note))] = None
     return Table(title.strip(), headers, rows, 2 if several else 1, tuple(notes))
 
@@ -204,10 +205,10 @@ def _number(value: float | None, form: str) -> str:
     return MISSING if value is None else format(value, form)
 
 
-def _p(value: float | None) -> str:
+def _p(value: float | None, bound: bool) -> str:
     if value is None:
         return MISSING
-    return f"{value:.4f}" if value >= 0.001 else f"{value:.1e}"
+    return ("<" if bound else "") + (f"{value:.4f}" if value >= 0.001 else f"{value:.1e}")
 
 
 def _interval(comparison: Comparison) -> str:

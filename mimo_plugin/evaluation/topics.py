@@ -4,18 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimo_plugin.errors import DataError, Problems, UsageError
+from mimo_plugin.evaluation.choices import split_names
 from mimo_plugin.evaluation.runs import Run
 
 Judgments = Mapping[str, Mapping[str, int]]
 
 UNKNOWN_LANGUAGE = "unknown"
 _NAMED = 3
+_CONTRADICTIONS = 5
 
 
 class Judged(NamedTuple):
@@ -103,23 +105,39 @@ def _blocks(judgments: Sequence[Mapping[str, int]], languages: Sequence[str]) ->
     return np.unique(label, return_inverse=True)[1].astype(np.intp)
 
 
-def load_topics(collections: Sequence[str], pooled: bool | None = None, only: Sequence[str] = ()) -> Topics:
-    """Reads the topics and judgments of one collection or of a pool of several.
+def open_pool(collections: Sequence[str], pooled: bool | None = None) -> Any:
+    """One ir_datasets dataset over collections that have topics and judgments; nothing is read yet.
 
-    only: languages to evaluate on; none means all. The other languages' topics stay known, unjudged.
-
-    Raises `DataError` with every collection that has no judgments or no topics, `UsageError` with every
-    language that no judged topic has.
+    Raises `DataError` with every collection that has none, and the problems that `load_pool` finds.
     """
     from mimo_plugin.collections import load_pool, require
 
     require(collections, queries=True, qrels=True)
-    pool = load_pool(collections, pooled=pooled)
+    return load_pool(collections, pooled=pooled)
+
+
+def load_topics(pool: Any, only: str | Sequence[str] = ()) -> Topics:
+    """Reads the topics and judgments of a dataset from `open_pool`.
+
+    only: languages to evaluate on, `"de,en"` or several such; none means all. The other languages' topics
+    stay known, unjudged.
+
+    Raises `DataError` with every document that a topic judges in two ways, `UsageError` with every
+    language that no judged topic has.
+    """
     languages = {query.query_id: query.lang for query in pool.queries_iter()}
     judgments: dict[str, dict[str, int]] = {}
+    problems = Problems(DataError, limit=_CONTRADICTIONS)
     for qrel in pool.qrels_iter():
-        judgments.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
-    return make_topics(_only(judgments, languages, only) if only else judgments, languages)
+        judged = judgments.setdefault(qrel.query_id, {})
+        before = judged.setdefault(qrel.doc_id, qrel.relevance)
+        if before != qrel.relevance:
+            problems.add(
+                f"qrels: query {qrel.query_id!r}, document {qrel.doc_id!r} is judged {before} and "
+                f"{qrel.relevance}, expected one relevance: keep one of the two judgments"
+            )
+    problems.raise_any()
+    return make_topics(_only(judgments, languages, split_names(only)) if only else judgments, languages)
 
 
 def _only(judgments: Judgments, languages: Mapping[str, str], only: Sequence[str]) -> Judgments:
@@ -154,6 +172,25 @@ def check_queries(run: Run, topics: Topics, ignore_unknown: bool = False) -> lis
             f"{topics.query_ids[0]!r}: is it the run of another collection or split?"
         )
     return problems
+
+
+def check_docids(run: Run, topics: Topics) -> list[str]:
+    """A warning where none of a run's hits, at any depth and in any topic, is judged."""
+    example: tuple[bytes, bytes] | None = None
+    for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
+        ranking = run.queries.get(query_id)
+        if ranking is None:
+            continue
+        if np.isin(ranking.docids, judged.docids).any():
+            return []
+        example = example or (ranking.docids[0], judged.docids[0])
+    if example is None:
+        return []
+    found, expected = (docid.decode() for docid in example)
+    return [
+        f"run {run.name!r}: none of its hits is judged in any topic; its docids look like {found!r}, those "
+        f"of the qrels like {expected!r}: is it the run of another pool or collection, with other prefixes?"
+    ]
 
 
 def _prefix_hint(unknown: Iterable[str], topics: frozenset[str]) -> str:

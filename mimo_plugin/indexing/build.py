@@ -1,7 +1,7 @@
 """One mixed-language index from a pool of collections: survey, encode in shards, build, seal."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -9,26 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from mimo_plugin.errors import ArtifactError, EnvironmentProblem
-from mimo_plugin.files import replacing, sha256, size_text, write_text, writing
+from mimo_plugin.files import replacing, size_text
+from mimo_plugin.indexing.directory import IndexDirectory
 from mimo_plugin.indexing.faiss_index import new_index, write_index
-from mimo_plugin.indexing.manifest import (
-    DOCID,
-    FILES,
-    INDEX,
-    LANG,
-    MANIFEST,
-    IndexManifest,
-    Plan,
-    read_manifest,
-)
+from mimo_plugin.indexing.manifest import DOCID, FILES, INDEX, LANG, FileRecord, IndexManifest, Plan
 from mimo_plugin.indexing.shards import Shards
 from mimo_plugin.indexing.survey import Survey, survey
 from mimo_plugin.progress import bar
 from mimo_plugin.student import NotFinite, Student
-
-# What is needed only while the index is being built lies in this subdirectory.
-WORK = "building"
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -91,7 +79,7 @@ def build_index(
     output: Path,
     options: IndexOptions | None = None,
     *,
-    pooled: bool = False,
+    prefixes: Mapping[str, str] | None = None,
     fields: tuple[str, ...] | None = None,
 ) -> Built:
     """Encodes a collection's documents and writes `index`, `docid`, `lang` and, last, `manifest.json`.
@@ -100,7 +88,8 @@ def build_index(
 
     Args:
         collection: an ir_datasets dataset of `Doc`s.
-        collections, pooled, fields: how it came to be; recorded, and compared on resuming.
+        collections, fields: how it came to be; recorded, and compared on resuming.
+        prefixes: see `pool_prefixes`; None where the collection's ids are its own.
 
     Raises:
         ArtifactError: the output directory holds something else, or a build under another plan.
@@ -111,47 +100,37 @@ def build_index(
     """
     options = options or IndexOptions()
     new_index(options.factory, student.dimension)
-    _refuse_foreign(output)
+    directory = IndexDirectory(output)
+    directory.refuse_foreign()
     found = survey(collection, progress=options.progress)
-    plan = _plan(collections, pooled, fields, found, student, options)
-    if options.resume:
-        if (output / MANIFEST).exists():
-            return Built(_same_index(output, plan), encoded=0, resumed=plan.documents, already=True)
-    else:
-        _start_over(output)
-    work = output / WORK
-    _open_work(work, plan, output)
-    shards = Shards(work, plan.documents, plan.shard_size, plan.dimension)
-    done = shards.complete()
-    resumed = min(done * plan.shard_size, plan.documents)
-    _require_space(output, plan, plan.documents - resumed)
-    _encode(collection, student, shards, done, options.progress)
-    write_index(
-        output / INDEX,
-        plan.factory,
-        shards,
-        found.languages,
-        plan.dimension,
-        seed=plan.seed,
-        progress=options.progress,
-    )
-    _write_entries(output, shards)
-    manifest = IndexManifest(
-        plan=plan,
-        languages=found.languages,
-        empty_documents=found.empty,
-        files={
-            name: {"bytes": (output / name).stat().st_size, "sha256": sha256(output / name)} for name in FILES
-        },
-    )
-    manifest.write(output)
-    shutil.rmtree(work)
+    plan = _plan(collections, prefixes, fields, found, student, options)
+    with directory.locked():
+        if not options.resume:
+            directory.start_over()
+        manifest = directory.finished(plan)
+        if manifest is not None:
+            return Built(manifest, encoded=0, resumed=plan.documents, already=True)
+        directory.begin(plan)
+        shards = Shards(directory.work, plan.documents, plan.shard_size, plan.dimension)
+        done = shards.complete()
+        resumed = min(done * plan.shard_size, plan.documents)
+        _require_space(output, plan, plan.documents - resumed)
+        _encode(collection, student, shards, done, options.progress)
+        write_index(output / INDEX, plan, shards, found.languages, progress=options.progress)
+        _write_entries(output, shards)
+        manifest = IndexManifest(
+            plan=plan,
+            languages=found.languages,
+            empty_documents=found.empty,
+            files={name: FileRecord.of(output / name) for name in FILES},
+        )
+        directory.finish(manifest)
     return Built(manifest, encoded=plan.documents - resumed, resumed=resumed, already=False)
 
 
 def _plan(
     collections: tuple[str, ...],
-    pooled: bool,
+    prefixes: Mapping[str, str] | None,
     fields: tuple[str, ...] | None,
     found: Survey,
     student: Student,
@@ -159,7 +138,7 @@ def _plan(
 ) -> Plan:
     return Plan(
         collections=collections,
-        pooled=pooled,
+        prefixes=None if prefixes is None else dict(prefixes),
         fields=fields,
         collection_fingerprint=found.fingerprint,
         documents=found.documents,
@@ -180,57 +159,6 @@ def _plan(
             name: version(name) for name in ("faiss-cpu", "sentence-transformers", "torch", "transformers")
         },
     )
-
-
-def _refuse_foreign(output: Path) -> None:
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise ArtifactError(f"{output} is a file: --output must name a new or empty directory, or an index")
-    ours = {*FILES, MANIFEST, WORK}
-    names = sorted(path.name for path in output.iterdir() if not path.name.startswith("."))
-    foreign = [name for name in names if name not in ours]
-    if foreign or (names and not {MANIFEST, WORK} & set(names)):
-        raise ArtifactError(
-            f"{output} holds something else ({', '.join((foreign or names)[:5])}): --output must name a new "
-            "or empty directory, or an index that this command began"
-        )
-
-
-def _same_index(output: Path, plan: Plan) -> IndexManifest:
-    manifest = read_manifest(output)
-    _refuse_other_plan(manifest.plan, plan, f"{output} holds an index made otherwise")
-    return manifest
-
-
-def _refuse_other_plan(there: Plan, plan: Plan, what: str) -> None:
-    differences = plan.differences(there)
-    if differences:
-        raise ArtifactError(
-            f"{what}: {'; '.join(differences)}. Choose another --output, give the same options, or start "
-            "over with --no-resume"
-        )
-
-
-def _start_over(output: Path) -> None:
-    # The manifest goes first: from here on the directory is no index.
-    for name in (MANIFEST, *FILES):
-        (output / name).unlink(missing_ok=True)
-    shutil.rmtree(output / WORK, ignore_errors=True)
-
-
-def _open_work(work: Path, plan: Plan, output: Path) -> None:
-    path = work / PLAN
-    if path.is_file():
-        try:
-            there = Plan.model_validate_json(path.read_bytes())
-        except ValueError as error:
-            raise ArtifactError(f"{path} is damaged: start over with --no-resume") from error
-        _refuse_other_plan(there, plan, f"{output} holds a build that was begun otherwise")
-        return
-    with writing(work):
-        work.mkdir(parents=True, exist_ok=True)
-    write_text(path, plan.model_dump_json(indent=2))
 
 
 def _require_space(output: Path, plan: Plan, missing: int) -> None:

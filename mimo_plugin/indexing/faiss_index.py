@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.files import replacing
+from mimo_plugin.indexing.manifest import Plan
 from mimo_plugin.indexing.shards import Shards
 from mimo_plugin.progress import bar
 
@@ -20,28 +21,30 @@ def new_index(factory: str, dimension: int) -> Any:
     """An empty index.
 
     Raises:
-        UsageError: FAISS does not know the factory string, or not for this dimension.
+        UsageError: FAISS does not know the factory string for this dimension, or not with inner product.
     """
     import faiss
 
     try:
-        return faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise UsageError(
             f"--factory {factory!r} with {dimension} dimensions is not a FAISS index: {_reason(error)}; "
             "try Flat, SQ8, HNSW32, IVF256,Flat"
         ) from error
+    # FAISS makes some kinds with L2 distance whatever metric it is asked for: best hits would come last.
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise UsageError(
+            f"--factory {factory!r}: FAISS cannot build this kind with inner product; try HNSW32, "
+            "HNSW32_SQ8, IVF256,PQ16, PQ16"
+        )
+    if isinstance(faiss.downcast_index(index), faiss.IndexIDMap):
+        raise UsageError(f"--factory {factory!r}: docids are kept beside the index; leave IDMap out")
+    return index
 
 
 def write_index(
-    path: Path,
-    factory: str,
-    shards: Shards,
-    languages: Mapping[str, int],
-    dimension: int,
-    *,
-    seed: int,
-    progress: bool | None = None,
+    path: Path, plan: Plan, shards: Shards, languages: Mapping[str, int], *, progress: bool | None = None
 ) -> None:
     """Trains the index if it needs that, adds every shard in order, and writes it to `path` at once.
 
@@ -52,14 +55,14 @@ def write_index(
     import faiss
     import numpy as np
 
-    index = new_index(factory, dimension)
+    index = new_index(plan.factory, plan.dimension)
     if not index.is_trained:
-        sample = training_sample(shards, languages, TRAINING_VECTORS, seed)
+        sample = training_sample(shards, languages, TRAINING_VECTORS, plan.seed)
         try:
             index.train(sample)
         except RuntimeError as error:
             raise UsageError(
-                f"--factory {factory!r} cannot be trained on {len(sample)} vectors: {_reason(error)}"
+                f"--factory {plan.factory!r} cannot be trained on {len(sample)} vectors: {_reason(error)}"
             ) from error
     for shard in bar(range(len(shards)), what="indexing", unit="shards", enabled=progress):
         index.add(np.ascontiguousarray(shards.vectors(shard)))

@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import write_text
+from mimo_plugin.files import sha256, write_text
 
 MANIFEST = "manifest.json"
+FORMAT = "mimo-index"
 INDEX, DOCID, LANG = "index", "docid", "lang"
 FILES = (INDEX, DOCID, LANG)
 
@@ -23,7 +24,7 @@ class Plan(_Record):
 
     Attributes:
         collections: the pool's collections as given.
-        pooled: whether ids are `lang:id`.
+        prefixes: collection -> what its ids begin with, see `pool_prefixes`; None where ids are the source's.
         fields: document fields that are joined; None is the collection's own choice.
         collection_fingerprint: see `Survey.fingerprint`.
         documents: number of documents.
@@ -39,7 +40,7 @@ class Plan(_Record):
     """
 
     collections: tuple[str, ...]
-    pooled: bool
+    prefixes: dict[str, str] | None
     fields: tuple[str, ...] | None
     collection_fingerprint: str
     documents: int
@@ -58,14 +59,28 @@ class Plan(_Record):
     shard_size: int
     versions: dict[str, str]
 
-    def differences(self, other: "Plan") -> list[str]:
-        """One line a field in which `other` is not as this one; the encoder's name and path do not count."""
+    def differences(self, other: "Plan", ignoring: frozenset[str] = frozenset()) -> list[str]:
+        """What is not the same in `other`, a line each; the encoder's name and path do not count."""
         mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
         return [
             f"{name} is {mine[name]!r}, there it is {others[name]!r}"
             for name in mine
-            if name != "encoder" and mine[name] != others[name]
+            if name not in {"encoder", *ignoring} and mine[name] != others[name]
         ]
+
+
+class FileRecord(_Record):
+    """Attributes:
+    bytes: size.
+    sha256: hexadecimal.
+    """
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "FileRecord":
+        return cls(bytes=path.stat().st_size, sha256=sha256(path))
 
 
 class IndexManifest(_Record):
@@ -74,7 +89,7 @@ class IndexManifest(_Record):
     Attributes:
         languages: language -> number of documents.
         empty_documents: documents without text.
-        files: file name -> {"bytes", "sha256"}.
+        files: what is known of the files beside it, by name.
     """
 
     format: Literal["mimo-index"] = "mimo-index"
@@ -82,7 +97,7 @@ class IndexManifest(_Record):
     plan: Plan
     languages: dict[str, int]
     empty_documents: int
-    files: dict[str, dict[str, int | str]]
+    files: dict[str, FileRecord]
 
     def write(self, directory: Path) -> None:
         write_text(directory / MANIFEST, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
@@ -103,12 +118,12 @@ def read_manifest(directory: Path) -> IndexManifest:
             "again that was to write it"
         )
     manifest = _parse(path)
-    for name, found in manifest.files.items():
+    for name, record in manifest.files.items():
         file = directory / name
         size = file.stat().st_size if file.is_file() else None
-        if size != found["bytes"]:
+        if size != record.bytes:
             raise ArtifactError(
-                f"{file} has {size if size is not None else 'no'} bytes, the manifest says {found['bytes']}: "
+                f"{file} has {size if size is not None else 'no'} bytes, the manifest says {record.bytes}: "
                 "the index is damaged; build it again with --no-resume"
             )
     return manifest
@@ -117,6 +132,8 @@ def read_manifest(directory: Path) -> IndexManifest:
 def _parse(path: Path) -> IndexManifest:
     try:
         return IndexManifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}; see to its permissions") from error
     except ValidationError as error:
         raise ArtifactError(f"{path} is not a manifest of a mimo index: {first_problem(error)}") from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.errors import ArtifactError, UsageError
+from mimo_plugin.files import sha256
 from mimo_plugin.indexing.faiss_index import read_index
 from mimo_plugin.indexing.manifest import DOCID, INDEX, IndexManifest, read_manifest
 from mimo_plugin.student import Student
@@ -79,6 +80,12 @@ def open_index(directory: Path, parameters: str | None = None) -> OpenIndex:
         raise ArtifactError(
             f"{directory} holds {index.ntotal} vectors and {len(docids)} docids, its manifest says "
             f"{manifest.plan.documents}: build it again with --no-resume"
+        )
+    record = manifest.files[DOCID]
+    if sha256(directory / DOCID) != record.sha256:
+        raise ArtifactError(
+            f"{directory / DOCID} is not the file that the manifest names (SHA-256): the index is damaged; "
+            "build it again with --no-resume"
         )
     if parameters:
         try:

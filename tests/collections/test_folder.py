@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -255,6 +257,137 @@ def test_two_layouts_or_two_files_are_ambiguous(folder: Path) -> None:
         load(f"path:{folder}")
 
 
+def test_every_bad_line_is_reported(folder: Path) -> None:
+    latin = '{"_id": "d5", "text": "Straße"}'.encode("latin-1")
+    lines = [
+        b"not JSON",
+        latin,
+        b'{"_id": "d 6", "text": ""}',
+        b'{"_id": "d7"}',
+        b'{"_id": "d8", "text": ""}',
+    ]
+    with (folder / "corpus.jsonl").open("ab") as file:
+        file.write(b"".join(line + b"\n" for line in lines))
+    for docs in (load(f"path:{folder}").docs_iter(), load_pool([f"path:{folder}"]).docs_iter()):
+        assert [next(docs).doc_id for _ in range(4)] == ["d1", "d2", "d3", "d8"]
+        with pytest.raises(DataError) as caught:
+            next(docs)
+        shown = str(caught.value).splitlines()
+        assert [line.split(": ")[0] for line in shown] == [f"{folder}/corpus.jsonl:{n}" for n in (4, 5, 6, 7)]
+
+
+def test_bad_first_lines_are_reported_with_the_others(folder: Path) -> None:
+    lines = (folder / "corpus.jsonl").read_text(encoding="utf-8")
+    (folder / "corpus.jsonl").write_text(f"not JSON\n{lines}[]\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"^[^\n]*corpus\.jsonl:1: .*\n[^\n]*corpus\.jsonl:5: [^\n]*$"):
+        list(load(f"path:{folder}").docs_iter())
+    (folder / "corpus.jsonl").write_text("not JSON\n[]\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"corpus\.jsonl:1: .*\n.*corpus\.jsonl:2: "):
+        load(f"path:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "numbers"),
+    [
+        ("queries.jsonl", ["[]", '{"_id": "q1", "text": ""}', '{"_id": "q 2", "text": ""}'], [1, 3]),
+        ("qrels.jsonl", ['{"q1": {"d 1": 1, "d2": "x"}, "q 2": {}}', '{"q3": []}'], [1, 1, 1, 2]),
+        ("corpus.jsonl", ['{"a": {"text": "x"}, "b": {}, "c d": {"text": ""}}', "[]"], [1, 1, 2]),
+        ("qrels/test.tsv", ["query-id\tcorpus-id\tscore", "q1", "q1\td1\t1", "q1\td2\tx"], [2, 4]),
+    ],
+)
+def test_bad_lines_of_every_kind_of_file(
+    tmp_path: Path, name: str, lines: list[str], numbers: list[int]
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    _write(tmp_path / name, *lines)
+    dataset = load(f"path:{tmp_path}")
+    part = {"corpus.jsonl": "docs", "queries.jsonl": "queries"}.get(name, "qrels")
+    for source in (dataset, load_pool([f"path:{tmp_path}"])):
+        with pytest.raises(DataError) as caught:
+            list(getattr(source, f"{part}_iter")())
+        shown = str(caught.value).splitlines()
+        assert [line.split(": ")[0] for line in shown] == [f"{tmp_path / name}:{n}" for n in numbers]
+
+
+def test_a_file_full_of_faults_is_not_read_to_its_end(folder: Path) -> None:
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write("not JSON\n" * 30)
+    for docs in (load(f"path:{folder}").docs_iter(), load_pool([f"path:{folder}"]).docs_iter()):
+        with pytest.raises(DataError) as caught:
+            list(docs)
+        *shown, last = str(caught.value).splitlines()
+        assert [line.split(": ")[0] for line in shown] == [f"{folder}/corpus.jsonl:{n}" for n in range(4, 24)]
+        assert last == "reading stopped after 20 faults, expected none: there may be more of them"
+
+
+def test_faults_of_all_folders_and_files_are_reported_together(tmp_path: Path) -> None:
+    specs = [write_folder(tmp_path / name, DOCS, QUERIES, QRELS) for name in ("one", "two", "three")]
+    _write(tmp_path / "one" / "corpus.jsonl", '{"id": "d1", "contents": ""}')
+    (tmp_path / "one" / "queries.jsonl.gz").touch()
+    _write(tmp_path / "three" / "corpus.jsonl", "not JSON")
+    for check in (partial(require, docs=True), load_pool):
+        with pytest.raises(DataError) as caught:
+            check([*specs, f"path:{tmp_path / 'four'}"])
+        first, second, third, fourth = str(caught.value).splitlines()
+        assert "one/corpus.jsonl:1: keys 'id', 'contents'" in first
+        assert "one/queries.jsonl and queries.jsonl.gz are both there" in second
+        assert "three/corpus.jsonl:1: not valid JSON" in third
+        assert "four: no such folder" in fourth
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "key"),
+    [
+        ("corpus.jsonl", '{"de:2": {"text": "a"}, "de:2": {"text": "b"}}', "de:2"),
+        ("qrels.jsonl", '{"q1": {"de:1": 1, "fi:1": 1, "de:1": 0}}', "de:1"),
+        ("qrels.jsonl", '{"q1": {"de:1": 1}, "q1": {"fi:1": 1}}', "q1"),
+        ("queries.jsonl", '{"_id": "q3", "text": "a", "text": "b"}', "text"),
+    ],
+)
+def test_a_key_twice_in_one_object(paper: Path, name: str, line: str, key: str) -> None:
+    with (paper / name).open("a") as file:
+        file.write(line + "\n")
+    part = {"qrels.jsonl": "qrels_iter", "corpus.jsonl": "docs_iter", "queries.jsonl": "queries_iter"}[name]
+    with pytest.raises(DataError, match=rf"{name}:3: '{key}' occurs twice in one JSON object"):
+        list(getattr(load(f"path:{paper}"), part)())
+
+
+def test_gzipped_tsv_qrels(folder: Path) -> None:
+    plain = folder / "qrels" / "test.tsv"
+    (folder / "qrels" / "dev.tsv.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    assert load(f"path:{folder}#dev").qrels_dict() == QRELS
+    plain.unlink()
+    assert load(f"path:{folder}").qrels_dict() == QRELS
+    (folder / "qrels" / "dev.tsv").touch()
+    with pytest.raises(DataError, match=r"dev\.tsv and dev\.tsv\.gz are both there"):
+        load(f"path:{folder}")
+
+
+@pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl.gz", "qrels.jsonl", "qrels/dev.tsv"])
+def test_a_folder_in_the_place_of_a_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(DataError, match=rf"{name}: is a folder, expected a file"):
+        load(f"path:{tmp_path}")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("name", ["", "corpus.jsonl", "qrels"])
+def test_no_right_to_read(folder: Path, name: str) -> None:
+    (folder / name).chmod(0)
+    try:
+        with pytest.raises(DataError, match=r"cannot be read \(Permission denied\).*chmod"):
+            load(f"path:{folder}")
+    finally:
+        (folder / name).chmod(0o755)
+
+
+def test_nobody_has_no_folder() -> None:
+    with pytest.raises(DataError, match=r"^path:~no-such-user/x: .*expected path:DIR"):
+        load("path:~no-such-user/x")
+    with pytest.raises(DataError, match="unknown collection"):
+        load("x" * 5000)
+
+
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 _IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(
     lambda text: text.split() == [text]
@@ -271,3 +404,23 @@ def test_whatever_is_written_is_read(
     dataset = load(spec)
     assert [(doc.doc_id, (doc.title, doc.text)) for doc in dataset.docs_iter()] == list(rows.items())
     assert dataset.qrels_dict() == {"q": dict.fromkeys(rows, 1)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(good=st.lists(st.booleans(), min_size=1, max_size=19))
+def test_every_line_is_either_read_or_reported(
+    good: list[bool], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("mixed")
+    lines = [f'{{"_id": "{n}", "text": ""}}' if fine else "{" for n, fine in enumerate(good, start=1)]
+    _write(folder / "queries.jsonl", *lines)
+    seen: list[str] = []
+    shown: list[str] = []
+    try:
+        seen.extend(query.query_id for query in load_pool([f"path:{folder}"]).queries_iter())
+    except DataError as error:
+        shown = str(error).splitlines()
+    assert seen == [str(n) for n, fine in enumerate(good, start=1) if fine]
+    assert [line.split(":")[1] for line in shown] == [
+        str(n) for n, fine in enumerate(good, start=1) if not fine
+    ]

@@ -10,9 +10,8 @@ from beir import write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_plugin.collections import Doc, Query, load, load_pool, require
+from mimo_plugin.collections import Doc, Query, collection_key, load, load_pool, pool_prefixes, require
 from mimo_plugin.collections.ids import Named, choose_prefixes, pooled_id
-from mimo_plugin.collections.pool import pool_prefixes
 from mimo_plugin.errors import DataError, UsageError
 
 MIRACL = ["miracl/de/dev", "miracl/sw/dev"]
@@ -77,7 +76,41 @@ def test_shared_language_gives_way_to_the_collection_id(tmp_path: Path) -> None:
 
 def test_prefixes_do_not_depend_on_the_split() -> None:
     for splits in (["miracl/de", "mmarco/v2/de"], ["miracl/de/test-b", "mmarco/v2/de/dev/small"]):
-        assert list(pool_prefixes(splits).values()) == ["miracl/de", "mmarco/v2/de"]
+        assert pool_prefixes(splits) == {"miracl/de": "miracl/de", "mmarco/v2/de": "mmarco/v2/de"}
+
+
+def test_prefixes_of_an_index_hold_for_topics_that_are_named_alone(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "de", [{"_id": "1", "text": "See"}], [{"_id": "q", "text": "See?"}])
+    specs = ["miracl/de/dev", "mmarco/v2/de/dev", folder]
+    prefixes = pool_prefixes(specs)
+    assert prefixes == {
+        "miracl/de": "miracl/de",
+        "mmarco/v2/de": "mmarco/v2/de",
+        str(tmp_path / "de"): "de",
+    }
+    assert [collection_key(spec) for spec in specs] == list(prefixes)
+    docids = {doc.doc_id for doc in load_pool(specs).docs_iter()}
+    for pooled in (None, True, False):
+        alone = load_pool(["miracl/de/dev"], pooled=pooled, prefixes=prefixes)
+        assert {doc.doc_id for doc in alone.docs_iter()} < docids
+        assert {qrel.doc_id for qrel in alone.qrels_iter()} < docids
+        assert set(alone.queries_dict()) == {f"miracl/de:{n}" for n in range(5)}
+    (tmp_path / "link").symlink_to(tmp_path / "de")
+    linked = load_pool([f"path:{tmp_path / 'link'}"], prefixes=prefixes)
+    assert [query.query_id for query in linked.queries_iter()] == ["de:q"]
+    # a collection that the index does not have is named as ever
+    other = load_pool(["miracl/sw/dev"], pooled=True, prefixes=prefixes)
+    assert next(other.queries_iter()).query_id == "sw:0"
+    assert next(load_pool(["miracl/sw/dev"], prefixes=prefixes).queries_iter()).query_id == "0"
+
+
+def test_given_prefixes_may_collide_as_well() -> None:
+    with pytest.raises(DataError, match="miracl/de and miracl/sw would both have ids that start with 'sw:'"):
+        load_pool(["miracl/de", "miracl/sw"], prefixes={"miracl/de": "sw"})
+    with pytest.raises(DataError, match="miracl/de and miracl/sw would both have ids without a prefix"):
+        load_pool(["miracl/de", "miracl/sw"], prefixes={"miracl/de": "", "miracl/sw": ""})
+    with pytest.raises(UsageError, match="without pooled ids"):
+        load_pool(["miracl/de", "miracl/sw"], pooled=False, prefixes={"miracl/de": "de"})
 
 
 def test_a_collision_that_is_left_is_an_error(tmp_path: Path) -> None:
@@ -144,6 +177,20 @@ def test_require_names_what_each_collection_lacks() -> None:
     assert "miracl/sw has no qrels" in text
     assert "'miracl/nix': unknown collection" in text
     assert len(text.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("miracl/sw", "miracl/sw/dev, miracl/sw/train"),
+        ("mmarco/v2/de", "mmarco/v2/de/dev, mmarco/v2/de/dev/small, mmarco/v2/de/train"),
+        ("miracl/de/test-b", "miracl/de/dev"),
+    ],
+)
+def test_only_splits_of_the_same_collection_are_suggested(spec: str, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        require([spec], qrels=True)
+    assert str(caught.value) == f"{spec} has no qrels, expected a collection with qrels: {message}"
 
 
 def test_unknown_collections_are_reported_together_with_near_matches() -> None:

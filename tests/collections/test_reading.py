@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_ir_datasets
 from ir_datasets import Dataset
 from ir_datasets.formats import TrecQrels, TsvQueries
 from ir_datasets.util import Download, RequestsDownload
@@ -106,7 +107,9 @@ def test_document_that_is_not_json(yoruba: Path) -> None:
 
 def test_document_without_a_field(yoruba: Path) -> None:
     _fill(yoruba, GOOD, b'{"docid": "2#0", "title": "a"}')
-    with pytest.raises(DataError, match="miracl/yo: document number 2 cannot be read: KeyError: 'text'"):
+    with pytest.raises(
+        DataError, match=rf"{yoruba}:2: key 'text' is missing \(keys found: 'docid', 'title'\)"
+    ):
         list(load_pool(["miracl/yo"]).docs_iter())
 
 
@@ -122,7 +125,7 @@ def test_truncated_file(yoruba: Path) -> None:
 )
 def test_docid_that_no_run_can_carry(yoruba: Path, docid: str, message: str) -> None:
     _fill(yoruba, GOOD.replace(b"1#0", docid.encode()))
-    with pytest.raises(DataError, match=rf"miracl/yo: docid .*{message}"):
+    with pytest.raises(DataError, match=rf"miracl/yo: document number 1: docid .*{message}"):
         list(load_pool(["miracl/yo"]).docs_iter())
 
 
@@ -137,7 +140,7 @@ def test_text_with_half_a_character(yoruba: Path) -> None:
     [
         (b"\tWhere?\n", "query id is empty"),
         (b"1 2\tWhere?\n", "query id '1 2' has white space in it"),
-        (b"1\tWhere?\n2\n", "query number 2 cannot be read: RuntimeError: expected 2 fields, got 1"),
+        (b"1\tWhere?\n2\n", r"topics\.tsv:2: 1 columns, expected 2 with tabs between them"),
         (b"1\tStra\xdfe\n", r"topics\.tsv:1: not valid UTF-8 \(byte 0xdf"),
     ],
 )
@@ -152,6 +155,50 @@ def test_bad_topics(topics: bytes, message: str) -> None:
         path.unlink()
         path.parent.rmdir()
         YORUBA.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("qrels", "message"),
+    [
+        (b"1 0 1#0 1\n\n1 0 2#0\n", r"qrels\.tsv:3: 3 columns, expected 4"),
+        (b"1 0 1#0 1\n1 0 2#0 yes\n", r"qrels\.tsv:2: relevance 'yes', expected an integer"),
+    ],
+)
+def test_bad_qrels(qrels: bytes, message: str) -> None:
+    path = YORUBA / "dev" / "qrels.tsv"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(qrels)
+    try:
+        with pytest.raises(DataError, match=message):
+            list(load_pool(["miracl/yo/dev"]).qrels_iter())
+    finally:
+        path.unlink()
+        path.parent.rmdir()
+        YORUBA.rmdir()
+
+
+def test_a_folder_in_the_place_of_a_file(yoruba: Path) -> None:
+    yoruba.mkdir()
+    try:
+        with pytest.raises(DataError, match=rf"^{yoruba}: cannot be read \(Is a directory\)") as caught:
+            list(load_pool(["miracl/yo"]).docs_iter())
+    finally:
+        yoruba.rmdir()
+        yoruba.touch()
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_ids_of_several_collections_are_reported_together(yoruba: Path) -> None:
+    _fill(yoruba, GOOD, GOOD.replace(b"1#0", b""), GOOD.replace(b"1#0", b"2 0"), GOOD.replace(b"1#0", b"3#0"))
+    docs = load_pool(["miracl/yo", "miracl/te/dev", "miracl/sw"]).docs_iter()
+    good = [next(docs) for _ in range(2 + len(tiny_ir_datasets.docids()))]
+    assert [doc.doc_id for doc in good[:3]] == ["yo:1#0", "yo:3#0", "sw:0#0"]
+    with pytest.raises(DataError) as caught:
+        next(docs)
+    first, second, third = str(caught.value).splitlines()
+    assert first.startswith("miracl/yo: document number 2: docid is empty")
+    assert second.startswith("miracl/yo: document number 3: docid '2 0' has white space in it")
+    assert third.startswith("miracl/te/dev: 2 files of its documents are missing")
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -170,3 +170,6 @@ def test_which_runs_are_compared() -> None:
         UsageError, match="student compares runs with a baseline, found none: add --baseline NAME"
     ):
         compared_pairs(names, None, student)
+    with pytest.raises(UsageError) as caught:
+        compared_pairs(["a", "b"], "c", tukey)
+    assert [line.split()[0] for line in str(caught.value).splitlines()] == ["unknown", "tukey-hsd"]

@@ -1,6 +1,7 @@
 """From files to tables: `mimo evaluate` on BEIR folders, through the command line."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,53 @@ def test_pooled_ids(tmp_path: Path, files: dict[str, str], capsys: pytest.Captur
             ["is not a directory where you may write"],
         ),
         (["{bm25}", "--qrels", "path:/none"], 1, ["/none"]),
+        (
+            [
+                "{bm25}",
+                "{mimo}",
+                "--qrels",
+                "{qrels}",
+                "--alpha",
+                "nan",
+                "--measures",
+                "ndgc",
+                "--baseline",
+                "x",
+            ],
+            2,
+            ["alpha is nan", "unknown measure 'ndgc'", "unknown baseline 'x'"],
+        ),
+        (
+            [
+                *("{bm25}", "{bm25}", "none.trec", "--qrels", "path:/none", "{qrels}", "--measures", "ndgc"),
+                *("--test", "student", "--json", "."),
+            ],
+            1,
+            [
+                *("two runs are named 'bm25'", "none.trec: no such file", "/none", "unknown measure 'ndgc'"),
+                *("add --baseline NAME", ".: is a directory"),
+            ],
+        ),
+        (
+            [
+                "{bm25}",
+                "{mimo}",
+                "--qrels",
+                "{qrels}",
+                "--measures=judged@5",
+                "judged@10",
+                "--test",
+                "student",
+            ],
+            2,
+            ["judged@5, judged@10: judged@k is no measure of quality", "add --baseline NAME"],
+        ),
+        (
+            ["x={bm25}", "--qrels", "{qrels}", "--output", "{bm25}", "--json", "{bm25}"],
+            2,
+            ["bm25.trec: is the file of the run 'x', expected another", "bm25.trec: named for two outputs"],
+        ),
+        (["{bm25}", "--qrels", "{qrels}", "--json", "x" * 300], 2, ["File name too long"]),
         (["{bm25}"], 2, ["Missing option '--qrels'"]),
     ],
 )
@@ -252,9 +300,11 @@ def test_all_bad_runs_are_reported_together_and_nothing_is_written(
     (tmp_path / "open.trec").write_text("ja5 Q0 a 1 1.0 t\n")
     bad = [str(tmp_path / f"{name}.trec") for name in ("bad", "empty", "other", "open")]
     out = tmp_path / "scores.json"
-    assert _mimo(files["bm25"], *bad, "--qrels", files["qrels"], "--json", str(out)) == 1
+    runs = [files["bm25"], str(tmp_path / "none.trec"), *bad]
+    assert _mimo(*runs, "--qrels", files["qrels"], "--json", str(out)) == 1
     lines = capsys.readouterr().err.replace(f"{tmp_path}/", "").splitlines()
     assert lines == [
+        "mimo: none.trec: no such file, expected a TREC run",
         "mimo: bad.trec:1: score 'x', expected a finite number (trec_eval reads it as float32)",
         "mimo: bad.trec:2: 4 columns, expected 6 (query Q0 docid rank score tag)",
         "mimo: empty.trec: is empty, expected lines of six columns (query Q0 docid rank score tag)",
@@ -293,6 +343,12 @@ def test_languages_can_be_chosen(
     mean = (everything["de"]["ndcg@10"] + everything["ja"]["ndcg@10"]) / 2
     assert chosen["macro"]["ndcg@10"] == pytest.approx(mean, abs=1e-12)
     capsys.readouterr()
+    for given in (["--languages", "ja,de"], ["--languages=ja", "de"], ["--languages", "ja, de"]):
+        assert _mimo(*common, *given) == 0
+        assert _json(tmp_path / "scores.json")["runs"]["mimo"] == chosen
+    capsys.readouterr()
+    assert _mimo(*common, "--languages", ",") == 2
+    assert "unknown language ''" in capsys.readouterr().err
     assert _mimo(*common, "--languages", "jp", "de", "xx") == 2
     errors = capsys.readouterr().err
     assert "unknown language 'jp'; expected one of the judged topics' de, fi, ja" in errors
@@ -323,3 +379,97 @@ def test_one_topic_one_language(tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
     assert (macro["p"], macro["ci_low"]) == (1.0, None)
     assert "one topic has no variance" in capsys.readouterr().out
+
+
+def test_outputs_that_would_replace_a_run_under_another_name(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, link = tmp_path / "run.trec", tmp_path / "link"
+    content = Path(files["bm25"]).read_text("utf-8")
+    run.write_text(content, encoding="utf-8")
+    link.symlink_to(run)
+    (tmp_path / "sub").mkdir()
+    new = tmp_path / "new"
+    for output, json_file, message in (
+        (link, new, "link: is the file of the run 'run'"),
+        (tmp_path / "sub" / ".." / "run.trec", new, "run.trec: is the file of the run 'run'"),
+        (new, tmp_path / "sub" / ".." / "new", "named for two outputs"),
+    ):
+        arguments = ["--output", str(output), "--json", str(json_file)]
+        assert _mimo(str(run), "--qrels", files["qrels"], *arguments) == 2
+        assert message in capsys.readouterr().err
+    assert run.read_text("utf-8") == content
+    assert not new.exists()
+
+
+def test_judgments_that_contradict_each_other(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = _collection(tmp_path / "collection")
+    (tmp_path / "bad.trec").write_text("de0 Q0 a 1 x t\n")
+    qrels = tmp_path / "collection" / "qrels" / "test.tsv"
+    out = tmp_path / "scores.json"
+    common = [files["mimo"], "--qrels", spec, "--json", str(out)]
+    assert _mimo(*common) == 0
+    expected = _json(out)
+    with qrels.open("a", encoding="utf-8") as stream:
+        stream.write("de0\tde-d1\t1\n")
+    assert _mimo(*common) == 0
+    assert _json(out) == expected
+    with qrels.open("a", encoding="utf-8") as stream:
+        stream.write("de0\tde-d1\t2\nfi0\tfi-d0\t2\n")
+    capsys.readouterr()
+    assert _mimo(str(tmp_path / "bad.trec"), *common) == 1
+    first, second, run = capsys.readouterr().err.splitlines()
+    assert "query 'de0', document 'de-d1' is judged 1 and 2, expected one relevance" in first
+    assert "query 'fi0', document 'fi-d0' is judged 0 and 2" in second
+    assert "bad.trec:1: score 'x'" in run
+
+
+def test_a_run_without_any_judged_hit_is_warned_about(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "prefixed.trec"
+    lines = [line.split(" ") for line in Path(files["mimo"]).read_text("utf-8").splitlines()]
+    run.write_text("".join(f"{' '.join([*line[:2], f'x:{line[2]}', *line[3:]])}\n" for line in lines))
+    assert _mimo(str(run), files["mimo"], "--qrels", files["qrels"], "--measures", "ndcg@10") == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "none of its hits is judged" in line]
+    assert len(warnings) == 1
+    assert "run 'prefixed'" in warnings[0]
+    assert "its docids look like 'x:de-d" in warnings[0]
+    assert "those of the qrels like 'de-d" in warnings[0]
+
+
+def test_a_p_too_small_to_compute_is_an_upper_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docs = [{"_id": name, "title": "", "text": name} for name in ("a", "b", "c")]
+    queries = [{"_id": f"q{number}", "text": "a"} for number in range(60)]
+    spec = write_folder(tmp_path / "tiny", docs, queries, {query["_id"]: {"a": 1} for query in queries})
+    orders = {"good": ["a", "b", "c"], "poor": ["b", "c", "a"], "same": ["b", "c", "a"]}
+    for name, order in orders.items():
+        items = [(query["_id"], order, [3.0, 2.0, 1.0]) for query in queries[1:]]
+        items.append(("q0", ["b", "a", "c"], [3.0, 2.0, 1.0]))
+        write_run(tmp_path / f"{name}.trec", items, "t")
+    out = tmp_path / "scores.json"
+    runs = [str(tmp_path / f"{name}.trec") for name in orders]
+    options = ["--baseline", "good", "--measures", "mrr", "--test", "tukey-hsd", "--json", str(out)]
+    assert _mimo(*runs, "--qrels", spec, *options) == 0
+    languages = [c for c in _json(out)["comparisons"] if c["language"] != "all"]
+    assert all(0 < c["p"] == c["p_corrected"] < 1e-60 for c in languages)
+    assert all(c["note"].startswith("p is an upper bound") for c in languages)
+    assert re.search(r"<\d\.\de-\d+ +<\d\.\de-\d+†", capsys.readouterr().out)
+
+
+def test_json_says_what_the_macro_test_resamples(tmp_path: Path, files: dict[str, str]) -> None:
+    out = tmp_path / "scores.json"
+    runs = [files["bm25"], files["mimo"], "--baseline", "bm25", "--json", str(out)]
+    assert _mimo(*runs, "--qrels", files["qrels"]) == 0
+    macro = _json(out)["test"]["macro"]
+    assert macro["interval"] == "percentile bootstrap of topics, drawn within their language"
+    together = {topic: {f"{lang}-d{topic[-1]}": 1 for lang in LANGUAGES} for topic in TOPICS}
+    assert _mimo(*runs, "--qrels", _collection(tmp_path / "parallel", together)) == 0
+    macro = _json(out)["test"]["macro"]
+    assert macro["p"] == "randomisation of run labels within units (a topic in all its languages)"
+    assert "one stratum" in macro["interval"]
+    assert "different methods" in macro["note"]

@@ -2,13 +2,16 @@
 
 import gzip
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mimo_plugin.errors import DataError
 from mimo_plugin.evaluation import run_reader
-from mimo_plugin.evaluation.run_reader import read_run, run_files
+from mimo_plugin.evaluation.run_reader import file_problem, read_run, run_files, same_names
 
 GOOD = "q1 Q0 a 1 3 t\nq1 Q0 b 2 2 t\nq2 Q0 a 1 1e-3 t\n"
 
@@ -44,6 +47,13 @@ def _problems(tmp_path: Path, content: str | bytes) -> list[str]:
         ("q1 Q0 c x 1 t", "run.trec:4: rank 'x', expected an integer"),
         ("q1 Q0 c 1.0 1 t", "run.trec:4: rank '1.0', expected an integer"),
         ("q1 Q0 c 99999999999999999999 1 t", "run.trec:4: rank '99999999999999999999', expected an integer"),
+        ("q1 Q0 c +-1 1 t", "run.trec:4: rank '+-1', expected an integer"),
+        ("q1 Q0 c ٣ 1 t", "run.trec:4: rank '٣', expected an integer"),
+        ("q1 Q0 c 1_0 1 t", "run.trec:4: rank '1_0', expected an integer"),
+        (f"q1 Q0 c {'9' * 5000} 1 t", f"run.trec:4: rank '{'9' * 40}'..., expected an integer"),
+        (f"q1 Q0 c {'0' * 18}3 1 t", f"run.trec:4: rank '{'0' * 18}3', expected an integer"),
+        ("q1 Q0 c 3 １.５ t", "run.trec:4: score '１.５', expected a finite number"),
+        (f"q1 Q0 c 3 {'9' * 5000} t", f"run.trec:4: score '{'9' * 40}'..., expected a finite number"),
         ("q1 Q0 a 3 1 t", "run.trec:4: document 'a' comes twice for query 'q1' (first in line 1)"),
         ("q1 Q0 c 3 2.5 t", "run.trec:4: unsorted ranks: query 'q1' has score 2.5 at rank 3 but 2 at rank 2"),
         ("q1 Q0 c\0 3 1 t", "run.trec:4: the query id or docid holds a NUL character"),
@@ -112,9 +122,39 @@ def test_names_that_clash_and_files_that_lack(tmp_path: Path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "a.trec").write_text(GOOD)
     (tmp_path / "1" / "a.trec").write_text(GOOD)
-    with pytest.raises(DataError) as caught:
-        run_files([str(tmp_path / "a.trec"), str(tmp_path / "1" / "a.trec"), str(tmp_path / "none.trec")])
-    clash, lack = str(caught.value).splitlines()
+    names = [str(tmp_path / name) for name in ("a.trec", "1/a.trec", "none.trec", "1")]
+    files = run_files(names)
+    (clash,) = same_names(files)
     assert clash.startswith("two runs are named 'a'")
     assert clash.endswith(f"give one as NAME=FILE, for example a-2={tmp_path}/1/a.trec")
-    assert lack == f"{tmp_path}/none.trec: no such file, expected a TREC run"
+    assert [file_problem(file.path) for file in files] == [
+        None,
+        None,
+        f"{tmp_path}/none.trec: no such file, expected a TREC run",
+        f"{tmp_path}/1: is a directory, expected a TREC run",
+    ]
+    with pytest.raises(DataError, match=r"none\.trec: no such file"):
+        read_run(*reversed(files[2]))
+    assert str(file_problem(tmp_path / ("x" * 300))).endswith("File name too long")
+
+
+@given(
+    rank=st.one_of(
+        st.integers(-(10**17), 10**20).map(str), st.text(st.characters(exclude_categories=["Z", "C"]))
+    ),
+    score=st.one_of(st.floats(width=32).map(repr), st.text(st.characters(exclude_categories=["Z", "C"]))),
+)
+def test_a_line_is_judged_alike_alone_and_beside_a_bad_one(rank: str, score: str) -> None:
+    """The fast look at a block and the slow one at each row agree, and neither fails otherwise."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "run.trec"
+        line = f"q Q0 d {rank} {score} t\n"
+        found = []
+        for content in (line, line + "short\n"):
+            path.write_text(content, encoding="utf-8")
+            try:
+                read_run(path, "run")
+                found.append([])
+            except DataError as error:
+                found.append([problem for problem in str(error).splitlines() if ":1:" in problem])
+        assert found[0] == found[1]

@@ -11,7 +11,16 @@ from evaluation.samples import differences
 from statsmodels.stats.anova import anova_lm
 
 from mimo_plugin.evaluation.choices import SignificanceTest
-from mimo_plugin.evaluation.significance import ALL_EQUAL, ONE_TOPIC, Outcome, Plan, student, tukey_hsd
+from mimo_plugin.evaluation.significance import (
+    ALL_EQUAL,
+    ONE_TOPIC,
+    UPPER_BOUND,
+    Outcome,
+    Plan,
+    _tukey_p,
+    student,
+    tukey_hsd,
+)
 
 PLAN = Plan(SignificanceTest.STUDENT)
 
@@ -53,6 +62,9 @@ def test_tukeys_error_is_that_of_the_two_way_model() -> None:
     for (baseline, run), outcome in tukey_hsd(values, PLAN).items():
         change = means[run] - means[baseline]
         p = scipy.stats.studentized_range.sf(abs(change) / scale, runs, fit.df_resid)
+        if outcome.note == UPPER_BOUND:
+            assert p < outcome.p < 1e-9
+            p = outcome.p
         expected = (p, change - critical * scale, change + critical * scale)
         assert outcome[:3] == pytest.approx(expected, rel=1e-6, abs=1e-12)
         assert (outcome.p <= 0.05) == (outcome.ci_low > 0 or outcome.ci_high < 0)
@@ -103,3 +115,25 @@ def test_level_sets_the_interval() -> None:
     values = np.stack([np.zeros(30), differences(np.random.default_rng(5), 30)])
     wide, narrow = (student(values, Plan(SignificanceTest.STUDENT, alpha=a))[0, 1] for a in (0.01, 0.2))
     assert wide.ci_low < narrow.ci_low < narrow.ci_high < wide.ci_high
+
+
+@pytest.mark.parametrize("test", [student, tukey_hsd])
+def test_p_is_never_zero(test) -> None:
+    """What is too small to be computed is given as an upper bound, and the note says so."""
+    noise = np.random.default_rng(6).normal(scale=1e-6, size=(2, 500))
+    outcome = test(noise + np.array([[0.0], [0.9]]), PLAN)[0, 1]
+    assert 0 < outcome.p < 1e-300
+    assert outcome.note == UPPER_BOUND
+    assert outcome.ci_low < 0.9 < outcome.ci_high
+    assert test(noise, PLAN)[0, 1].note == ""
+
+
+@pytest.mark.parametrize("freedom", [2, 8, 40, 500, 20_000])
+def test_tukeys_p_where_its_integral_gives_out(freedom: int) -> None:
+    """For two runs it is that of sqrt(2) |t|; for more it never lies below."""
+    for p in (1e-3, 1e-6, 1e-8, 2e-9, 1e-10, 1e-13, 1e-100):
+        statistic = np.sqrt(2) * scipy.stats.t.isf(p / 2, freedom)
+        computed, note = _tukey_p(statistic, 2, freedom)
+        assert computed == pytest.approx(p, rel=0.02)
+        assert _tukey_p(statistic, 5, freedom)[0] > p
+        assert note == UPPER_BOUND or p > 1e-9

@@ -1,6 +1,7 @@
 """`build_index`: what it writes, what it refuses, and that a kill at any moment costs at most a shard."""
 
 import hashlib
+import json
 import os
 import resource
 import shutil
@@ -22,6 +23,7 @@ from mimo_plugin.collections import load_pool
 from mimo_plugin.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.indexing import IndexOptions, build_index, read_manifest
 from mimo_plugin.indexing.build import Built
+from mimo_plugin.indexing.directory import IndexDirectory
 from mimo_plugin.student import EncoderOptions, NotFinite, Student
 
 
@@ -141,14 +143,79 @@ def test_output_that_holds_something_else_is_refused(build: Build, tmp_path: Pat
         build(output=file)
 
 
+def test_what_only_looks_like_an_index_is_not_deleted(build: Build, tmp_path: Path) -> None:
+    for name in ("building/thesis.txt", "manifest.json", "index"):
+        output = tmp_path / name.replace("/", "-")
+        (output / name).parent.mkdir(parents=True)
+        (output / name).write_text('{"four": "years of work"}')
+        for resume in (True, False):
+            with pytest.raises(ArtifactError, match="holds something else"):
+                build(output=output, resume=resume)
+        assert (output / name).read_text() == '{"four": "years of work"}'
+
+
+def test_shards_without_their_plan_are_not_used(build: Build, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        build(factory="IVF64,Flat")
+    work = tmp_path / "index" / "building"
+    np.save(work / "00000.npy", np.zeros((16, 32), dtype=np.float32))
+    (work / "plan.json").unlink()
+    assert build().encoded == 50
+    build(output=tmp_path / "whole")
+    assert content(tmp_path / "index") == content(tmp_path / "whole")
+
+
+def test_what_a_kill_left_is_cleared(build: Build, tmp_path: Path) -> None:
+    build()
+    before = content(tmp_path / "index")
+    for name in (".index.123.tmp", ".manifest.json.7.tmp", ".discarded/00000.npy", "building/plan.json"):
+        (tmp_path / "index" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "index" / name).write_text("left")
+    (tmp_path / "index" / ".gitkeep").write_text("")
+    assert build().already
+    assert content(tmp_path / "index") == before | content(tmp_path / "index")
+    assert sorted(path.name for path in (tmp_path / "index").iterdir()) == sorted([*before, ".gitkeep"])
+
+
+def test_a_second_writer_is_refused_with_the_firsts_process(build: Build, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        build(factory="IVF64,Flat")
+    directory = IndexDirectory(tmp_path / "index")
+    with directory.locked(), pytest.raises(ArtifactError, match=f"written by process {os.getpid()} on "):
+        build()
+    assert build().resumed == 50
+
+
+def test_a_finished_index_is_the_same_under_another_release(build: Build, tmp_path: Path) -> None:
+    build()
+    path = tmp_path / "index" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["plan"]["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(manifest))
+    assert build().already
+    with pytest.raises(UsageError):
+        build(output=tmp_path / "begun", factory="IVF64,Flat")
+    path = tmp_path / "begun" / "building" / "plan.json"
+    plan = json.loads(path.read_text())
+    plan["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(plan))
+    with pytest.raises(ArtifactError, match="versions is "):
+        build(output=tmp_path / "begun")
+
+
 def test_factories(build: Build, tmp_path: Path) -> None:
     for factory in ("HNSW8", "SQ8", "IVF2,Flat", "PCA8,Flat"):
         build(output=tmp_path / factory, factory=factory)
         index = faiss.read_index(str(tmp_path / factory / "index"))
         assert index.ntotal == 50
         assert index.metric_type == faiss.METRIC_INNER_PRODUCT
-    with pytest.raises(UsageError, match="'Flatt' with 32 dimensions is not a FAISS index"):
-        build(output=tmp_path / "none", factory="Flatt")
+    for factory, message in (
+        ("Flatt", "'Flatt' with 32 dimensions is not a FAISS index"),
+        ("HNSW8_PQ4", "cannot build this kind with inner product"),
+        ("IDMap,Flat", "leave IDMap out"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            build(output=tmp_path / "none", factory=factory)
     assert not (tmp_path / "none").exists()
 
 
@@ -157,6 +224,9 @@ def test_untrainable_factory_keeps_the_vectors(build: Build, tmp_path: Path) -> 
         build(factory="IVF64,Flat")
     assert not (tmp_path / "index" / "manifest.json").exists()
     assert len(list((tmp_path / "index" / "building").glob("*.npy"))) == 4
+    # Factory and seed decide what is made of the vectors, not the vectors.
+    flat = build(factory="Flat", seed=7)
+    assert (flat.resumed, flat.encoded) == (50, 0)
 
 
 def test_duplicates_are_all_named_before_anything_is_encoded(build: Build, tmp_path: Path) -> None:

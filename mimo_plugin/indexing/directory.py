@@ -1,0 +1,168 @@
+"""The directory of an index while it is built: whose it is, what was begun in it, one writer at a time."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mimo_plugin.errors import ArtifactError
+from mimo_plugin.files import write_text, writing
+from mimo_plugin.indexing.manifest import FILES, FORMAT, MANIFEST, IndexManifest, Plan, read_manifest
+
+# What is needed only while the index is built lies here. It is renamed before it is removed, so that what a
+# kill leaves of it is never taken for shards.
+WORK, DISCARDED = "building", ".discarded"
+PLAN, WRITER = "plan.json", "writer"
+_OUR_WORK = re.compile(rf"{PLAN}|{WRITER}|\d+\.(npy|ids)|\..*\.tmp")
+_LEFTOVER = re.compile(rf"\.({'|'.join((*FILES, MANIFEST))})\.\d+\.tmp")
+
+# A finished index is the same one under another release or device; an unfinished one must not mix them.
+_OF_THE_MACHINE = frozenset({"device", "versions"})
+# These decide what is made of the vectors, not the vectors.
+_OF_THE_INDEX = frozenset({"factory", "seed"})
+
+
+class IndexDirectory:
+    """An output directory of `mimo index`.
+
+    Args:
+        path: new, empty, or one that the command began.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.work = path / WORK
+
+    def refuse_foreign(self) -> None:
+        """Raises an ArtifactError when the directory holds anything that is not this command's."""
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise ArtifactError(
+                f"{self.path} is a file: --output must name a new or empty directory, or an index"
+            )
+        names = {path.name for path in self.path.iterdir() if not path.name.startswith(".")}
+        foreign = names - {*FILES, MANIFEST, WORK} if self._began(names) else names
+        if self.work.is_dir():
+            inside = {path.name for path in self.work.iterdir()}
+            foreign |= {f"{WORK}/{name}" for name in inside if not _OUR_WORK.fullmatch(name)}
+        if foreign:
+            shown = ", ".join(sorted(foreign)[:5])
+            raise ArtifactError(
+                f"{self.path} holds something else ({shown}): --output must name a new or empty directory, "
+                "or an index that this command began"
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the directory for one writer; the lock goes with the process, however it ends.
+
+        Raises:
+            ArtifactError: another process is writing here.
+            EnvironmentProblem: the directory cannot be made.
+        """
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                writer = self.work / WRITER
+                who = writer.read_text(encoding="utf-8").strip() if writer.is_file() else "another process"
+                raise ArtifactError(
+                    f"{self.path} is being written by {who}: wait for it, stop it, or choose another --output"
+                ) from None
+            except OSError:
+                # A file system without locks: nothing tells whether another one writes.
+                pass
+            self._clear_leftovers()
+            yield
+        finally:
+            os.close(descriptor)
+
+    def finished(self, plan: Plan) -> IndexManifest | None:
+        """The manifest of the finished index that lies here, or None.
+
+        Raises:
+            ArtifactError: it was made under another plan, or is damaged.
+        """
+        if not (self.path / MANIFEST).exists():
+            return None
+        manifest = read_manifest(self.path)
+        _refuse(
+            plan.differences(manifest.plan, ignoring=_OF_THE_MACHINE),
+            f"{self.path} holds an index made otherwise",
+        )
+        self._discard_work()
+        return manifest
+
+    def start_over(self) -> None:
+        """Removes what an earlier command wrote; the manifest first: from then on this is no index."""
+        # It marks the directory as this command's while the manifest is gone.
+        with writing(self.work):
+            self.work.mkdir(exist_ok=True)
+        for name in (MANIFEST, *FILES):
+            (self.path / name).unlink(missing_ok=True)
+        self._discard_work()
+
+    def begin(self, plan: Plan) -> None:
+        """Takes up what was begun under the same plan, or begins.
+
+        Raises:
+            ArtifactError: what lies here was begun under another plan.
+        """
+        path = self.work / PLAN
+        if path.is_file():
+            try:
+                there = Plan.model_validate_json(path.read_bytes())
+            except ValueError as error:
+                raise ArtifactError(f"{path} is damaged: start over with --no-resume") from error
+            differences = plan.differences(there, ignoring=_OF_THE_INDEX)
+            _refuse(differences, f"{self.path} holds a build that was begun otherwise")
+        else:
+            # Shards without a plan are nobody's.
+            self._discard_work()
+        with writing(self.work):
+            self.work.mkdir(exist_ok=True)
+        write_text(self.work / WRITER, f"process {os.getpid()} on {socket.gethostname()}\n")
+        write_text(path, plan.model_dump_json(indent=2))
+
+    def finish(self, manifest: IndexManifest) -> None:
+        """Seals the index with its manifest and removes what was needed only to build it."""
+        manifest.write(self.path)
+        self._discard_work()
+
+    def _began(self, names: set[str]) -> bool:
+        """Whether what lies here is a mimo index or was to become one."""
+        if MANIFEST not in names:
+            return WORK in names or not names & set(FILES)
+        try:
+            found = json.loads((self.path / MANIFEST).read_bytes())
+        except (OSError, ValueError):
+            return False
+        return isinstance(found, dict) and found.get("format") == FORMAT
+
+    def _clear_leftovers(self) -> None:
+        shutil.rmtree(self.path / DISCARDED, ignore_errors=True)
+        for path in self.path.iterdir():
+            if _LEFTOVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+    def _discard_work(self) -> None:
+        if self.work.exists():
+            self.work.rename(self.path / DISCARDED)
+            shutil.rmtree(self.path / DISCARDED)
+
+
+def _refuse(differences: list[str], what: str) -> None:
+    if differences:
+        raise ArtifactError(
+            f"{what}: {'; '.join(differences)}. Choose another --output, give the same options, or start "
+            "over with --no-resume"
+        )
