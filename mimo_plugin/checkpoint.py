@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.errors import EnvironmentProblem, ModelError, UsageError
+from mimo_plugin.network import reachable
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -70,7 +71,7 @@ def load_model(path: str, checkpoint: str, device: str) -> "SentenceTransformer"
             path,
             device=device,
             trust_remote_code=False,
-            local_files_only=directory.is_dir(),
+            local_files_only=_only_local(path),
             model_kwargs={"use_safetensors": True, "dtype": torch.float32},
         )
     except Exception as error:
@@ -84,11 +85,18 @@ def load_model(path: str, checkpoint: str, device: str) -> "SentenceTransformer"
             transformers.utils.logging.enable_progress_bar()
 
 
+def _only_local(path: str) -> bool:
+    """A directory, or a hub that does not answer: what is in the local cache is used."""
+    from huggingface_hub import constants
+
+    return Path(path).is_dir() or constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT])
+
+
 def has_modules_file(path: str) -> bool:
     """Whether a checkpoint is in sentence-transformers layout, so that its own files decide."""
     from sentence_transformers.util import is_sentence_transformer_model
 
-    return bool(is_sentence_transformer_model(path, local_files_only=Path(path).is_dir()))
+    return bool(is_sentence_transformer_model(path, local_files_only=_only_local(path)))
 
 
 def apply_overrides(

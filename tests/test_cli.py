@@ -147,8 +147,8 @@ def test_several_bad_inputs_are_reported_together(tmp_path: Path, capsys: pytest
     assert main(arguments) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
-    for line, problem in zip(lines, ("miracl/dee", "/none", "/no/model", "thesis.tex"), strict=True):
-        assert problem in line
+    for problem in ("miracl/dee", "/none", "/no/model", "thesis.tex"):
+        assert sum(problem in line for line in lines) == 1
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 from mimo_plugin.collections.faults import unreadable
 from mimo_plugin.collections.line_faults import fault_finder
-from mimo_plugin.collections.sources import MissingFile, missing_files, reachable, streams
+from mimo_plugin.collections.sources import MissingFile, missing_files, streams
 from mimo_plugin.errors import DataError, EnvironmentProblem, MimoError
+from mimo_plugin.network import reachable
 
 # part -> what a message calls it, and one of its records
 PARTS = {"docs": "documents", "queries": "queries", "qrels": "qrels"}
@@ -28,7 +29,7 @@ def read(dataset: Any, part: str, spec: str) -> Iterator[Any]:
         EnvironmentProblem: the disk is full.
     """
     handler = getattr(dataset, f"{part}_handler")()
-    unfetchable = offline_problem(handler, part, spec, {})
+    unfetchable = offline_problem(handler, part, spec)
     if unfetchable:
         raise DataError(unfetchable)
     count = 0
@@ -48,10 +49,10 @@ def read(dataset: Any, part: str, spec: str) -> Iterator[Any]:
         yield record
 
 
-def offline_problem(handler: Any, part: str, spec: str, hosts: dict[str, bool]) -> str | None:
-    """What to say if files are missing and cannot be had now; `hosts` keeps who could be reached."""
+def offline_problem(handler: Any, part: str, spec: str) -> str | None:
+    """What to say if files are missing and cannot be had now."""
     try:
-        missing = [file for file in missing_files(handler) if not reachable(file.urls, hosts)]
+        missing = [file for file in missing_files(handler) if not reachable(file.urls)]
     except DataError as error:
         return f"{spec}: {error}"
     if not missing:

@@ -16,7 +16,6 @@ def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, 
     """
     wanted = [part for part, asked in (("docs", docs), ("queries", queries), ("qrels", qrels)) if asked]
     problems = Problems(DataError)
-    hosts: dict[str, bool] = {}
     for spec in dict.fromkeys(specs):
         try:
             dataset = load(spec)
@@ -34,7 +33,7 @@ def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, 
                     handler.file()
                 except DataError as error:
                     problems.add(str(error))
-            unfetchable = offline_problem(handler, part, spec, hosts)
+            unfetchable = offline_problem(handler, part, spec)
             if unfetchable:
                 problems.add(unfetchable)
     problems.raise_any()

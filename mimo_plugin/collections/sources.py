@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
-from urllib.parse import urlsplit
 
 from ir_datasets.util import (
     Cache,
@@ -25,8 +24,6 @@ from ir_datasets.util import (
 
 from mimo_plugin.collections.faults import unreadable
 from mimo_plugin.errors import DataError
-
-_CONNECT_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -53,27 +50,6 @@ def missing_files(handler: Any) -> list[MissingFile]:
     except OSError as error:
         raise DataError(unreadable(error.filename, error)) from error
     return [] if found and _has_docstore(handler) else list(found.values())
-
-
-def reachable(urls: tuple[str, ...], known: dict[str, bool]) -> bool:
-    """Whether any of the hosts answers; `known` keeps what was found out.
-
-    ir_datasets itself tries for minutes where packets are swallowed, and then shows a long traceback.
-    """
-    import requests
-
-    for url in urls:
-        host = urlsplit(url).netloc
-        if host not in known:
-            try:
-                # Any answer will do, so no redirect is followed; proxies of the environment are used.
-                requests.head(url, timeout=_CONNECT_SECONDS, allow_redirects=False).close()
-                known[host] = True
-            except (OSError, RuntimeError):  # RuntimeError: sandboxes that forbid sockets
-                known[host] = False
-        if known[host]:
-            return True
-    return False
 
 
 def streams(handler: Any) -> Iterator[tuple[str, Any]]:
