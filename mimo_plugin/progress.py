@@ -1,6 +1,6 @@
 """Progress bars on standard error: on a terminal, unless the user says otherwise."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def bar(
     """
     from tqdm import tqdm
 
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
     return tqdm(
         iterable,
         total=total,
