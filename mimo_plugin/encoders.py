@@ -19,8 +19,7 @@ from pyserini.encode import (  # noqa: E402
     query_encoder_class_map,
 )
 
-from mimo_plugin.checkpoint import check_device, has_modules_file  # noqa: E402
-from mimo_plugin.packaged import resolve  # noqa: E402
+from mimo_plugin.checkpoint import check_device  # noqa: E402
 from mimo_plugin.student import EncoderOptions, Student, Text  # noqa: E402
 
 if TYPE_CHECKING:
@@ -201,18 +200,15 @@ def _load(
         max_length=max_length,
         pooling=_POOLING[pooling] if pooling else None,
         normalize=l2_norm,
+        override=False,
     )
-    if (pooling is not None or l2_norm is not None) and has_modules_file(resolve(checkpoint)):
-        plain = EncoderOptions(
-            device=device, dtype=options.dtype, batch_size=batch_size, max_length=max_length
-        )
-        student = Student.load(checkpoint, plain)
-        _warn_if_different(student, options)
-        return student
-    return Student.load(checkpoint, options)
+    student = Student.load(checkpoint, options)
+    _warn_if_different(student)
+    return student
 
 
-def _warn_if_different(student: Student, asked: EncoderOptions) -> None:
+def _warn_if_different(student: Student) -> None:
+    asked = student.options
     own_pooling, own_norm = student.pooling, student.normalizes
     if asked.pooling not in (None, own_pooling) or asked.normalize not in (None, own_norm):
         warnings.warn(

@@ -59,13 +59,28 @@ def writing(path: Path) -> Iterator[None]:
 
 def check_place(path: Path) -> None:
     """Raises a UsageError where no file of that name can be written."""
-    if path.is_dir():
-        raise UsageError(f"{path}: is a directory, expected the name of a file to write")
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
+    try:
+        if path.is_dir():
+            raise UsageError(f"{path}: is a directory, expected the name of a file to write")
+        parent = path.absolute().parent
+        while not parent.exists():
+            parent = parent.parent
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be written: {error.strerror or error}, choose another name or place"
+        ) from error
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UsageError(f"{path}: cannot be written, {parent} is not a directory where you may write")
+
+
+def make_parent(path: Path) -> None:
+    """Makes the directories that a file lies in.
+
+    Raises:
+        EnvironmentProblem: the file system refuses.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

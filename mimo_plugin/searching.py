@@ -10,6 +10,7 @@ from mimo_plugin.collections import load_pool, require
 from mimo_plugin.errors import DataError, Findings, UsageError
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.files import check_place
+from mimo_plugin.indexing.faiss_index import reason
 from mimo_plugin.indexing.reader import OpenIndex, check_encoder, open_index
 from mimo_plugin.progress import bar
 from mimo_plugin.student import EncoderOptions, NotFinite, Student
@@ -171,8 +172,9 @@ def search(
         try:
             scores, positions = index.faiss.search(vectors, hits)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise UsageError(f"FAISS refuses to search: {reason}; see to --search-parameters") from error
+            raise UsageError(
+                f"FAISS refuses to search: {reason(error)}; see to --search-parameters"
+            ) from error
         for row, (query_id, _) in enumerate(batch):
             # An approximate index fills up with -1 where it finds fewer.
             found = positions[row] >= 0

@@ -33,6 +33,7 @@ class EncoderOptions:
         max_length: longest text in tokens, special tokens included.
         pooling: "mean", "cls", "max" or "lasttoken", in place of the checkpoint's own.
         normalize: L2-normalise or not, in place of what the checkpoint does.
+        override: False lets a checkpoint in sentence-transformers layout win over `pooling` and `normalize`.
     """
 
     device: str | None = None
@@ -41,6 +42,7 @@ class EncoderOptions:
     max_length: int | None = None
     pooling: str | None = None
     normalize: bool | None = None
+    override: bool = True
 
 
 class Student:
@@ -70,21 +72,23 @@ class Student:
         path = packaged.resolve(checkpoint)
         device = checkpoint_files.check_device(options.device)
         model = checkpoint_files.load_model(path, checkpoint, device)
+        own_modules = checkpoint_files.has_modules_file(path)
+        asked = options.override or not own_modules
         checkpoint_files.apply_overrides(
             model,
-            checkpoint_files.has_modules_file(path),
-            pooling=options.pooling,
-            normalize=options.normalize,
+            own_modules,
+            pooling=options.pooling if asked else None,
+            normalize=options.normalize if asked else None,
             max_length=options.max_length,
         )
         # Whoever reads the name later may be in another directory.
         name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
         student = cls(model, name, options)
-        # The weights' own values are the model's identity, so they are hashed before any cast.
-        _ = student.fingerprint
         if options.dtype != "float32":
             import torch
 
+            # The weights' own values are the model's identity, so they are hashed before the cast.
+            _ = student.fingerprint
             model.to(dtype=getattr(torch, options.dtype))
         return student
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mimo_plugin.errors import EnvironmentProblem
-from mimo_plugin.files import replacing, size_text, write_text
+from mimo_plugin.errors import EnvironmentProblem, UsageError
+from mimo_plugin.files import check_place, replacing, size_text, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -31,6 +31,15 @@ def test_a_file_system_that_refuses_is_named(tmp_path: Path) -> None:
 def test_an_error_of_another_file_is_not_called_a_write_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "run.trec"):
         Path("/nowhere/corpus.jsonl").read_text()
+
+
+def test_a_name_that_no_file_can_have_is_refused_before_the_work(tmp_path: Path) -> None:
+    for path, message in (
+        (tmp_path / ("x" * 300), "cannot be written: File name too long"),
+        (tmp_path, "is a directory"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            check_place(path)
 
 
 @pytest.mark.parametrize(

@@ -40,9 +40,8 @@ class LazyGroup(click.Group):
     cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
 )
 @click.version_option(package_name="mimo-plugin", prog_name="mimo")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.pass_context
-def mimo(ctx: click.Context, debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def mimo() -> None:
     """One dense index for many languages: encode, index, search and evaluate ir_datasets collections.
 
     \b
@@ -54,7 +53,6 @@ def mimo(ctx: click.Context, debug: bool) -> None:
     COLLECTION is an ir_datasets id (miracl/de/dev), a folder (path:DIR) or a packaged id (mimo-sample);
     several of them are one mixed pool. `mimo collections` says more, `mimo demo` shows all of it.
     """
-    ctx.obj = {"debug": debug}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from itertools import starmap
 from typing import Any, NamedTuple
 
 from ir_datasets.formats import BaseQrels, BaseQueries, TrecQrel
@@ -50,6 +51,20 @@ def _version_id(lang: str, identifier: str) -> str:
     return f"{lang}:{identifier}"
 
 
+def _collection_id(lang: str | None) -> str:
+    return SAMPLE if lang is None else f"{SAMPLE}/{lang}"
+
+
+def _versions(lang: str | None, part: str) -> Iterator[tuple[str, str, str]]:
+    """Yields (id, text, language) of the texts of one collection; `part` is "short" or "long"."""
+    for row in descriptions():
+        texts: dict[str, str] = getattr(row, part)
+        if lang is None:
+            yield from ((_version_id(own, row.id), text, own) for own, text in texts.items())
+        elif lang in texts:
+            yield row.id, texts[lang], lang
+
+
 @dataclass(frozen=True)
 class SampleDocs(StreamedDocs):
     """Attributes:
@@ -59,18 +74,13 @@ class SampleDocs(StreamedDocs):
     lang: str | None
 
     def stream(self) -> Iterator[Doc]:
-        for row in descriptions():
-            if self.lang is None:
-                for lang, text in row.long.items():
-                    yield Doc(_version_id(lang, row.id), text, lang)
-            elif self.lang in row.long:
-                yield Doc(row.id, row.long[self.lang], self.lang)
+        return starmap(Doc, _versions(self.lang, "long"))
 
     def docs_lang(self) -> str | None:
         return self.lang
 
     def docs_namespace(self) -> str:
-        return SAMPLE if self.lang is None else f"{SAMPLE}/{self.lang}"
+        return _collection_id(self.lang)
 
 
 @dataclass(frozen=True)
@@ -82,12 +92,7 @@ class SampleQueries(BaseQueries):
     lang: str | None
 
     def queries_iter(self) -> Iterator[Query]:
-        for row in descriptions():
-            if self.lang is None:
-                for lang, text in row.short.items():
-                    yield Query(_version_id(lang, row.id), text, lang)
-            elif self.lang in row.short:
-                yield Query(row.id, row.short[self.lang], self.lang)
+        return starmap(Query, _versions(self.lang, "short"))
 
     def queries_cls(self) -> type[Query]:
         return Query
@@ -96,7 +101,7 @@ class SampleQueries(BaseQueries):
         return self.lang
 
     def queries_namespace(self) -> str:
-        return SAMPLE if self.lang is None else f"{SAMPLE}/{self.lang}"
+        return _collection_id(self.lang)
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ class SampleQrels(BaseQrels):
 
 def sample_ids() -> dict[str, str | None]:
     """Every packaged id with its language; None is the parallel collection."""
-    return {SAMPLE: None} | {f"{SAMPLE}/{lang}": lang for lang in LANGUAGES}
+    return {_collection_id(lang): lang for lang in (None, *LANGUAGES)}
 
 
 def register_sample() -> None:

@@ -104,10 +104,7 @@ def _read(
         if not findings:
             warnings += check_docids(run, topics)
             scores.append(score_run(run, topics, measures))
-    findings.raise_any()
-    if topics is None:
-        raise RuntimeError("topics were not loaded, and nothing says why")
-    return topics, scores, warnings
+    return findings.complete(topics), scores, warnings
 
 
 def _warnings(

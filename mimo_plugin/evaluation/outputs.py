@@ -7,7 +7,7 @@ from mimo_plugin.evaluation.evaluation import Evaluation
 from mimo_plugin.evaluation.json_report import to_json
 from mimo_plugin.evaluation.rendering import render
 from mimo_plugin.evaluation.tables import make_tables
-from mimo_plugin.files import write_text, writing
+from mimo_plugin.files import make_parent, write_text
 
 
 def write_outputs(
@@ -18,7 +18,6 @@ def write_outputs(
     tables = render(make_tables(evaluation), form)
     for path, text in ((output, tables), (json_file, to_json(evaluation))):
         if path is not None:
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
+            make_parent(path)
             write_text(path, text)
     return tables

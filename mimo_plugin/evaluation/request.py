@@ -114,11 +114,6 @@ def check_outputs(outputs: Sequence[Path], files: Sequence[RunFile] = ()) -> Non
         except UsageError as error:
             problems.add(str(error))
             continue
-        except OSError as error:
-            problems.add(
-                f"{path}: cannot be written: {error.strerror or error}, choose another name or place"
-            )
-            continue
         for file in files:
             if _same_file(path, file.path):
                 problems.add(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mimo_plugin.errors import DataError
-from mimo_plugin.files import replacing, writing
+from mimo_plugin.files import make_parent, replacing
 
 
 class Ranking(NamedTuple):
@@ -92,8 +92,7 @@ def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]],
 
 @contextmanager
 def _open(path: Path) -> Iterator[TextIO]:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(path)
     with replacing(path) as beside, beside.open("wb") as raw:
         if path.suffix == ".gz":
             # No name and no time in the header: the same run gives the same bytes.

@@ -113,7 +113,7 @@ def build_index(
         directory.begin(plan)
         shards = Shards(directory.work, plan.documents, plan.shard_size, plan.dimension)
         done = shards.complete()
-        resumed = min(done * plan.shard_size, plan.documents)
+        resumed = shards.documents_before(done)
         _require_space(output, plan, plan.documents - resumed)
         _encode(collection, student, shards, done, options.progress)
         write_index(output / INDEX, plan, shards, found.languages, progress=options.progress)
@@ -175,8 +175,7 @@ def _require_space(output: Path, plan: Plan, missing: int) -> None:
 
 
 def _encode(collection: Any, student: Student, shards: Shards, done: int, progress: bool | None) -> None:
-    total = sum(shards.rows(shard) for shard in range(len(shards)))
-    skipped = sum(shards.rows(shard) for shard in range(done))
+    total, skipped = shards.documents_before(len(shards)), shards.documents_before(done)
     docs: Iterator[Any] = islice(collection.docs_iter(), skipped, None)
     with bar(total=total, initial=skipped, what="encoding", unit="docs", enabled=progress) as counter:
         for shard in range(done, len(shards)):

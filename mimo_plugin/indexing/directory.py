@@ -105,8 +105,7 @@ class IndexDirectory:
     def start_over(self) -> None:
         """Removes what an earlier command wrote; the manifest first: from then on this is no index."""
         # It marks the directory as this command's while the manifest is gone.
-        with writing(self.work):
-            self.work.mkdir(exist_ok=True)
+        self._make_work()
         for name in (MANIFEST, *FILES):
             (self.path / name).unlink(missing_ok=True)
         self._discard_work()
@@ -128,8 +127,7 @@ class IndexDirectory:
         else:
             # Shards without a plan are nobody's.
             self._discard_work()
-        with writing(self.work):
-            self.work.mkdir(exist_ok=True)
+        self._make_work()
         write_text(self.work / WRITER, f"process {os.getpid()} on {socket.gethostname()}\n")
         write_text(path, plan.model_dump_json(indent=2))
 
@@ -153,6 +151,10 @@ class IndexDirectory:
         for path in self.path.iterdir():
             if _LEFTOVER.fullmatch(path.name):
                 path.unlink(missing_ok=True)
+
+    def _make_work(self) -> None:
+        with writing(self.work):
+            self.work.mkdir(exist_ok=True)
 
     def _discard_work(self) -> None:
         if self.work.exists():

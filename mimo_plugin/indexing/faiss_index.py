@@ -29,7 +29,7 @@ def new_index(factory: str, dimension: int) -> Any:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise UsageError(
-            f"--factory {factory!r} with {dimension} dimensions is not a FAISS index: {_reason(error)}; "
+            f"--factory {factory!r} with {dimension} dimensions is not a FAISS index: {reason(error)}; "
             "try Flat, SQ8, HNSW32, IVF256,Flat"
         ) from error
     # FAISS makes some kinds with L2 distance whatever metric it is asked for: best hits would come last.
@@ -62,7 +62,7 @@ def write_index(
             index.train(sample)
         except RuntimeError as error:
             raise UsageError(
-                f"--factory {plan.factory!r} cannot be trained on {len(sample)} vectors: {_reason(error)}"
+                f"--factory {plan.factory!r} cannot be trained on {len(sample)} vectors: {reason(error)}"
             ) from error
     for shard in bar(range(len(shards)), what="indexing", unit="shards", enabled=progress):
         index.add(np.ascontiguousarray(shards.vectors(shard)))
@@ -83,7 +83,7 @@ def read_index(path: Path) -> Any:
         return faiss.read_index(str(path))
     except RuntimeError as error:
         raise ArtifactError(
-            f"{path} cannot be read by FAISS ({_reason(error)}): build the index again"
+            f"{path} cannot be read by FAISS ({reason(error)}): build the index again"
         ) from error
 
 
@@ -117,6 +117,6 @@ def training_sample(shards: Shards, languages: Mapping[str, int], most: int, see
     return np.ascontiguousarray(np.concatenate(rows))
 
 
-def _reason(error: RuntimeError) -> str:
+def reason(error: RuntimeError) -> str:
     """FAISS puts the C++ function and line before its reason."""
     return str(error).rsplit(": ", 1)[-1].strip()

@@ -1,8 +1,7 @@
 """`manifest.json`: what an index is and what made it. An index without a valid one is not an index."""
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -10,7 +9,7 @@ from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import sha256, write_text
 
 MANIFEST = "manifest.json"
-FORMAT = "mimo-index"
+FORMAT: Final = "mimo-index"
 INDEX, DOCID, LANG = "index", "docid", "lang"
 FILES = (INDEX, DOCID, LANG)
 
@@ -92,7 +91,7 @@ class IndexManifest(_Record):
         files: what is known of the files beside it, by name.
     """
 
-    format: Literal["mimo-index"] = "mimo-index"
+    format: Literal["mimo-index"] = FORMAT
     format_version: Literal[1] = 1
     plan: Plan
     languages: dict[str, int]
@@ -100,7 +99,7 @@ class IndexManifest(_Record):
     files: dict[str, FileRecord]
 
     def write(self, directory: Path) -> None:
-        write_text(directory / MANIFEST, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")
+        write_text(directory / MANIFEST, self.model_dump_json(indent=2) + "\n")
 
 
 def read_manifest(directory: Path) -> IndexManifest:
@@ -135,10 +134,10 @@ def _parse(path: Path) -> IndexManifest:
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}; see to its permissions") from error
     except ValidationError as error:
-        raise ArtifactError(f"{path} is not a manifest of a mimo index: {first_problem(error)}") from error
+        raise ArtifactError(f"{path} is not a manifest of a mimo index: {_first_problem(error)}") from error
 
 
-def first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     """The first of pydantic's complaints, in one line."""
     first: Any = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])

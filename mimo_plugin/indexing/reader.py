@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.files import sha256
-from mimo_plugin.indexing.faiss_index import read_index
+from mimo_plugin.indexing.faiss_index import read_index, reason
 from mimo_plugin.indexing.manifest import DOCID, INDEX, IndexManifest, read_manifest
 from mimo_plugin.student import Student
 
@@ -91,9 +91,8 @@ def open_index(directory: Path, parameters: str | None = None) -> OpenIndex:
         try:
             faiss.ParameterSpace().set_index_parameters(index, parameters)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
             raise UsageError(
-                f"--search-parameters {parameters!r} do not fit {directory}: {reason}"
+                f"--search-parameters {parameters!r} do not fit {directory}: {reason(error)}"
             ) from error
     return OpenIndex(directory, manifest, index, docids)
 

@@ -32,9 +32,13 @@ class Shards:
         """Number of shards when all are there."""
         return -(-self._documents // self._size)
 
+    def documents_before(self, shard: int) -> int:
+        """Documents of all shards before this one."""
+        return min(shard * self._size, self._documents)
+
     def rows(self, shard: int) -> int:
         """Documents of one shard."""
-        return min(self._size, self._documents - shard * self._size)
+        return self.documents_before(shard + 1) - self.documents_before(shard)
 
     def complete(self) -> int:
         """Number of shards that are there, counted from the first without a gap.

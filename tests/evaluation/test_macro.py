@@ -1,6 +1,5 @@
 """The macro test against enumeration, closed forms and simulation."""
 
-import warnings
 from fractions import Fraction
 from itertools import product
 
@@ -16,11 +15,7 @@ from mimo_plugin.evaluation.significance import Plan
 PLAN = Plan(SignificanceTest.STUDENT)
 
 
-@pytest.fixture(autouse=True)
-def _no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def test_contributions_add_up_to_the_macro_average() -> None:

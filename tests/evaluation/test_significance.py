@@ -1,7 +1,5 @@
 """Student's t and Tukey's HSD against scipy, statsmodels and each other."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,11 +23,7 @@ from mimo_plugin.evaluation.significance import (
 PLAN = Plan(SignificanceTest.STUDENT)
 
 
-@pytest.fixture(autouse=True)
-def _no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def test_student_is_scipys() -> None:
