@@ -15,7 +15,9 @@ What is in it, so that tests can count on it:
 """
 
 import gzip
+import io
 import json
+import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -133,3 +135,80 @@ def _jsonl_gz(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
 def _tsv(path: Path, rows: Iterable[tuple[str, ...]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+# Judged in 2022, in 2023, and the languages that have judgments for each.
+NEUCLIR_2022 = {"100": ("zho", "rus"), "101": ("zho",), "102": ("rus", "fas")}
+NEUCLIR_2023 = {"200": ("zho", "rus", "fas"), "201": ("rus",)}
+_NEUCLIR_LANGUAGES = ("fas", "rus", "zho")
+
+
+def write_neuclir(home: Path) -> None:
+    """Writes NeuCLIR 1, which `write` leaves out: three documents a language, `fas-0` .. `zho-2`.
+
+    Document 0 of a language is relevant (3), document 1 is not (0), to every topic that is judged in the
+    language; topic `109` of 2022 and `209` of 2023 are judged in none.
+    """
+    directory = home / "neuclir"
+    for lang in _NEUCLIR_LANGUAGES:
+        rows = (
+            {
+                "id": f"{lang}-{number}",
+                "title": f"{lang} news {number}",
+                "text": f"{lang} text {number}",
+                "url": "https://example.org/",
+                "time": "2017-01-01",
+                "cc_file": "crawl",
+            }
+            for number in range(3)
+        )
+        _jsonl_gz(directory / "1" / lang / "docs.jsonl.gz", rows)
+    for year, judged, other in (("2022", NEUCLIR_2022, "109"), ("2023", NEUCLIR_2023, "209")):
+        folder = directory / f"trec-{year}"
+        folder.mkdir(parents=True, exist_ok=True)
+        topics = [json.dumps(_neuclir_topic(number, year)) for number in (*judged, other)]
+        (folder / "topics.jsonl").write_text("\n".join(topics) + "\n", encoding="utf-8")
+    _tsv(directory / "trec-2022" / "qrels", _neuclir_qrels(NEUCLIR_2022, _NEUCLIR_LANGUAGES))
+    with tarfile.open(directory / "trec-2023" / "qrels.tar.gz", "w:gz") as archive:
+        for name, languages in (
+            ("", _NEUCLIR_LANGUAGES),
+            *((f".{one}", (one,)) for one in _NEUCLIR_LANGUAGES),
+        ):
+            lines = "".join("\t".join(row) + "\n" for row in _neuclir_qrels(NEUCLIR_2023, languages))
+            member = tarfile.TarInfo(f"qrels.final.gains{name}")
+            member.size = len(lines.encode())
+            archive.addfile(member, io.BytesIO(lines.encode()))
+
+
+def _neuclir_topic(number: str, year: str) -> dict[str, object]:
+    def texts(lang: str, source: str) -> dict[str, str]:
+        kinds = ("title", "description", "narrative")
+        # The human translations of 2023 have no narrative.
+        if source == "human translation" and year == "2023":
+            kinds = kinds[:2]
+        return {"lang": lang, "source": source} | {
+            f"topic_{kind}": f"{lang} {kind} {number}" for kind in kinds
+        }
+
+    translated = [
+        texts(lang, source)
+        for lang in _NEUCLIR_LANGUAGES
+        for source in ("human translation", "google translation")
+    ]
+    return {
+        "topic_id": number,
+        "languages_with_qrels": list(_NEUCLIR_LANGUAGES),
+        "topics": [texts("eng", "original"), *translated],
+    }
+
+
+def _neuclir_qrels(
+    judged: Mapping[str, tuple[str, ...]], languages: tuple[str, ...]
+) -> list[tuple[str, ...]]:
+    return [
+        (query, lang, f"{lang}-{number}", relevance)
+        for query, own in judged.items()
+        for lang in languages
+        if lang in own
+        for number, relevance in ((0, "3"), (1, "0"))
+    ]

@@ -19,6 +19,10 @@ COMMANDS = {
     "index": "index",
     "search": "search",
     "evaluate": "evaluate",
+    "fuse": "fuse",
+    "analyze": "analyze",
+    "reproduce": "reproduce",
+    "report": "report",
     "pyserini": "pyserini",
     "demo": "demo",
 }

@@ -1,9 +1,10 @@
 """Documents, queries and qrels: whatever the source, an ir_datasets dataset.
 
-A collection is named by an ir_datasets id (`miracl/de/dev`), a folder (`path:DIR`, `path:DIR#SPLIT`) or a
-packaged id (`mimo-sample`, `mimo-sample/de`). The packaged ids enter ir_datasets' registry with the first
-call of `load`, `load_pool`, `require` or `register_sample`; after that `ir_datasets.load("mimo-sample/de")`
-works too. Importing this package does not import ir_datasets.
+A collection is named by an ir_datasets id (`miracl/de/dev`), a folder (`path:DIR`, `path:DIR#SPLIT`), a
+folder of a hub dataset (`hub:OWNER/NAME/FOLDER`) or a packaged id (`mimo-sample`, `mimo-sample/de`). The
+packaged ids enter ir_datasets' registry with the first call of `load`, `load_pool`, `require` or
+`register_sample`; after that `ir_datasets.load("mimo-sample/de")` works too. Importing this package does not
+import ir_datasets.
 """
 
 from importlib import import_module

@@ -10,7 +10,7 @@ from mimo_plugin.collections.packaged import LANGUAGES, SAMPLE, descriptions
 FAMILIES = {
     "miracl": "MIRACL: Wikipedia passages, monolingual topics",
     "mr-tydi": "Mr. TyDi: Wikipedia passages, monolingual topics, no titles",
-    "mmarco": "mMARCO: MS MARCO passages and queries, machine-translated (v2: Google; dt is Dutch)",
+    "mmarco": "mMARCO: MS MARCO passages and queries, machine-translated (v2: Google; dt is nl, Dutch)",
     "neuclir": "NeuCLIR: web news, English topics",
     "hc4": "HC4: web news, English topics",
     "neumarco": "NeuMARCO: MS MARCO passages, machine-translated, English queries",
@@ -28,6 +28,7 @@ A folder of your own
   path:DIR#SPLIT   takes qrels/SPLIT.tsv instead of qrels/test.tsv, and the queries that it judges
   The paper's benchmark files work as well: corpus.jsonl {"d1": {"text": "...", "lang": "de"}} and
   qrels.jsonl {"q1": {"d1": 1}}. Each file may be gzipped (.gz).
+  hub:OWNER/NAME[@REVISION][/FOLDER] is such a folder in a dataset repository of the Hugging Face hub.
 
 Several collections given together are one pool: ids become LANG:ID, in the index, in runs and in qrels.
 Where two of them share a language, or one has several, the collection's id takes the language's place."""

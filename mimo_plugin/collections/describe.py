@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from mimo_plugin.collections.languages import usual_language
 from mimo_plugin.collections.loading import load
 from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
 from mimo_plugin.collections.reading import PARTS, read
@@ -89,7 +90,7 @@ def _part(dataset: Any, part: str, spec: str, *, count: bool) -> Part:
 def _docs(dataset: Any, spec: str, missing: tuple[MissingFile, ...], *, count: bool) -> Part:
     facts = []
     total = None
-    lang = dataset.docs_lang()
+    lang = usual_language(dataset.docs_lang())
     if count:
         languages = Counter(doc.lang for doc in load_pool([spec], pooled=False).docs_iter())
         total = languages.total()
@@ -105,7 +106,9 @@ def _docs(dataset: Any, spec: str, missing: tuple[MissingFile, ...], *, count: b
 
 def _queries(dataset: Any, spec: str, missing: tuple[MissingFile, ...]) -> Part:
     if missing:
-        return Part((("language", dataset.queries_lang() or "that of each record"),), None, missing)
+        return Part(
+            (("language", usual_language(dataset.queries_lang()) or "that of each record"),), None, missing
+        )
     languages: Counter[str] = Counter()
     sample: list[tuple[str, str]] = []
     for query in load_pool([spec], pooled=False).queries_iter():

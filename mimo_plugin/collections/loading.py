@@ -4,16 +4,19 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from mimo_plugin.collections import hub
 from mimo_plugin.collections.folder import PREFIX, load_folder
 from mimo_plugin.collections.packaged import register_sample
+from mimo_plugin.collections.repairs import repaired
 from mimo_plugin.errors import DataError
 
 
 def load(spec: str) -> Any:
-    """Loads a collection as its source has it; nothing is read or downloaded yet.
+    """Loads a collection as its source has it; nothing is read yet, and only a `hub:` folder downloaded.
 
     Args:
-        spec: an ir_datasets id, `path:DIR`, `path:DIR#SPLIT`, or a packaged id.
+        spec: an ir_datasets id, `path:DIR`, `path:DIR#SPLIT`, `hub:OWNER/NAME[@REVISION][/FOLDER][#SPLIT]`,
+            or a packaged id.
 
     Returns:
         An ir_datasets dataset.
@@ -23,6 +26,8 @@ def load(spec: str) -> Any:
     """
     if spec.startswith(PREFIX):
         return load_folder(spec)
+    if spec.startswith(hub.PREFIX):
+        return load_folder(hub.folder_spec(spec))
     import ir_datasets
 
     register_sample()
@@ -34,7 +39,7 @@ def load(spec: str) -> Any:
         children = [name for name in ir_datasets.registry if name.startswith(f"{spec}/")]
         shown = ", ".join(children[:6]) + (", ..." if len(children) > 6 else "")
         raise DataError(f"{spec}: holds no documents, queries or qrels of its own, expected one of {shown}")
-    return dataset
+    return repaired(spec, dataset)
 
 
 def documents_id(spec: str) -> str:
@@ -47,7 +52,9 @@ def documents_id(spec: str) -> str:
 
 
 def _unknown(spec: str, known: list[str]) -> str:
-    message = f"{spec!r}: unknown collection, expected an ir_datasets id, path:DIR or a packaged id"
+    message = (
+        f"{spec!r}: unknown collection, expected an ir_datasets id, path:DIR, hub:OWNER/NAME or a packaged id"
+    )
     if _is_folder(spec):
         return f"{message}; for the folder write {PREFIX}{spec}"
     near = difflib.get_close_matches(spec, known, n=5, cutoff=0.6)

@@ -1,13 +1,17 @@
 """Several collections as one: documents, queries and qrels under the ids of a pool."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from mimo_plugin.collections import hub
 from mimo_plugin.collections.folder import PREFIX, parse_spec
 from mimo_plugin.collections.ids import Named, choose_prefixes
+from mimo_plugin.collections.languages import usual_language
 from mimo_plugin.collections.loading import documents_id, load
 from mimo_plugin.collections.pooled import Member, PooledDocs, PooledQrels, PooledQueries
+from mimo_plugin.collections.shared import SharedQueries, check_topic_field
 from mimo_plugin.collections.texts import check_fields
 from mimo_plugin.errors import DataError, Problems, UsageError
 
@@ -18,6 +22,9 @@ def load_pool(
     fields: Sequence[str] | None = None,
     pooled: bool | None = None,
     prefixes: Mapping[str, str] | None = None,
+    shared_topics: bool = False,
+    topic_field: str | None = None,
+    topic_lang: str | None = None,
 ) -> Any:
     """Loads collections as one ir_datasets dataset of `Doc`, `Query` and `TrecQrel`; nothing is read yet.
 
@@ -37,15 +44,23 @@ def load_pool(
             with the splits of one collection.
         prefixes: what `pool_prefixes` returned for the pool that an index was made of. Collections in it have
             these prefixes, whatever `pooled` is and whatever they are named together with now.
+        shared_topics: the collections have topics in common, such as NeuCLIR's: query ids get no prefix, a
+            query that several collections have is one, and its judgments are the union of theirs. Reading
+            the queries raises where two collections have different queries under one id.
+        topic_field: field of the queries to use as text; None takes ir_datasets' default.
+        topic_lang: language of queries whose source does not say.
 
     Raises:
-        DataError: unknown collections, fields that documents do not have, the same prefix twice. Every such
-            problem of every collection is in the one error.
-        UsageError: no specs, or `pooled=False` with several collections that are not all in `prefixes`.
+        DataError: unknown collections, fields that documents or queries do not have, the same prefix twice.
+            Every such problem of every collection is in the one error.
+        UsageError: no specs, `pooled=False` with several collections that are not all in `prefixes`, or
+            `topic_field` or `topic_lang` without `shared_topics`.
     """
     if not specs:
         raise UsageError("no collection was given, expected at least one")
-    loaded = _load_all(specs, fields)
+    if not shared_topics and (topic_field is not None or topic_lang is not None):
+        raise UsageError("topic_field and topic_lang are of shared topics, expected shared_topics=True")
+    loaded = _load_all(specs, fields, topic_field)
     collections = [_named(members, prefixes or {}) for members in loaded]
     if pooled is None:
         pooled = len(specs) > 1
@@ -60,7 +75,12 @@ def load_pool(
         [replace(member, prefix=prefix) for member in group]
         for group, prefix in zip(loaded, choose_prefixes(collections), strict=True)
     ]
-    return _dataset(members, tuple(fields) if fields is not None else None)
+    return _dataset(
+        members,
+        tuple(fields) if fields is not None else None,
+        partial(SharedQueries, field=topic_field, lang=topic_lang or "") if shared_topics else PooledQueries,
+        shared_topics,
+    )
 
 
 def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
@@ -72,7 +92,7 @@ def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
     Raises:
         DataError: as `load_pool`.
     """
-    groups = _load_all(specs, None)
+    groups = _load_all(specs)
     prefixes = choose_prefixes([_named(group, {}) for group in groups])
     return {_key(member): prefix for group, prefix in zip(groups, prefixes, strict=True) for member in group}
 
@@ -81,7 +101,8 @@ def collection_key(spec: str) -> str:
     """What a collection is called in `pool_prefixes`, whichever of its splits is named.
 
     For an ir_datasets or packaged id that is the id which its documents have there (`miracl/de` for
-    `miracl/de/dev`), for `path:DIR#SPLIT` the folder, absolute and without symbolic links.
+    `miracl/de/dev`), for `path:DIR#SPLIT` the folder, absolute and without symbolic links, for
+    `hub:REPOSITORY/FOLDER#SPLIT` what stands before the split.
 
     Raises:
         DataError: as `load`.
@@ -89,7 +110,9 @@ def collection_key(spec: str) -> str:
     return _key(Member(spec, load(spec), prefix=""))
 
 
-def _load_all(specs: Sequence[str], fields: Sequence[str] | None) -> list[list[Member]]:
+def _load_all(
+    specs: Sequence[str], fields: Sequence[str] | None = None, topic_field: str | None = None
+) -> list[list[Member]]:
     """The collections, those that read the same documents together, in order of first appearance."""
     problems = Problems(DataError)
     groups: list[list[Member]] = []
@@ -101,6 +124,8 @@ def _load_all(specs: Sequence[str], fields: Sequence[str] | None) -> list[list[M
             member = Member(spec, load(spec), prefix="")
             if fields is not None and member.dataset.has_docs():
                 check_fields(fields, member.dataset.docs_cls(), spec)
+            if topic_field is not None:
+                check_topic_field(topic_field, member)
         except DataError as error:
             problems.extend(str(error).splitlines())
             continue
@@ -126,22 +151,31 @@ def _named(group: list[Member], prefixes: Mapping[str, str]) -> Named:
     has_language = first.dataset.has_docs() or first.dataset.has_queries()
     lang = getattr(first.dataset, f"{part}_lang")() if has_language else None
     given = next((prefixes[key] for key in map(_key, group) if key in prefixes), None)
-    return Named(tuple(member.spec for member in group), lang or "", _collection_id(first), given)
+    return Named(tuple(member.spec for member in group), usual_language(lang), _collection_id(first), given)
 
 
 def _collection_id(member: Member) -> str:
     if member.spec.startswith(PREFIX):
         return parse_spec(member.spec).collection_id
+    if member.spec.startswith(hub.PREFIX):
+        return hub.parse_hub(member.spec).collection_id
     return documents_id(member.spec)
 
 
 def _key(member: Member) -> str:
     if member.spec.startswith(PREFIX):
         return str(parse_spec(member.spec).directory)
+    if member.spec.startswith(hub.PREFIX):
+        return hub.parse_hub(member.spec).key
     return documents_id(member.spec)
 
 
-def _dataset(groups: list[list[Member]], fields: tuple[str, ...] | None) -> Any:
+def _dataset(
+    groups: list[list[Member]],
+    fields: tuple[str, ...] | None,
+    queries: Callable[[tuple[Member, ...]], Any],
+    shared_topics: bool,
+) -> Any:
     from ir_datasets import Dataset
 
     members = [member for group in groups for member in group]
@@ -150,6 +184,6 @@ def _dataset(groups: list[list[Member]], fields: tuple[str, ...] | None) -> Any:
     with_qrels = tuple(member for member in members if member.dataset.has_qrels())
     return Dataset(
         PooledDocs(with_docs, fields) if with_docs else None,
-        PooledQueries(with_queries) if with_queries else None,
-        PooledQrels(with_qrels) if with_qrels else None,
+        queries(with_queries) if with_queries else None,
+        PooledQrels(with_qrels, shared_topics) if with_qrels else None,
     )

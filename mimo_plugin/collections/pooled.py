@@ -10,6 +10,7 @@ from ir_datasets.indices import Docstore
 
 from mimo_plugin.collections.faults import Faults
 from mimo_plugin.collections.ids import pooled_id
+from mimo_plugin.collections.languages import usual_language
 from mimo_plugin.collections.reading import read
 from mimo_plugin.collections.records import Doc, Query, check_id, check_text
 from mimo_plugin.collections.streaming import StreamedDocs
@@ -45,7 +46,7 @@ class PooledDocs(StreamedDocs):
     def stream(self) -> Iterator[Doc]:
         with Faults() as faults:
             for member in self.members:
-                convert = partial(self._numbered, member, member.dataset.docs_lang() or "")
+                convert = partial(self._numbered, member, usual_language(member.dataset.docs_lang()))
                 yield from faults.convert(
                     enumerate(read(member.dataset, "docs", member.spec), start=1), convert
                 )
@@ -65,7 +66,7 @@ class PooledDocs(StreamedDocs):
         )
 
     def docs_lang(self) -> str | None:
-        return _common([member.dataset.docs_lang() for member in self.members])
+        return common_language([member.dataset.docs_lang() for member in self.members])
 
     def docs_store(self, field: str = "doc_id", options: Any = None) -> Docstore:
         if field != "doc_id":
@@ -86,7 +87,7 @@ class PooledDocstore(Docstore):
             start = pooled_id(member.prefix, "")
             own = [doc_id.removeprefix(start) for doc_id in wanted if doc_id.startswith(start)]
             if own:
-                lang = member.dataset.docs_lang() or ""
+                lang = usual_language(member.dataset.docs_lang())
                 for record in member.dataset.docs_store().get_many(own).values():
                     yield self._docs.convert(record, member, lang)
 
@@ -103,7 +104,7 @@ class PooledQueries(BaseQueries):
         owner: dict[str, str] = {}
         with Faults() as faults:
             for member in self.members:
-                convert = partial(self._query, owner, member, member.dataset.queries_lang() or "")
+                convert = partial(self._query, owner, member, usual_language(member.dataset.queries_lang()))
                 yield from faults.convert(
                     enumerate(read(member.dataset, "queries", member.spec), start=1), convert
                 )
@@ -126,16 +127,18 @@ class PooledQueries(BaseQueries):
         return Query
 
     def queries_lang(self) -> str | None:
-        return _common([member.dataset.queries_lang() for member in self.members])
+        return common_language([member.dataset.queries_lang() for member in self.members])
 
 
 @dataclass(frozen=True)
 class PooledQrels(BaseQrels):
     """Attributes:
     members: collections with qrels.
+    shared_topics: query ids stay as they are; of one query, the judgments of all members are there.
     """
 
     members: tuple[Member, ...]
+    shared_topics: bool = False
 
     def qrels_iter(self) -> Iterator[Any]:
         with Faults() as faults:
@@ -156,7 +159,7 @@ class PooledQrels(BaseQrels):
         query_id = check_id(record.query_id, f"{where}: query id")
         doc_id = check_id(record.doc_id, f"{where}: docid")
         return TrecQrel(
-            pooled_id(member.prefix, query_id),
+            pooled_id("" if self.shared_topics else member.prefix, query_id),
             pooled_id(member.prefix, doc_id),
             _integer(record.relevance, f"{member.spec}: query {query_id}, document {doc_id}"),
             getattr(record, "iteration", "0"),
@@ -178,5 +181,7 @@ def _integer(relevance: Any, where: str) -> int:
     return relevance
 
 
-def _common(languages: list[str | None]) -> str | None:
-    return languages[0] if len(set(languages)) == 1 else None
+def common_language(languages: list[str | None]) -> str | None:
+    """The language of all; None where there are several, or one that nothing tells."""
+    usual = {usual_language(language) for language in languages}
+    return next(iter(usual)) or None if len(usual) == 1 else None

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mimo_plugin.collections import load_pool
-from mimo_plugin.data.aligned_specs import Member, check_members, language_code
+from mimo_plugin.collections.languages import usual_language
+from mimo_plugin.data.aligned_specs import Member, check_members
 from mimo_plugin.data.aligned_texts import AlignedTexts, Part
 from mimo_plugin.data.directory import UNFINISHED, check_output, finished
 from mimo_plugin.data.identity import collection_identity
@@ -150,7 +151,7 @@ def _wanted(
     for record in bar(records, what=f"{member.lang} {part}", unit=part, enabled=progress):
         number = numbers.get(record[0])
         if number is not None:
-            if record.lang and language_code(record.lang) != member.lang:
+            if record.lang and usual_language(record.lang) != member.lang:
                 raise DataError(
                     f"{member.lang}={member.spec}: {record[0]!r} of its {part} is in {record.lang}, expected "
                     f"{member.lang}: give a collection with one language"

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mimo_plugin.collections import load, require
+from mimo_plugin.collections.languages import usual_language
 from mimo_plugin.data.positives import Positives, check_positives
 from mimo_plugin.errors import DataError, Findings, Problems, UsageError
 
-# What mMARCO calls a language, where ISO 639-1 has another code.
-_ISO = {"dt": "nl"}
 _MMARCO = {"nl": "dt"}
 MMARCO_LANGUAGES = ("ar", "de", "es", "fr", "hi", "id", "it", "ja", "nl", "pt", "ru", "vi", "zh")
 _ENGLISH = "msmarco-passage/train"
@@ -25,11 +24,6 @@ class Member(NamedTuple):
     spec: str
 
 
-def language_code(code: str) -> str:
-    """A language by its usual code: `nl` for mMARCO's `dt`."""
-    return _ISO.get(code, code)
-
-
 def mmarco_members(languages: Sequence[str]) -> list[Member]:
     """English and the named languages of mMARCO v2; "all" names every one.
 
@@ -38,7 +32,7 @@ def mmarco_members(languages: Sequence[str]) -> list[Member]:
     """
     if not languages:
         return []
-    named = [language_code(code) for code in languages]
+    named = [usual_language(code) for code in languages]
     wanted = MMARCO_LANGUAGES if "all" in named else tuple(code for code in named if code != "en")
     problems = Problems(UsageError)
     problems.extend(
@@ -66,7 +60,7 @@ def parse_members(specs: Sequence[str], mmarco: Sequence[str] = ()) -> list[Memb
     for spec in specs:
         lang, equals, rest = spec.partition("=")
         if equals and lang.split() == [lang] and rest and not lang.startswith("path:"):
-            members.append(Member(language_code(lang), rest))
+            members.append(Member(usual_language(lang), rest))
             continue
         dataset = findings.attempt(load, spec)
         if dataset is not None:
@@ -167,4 +161,4 @@ def _language_problems(member: Member) -> list[str]:
 
 
 def _own_language(dataset: Any) -> str:
-    return language_code((dataset.docs_lang() if dataset.has_docs() else "") or "")
+    return usual_language((dataset.docs_lang() if dataset.has_docs() else "") or "")

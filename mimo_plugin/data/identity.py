@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from mimo_plugin.collections import hub
 from mimo_plugin.collections.faults import unreadable
 from mimo_plugin.collections.folder import PREFIX, parse_spec
 from mimo_plugin.errors import DataError
@@ -28,11 +29,13 @@ def files_identity(path: Path) -> list[dict[str, Any]]:
 
 
 def collection_identity(spec: str) -> Any:
-    """A collection's id; of a folder, which may change, its name and files.
+    """A collection's id; of a folder, here or on the hub, which may change, its name and files.
 
     Raises:
         DataError: there is no such folder, or a file of it cannot be read.
     """
+    if spec.startswith(hub.PREFIX):
+        spec = hub.folder_spec(spec)
     if not spec.startswith(PREFIX):
         return spec
     folder = parse_spec(spec)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mimo_plugin.errors import DataError, Findings
 from mimo_plugin.evaluation.averages import Averages, average
@@ -44,11 +45,14 @@ def evaluate(
     collections: Sequence[str],
     options: EvaluationOptions | None = None,
     outputs: Sequence[Path] = (),
+    *,
+    pool: Any = None,
 ) -> Evaluation:
     """Evaluates run files, FILE or NAME=FILE, against the judgments of one collection or a pool of
     several.
 
-    outputs: files that the caller will write afterwards; they are checked with the options.
+    outputs: files that the caller will write afterwards; they are checked with the options. pool: an
+    ir_datasets dataset with the topics and judgments, in place of the one that is made of the collections.
 
     Problems are reported in two steps: first everything about options, files and collections that can be
     seen without reading them (see `check_request`), then everything about the contents of the collections
@@ -56,7 +60,7 @@ def evaluate(
     `DataError`.
     """
     options = options or EvaluationOptions()
-    request = check_request(runs, collections, options, outputs)
+    request = check_request(runs, collections, options, outputs, pool)
     measures, plan = request.measures, request.plan
     judged = _judged_measure(measures)
     topics, scores, warnings = _read(request, tuple(dict.fromkeys((*measures, judged))), options)

@@ -4,7 +4,7 @@ Both after Wang and Isola, Understanding Contrastive Representation Learning thr
 on the Hypersphere (ICML 2020), with the language versions of one text as positive pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from math import fsum, log
 
@@ -27,7 +27,11 @@ def alignment(vectors: Vectors, groups: Sequence[str], langs: Sequence[str]) -> 
     The mean over language pairs of `pair_alignment`, so that every pair counts the same, however many texts
     there are in both languages. Arguments and errors as there.
     """
-    distances = pair_alignment(vectors, groups, langs)
+    return mean_over_pairs(pair_alignment(vectors, groups, langs))
+
+
+def mean_over_pairs(distances: Mapping[tuple[str, str], float]) -> float:
+    """Alignment from what `pair_alignment` returns."""
     return fsum(distances.values()) / len(distances)
 
 
@@ -49,29 +53,49 @@ def pair_alignment(
         DataError: two versions of a text in one language, or no text with versions in two.
     """
     _check_unit(vectors)
+    distances = {}
+    for pair, rows in version_pairs(groups, langs):
+        apart = vectors[rows[:, 0]] - vectors[rows[:, 1]]
+        squares = np.einsum("nd,nd->n", apart, apart)
+        distances[pair] = float(squares.mean(dtype=np.float64))
+    if not distances:
+        raise DataError(
+            f"none of {len(set(groups)):,} texts has versions in two languages, expected parallel texts: "
+            "alignment compares the versions of one text"
+        )
+    return distances
+
+
+def version_pairs(
+    groups: Sequence[str], langs: Sequence[str]
+) -> Iterator[tuple[tuple[str, str], NDArray[np.intp]]]:
+    """Yields, for every pair of languages with a text in both, the rows of its versions there.
+
+    Args:
+        groups, langs: (n,) as for `pair_alignment`.
+
+    Returns:
+        (language, language), in alphabetical order, and rows (m, 2), m at least 1.
+
+    Raises:
+        DataError: two versions of a text in one language.
+    """
     texts, text_of = np.unique(np.asarray(groups), return_inverse=True)
     languages, lang_of = np.unique(np.asarray(langs), return_inverse=True)
+    numbers = np.arange(len(text_of))
     rows = np.full((len(texts), len(languages)), -1, dtype=np.intp)
-    rows[text_of, lang_of] = np.arange(len(vectors))
-    overwritten = np.flatnonzero(rows[text_of, lang_of] != np.arange(len(vectors)))
+    rows[text_of, lang_of] = numbers
+    overwritten = np.flatnonzero(rows[text_of, lang_of] != numbers)
     if len(overwritten):
         twice = overwritten[0]
         raise DataError(
             f"text {groups[twice]!r} has two versions in {langs[twice]!r}, expected one a language"
         )
-    distances = {}
     for first, second in combinations(range(len(languages)), 2):
-        both = rows[(rows[:, first] >= 0) & (rows[:, second] >= 0)]
+        both = rows[:, [first, second]]
+        both = both[(both >= 0).all(axis=1)]
         if len(both):
-            apart = vectors[both[:, first]] - vectors[both[:, second]]
-            squares = np.einsum("nd,nd->n", apart, apart)
-            distances[str(languages[first]), str(languages[second])] = float(squares.mean(dtype=np.float64))
-    if not distances:
-        raise DataError(
-            f"none of {len(texts):,} texts has versions in two languages, expected parallel texts: alignment "
-            "compares the versions of one text"
-        )
-    return distances
+            yield (str(languages[first]), str(languages[second])), both
 
 
 def uniformity(vectors: Vectors, *, pairs: int = 1_000_000, seed: int = 0) -> float:

@@ -1,6 +1,6 @@
 """In which languages the documents are that a run puts first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import fsum, log
 
@@ -33,16 +33,21 @@ class LanguageMix:
 
 
 def language_mix(
-    run: Run, query_langs: Mapping[str, str], doc_langs: Mapping[str, str], k: int
+    run: Run,
+    query_langs: Mapping[str, str],
+    doc_langs: Mapping[str, str],
+    k: int,
+    collection_languages: Iterable[str] = (),
 ) -> LanguageMix:
     """The language mix of the first k hits, of those that there are where they are fewer.
 
     Every query with a hit counts the same. query_langs: query id -> language, the queries to look at.
-    doc_langs: docid -> language, of the whole collection.
+    doc_langs: docid -> language, of the whole collection, or of the hits: then `collection_languages` names
+    the languages that the collection has, for those without a hit.
 
     Raises `DataError` where no query has a hit, or a hit's language is not known.
     """
-    doc_languages = tuple(sorted(set(doc_langs.values())))
+    doc_languages = tuple(sorted({*doc_langs.values(), *collection_languages}))
     code = {language: position for position, language in enumerate(doc_languages)}
     languages = []
     counted = []

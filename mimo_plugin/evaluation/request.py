@@ -57,6 +57,7 @@ def check_request(
     collections: Sequence[str],
     options: EvaluationOptions,
     outputs: Sequence[Path] = (),
+    pool: Any = None,
 ) -> Request:
     """Checks everything that can be checked without reading runs, topics and judgments.
 
@@ -80,7 +81,8 @@ def check_request(
             ],
         )
     findings.attempt(check_outputs, outputs, files)
-    pool = findings.attempt(open_pool, collections, options.pooled)
+    if pool is None:
+        pool = findings.attempt(open_pool, collections, options.pooled)
     missing = [problem for problem in (file_problem(file.path) for file in files) if problem]
     if findings or len(missing) == len(files):
         findings.add(DataError, dict.fromkeys(missing))

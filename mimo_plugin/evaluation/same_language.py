@@ -54,7 +54,7 @@ def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> Sam
             "some: are the languages of queries and documents written alike?"
         )
     return SameLanguage(
-        Run(run.name, rankings), _restricted(topics, judged), len(topics.query_ids) - len(judged)
+        Run(run.name, rankings), restricted(topics, judged), len(topics.query_ids) - len(judged)
     )
 
 
@@ -67,8 +67,11 @@ def _own_judgments(judged: Judged, language: str, doc_langs: Mapping[str, str]) 
     return Judged(judged.docids[own], judged.relevance[own])
 
 
-def _restricted(topics: Topics, judged: Mapping[int, Judged]) -> Topics:
-    """The topics at these positions, with these judgments; versions of one topic stay one block."""
+def restricted(topics: Topics, judged: Mapping[int, Judged]) -> Topics:
+    """Some of the topics, with other judgments; versions of one topic stay one block.
+
+    judged: position -> its judgments, one at least.
+    """
     kept = np.array(list(judged), dtype=np.intp)
     languages, language_of = np.unique(topics.language_of[kept], return_inverse=True)
     query_ids = tuple(topics.query_ids[position] for position in kept)

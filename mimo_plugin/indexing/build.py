@@ -82,6 +82,7 @@ def build_index(
     *,
     prefixes: Mapping[str, str] | None = None,
     fields: tuple[str, ...] | None = None,
+    found: Survey | None = None,
 ) -> Built:
     """Encodes a collection's documents and writes `index`, `docid`, `lang` and, last, `manifest.json`.
 
@@ -91,6 +92,7 @@ def build_index(
         collection: an ir_datasets dataset of `Doc`s.
         collections, fields: how it came to be; recorded, and compared on resuming.
         prefixes: see `pool_prefixes`; None where the collection's ids are its own.
+        found: what a survey of the very same documents found; None has one made.
 
     Raises:
         ArtifactError: the output directory holds something else, or a build under another plan.
@@ -103,7 +105,7 @@ def build_index(
     new_index(options.factory, student.dimension)
     directory = IndexDirectory(output)
     directory.refuse_foreign()
-    found = survey(collection, progress=options.progress)
+    found = found or survey(collection, progress=options.progress)
     plan = _plan(collections, prefixes, fields, found, student, options)
     with directory.locked():
         if not options.resume:

@@ -1,4 +1,4 @@
-"""PEER against scipy's test written out, MRC against scipy's correlation pair by pair."""
+"""PEER against its tests written out, MRC against scipy's correlation pair by pair."""
 
 from itertools import combinations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2, rankdata, spearmanr
+from scipy.stats import chi2, kruskal, rankdata, spearmanr
 
 from mimo_plugin.errors import DataError
-from mimo_plugin.evaluation.fairness import RankCorrelation, mrc, peer
+from mimo_plugin.evaluation.fairness import RankCorrelation, mrc, peer, peer_raw
 from mimo_plugin.evaluation.runs import Ranking, Run
 from mimo_plugin.evaluation.topics import Topics, make_topics
 
@@ -56,6 +56,9 @@ def test_peer_is_the_p_of_the_test_on_the_relevant_documents_ranks(seed: int, k:
     )
     assert result.per_topic.tolist() == [pytest.approx(kruskal_wallis(list(groups.values())), abs=1e-9)]
     assert 0 <= result.mean <= 1
+    if result.mean < 1:
+        assert result.mean == pytest.approx(kruskal(*groups.values()).pvalue, abs=1e-12)
+    assert result.compared == (len(groups) > 1)
     assert result.sensitive == (len(groups) > 1 and max(map(len, groups.values())) > 1)
 
 
@@ -100,6 +103,84 @@ def test_peer_needs_the_languages_of_relevant_documents() -> None:
     run = Run.from_hits("r", {"q": falling("xx:00")})
     with pytest.raises(DataError, match="'xx:00' is none of the 48 whose language is known"):
         peer(run, one_topic("xx:00", "de:00"), DOC_LANGS, 5)
+
+
+def raw_rank_p(ranks: dict[str, list[int | None]], k: int) -> float:
+    """The p of one relevance level by the formula: language -> its documents' ranks, None if not found."""
+    missing = sum(rank is None for group in ranks.values() for rank in group)
+    behind = sum(range(k + 1, k + missing + 1)) / missing if missing else 0
+    groups = [[behind if rank is None else rank for rank in group] for group in ranks.values()]
+    everything = [rank for group in groups for rank in group]
+    mean = sum(everything) / len(everything)
+    spread = sum((rank - mean) ** 2 for rank in everything)
+    if len(groups) == 1 or spread == 0:
+        return 1.0
+    between = sum(len(group) * (sum(group) / len(group) - mean) ** 2 for group in groups)
+    return float(chi2.sf((len(everything) - 1) * between / spread, len(groups) - 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 50))
+def test_raw_peer_is_the_mean_over_levels_of_the_p_of_raw_ranks(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    judged = rng.permutation(DOCIDS)[: int(rng.integers(1, 40))].tolist()
+    qrels = {docid: int(rng.integers(-1, 4)) for docid in judged}
+    found = rng.permutation(DOCIDS)[: int(rng.integers(1, 40))].tolist()
+    levels: dict[int, dict[str, list[int | None]]] = {}
+    for docid, relevance in qrels.items():
+        if relevance > 0:
+            rank = found.index(docid) + 1 if docid in found[:k] else None
+            levels.setdefault(relevance, {}).setdefault(DOC_LANGS[docid], []).append(rank)
+    expected = [raw_rank_p(groups, k) for groups in levels.values()] or [1.0]
+    result = peer_raw(
+        Run.from_hits("r", {"q": falling(*found)}), make_topics({"q": qrels}, {"q": "de"}), DOC_LANGS, k
+    )
+    assert result.per_topic.tolist() == [pytest.approx(sum(expected) / len(expected), abs=1e-9)]
+    assert result.mean == result.per_topic[0]
+    assert result.compared == any(len(groups) > 1 for groups in levels.values())
+    assert result.sensitive == any(
+        len(groups) > 1 and max(map(len, groups.values())) > 1 for groups in levels.values()
+    )
+
+
+def test_raw_ranks_by_hand() -> None:
+    topics = one_topic("de:00", "de:01", "en:00", "en:01")
+    near = Run.from_hits("r", {"q": falling("de:00", "de:01", "en:00", "en:01")})
+    # Ranks 1 2 | 3 4: between 4, in all 5.
+    assert peer_raw(near, topics, DOC_LANGS, 20).mean == pytest.approx(chi2.sf(3 * 4 / 5, 1))
+    fillers = [f"fi:{number:02}" for number in range(12)] + [f"ja:{number:02}" for number in range(4)]
+    far = Run.from_hits("r", {"q": falling("de:00", "de:01", "en:00", *fillers, "en:01")})
+    # Ranks 1 2 | 3 20: between 100, in all 245. To the test proper they are 1 2 | 3 4 again.
+    assert peer_raw(far, topics, DOC_LANGS, 20).mean == pytest.approx(chi2.sf(3 * 100 / 245, 1))
+    assert peer(far, topics, DOC_LANGS, 20).mean == peer(near, topics, DOC_LANGS, 20).mean
+    # At 10, the one that is missing has rank 11.
+    assert peer_raw(far, topics, DOC_LANGS, 10).mean == pytest.approx(chi2.sf(3 * 30.25 / 62.75, 1))
+    # At 2, the two that are missing have rank 3.5 both.
+    assert peer_raw(far, topics, DOC_LANGS, 2).mean == pytest.approx(chi2.sf(3 * 4 / 4.5, 1))
+
+
+def test_raw_peer_takes_each_relevance_level_by_itself() -> None:
+    order = ["de:00", "de:01", "en:00", "en:01"]
+    run = Run.from_hits("r", {"q": falling(*order)})
+    apart = make_topics({"q": {"de:00": 2, "en:00": 2, "de:01": 1, "en:01": 1}}, {"q": "de"})
+    # One document a language and level: H is 1 whatever the order.
+    found = peer_raw(run, apart, DOC_LANGS, 20)
+    assert found.mean == pytest.approx(chi2.sf(1, 1))
+    assert (found.compared, found.sensitive) == (1, 0)
+    mixed = make_topics({"q": {"de:00": 1, "de:01": 1, "en:00": 1, "en:01": 3}}, {"q": "de"})
+    # Level 1 has ranks 1 2 | 3: between 1.5, in all 2. Level 3 has one language: 1.
+    assert peer_raw(run, mixed, DOC_LANGS, 20).mean == pytest.approx((chi2.sf(2 * 1.5 / 2, 1) + 1) / 2)
+    by_level = make_topics({"q": {"de:00": 1, "en:00": 2}}, {"q": "de"})
+    assert peer_raw(run, by_level, DOC_LANGS, 20).compared == 0
+    assert peer(run, by_level, DOC_LANGS, 20).compared == 1
+
+
+def test_raw_peer_is_one_where_there_is_nothing_to_compare() -> None:
+    run = Run.from_hits("r", {"q": falling("fi:00")})
+    for topics in (one_topic("de:00", "de:01"), one_topic("de:00", "en:00", "en:01"), one_topic()):
+        assert peer_raw(run, topics, DOC_LANGS, 10).per_topic.tolist() == [1]
+    with pytest.raises(DataError, match="'xx:00' is none of the 48 whose language is known"):
+        peer_raw(run, one_topic("xx:00", "de:00"), DOC_LANGS, 5)
 
 
 def parallel(hits: dict[str, dict[str, float]], extra: tuple[str, ...] = ()) -> tuple[Run, Topics]:

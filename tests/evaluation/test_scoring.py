@@ -1,6 +1,7 @@
 """Scores against trec_eval, through pytrec_eval, and against definitions."""
 
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from evaluation.samples import Hits, Qrels, random_trial
 
 from mimo_plugin.errors import DataError
 from mimo_plugin.evaluation.averages import average
-from mimo_plugin.evaluation.measures import Measure, parse_measures
+from mimo_plugin.evaluation.measures import OFFERED, Measure, MeasureKind, parse_measures
 from mimo_plugin.evaluation.runs import Run
 from mimo_plugin.evaluation.scoring import Scores, _user_caches, score_run
 from mimo_plugin.evaluation.topics import check_queries, make_topics
@@ -39,42 +40,52 @@ def _scores(qrels: Qrels, hits: Hits, names: str) -> dict[str, Scores]:
     return {str(measure): values for measure, values in scores.per_topic.items()}
 
 
+# What trec_eval has only as an option for the whole run (-M), or not at all.
+CUT_MRR, JUDGED = "mrr@3", "judged@5"
+
+
+def test_every_offered_measure_is_compared() -> None:
+    def forms(names: Iterable[str]) -> set[tuple[MeasureKind, bool]]:
+        return {(measure.kind, measure.cutoff is not None) for measure in parse_measures(names)}
+
+    assert forms([*TREC_EVAL, CUT_MRR, JUDGED]) == forms([OFFERED.replace("@k", "@5")])
+
+
 def test_equal_to_trec_eval_in_every_bit() -> None:
-    """300 trials of three topics, twelve measures: no value differs, not even in its last bit."""
+    """300 trials of three topics, every offered measure: no value differs, not even in its last bit."""
     rng = np.random.default_rng(2605)
+    names = [*TREC_EVAL, CUT_MRR, JUDGED]
     compared = 0
     for _ in range(300):
         qrels, hits = random_trial(rng)
-        found = _scores(qrels, hits, ",".join(TREC_EVAL))
-        evaluator = pytrec_eval.RelevanceEvaluator(qrels, {asked for _, asked in TREC_EVAL.values()})
-        reference = evaluator.evaluate({query: docs for query, docs in hits.items() if docs})
-        for name, (trec_eval_name, _) in TREC_EVAL.items():
-            # -c: a topic that the run lacks counts as 0.
-            expected = [reference.get(query, {}).get(trec_eval_name, 0.0) for query in sorted(qrels)]
-            assert found[name].tolist() == expected, (name, qrels, hits)
-            compared += len(expected)
-    assert compared == 300 * 3 * len(TREC_EVAL)
+        found = _scores(qrels, hits, ",".join(names))
+        expected = _trec_eval(qrels, hits)
+        cut = {query: {docid: docs[docid] for docid in _top(docs, 3)} for query, docs in hits.items()}
+        expected[CUT_MRR] = _trec_eval(qrels, cut)["mrr"]
+        tops = {query: _top(hits.get(query, {}), 5) for query in qrels}
+        expected[JUDGED] = [
+            sum(docid in qrels[query] for docid in tops[query]) / len(tops[query]) if tops[query] else 0.0
+            for query in sorted(qrels)
+        ]
+        for name in names:
+            assert found[name].tolist() == expected[name], (name, qrels, hits)
+            compared += len(expected[name])
+    assert compared == 300 * 3 * len(names)
 
 
-def test_mrr_with_a_cutoff_is_mrr_of_the_cut_run() -> None:
-    rng = np.random.default_rng(7)
-    for _ in range(50):
-        qrels, hits = random_trial(rng)
-        full = _scores(qrels, hits, "mrr")["mrr"]
-        cut = _scores(qrels, hits, "mrr@3")["mrr@3"]
-        np.testing.assert_array_equal(cut, np.where(full >= 1 / 3, full, 0.0))
+def _trec_eval(qrels: Qrels, hits: Hits) -> dict[str, list[float]]:
+    """Our name -> trec_eval's values; -c: a topic that the run lacks counts as 0."""
+    evaluator = pytrec_eval.RelevanceEvaluator(qrels, {asked for _, asked in TREC_EVAL.values()})
+    reference = evaluator.evaluate({query: docs for query, docs in hits.items() if docs})
+    return {
+        name: [reference.get(query, {}).get(theirs, 0.0) for query in sorted(qrels)]
+        for name, (theirs, _) in TREC_EVAL.items()
+    }
 
 
-def test_judged_is_the_judged_share_of_what_there_is() -> None:
-    rng = np.random.default_rng(8)
-    for _ in range(50):
-        qrels, hits = random_trial(rng)
-        found = _scores(qrels, hits, "judged@5")["judged@5"]
-        for value, query in zip(found, sorted(qrels), strict=True):
-            docs = hits.get(query, {})
-            top = sorted(docs, key=lambda d: (np.float32(docs[d]), d.encode()), reverse=True)[:5]
-            expected = sum(docid in qrels[query] for docid in top) / len(top) if top else 0.0
-            assert value == expected
+def _top(docs: Mapping[str, float], count: int) -> list[str]:
+    """The first documents in trec_eval's order, from its definition."""
+    return sorted(docs, key=lambda docid: (np.float32(docs[docid]), docid.encode()), reverse=True)[:count]
 
 
 def test_docids_matter_by_their_order_only() -> None:

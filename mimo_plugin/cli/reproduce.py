@@ -1,0 +1,143 @@
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from mimo_plugin.cli.options import (
+    CommandWithLists,
+    ListOption,
+    encoder_options,
+    make_encoder_options,
+    progress_option,
+)
+
+
+@click.command("reproduce", cls=CommandWithLists)
+@click.argument("config", required=False)
+@click.option(
+    "--encoder",
+    "encoders",
+    cls=ListOption,
+    metavar="[NAME=]CHECKPOINT...",
+    help="Each is a system: a directory, a training run, a hub id or packaged:all-MiniLM-L6-v2.",
+)
+@click.option(
+    "--run", "runs", cls=ListOption, metavar="[NAME=]FILE...", help="TREC runs that were made elsewhere."
+)
+@click.option("--bm25/--no-bm25", default=None, help="BM25 as a system.  [default: as the config says]")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Directory, new or begun before.  [default: indexes/NAME]",
+)
+@click.option("--languages", cls=ListOption, metavar="LANG,...", help="These only.  [default: the config's]")
+@click.option(
+    "--docs",
+    metavar="judged+N",
+    help="A quick look: the judged documents and N others a language. Every number is labelled as such.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=42,
+    show_default=True,
+    help="Of the others in --docs, and of the sample that trains IVF, PQ and the like.",
+)
+@click.option(
+    "--data",
+    metavar="DIR|hub:OWNER/NAME",
+    help="Where {data} of a config lies.  [default: $MIMO_DATA, else data]",
+)
+@click.option(
+    "--baseline", metavar="NAME", help="Compare with this system.  [default: the config's, else the first]"
+)
+@click.option("--factory", default="Flat", show_default=True, help="FAISS factory string.")
+@click.option(
+    "--shard-size",
+    type=click.IntRange(min=1),
+    default=4096,
+    show_default=True,
+    help="Documents encoded and written at a time; a kill loses at most one shard.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Of Lucene, for BM25."
+)
+@click.option("--dry-run", is_flag=True, help="Check everything, say what there is to do, and stop.")
+@click.option("--list", "list_configs", is_flag=True, help="Name the configs that come with the package.")
+@encoder_options
+@progress_option
+def command(
+    config: str | None,
+    encoders: tuple[str, ...],
+    runs: tuple[str, ...],
+    bm25: bool | None,
+    output: Path | None,
+    languages: tuple[str, ...],
+    docs: str | None,
+    seed: int,
+    data: str | None,
+    baseline: str | None,
+    factory: str,
+    shard_size: int,
+    threads: int,
+    dry_run: bool,
+    list_configs: bool,
+    progress: bool | None,
+    **encoder_values: object,
+) -> None:
+    """Index, search, evaluate and report a whole benchmark: CONFIG is a name from --list or a YAML file.
+
+    It begins with an estimate of time and disk. What is done is not done again; killed at any moment and
+    started again, the command goes on. The output holds runs/, indexes/, results.json and report/index.html.
+
+    \b
+    Examples:
+      mimo reproduce --list
+      mimo reproduce sample --encoder packaged:all-MiniLM-L6-v2
+      mimo reproduce miracl-dev --encoder intfloat/multilingual-e5-small --languages sw,yo
+      mimo reproduce neuclir-2022 --encoder mimo=runs/mimo e5=intfloat/multilingual-e5-large --dry-run
+      mimo reproduce debian --data debian --encoder mimo=student/stage2 --run colbert.trec --docs judged+1000
+    """
+    from mimo_plugin.benchmarks import config_names, load_config
+    from mimo_plugin.errors import UsageError
+
+    if list_configs:
+        names = config_names()
+        width = max(len(name) for name, _ in names)
+        click.echo("\n".join(f"{name:<{width}}  {title}" for name, title in names))
+        return
+    if config is None:
+        raise UsageError("no CONFIG was given, expected a name from --list or a YAML file")
+    from mimo_plugin.evaluation.choices import TableFormat
+    from mimo_plugin.evaluation.rendering import render
+    from mimo_plugin.evaluation.tables import make_tables
+    from mimo_plugin.indexing import IndexOptions
+    from mimo_plugin.reproduction.options import ReproduceOptions
+    from mimo_plugin.reproduction.running import plan, reproduce
+    from mimo_plugin.reproduction.selection import parse_docs
+
+    read = load_config(config, languages=languages, data=data)
+    options = ReproduceOptions(
+        output=output or Path("indexes", read.name),
+        encoders=encoders,
+        runs=runs,
+        bm25=bm25,
+        baseline=baseline,
+        distractors=None if docs is None else parse_docs(docs),
+        seed=seed,
+        index=IndexOptions(factory=factory, shard_size=shard_size, seed=seed, progress=progress),
+        encoder=make_encoder_options(encoder_values),
+        threads=threads,
+        command=shlex.join(["mimo", *sys.argv[1:]]),
+        progress=progress,
+    )
+    if dry_run:
+        plan(read, options, click.echo)
+        return
+    done = reproduce(read, options, click.echo)
+    for warning in done.results["warnings"]:
+        click.echo(f"mimo: warning: {warning}", err=True)
+    click.echo(render(make_tables(done.evaluation), TableFormat.TEXT), nl=False)
+    if done.results["subset"] is not None:
+        click.echo(done.results["subset"]["text"])

@@ -1,0 +1,209 @@
+"""Several runs of the same queries fused into one: by reciprocal ranks, or by a sum of scores."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import combinations, islice
+from math import isfinite
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimo_plugin.errors import DataError, Problems, UsageError
+from mimo_plugin.evaluation.runs import Ranking, Run, trec_order
+
+DEFAULT_K = 60
+_NAMED = 3
+
+Values = NDArray[np.float64]
+
+
+class FusionMethod(StrEnum):
+    """What a run says of a document: the reciprocal of its rank, or its score."""
+
+    RRF = "rrf"
+    SUM = "sum"
+
+
+class Normalization(StrEnum):
+    """How the scores of one run for one query are made comparable with another run's."""
+
+    MIN_MAX = "min-max"
+    Z = "z"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class FusionOptions:
+    """Attributes:
+    method: what is added up.
+    k: of rrf, 60 where it is None.
+    norm: of sum, min-max where it is None.
+    weights: what each run counts, in the runs' order; None is 1 each.
+    """
+
+    method: FusionMethod = FusionMethod.RRF
+    k: int | None = None
+    norm: Normalization | None = None
+    weights: tuple[float, ...] | None = None
+
+    def problems(self, runs: int) -> list[str]:
+        """What makes no sense for so many runs, a line each."""
+        found = []
+        if runs < 2:
+            found.append(f"{runs} run to fuse, expected two or more")
+        if self.method is FusionMethod.RRF and self.norm is not None:
+            found.append(f"norm is {self.norm}: rrf looks at ranks only, leave it out or use the method sum")
+        if self.method is FusionMethod.SUM and self.k is not None:
+            found.append(f"k is {self.k}: it belongs to rrf, leave it out or use the method rrf")
+        if self.k is not None and self.k < 0:
+            found.append(f"k is {self.k}, expected 0 or more")
+        if self.weights is not None:
+            if len(self.weights) != runs:
+                found.append(f"{len(self.weights)} weights for {runs} runs, expected one for each run")
+            if not all(isfinite(weight) and weight >= 0 for weight in self.weights):
+                shown = ", ".join(f"{weight:g}" for weight in self.weights)
+                found.append(f"weights are {shown}, expected finite numbers from 0")
+            elif not any(self.weights):
+                found.append("all weights are 0, expected one above it")
+        return found
+
+
+def fuse_runs(
+    runs: Sequence[Run],
+    options: FusionOptions | None = None,
+    *,
+    name: str = "fusion",
+    hits: int | None = None,
+) -> Run:
+    """Fuses runs into one whose score is the sum over runs of weight x contribution, see `fused_queries`.
+
+    Args:
+        hits: documents a query at most; None keeps all.
+
+    Raises:
+        DataError: two runs share no query; a fused score leaves float32's range.
+        UsageError: the options do not make sense for these runs.
+    """
+    return Run(name, dict(fused_queries(runs, options, hits=hits)))
+
+
+def fused_queries(
+    runs: Sequence[Run], options: FusionOptions | None = None, *, hits: int | None = None
+) -> Iterator[tuple[str, Ranking]]:
+    """Yields query id and fused hits, a query at a time in the order of first appearance.
+
+    rrf: 1 / (k + rank), ranks from 1 in trec_eval's order (Cormack, Clarke and Buettcher, SIGIR 2009); a
+    document that a run does not have gets nothing from it.
+
+    sum: scores, per run and query brought to [0, 1] by min-max, or to mean 0 and standard deviation 1 by z,
+    or as they are. A document that a run does not have gets what that run gives its last one (as in
+    Pyserini's hybrid search): nothing is known of it but that it comes after. Zero in its place would be the
+    mean under z, better than half of what the run did find. Where all scores are equal, min-max makes them 1
+    and z makes them 0; with min-max, what the run does not have stays at 0 (as in Pyserini's fusion).
+
+    A run without a query says nothing about it; the others decide. Contributions are added up in float64 from
+    small to large, so that the order of runs changes no bit; the sums are rounded to float32, which is what
+    trec_eval reads, and ties are in its order.
+
+    Raises as `fuse_runs` does, before the first query or at the query in question.
+    """
+    options = options or FusionOptions()
+    problems = Problems(UsageError)
+    problems.extend(options.problems(len(runs)))
+    problems.raise_any()
+    strangers = Problems(DataError)
+    strangers.extend(_strangers(runs))
+    strangers.raise_any()
+    weights = options.weights or (1.0,) * len(runs)
+    for query_id in dict.fromkeys(query_id for run in runs for query_id in run.queries):
+        lists = [
+            (run.queries[query_id], weight)
+            for run, weight in zip(runs, weights, strict=True)
+            if query_id in run.queries
+        ]
+        fused = _fuse([ranking for ranking, _ in lists], [weight for _, weight in lists], options, hits)
+        if not np.all(np.isfinite(fused.scores)):
+            raise DataError(
+                f"query {query_id!r}: a fused score is beyond float32's range: use smaller weights, or "
+                "min-max normalised scores"
+            )
+        yield query_id, fused
+
+
+def fusion_warnings(runs: Sequence[Run]) -> list[str]:
+    """What a user should know of the runs: queries that only some have, no document in common."""
+    warnings = []
+    every = set().union(*(run.queries for run in runs))
+    for run in runs:
+        missing = sorted(every - run.queries.keys())
+        if missing:
+            shown = ", ".join(islice(missing, _NAMED)) + (", ..." if len(missing) > _NAMED else "")
+            warnings.append(
+                f"run {run.name!r} lacks {len(missing)} of {len(every)} queries ({shown}): there the other "
+                "runs decide alone"
+            )
+    for one, other in combinations(runs, 2):
+        if not _common_document(one, other):
+            warnings.append(
+                f"runs {one.name!r} and {other.name!r} have no document in common in any query: are their "
+                "docids of one collection, with the same prefixes?"
+            )
+    return warnings
+
+
+def _strangers(runs: Sequence[Run]) -> Iterator[str]:
+    """A problem for each two runs without a common query."""
+    for one, other in combinations(runs, 2):
+        if one.queries.keys().isdisjoint(other.queries):
+            examples = [next(iter(run.queries), "none") for run in (one, other)]
+            yield (
+                f"runs {one.name!r} and {other.name!r} have no query in common, their ids look like "
+                f"{examples[0]!r} and {examples[1]!r}: expected runs of the same topics"
+            )
+
+
+def _common_document(one: Run, other: Run) -> bool:
+    return any(
+        bool(np.isin(ranking.docids, other.queries[query_id].docids).any())
+        for query_id, ranking in one.queries.items()
+        if query_id in other.queries
+    )
+
+
+def _fuse(
+    rankings: Sequence[Ranking], weights: Sequence[float], options: FusionOptions, hits: int | None
+) -> Ranking:
+    docids, places = np.unique(np.concatenate([ranking.docids for ranking in rankings]), return_inverse=True)
+    parts = np.empty((len(rankings), len(docids)))  # (runs, documents)
+    start = 0
+    # What is beyond the numbers is found in the sums.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row, (ranking, weight) in enumerate(zip(rankings, weights, strict=True)):
+            given, missing = _contributions(ranking, options)
+            parts[row] = weight * missing
+            parts[row, places[start : start + len(given)]] = weight * given
+            start += len(given)
+        parts.sort(axis=0)
+        scores = parts.sum(axis=0).astype(np.float32)
+    # -0.0 and 0.0 are one score, and one text in the file.
+    scores += np.float32(0.0)
+    order = trec_order(docids, scores)[:hits]
+    return Ranking(docids[order], scores[order])
+
+
+def _contributions(ranking: Ranking, options: FusionOptions) -> tuple[Values, float]:
+    """What a run gives to each of its hits, (n,), and to a document that it does not have."""
+    if options.method is FusionMethod.RRF:
+        k = DEFAULT_K if options.k is None else options.k
+        return 1.0 / (k + np.arange(1.0, len(ranking.scores) + 1.0)), 0.0
+    scores = ranking.scores.astype(np.float64)
+    highest, lowest = float(scores[0]), float(scores[-1])
+    if options.norm is Normalization.NONE:
+        return scores, lowest
+    constant = highest == lowest
+    if options.norm is Normalization.Z:
+        normal = np.zeros_like(scores) if constant else (scores - scores.mean()) / scores.std()
+        return normal, float(normal[-1])
+    normal = np.ones_like(scores) if constant else (scores - lowest) / (highest - lowest)
+    return normal, 0.0

@@ -1,0 +1,190 @@
+"""Language bias: one table of all runs, and what lies behind it language by language."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from mimo_plugin.report.bias_shapes import LanguageBias, LanguageMix
+from mimo_plugin.report.names import measure_name, system_names
+from mimo_plugin.report.results import Results
+from mimo_plugin.report.table import Cell, Column, Note, Part, Table, number, words
+from mimo_plugin.report.wording import MONOLINGUAL, labels
+
+_CALLED = {
+    "peer": "PEER",
+    "peer_raw": "PEER, raw ranks",
+    "mrc": "MRC",
+    "awrf": "AWRF",
+    "language_mix": "language mix",
+    "same_language_preference": "same-language preference",
+    "cross_lingual_gap": "cross-lingual gap",
+}
+_TARGETS = {
+    "relevant": "the languages of the query's relevant documents",
+    "collection": "the languages of the collection",
+    "uniform": "all languages alike",
+}
+_OWN_ONLY = (
+    "Here documents are judged in the query's language only: it is 1 at most and says nothing of preference."
+)
+
+
+def bias_table(results: Results) -> Table:
+    """A row a run; what is undefined has its reason below."""
+    names, found = system_names(results), results.language_bias
+    cutoffs = sorted({bias.cutoff for bias in found.values()})
+    at = f"@{cutoffs[0]}" if len(cutoffs) == 1 else "@k"
+    columns = [
+        Column("run"),
+        *map(Column, (f"PEER{at}", f"PEER{at}, raw ranks", f"MRC{at}", "AWRF")),
+        Column("same-language preference", apart=True),
+        *map(Column, ("own language", "entropy")),
+        *(Column(name, "cross-lingual gap", apart=name == "same") for name in ("same", "other", "gap")),
+    ]
+    if len(cutoffs) > 1:
+        columns.insert(1, Column("k"))
+    rows = []
+    for name, bias in found.items():
+        row = [words(names[name], name)]
+        if len(cutoffs) > 1:
+            row.append(Cell(str(bias.cutoff), bias.cutoff))
+        rows.append(row + _cells(bias))
+    notes = [*map(Note, _reading(results)), *(Note(text) for text in _skipped(results))]
+    title = f"Language bias of the first {cutoffs[0] if len(cutoffs) == 1 else 'k'} hits"
+    return Table("language-bias", title, columns, [Part(rows)], notes, labels(results))
+
+
+def _cells(bias: LanguageBias) -> list[Cell]:
+    mix, gap = bias.language_mix, bias.cross_lingual_gap
+    return [
+        number(bias.peer.mean if bias.peer else None),
+        number(bias.peer_raw.mean if bias.peer_raw else None),
+        number(bias.mrc.mean if bias.mrc else None, ".2f"),
+        number(bias.awrf.mean if bias.awrf else None),
+        number(bias.same_language_preference.mean if bias.same_language_preference else None, ".2f"),
+        number(mix.own if mix else None),
+        number(mix.entropy if mix else None),
+        number(gap.same if gap else None),
+        number(gap.other if gap else None),
+        number(gap.gap if gap else None, "+.4f"),
+    ]
+
+
+def _reading(results: Results) -> Iterator[str]:
+    """A sentence or two for each quantity that is there."""
+    found = results.language_bias.values()
+    peers = [bias.peer for bias in found if bias.peer and bias.peer.mean is not None]
+    if peers:
+        yield (
+            "PEER: 1 where relevant documents rank alike whatever their language, near 0 where language "
+            "decides; those below the cutoff share the rank after it. A run that finds nothing has 1: read "
+            f"it beside the scores. It can tell orders apart in {_span([peer.sensitive for peer in peers])} "
+            f"of {_span([peer.topics for peer in peers])} topics."
+        )
+    if any(bias.peer_raw and bias.peer_raw.mean is not None for bias in found):
+        yield (
+            "PEER, raw ranks: its authors' definition, one relevance level at a time on the ranks "
+            "themselves. Not to be compared with the other."
+        )
+    mrcs = [bias.mrc for bias in found if bias.mrc and bias.mrc.mean is not None]
+    if mrcs:
+        unscored = max(one.unscored or 0.0 for one in mrcs)
+        yield (
+            "MRC: 100 where a query finds the same documents in the same order in every language it is asked "
+            f"in, 0 where the orders have nothing in common; over {_span([one.topics for one in mrcs])} "
+            f"topics with a version in another language. {_unscored(unscored)}"
+        ).strip()
+    for target in dict.fromkeys(bias.awrf.target for bias in found if bias.awrf):
+        yield (
+            f"AWRF, target {target!r}: 1 where the attention that each language gets (discounted by the "
+            f"logarithm of the rank) is shared out like {_TARGETS.get(target, target)}, 0.307 where they "
+            "share no language. Whether hits are relevant plays no part."
+        )
+    if any(bias.same_language_preference for bias in found):
+        yield (
+            "Same-language preference: share of hits in the query's own language over that share among the "
+            "relevant documents; 1 is no preference, 2 twice as many as there should be. "
+            + _OWN_ONLY
+            * (results.config.setting in MONOLINGUAL)
+        ).strip()
+    if any(bias.language_mix for bias in found):
+        yield (
+            "Own language: share of hits in the query's own language. Entropy: 0 where all hits of a query "
+            "share a language, 1 where all languages have the same share."
+        )
+    for measure in dict.fromkeys(bias.cross_lingual_gap.measure for bias in found if bias.cross_lingual_gap):
+        yield (
+            f"Cross-lingual gap: {measure_name(measure)} of the relevant documents in the query's language, "
+            "with the other relevant ones taken out (same), the reverse (other), and same minus other: above "
+            "0 the own language is found better."
+        )
+
+
+def _unscored(share: float) -> str:
+    if share == 0:
+        return "All compared documents had a score, so it is exact."
+    return (
+        f"Up to {100 * share:.1f} % of the compared documents were too deep to have a score, which lowers it."
+    )
+
+
+def _skipped(results: Results) -> Iterator[str]:
+    """What is not defined, and why: once for all runs that share a reason."""
+    names = system_names(results)
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for name, bias in results.language_bias.items():
+        for what, why in bias.skipped.items():
+            reasons.setdefault((_CALLED.get(what, what), why), []).append(names[name])
+    for (what, why), runs in reasons.items():
+        where = "" if len(runs) == len(results.language_bias) else f" of {', '.join(runs)}"
+        yield f"Skipped: {what}{where}: {why}"
+
+
+def bias_by_language(results: Results) -> Iterator[Table]:
+    """MRC, AWRF, same-language preference and gap, language by run, where there is one."""
+    kinds: list[tuple[str, str, str, Callable[[LanguageBias], Mapping[str, float | None]]]] = [
+        ("mrc-by-language", "MRC", ".2f", lambda bias: bias.mrc.per_language if bias.mrc else {}),
+        ("awrf-by-language", "AWRF", ".4f", lambda bias: bias.awrf.per_language if bias.awrf else {}),
+        ("preference-by-language", "Same-language preference", ".2f", _preference),
+        ("gap-by-language", "Cross-lingual gap", "+.4f", _gap),
+    ]
+    names = system_names(results)
+    for name, title, form, values_of in kinds:
+        by_run = {run: values_of(bias) for run, bias in results.language_bias.items()}
+        languages = sorted({language for values in by_run.values() for language in values})
+        if not languages:
+            continue
+        rows = [
+            [words(language), *(number(values.get(language), form) for values in by_run.values())]
+            for language in languages
+        ]
+        columns = [Column("query language"), *(Column(names[run]) for run in by_run)]
+        yield Table(name, f"{title} by query language", columns, [Part(rows)], (), labels(results))
+
+
+def _preference(bias: LanguageBias) -> Mapping[str, float | None]:
+    return bias.same_language_preference.per_language if bias.same_language_preference else {}
+
+
+def _gap(bias: LanguageBias) -> Mapping[str, float | None]:
+    gap = bias.cross_lingual_gap
+    return {language: one.gap for language, one in gap.per_language.items()} if gap else {}
+
+
+def mix_table(results: Results, name: str, file: str, mix: LanguageMix) -> Table:
+    """What the heat map shows."""
+    columns = [
+        Column("query language"),
+        *(Column(language, "document language") for language in mix.doc_languages),
+    ]
+    rows = [
+        [words(language), *(number(share) for share in row)]
+        for language, row in zip(mix.query_languages, mix.shares, strict=True)
+    ]
+    left_out = f" Without a hit, and left out: {mix.without_hits:,}." if mix.without_hits else ""
+    note = f"{mix.queries:,} queries.{left_out} Rows add up to 1."
+    title = f"{system_names(results)[name]}: share of the hits in each language"
+    return Table(file, title, columns, [Part(rows)], [Note(note)], labels(results))
+
+
+def _span(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,0 +1,80 @@
+"""Sentences of the report: settings, tests, how a number is to be read."""
+
+from mimo_plugin.evaluation.tables import DAGGER
+from mimo_plugin.report.results import Results
+from mimo_plugin.report.shapes import Procedure, Topics
+
+MULTI_MONOLINGUAL = "multi-monolingual"
+MIXED_MONOLINGUAL = "mixed-monolingual"
+MONOLINGUAL = (MULTI_MONOLINGUAL, MIXED_MONOLINGUAL)
+
+SETTINGS = {
+    MULTI_MONOLINGUAL: (
+        "Multi-monolingual retrieval",
+        "There is one collection a language, and a query searches the documents in its own language.",
+    ),
+    "mlir": (
+        "Multilingual retrieval (MLIR)",
+        "One index holds documents in many languages, and a query in any of them should bring back what is "
+        "relevant whatever its language.",
+    ),
+    "clir": (
+        "Cross-lingual retrieval (CLIR)",
+        "Queries are in another language than the documents that they should bring back.",
+    ),
+    MIXED_MONOLINGUAL: (
+        "Mixed-corpus monolingual retrieval",
+        "One index holds documents in many languages, but documents were judged in the query's own language "
+        "only: what is relevant in another language counts as not relevant. This is no test of multilingual "
+        "retrieval; Judged@k shows how much of what was found had been judged at all.",
+    ),
+}
+_MIXED_LABEL = "Mixed-corpus monolingual: judged in the query's own language only."
+
+_TESTS = {
+    "student": "paired t test",
+    "permutation": "paired randomisation test",
+    "tukey-hsd": "Tukey's HSD with topics as blocks",
+}
+_CORRECTIONS = {"holm": "Holm", "bonferroni": "Bonferroni", "bh": "Benjamini-Hochberg"}
+
+
+def labels(results: Results) -> tuple[str, ...]:
+    """What has to stand beside every number, in every output."""
+    found = []
+    if results.subset is not None:
+        found.append(results.subset.text)
+    if results.config.setting == MIXED_MONOLINGUAL:
+        found.append(_MIXED_LABEL)
+    return tuple(found)
+
+
+def setting(results: Results) -> tuple[str, str]:
+    """The setting's name, and what it is."""
+    return SETTINGS.get(results.config.setting, (results.config.setting, ""))
+
+
+def dagger(test: Procedure, names: dict[str, str]) -> str:
+    against = names.get(test.baseline or "", test.baseline)
+    return f"{DAGGER} differs significantly from {against}, up or down. " + procedure(test)
+
+
+def procedure(test: Procedure) -> str:
+    """How differences were tested."""
+    name = _TESTS.get(test.name, test.name)
+    corrected = (
+        "p not corrected"
+        if test.correction == "none"
+        else f"p corrected by {_CORRECTIONS.get(test.correction, test.correction)} within a measure"
+    )
+    return f"Two-sided {name} a language; {corrected}; level {test.alpha:g}."
+
+
+def macro_procedure(test: Procedure, topics: Topics) -> str:
+    """How the difference in macro averages was tested."""
+    units = f", {topics.units:,} units" if topics.parallel else ""
+    said = {key: text for key, text in test.macro.items() if text}
+    parts = [f"p by {said['p']}"] if "p" in said else []
+    parts += [f"interval by {said['interval']}"] if "interval" in said else []
+    note = f"; {said['note']}" if "note" in said else ""
+    return f"Macro average: {'; '.join(parts)}{units}{note}." if parts else ""

@@ -1,0 +1,75 @@
+"""The run of a system, and the note beside it that says what made it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import ValidationError
+
+from mimo_plugin.files import sha256, write_text
+from mimo_plugin.manifests import FileRecord, Record
+
+FORMAT: Final = "mimo-reproduction-run"
+_KEY_LENGTH = 10
+
+
+class MadeRun(Record):
+    """Written last: where it is there and fits, the run is finished.
+
+    Attributes:
+        key: names all that decides the run.
+        encoder, fingerprint: of a dense system.
+        documents: in the index; None for fusions.
+        index_bytes: of the index; None for fusions.
+        seconds: step -> what it took; a step that was cut short and taken up again is not timed.
+        queries, lines: of the run.
+        run: the file.
+        details: what else a reader wants to know, such as the analyzer of each language.
+    """
+
+    format: Literal["mimo-reproduction-run"] = FORMAT
+    format_version: Literal[1] = 1
+    system: str
+    key: str
+    encoder: str | None = None
+    fingerprint: str | None = None
+    documents: int | None = None
+    index_bytes: int | None = None
+    seconds: dict[str, float]
+    queries: int
+    lines: int
+    run: FileRecord
+    details: dict[str, Any]
+
+
+class RunPlace:
+    """Where a system's run and its note lie."""
+
+    def __init__(self, output: Path, system: str) -> None:
+        self.file = output / "runs" / f"{system}.trec.gz"
+        self.note = output / "runs" / f"{system}.json"
+
+    def finished(self, key: str) -> MadeRun | None:
+        """The note, where the run is there, is whole, and was made as the key says."""
+        try:
+            made = MadeRun.model_validate_json(self.note.read_bytes())
+            whole = self.file.stat().st_size == made.run.bytes and sha256(self.file) == made.run.sha256
+        except (OSError, ValidationError):
+            return None
+        return made if made.key == key and whole else None
+
+    def finish(self, made: MadeRun) -> MadeRun:
+        write_text(self.note, made.model_dump_json(indent=2) + "\n")
+        return made
+
+
+def identity_key(identity: Mapping[str, Any]) -> str:
+    """A short name for all that decides what a step makes."""
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
+
+
+def directory_bytes(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())

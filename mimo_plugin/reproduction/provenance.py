@@ -1,0 +1,80 @@
+"""What made a table: versions, hardware, code."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mimo_plugin.training.environment import git_commit
+
+_PACKAGES = (
+    "mimo-plugin",
+    "pyserini",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "faiss-cpu",
+    "ir_datasets",
+    "ranx",
+    "scipy",
+    "statsmodels",
+    "numpy",
+)
+
+
+def provenance(command: str, device: str | None, fingerprints: dict[str, str]) -> dict[str, Any]:
+    """Args:
+    command: that made it.
+    device: type of the encoders' device; None where none ran.
+    fingerprints: of documents, encoders and so on, by name.
+    """
+    return {
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()} | _versions(),
+        "hardware": {
+            "machine": platform.platform(),
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "memory_bytes": _memory_bytes(),
+            "device": _device(device),
+        },
+        "git_commit": git_commit(Path(__file__).parent),
+        "fingerprints": fingerprints,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _device(device: str | None) -> str | None:
+    if device != "cuda":
+        return device
+    import torch
+
+    return str(torch.cuda.get_device_name())

@@ -1,0 +1,82 @@
+"""Folders of a hub dataset, read from a cache in the hub's own layout; there is no network."""
+
+from pathlib import Path
+
+import pytest
+from beir import write_folder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimo_plugin.collections import collection_key, load_pool, pool_prefixes, require
+from mimo_plugin.collections.hub import _fetched, parse_hub
+from mimo_plugin.errors import DataError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub cache that holds two folders of `owner/benchmarks`."""
+    from huggingface_hub import constants
+
+    repository = tmp_path / "datasets--owner--benchmarks"
+    for lang in ("de", "fi"):
+        directory = repository / "snapshots" / COMMIT / "mlir" / lang
+        docs = [{"_id": "1", "text": "See", "lang": lang}]
+        write_folder(directory, docs, [{"_id": "q", "text": "See?", "lang": lang}], {"q": {"1": 1}})
+    for ref in ("main", "v1"):
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / ref).write_text(COMMIT, encoding="utf-8")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    _fetched.cache_clear()
+    return tmp_path
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_folder_is_a_collection() -> None:
+    specs = ["hub:owner/benchmarks/mlir/de", "hub:owner/benchmarks@v1/mlir/fi#test"]
+    require(specs, docs=True, queries=True, qrels=True)
+    pool = load_pool(specs)
+    assert [doc.doc_id for doc in pool.docs_iter()] == ["de:1", "fi:1"]
+    assert [query.query_id for query in pool.queries_iter()] == ["de:q", "fi:q"]
+    assert {(qrel.query_id, qrel.doc_id) for qrel in pool.qrels_iter()} == {
+        ("de:q", "de:1"),
+        ("fi:q", "fi:1"),
+    }
+    assert pool_prefixes(specs) == {
+        "hub:owner/benchmarks/mlir/de": "de",
+        "hub:owner/benchmarks@v1/mlir/fi": "fi",
+    }
+    assert collection_key(specs[1]) == "hub:owner/benchmarks@v1/mlir/fi"
+
+
+@pytest.mark.usefixtures("cache")
+def test_what_is_not_in_the_cache_is_said_without_a_network() -> None:
+    with pytest.raises(DataError) as caught:
+        load_pool(
+            ["hub:owner/benchmarks/mlir/sv", "hub:owner/other@v2/x", "hub:owner/benchmarks/mlir/de#dev"]
+        )
+    first, second, third = str(caught.value).splitlines()
+    assert first == (
+        "hub:owner/benchmarks/mlir/sv: not in the local cache, and HF_HUB_OFFLINE is set: fetch it where "
+        "there is a network (hf download --repo-type dataset owner/benchmarks --include 'mlir/sv/*') and "
+        "give its folder as path:DIR"
+    )
+    assert "owner/other --revision v2 --include 'x/*')" in second
+    assert "no such split" in third
+
+
+@pytest.mark.parametrize("spec", ["hub:", "hub:owner", "hub:owner/", "hub:a/b/../c", "hub:a/b@", "hub:a b/c"])
+def test_other_forms(spec: str) -> None:
+    with pytest.raises(DataError, match="expected hub:OWNER/NAME"):
+        parse_hub(spec)
+
+
+@given(spec=st.text(max_size=20).map("hub:{}".format))
+def test_any_text_is_a_spec_or_an_error(spec: str) -> None:
+    try:
+        hub = parse_hub(spec)
+    except DataError:
+        return
+    assert hub.repository.count("/") == 1
+    assert ".." not in Path(hub.folder).parts
