@@ -297,7 +297,13 @@ def _draw(record: dict[str, Any], path: Path) -> None:
         right.plot(truths, found, marker=marker, color=colour, label=name)
         right.plot(truths, [100 * cell["normal_power"] for cell in line], ":", color=colour)
     right.set(xlabel="true difference of macro averages", ylabel="p <= 0.05, % of trials", title="Power")
-    right.legend(title="dotted: normal test, known standard error", fontsize=8, title_fontsize=8, loc="upper left")
+    right.legend(
+        title="dotted: normal test, known standard error",
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16),
+        fontsize=8,
+        title_fontsize=8,
+    )
     figure.savefig(path, dpi=150)
 
 

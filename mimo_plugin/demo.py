@@ -174,8 +174,7 @@ def _bm25(collection: str, output: Path, say: Callable[[str], Any], progress: bo
     say("5. BM25 on the same documents, through Pyserini's Lucene")
     pool = load_pool([collection])
     lucene, run = output / "lucene", output / "bm25.trec"
-    if not lucene.exists():
-        index_bm25(pool, lucene, progress=progress)
+    index_bm25(pool, lucene, progress=progress)
     queries = read_topics(pool).queries
     with bar(total=len(queries), what="BM25 searching", unit="queries", enabled=progress) as counter:
         lines = write_run(run, search_bm25(lucene, queries, hits=HITS, advance=counter.update), "bm25")

@@ -14,7 +14,7 @@ from beir import write_folder
 
 from mimo_plugin.collections import load_pool
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.jvm import ensure_jvm, import_pyserini
+from mimo_plugin.jvm import _anserini_jar, ensure_jvm, import_pyserini
 from mimo_plugin.lexical import index_bm25, read_bm25_manifest, search_bm25
 from mimo_plugin.lexical.analysis import analysis_of
 
@@ -75,13 +75,11 @@ def test_equal_to_stock_anserini_and_pyserini(
     (tmp_path / "json" / "docs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     java = ensure_jvm().home / "bin" / "java"
     import_pyserini()
-    import pyserini
     from pyserini.search.lucene import LuceneSearcher
 
-    (jar,) = Path(pyserini.__file__).parent.glob("resources/jars/anserini-*-fatjar.jar")
     stock = ["-collection", "JsonCollection", "-input", str(tmp_path / "json"), "-language", "de"]
     options = ["-index", str(tmp_path / "stock"), "-generator", "DefaultLuceneDocumentGenerator"]
-    command = [str(java), "-cp", str(jar), "io.anserini.index.IndexCollection", *stock, *options]
+    command = [str(java), "-cp", str(_anserini_jar()), "io.anserini.index.IndexCollection", *stock, *options]
     subprocess.run([*command, "-threads", "1"], check=True, capture_output=True)
     searcher = LuceneSearcher(str(tmp_path / "stock"))
     searcher.set_language("de")

@@ -1,4 +1,9 @@
-"""Several runs of the same queries fused into one: by reciprocal ranks, or by a sum of scores."""
+"""Several runs of the same queries fused into one: by reciprocal ranks, or by a sum of scores.
+
+These are our own few lines, not ranx's: there tied hits get ranks by the order in which they were entered,
+a document that a run does not have gets 0, which under z or with scores below 0 is more than what the run did
+find, a single hit counts as none under min-max, and queries that one run lacks are refused.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -18,6 +18,7 @@ from mimo_plugin.report.sections import Folded, Section, make_sections
 PAGE = "index.html"
 FIGURES = "figures"
 TABLES = "tables"
+_MARK = ".report"
 
 
 def write_report(results: Mapping[str, Any], directory: Path) -> Path:
@@ -35,6 +36,7 @@ def write_report(results: Mapping[str, Any], directory: Path) -> Path:
     """
     parsed = parse_results(results)
     _check(directory)
+    _clear_leftovers(directory)
     sections = make_sections(parsed)
     figures, tables = (directory / f".{name}.{os.getpid()}.tmp" for name in (FIGURES, TABLES))
     try:
@@ -43,12 +45,15 @@ def write_report(results: Mapping[str, Any], directory: Path) -> Path:
                 made.mkdir(parents=True)
             drawn = _write_parts(sections, figures, tables)
             page = render_page(parsed, sections, drawn)
+            # From here on the two directories are known as a report's, also where it is cut short.
+            (directory / _MARK).touch()
             _take_place(figures, directory / FIGURES)
             _take_place(tables, directory / TABLES)
     finally:
         for made in (figures, tables):
             shutil.rmtree(made, ignore_errors=True)
     write_text(directory / PAGE, page)
+    (directory / _MARK).unlink()
     return directory / PAGE
 
 
@@ -56,11 +61,19 @@ def _check(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise ArtifactError(f"{directory} is a file, expected a directory: choose another --output")
     there = [name for name in (PAGE, FIGURES, TABLES) if (directory / name).exists()]
-    if there and not _is_ours(directory / PAGE):
+    if there and not (directory / _MARK).exists() and not _is_ours(directory / PAGE):
         raise ArtifactError(
             f"{directory} holds {', '.join(there)} of something else, which a report would replace: choose "
             "another --output"
         )
+
+
+def _clear_leftovers(directory: Path) -> None:
+    """Removes what a report that was cut short has left."""
+    for name in (FIGURES, TABLES):
+        for ending in ("tmp", "old"):
+            for leftover in directory.glob(f".{name}.*.{ending}"):
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _is_ours(page: Path) -> bool:

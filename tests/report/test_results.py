@@ -11,7 +11,7 @@ from report.samples import make_results
 
 from mimo_plugin.cli.report import command
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.report import write_report
+from mimo_plugin.report import write_report, writing
 from mimo_plugin.report.results import parse_results, read_results
 
 Change = Callable[[dict[str, Any]], Any]
@@ -114,6 +114,20 @@ def test_an_earlier_report_is_replaced_whole(tmp_path: Path) -> None:
     write_report(single, tmp_path)
     after = {path.name for path in (tmp_path / "tables").iterdir()}
     assert after < before
+    assert {path.name for path in tmp_path.iterdir()} == {"index.html", "figures", "tables"}
+
+
+def test_a_report_that_was_cut_short_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_short(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "write_text", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            write_report(_plain(), tmp_path)
+    assert not (tmp_path / "index.html").exists()
+    (tmp_path / ".figures.1.tmp").mkdir()
+    write_report(_plain(), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "figures", "tables"}
 
 
