@@ -27,6 +27,7 @@ class SearchOptions:
     allow_other_encoder: accept one that did not.
     tag: sixth column of the run.
     parameters: FAISS search parameters such as "nprobe=16".
+    shared_topics, topic_field, topic_lang: see `load_pool`.
     progress: progress bars; None shows them on a terminal only.
     """
 
@@ -35,6 +36,9 @@ class SearchOptions:
     allow_other_encoder: bool = False
     tag: str = "mimo"
     parameters: str | None = None
+    shared_topics: bool = False
+    topic_field: str | None = None
+    topic_lang: str | None = None
     progress: bool | None = None
 
 
@@ -74,7 +78,15 @@ def search_to_run(
     findings.attempt(require, topics, queries=True)
     findings.attempt(check_place, output)
     student = findings.complete(findings.attempt(_load_encoder, index, options, encoder_options))
-    read = read_topics(load_pool(topics, pooled=plan.prefixes is not None, prefixes=plan.prefixes))
+    pool = load_pool(
+        topics,
+        pooled=plan.prefixes is not None,
+        prefixes=plan.prefixes,
+        shared_topics=options.shared_topics,
+        topic_field=options.topic_field,
+        topic_lang=options.topic_lang,
+    )
+    read = read_topics(pool)
     depth = min(options.hits, index.faiss.ntotal)
     short = 0
 

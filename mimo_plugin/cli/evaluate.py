@@ -2,7 +2,7 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import CommandWithLists, ListOption, progress_option
+from mimo_plugin.cli.options import CommandWithLists, ListOption, progress_option, shared_topics_options
 
 
 @click.command("evaluate", cls=CommandWithLists)
@@ -45,6 +45,7 @@ from mimo_plugin.cli.options import CommandWithLists, ListOption, progress_optio
     "--languages", cls=ListOption, metavar="LANG,...", help="Evaluate on these only.  [default: all]"
 )
 @click.option("--pooled", is_flag=True, help="Ids are lang:id also for a single collection.")
+@shared_topics_options
 @click.option("--ignore-unknown-queries", is_flag=True, help="Leave out queries that are no topics.")
 @click.option(
     "--format",
@@ -71,6 +72,9 @@ def command(
     seed: int,
     languages: tuple[str, ...],
     pooled: bool,
+    shared_topics: bool,
+    topic_field: str | None,
+    topic_lang: str | None,
     ignore_unknown_queries: bool,
     table_format: str,
     output: Path | None,
@@ -108,6 +112,9 @@ def command(
             permutations=permutations,
             seed=seed,
             pooled=pooled or None,
+            shared_topics=shared_topics,
+            topic_field=topic_field,
+            topic_lang=topic_lang,
             languages=languages,
             ignore_unknown_queries=ignore_unknown_queries,
             progress=progress,

@@ -50,6 +50,22 @@ def collections_argument(function: F) -> F:
     return click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)(function)
 
 
+def shared_topics_options(function: F) -> F:
+    """The options for collections that have topics in common."""
+    decorators = [
+        click.option(
+            "--shared-topics",
+            is_flag=True,
+            help="The collections have topics in common, as NeuCLIR's: one query, judged in each of them.",
+        ),
+        click.option("--topic-field", help="Of shared topics, e.g. title.  [default: what ir_datasets says]"),
+        click.option("--topic-lang", help="Of shared topics whose collection does not say it, e.g. en."),
+    ]
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
 def encoder_options(function: F) -> F:
     """The options that say how a checkpoint becomes vectors."""
     decorators = [

@@ -8,6 +8,7 @@ from mimo_plugin.cli.options import (
     encoder_options,
     make_encoder_options,
     progress_option,
+    shared_topics_options,
 )
 
 
@@ -24,6 +25,7 @@ from mimo_plugin.cli.options import (
 )
 @click.option("--tag", default="mimo", show_default=True, help="Sixth column of the run.")
 @click.option("--search-parameters", help="FAISS search parameters, e.g. nprobe=16 or efSearch=128.")
+@shared_topics_options
 @encoder_options
 @progress_option
 def command(
@@ -35,6 +37,9 @@ def command(
     allow_other_encoder: bool,
     tag: str,
     search_parameters: str | None,
+    shared_topics: bool,
+    topic_field: str | None,
+    topic_lang: str | None,
     progress: bool | None,
     **encoder_values: object,
 ) -> None:
@@ -46,6 +51,8 @@ def command(
     Examples:
       mimo search indexes/sw-yo --topics miracl/sw/dev miracl/yo/dev --output runs/e5.trec
       mimo search indexes/sample --topics mimo-sample --hits 20 --output runs/sample.trec
+      mimo search indexes/ru-zh --topics neuclir/1/ru/trec-2022 neuclir/1/zh/trec-2022 --shared-topics \\
+          --topic-field title --hits 1000 --output runs/neuclir.trec
     """
     from mimo_plugin.searching import SearchOptions, search_to_run
 
@@ -59,6 +66,9 @@ def command(
             allow_other_encoder=allow_other_encoder,
             tag=tag,
             parameters=search_parameters,
+            shared_topics=shared_topics,
+            topic_field=topic_field,
+            topic_lang=topic_lang,
             progress=progress,
         ),
         make_encoder_options(encoder_values),

@@ -24,9 +24,9 @@ class EvaluationOptions:
     measures: names as `parse_measures` reads them. baseline: the run that others are compared with. test:
     None is student where there is a baseline, and no comparison where there is none. alpha, permutations,
     seed: see `Plan`. pooled: topics get their pool's prefix also for a single collection; None gives it
-    to several only. languages: of the topics to evaluate on, `"de,en"` or several such, none for all.
-    ignore_unknown_queries: leave out queries of a run that are no topics. progress: None shows bars on a
-    terminal.
+    to several only. shared_topics, topic_field, topic_lang: see `load_pool`. languages: of the topics to
+    evaluate on, `"de,en"` or several such, none for all. ignore_unknown_queries: leave out queries of a run
+    that are no topics. progress: None shows bars on a terminal.
     """
 
     measures: str | Sequence[str] = DEFAULT_MEASURES
@@ -37,6 +37,9 @@ class EvaluationOptions:
     permutations: int = Plan.permutations
     seed: int = Plan.seed
     pooled: bool | None = None
+    shared_topics: bool = False
+    topic_field: str | None = None
+    topic_lang: str | None = None
     languages: str | Sequence[str] = ()
     ignore_unknown_queries: bool = False
     progress: bool | None = None
@@ -82,7 +85,14 @@ def check_request(
         )
     findings.attempt(check_outputs, outputs, files)
     if pool is None:
-        pool = findings.attempt(open_pool, collections, options.pooled)
+        pool = findings.attempt(
+            open_pool,
+            collections,
+            options.pooled,
+            shared_topics=options.shared_topics,
+            topic_field=options.topic_field,
+            topic_lang=options.topic_lang,
+        )
     missing = [problem for problem in (file_problem(file.path) for file in files) if problem]
     if findings or len(missing) == len(files):
         findings.add(DataError, dict.fromkeys(missing))

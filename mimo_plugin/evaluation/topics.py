@@ -111,15 +111,30 @@ def _blocks(judgments: Sequence[Mapping[str, int]], languages: Sequence[str]) ->
     return np.unique(label, return_inverse=True)[1].astype(np.intp)
 
 
-def open_pool(collections: Sequence[str], pooled: bool | None = None) -> Any:
+def open_pool(
+    collections: Sequence[str],
+    pooled: bool | None = None,
+    *,
+    shared_topics: bool = False,
+    topic_field: str | None = None,
+    topic_lang: str | None = None,
+) -> Any:
     """One ir_datasets dataset over collections that have topics and judgments; nothing is read yet.
+
+    Arguments as for `load_pool`.
 
     Raises `DataError` with every collection that has none, and the problems that `load_pool` finds.
     """
     from mimo_plugin.collections import load_pool, require
 
     require(collections, queries=True, qrels=True)
-    return load_pool(collections, pooled=pooled)
+    return load_pool(
+        collections,
+        pooled=pooled,
+        shared_topics=shared_topics,
+        topic_field=topic_field,
+        topic_lang=topic_lang,
+    )
 
 
 def load_topics(pool: Any, only: str | Sequence[str] = ()) -> Topics:

@@ -1,12 +1,15 @@
 """Topics that several collections share, through ir_datasets' real NeuCLIR."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 import tiny_ir_datasets as tiny
 from beir import write_folder
+from checkpoints import plain_xlmr
 
+from mimo_plugin.cli import main
 from mimo_plugin.collections import Query, load, load_pool, pool_prefixes
 from mimo_plugin.collections.sources import missing_files
 from mimo_plugin.errors import DataError, UsageError
@@ -154,3 +157,35 @@ def test_dutch_has_its_usual_code() -> None:
     assert {query.lang for query in pool.queries_iter()} == {"de", "nl"}
     assert {doc.doc_id.partition(":")[0] for doc in pool.docs_iter()} == {"de", "nl"}
     assert load_pool(["mmarco/v2/dt/dev/small"]).docs_lang() == "nl"
+
+
+def test_index_search_and_evaluate(tmp_path: Path) -> None:
+    checkpoint = str(plain_xlmr(tmp_path / "checkpoint"))
+    index, run, scores = tmp_path / "index", tmp_path / "tiny.trec", tmp_path / "scores.json"
+    pool = specs("2022", "ru", "zh")
+    shared = ["--shared-topics", "--topic-field", "title", "--topic-lang", "en"]
+    assert main(["index", *pool, "--encoder", checkpoint, "--output", str(index)]) == 0
+    search = ["search", str(index), "--topics", *pool, "--hits", "6", "--output", str(run)]
+    assert main([*search, *shared]) == 0
+    lines = [line.split() for line in run.read_text().splitlines()]
+    queries = {query for query, own in tiny.NEUCLIR_2022.items() if {"rus", "zho"} & set(own)}
+    assert {line[0] for line in lines} == queries
+    assert {line[2].split(":")[0] for line in lines} == {"ru", "zh"}
+    evaluate = ["evaluate", str(run), "--qrels", *pool, "--measures", "recall@100", "--json", str(scores)]
+    assert main([*evaluate, *shared]) == 0
+    found = json.loads(scores.read_text())
+    assert found["topics"]["languages"] == {"en": len(queries)}
+    # Every document was retrieved, so each relevant one was, in whatever language it is.
+    assert found["runs"]["tiny"]["mean"]["recall@100"] == 1.0
+
+
+def test_reproduce_neuclir(tmp_path: Path) -> None:
+    checkpoint = str(plain_xlmr(tmp_path / "checkpoint"))
+    output = tmp_path / "output"
+    command = ["reproduce", "neuclir-2022", "--languages", "ru,zh", "--encoder", checkpoint]
+    assert main([*command, "--output", str(output)]) == 0
+    found = json.loads((output / "results.json").read_text())
+    assert found["config"]["languages"] == ["en"]
+    assert found["evaluation"]["runs"]["checkpoint"]["mean"]["recall@100"] == 1.0
+    assert found["language_bias"]["checkpoint"]["mrc"] is None
+    assert "mrc" in found["language_bias"]["checkpoint"]["skipped"]
