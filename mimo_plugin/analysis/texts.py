@@ -11,7 +11,7 @@ from typing import Any
 
 from mimo_plugin.errors import DataError
 from mimo_plugin.evaluation.topics import Topics, load_topics
-from mimo_plugin.evaluation.versions import version_groups
+from mimo_plugin.evaluation.versions import topic_versions, version_groups
 from mimo_plugin.progress import bar
 
 
@@ -168,18 +168,12 @@ def _grouping(role: Role, topics: Topics) -> Callable[[Sequence[str], Sequence[s
 
 
 def _topic_names(topics: Topics) -> dict[str, str]:
-    """Query id -> a name that the language versions of one topic share.
-
-    Topics of a block have the same relevant documents, but a passage can have several questions: their ids
-    after the language tell these apart.
-    """
-    names = {}
-    for position, query_id in enumerate(topics.query_ids):
-        language = topics.languages[topics.language_of[position]]
-        if query_id.startswith(language):
-            # With a blank, which no id has.
-            names[query_id] = f"{topics.block_of[position]} {query_id.removeprefix(language)}"
-    return names
+    """Query id -> a name that the language versions of one topic share; with a blank, which no id has."""
+    return {
+        topics.query_ids[position]: f"versions of {topics.query_ids[positions[0]]}"
+        for positions in topic_versions(topics)
+        for position in positions
+    }
 
 
 def _parallel(

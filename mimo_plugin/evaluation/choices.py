@@ -1,7 +1,7 @@
 """What a user can choose by name in an evaluation."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 
@@ -20,6 +20,19 @@ class Correction(StrEnum):
     BONFERRONI = "bonferroni"
     BH = "bh"
     NONE = "none"
+
+
+TEST_NAMES: Mapping[str, str] = {
+    SignificanceTest.STUDENT: "paired t test",
+    SignificanceTest.PERMUTATION: "paired randomisation test",
+    SignificanceTest.TUKEY_HSD: "Tukey's HSD with topics as blocks",
+}
+CORRECTION_NAMES: Mapping[str, str] = {
+    Correction.HOLM: "Holm",
+    Correction.BONFERRONI: "Bonferroni",
+    Correction.BH: "Benjamini-Hochberg",
+    Correction.NONE: "none",
+}
 
 
 class TableFormat(StrEnum):

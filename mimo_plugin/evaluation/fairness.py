@@ -18,6 +18,7 @@ from mimo_plugin.evaluation.rank_correlation import correlate
 from mimo_plugin.evaluation.runs import Ranking, Run
 from mimo_plugin.evaluation.scoring import Scores
 from mimo_plugin.evaluation.topics import Topics
+from mimo_plugin.evaluation.versions import topic_versions
 
 # (query id, docids (m,)) -> (m,)
 Similarity = Callable[[str, NDArray[np.bytes_]], NDArray[np.float32]]
@@ -187,7 +188,7 @@ def mrc(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) 
     total, count = np.zeros((2, len(topics.languages), len(topics.languages)))
     values = np.full(len(topics.query_ids), np.nan)
     missing = compared = unscored = 0
-    for positions in _versions(topics):
+    for positions in topic_versions(topics):
         query_ids = [topics.query_ids[position] for position in positions]
         there = [row for row, query_id in enumerate(query_ids) if query_id in run.queries]
         missing += len(positions) - len(there)
@@ -227,14 +228,3 @@ def mrc(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) 
         missing=missing,
         unscored=unscored / compared if compared else 0.0,
     )
-
-
-def _versions(topics: Topics) -> list[list[int]]:
-    """The positions of each query's versions, where there are two or more."""
-    together: dict[tuple[int, str], list[int]] = {}
-    for position, query_id in enumerate(topics.query_ids):
-        language = topics.languages[topics.language_of[position]]
-        if query_id.startswith(language):
-            key = int(topics.block_of[position]), query_id.removeprefix(language)
-            together.setdefault(key, []).append(position)
-    return [positions for positions in together.values() if len(positions) > 1]

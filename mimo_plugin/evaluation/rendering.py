@@ -4,15 +4,8 @@ import re
 from collections.abc import Sequence
 
 from mimo_plugin.evaluation.choices import TableFormat
+from mimo_plugin.evaluation.escaping import escape_latex
 from mimo_plugin.evaluation.tables import DAGGER, MISSING, Table
-
-_LATEX_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "^": r"\^{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\ensuremath{<}",
-    ">": r"\ensuremath{>}",
-}
 
 
 def render(tables: Sequence[Table], form: TableFormat) -> str:
@@ -67,7 +60,7 @@ def _latex(table: Table) -> str:
 
 
 def _escape_latex(text: str) -> str:
-    return _latex_marks("".join(_LATEX_ESCAPES.get(character, character) for character in text))
+    return _latex_marks(escape_latex(text))
 
 
 def _latex_marks(text: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mimo_plugin.evaluation.choices import Correction, SignificanceTest
+from mimo_plugin.evaluation.choices import CORRECTION_NAMES, TEST_NAMES, Correction, SignificanceTest
 from mimo_plugin.evaluation.comparison import ALL_LANGUAGES, Comparison
 from mimo_plugin.evaluation.evaluation import Evaluation
 from mimo_plugin.evaluation.measures import Measure
@@ -14,18 +14,6 @@ DAGGER = "†"
 MISSING = "–"
 # With more languages than this, they are rows: as columns they would not fit a page.
 _MOST_LANGUAGE_COLUMNS = 7
-
-_TEST_NAMES = {
-    SignificanceTest.STUDENT: "paired t test",
-    SignificanceTest.PERMUTATION: "paired randomisation test",
-    SignificanceTest.TUKEY_HSD: "Tukey's HSD with topics as blocks",
-}
-_CORRECTION_NAMES = {
-    Correction.HOLM: "Holm",
-    Correction.BONFERRONI: "Bonferroni",
-    Correction.BH: "Benjamini-Hochberg",
-    Correction.NONE: "none",
-}
 
 Row = list[str]
 
@@ -171,9 +159,7 @@ def _notes(evaluation: Evaluation) -> tuple[str, ...]:
     if plan is None:
         return ()
     pairs = len({(comparison.baseline, comparison.run) for comparison in evaluation.comparisons})
-    notes = [
-        f"{_TEST_NAMES[plan.test]}; {_family(plan, pairs, len(topics.languages))}; level {plan.alpha:g}."
-    ]
+    notes = [f"{TEST_NAMES[plan.test]}; {_family(plan, pairs, len(topics.languages))}; level {plan.alpha:g}."]
     if len(topics.languages) > 1:
         unit = f", their language versions together ({topics.blocks} units)" if topics.parallel else ""
         notes.append(
@@ -190,7 +176,7 @@ def _family(plan: Plan, pairs: int, languages: int) -> str:
         return covers if tukey else "p not corrected"
     if tukey and languages == 1:
         return covers
-    name = _CORRECTION_NAMES[plan.correction]
+    name = CORRECTION_NAMES[plan.correction]
     if tukey and plan.correction is not Correction.BH:
         return f"{covers}, corrected by Bonferroni over {languages} languages"
     factors = [f"{pairs} pairs of runs"] * (pairs > 1) + [f"{languages} languages"] * (languages > 1)

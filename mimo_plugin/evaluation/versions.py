@@ -1,4 +1,4 @@
-"""Which documents are language versions of one text."""
+"""Which documents are language versions of one text, and which topics are versions of one topic."""
 
 from collections.abc import Sequence
 
@@ -27,3 +27,18 @@ def version_groups(docids: Sequence[str], languages: Sequence[str], topics: Topi
 def _without_language(docid: str, language: str) -> str:
     prefix, colon, rest = docid.partition(":")
     return rest if colon and prefix == language else docid
+
+
+def topic_versions(topics: Topics) -> list[list[int]]:
+    """The positions of each topic's versions, where there are two or more.
+
+    They have the same relevant documents and the same id after the language: neither alone would do, as there
+    are pools whose ids agree by chance, and passages with several questions.
+    """
+    together: dict[tuple[int, str], list[int]] = {}
+    for position, query_id in enumerate(topics.query_ids):
+        language = topics.languages[topics.language_of[position]]
+        if query_id.startswith(language):
+            key = int(topics.block_of[position]), query_id.removeprefix(language)
+            together.setdefault(key, []).append(position)
+    return [positions for positions in together.values() if len(positions) > 1]

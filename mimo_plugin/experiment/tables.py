@@ -2,22 +2,12 @@
 
 from collections.abc import Sequence
 
-from mimo_plugin.evaluation.choices import Correction, SignificanceTest
+from mimo_plugin.evaluation.choices import CORRECTION_NAMES, TEST_NAMES, Correction
 from mimo_plugin.evaluation.significance import UPPER_BOUND
 from mimo_plugin.evaluation.tables import DAGGER, MISSING, Table
 from mimo_plugin.experiment.results import CollectionResults, Results
 from mimo_plugin.experiment.scoring import DIAGNOSTICS, MRC
 from mimo_plugin.experiment.statistics import Contrast, OverSeeds
-
-_TESTS = {
-    SignificanceTest.STUDENT: "paired t test",
-    SignificanceTest.PERMUTATION: "paired randomisation test",
-}
-_CORRECTIONS = {
-    Correction.HOLM: "Holm",
-    Correction.BONFERRONI: "Bonferroni",
-    Correction.BH: "Benjamini-Hochberg",
-}
 
 
 def make_tables(results: Results) -> list[Table]:
@@ -67,11 +57,12 @@ def _contrasts(results: Results, name: str, found: CollectionResults) -> Table:
     corrected = (
         "p not corrected"
         if plan.correction is Correction.NONE
-        else f"p corrected by {_CORRECTIONS[plan.correction]} over {len(found.contrasts)} systems"
+        else f"p corrected by {CORRECTION_NAMES[plan.correction]} over {len(found.contrasts)} systems"
     )
     notes = [
-        f"two-sided {_TESTS[plan.test]} on topics' scores averaged over seeds, {found.units} units{together}"
-        f"; {corrected}; {DAGGER} significant at level {plan.alpha:g}. w/t/l: topics won, tied, lost."
+        f"two-sided {TEST_NAMES[plan.test]} on topics' scores averaged over seeds, {found.units} "
+        f"units{together}; {corrected}; {DAGGER} significant at level {plan.alpha:g}. "
+        "w/t/l: topics won, tied, lost."
     ]
     notes += [f"{one.system}: {one.note}" for one in found.contrasts if one.note and one.note != UPPER_BOUND]
     partly = [one for one in found.contrasts if set(one.seeds) != set(results.recipe.seeds)]

@@ -2,24 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from mimo_plugin.evaluation.escaping import escape_latex
 from mimo_plugin.report.table import MINUS, Cell, Column, Note, Part, Table
 
-_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\ensuremath{<}",
-    ">": r"\ensuremath{>}",
-    "|": r"\ensuremath{|}",
-    '"': r"\textquotedbl{}",
-    "[": "{[}",
-    "]": "{]}",
-    MINUS: r"\ensuremath{-}",
-    "–": "--",
-    "→": r"\ensuremath{\rightarrow}",
-    "²": r"\ensuremath{^2}",
-    "†": r"\ensuremath{^{\dagger}}",
-}
 _HEAD = r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; XeLaTeX or LuaLaTeX for other scripts."
 
 
@@ -28,7 +13,7 @@ def to_latex(table: Table) -> str:
     alignment = "".join(
         "l" if place == 0 or column.text else "r" for place, column in enumerate(table.columns)
     )
-    caption = " ".join(f"{escape(text).rstrip('.')}." for text in (table.title, *table.labels))
+    caption = " ".join(f"{escape_latex(text).rstrip('.')}." for text in (table.title, *table.labels))
     lines = [
         _HEAD,
         r"\begin{table}",
@@ -38,7 +23,7 @@ def to_latex(table: Table) -> str:
         rf"\begin{{tabular}}{{{alignment}}}",
         r"\toprule",
         *_groups(table),
-        _line(escape(column.name) for column in table.columns),
+        _line(escape_latex(column.name) for column in table.columns),
     ]
     for part in table.parts:
         lines.append(r"\midrule")
@@ -54,7 +39,9 @@ def _groups(table: Table) -> list[str]:
         return []
     cells, rules, column = [], [], 1
     for name, width in table.groups():
-        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{escape(name)}}}" if name else " & ".join([""] * width))
+        cells.append(
+            rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(name)}}}" if name else " & ".join([""] * width)
+        )
         if name:
             rules.append(rf"\cmidrule(lr){{{column}-{column + width - 1}}}")
         column += width
@@ -63,7 +50,7 @@ def _groups(table: Table) -> list[str]:
 
 def _part(part: Part, columns: Sequence[Column]) -> list[str]:
     heading = (
-        [rf"\multicolumn{{{len(columns)}}}{{l}}{{\textit{{{escape(part.heading)}}}}} \\"]
+        [rf"\multicolumn{{{len(columns)}}}{{l}}{{\textit{{{escape_latex(part.heading)}}}}} \\"]
         if part.heading
         else []
     )
@@ -74,7 +61,7 @@ def _part(part: Part, columns: Sequence[Column]) -> list[str]:
 
 
 def _cell(cell: Cell, text: bool) -> str:
-    shown = escape(cell.text) if text or not cell.is_number else _number(cell.text)
+    shown = escape_latex(cell.text) if text or not cell.is_number else _number(cell.text)
     if cell.best:
         shown = rf"\textbf{{{shown}}}"
     return shown + (r"$^{\dagger}$" if cell.marked else "")
@@ -82,18 +69,13 @@ def _cell(cell: Cell, text: bool) -> str:
 
 def _number(text: str) -> str:
     """A sign is set as one of mathematics."""
-    sign, digits = text[:1], escape(text[1:])
-    return {MINUS: f"$-${digits}", "+": f"$+${digits}"}.get(sign, escape(text))
+    sign, digits = text[:1], escape_latex(text[1:])
+    return {MINUS: f"$-${digits}", "+": f"$+${digits}"}.get(sign, escape_latex(text))
 
 
 def _note(note: Note) -> str:
-    return escape(f"{note.text} {note.link}".strip())
+    return escape_latex(f"{note.text} {note.link}".strip())
 
 
 def _line(cells: Iterable[str]) -> str:
     return " & ".join(cells) + r" \\"
-
-
-def escape(text: str) -> str:
-    r"""Text as LaTeX shows it: 100 % -> 100 \%."""
-    return "".join(_ESCAPES.get(character, character) for character in text)

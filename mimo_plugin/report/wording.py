@@ -1,5 +1,6 @@
 """Sentences of the report: settings, tests, how a number is to be read."""
 
+from mimo_plugin.evaluation.choices import CORRECTION_NAMES, TEST_NAMES
 from mimo_plugin.evaluation.tables import DAGGER
 from mimo_plugin.report.results import Results
 from mimo_plugin.report.shapes import Procedure, Topics
@@ -31,13 +32,6 @@ SETTINGS = {
 }
 _MIXED_LABEL = "Mixed-corpus monolingual: judged in the query's own language only."
 
-_TESTS = {
-    "student": "paired t test",
-    "permutation": "paired randomisation test",
-    "tukey-hsd": "Tukey's HSD with topics as blocks",
-}
-_CORRECTIONS = {"holm": "Holm", "bonferroni": "Bonferroni", "bh": "Benjamini-Hochberg"}
-
 
 def labels(results: Results) -> tuple[str, ...]:
     """What has to stand beside every number, in every output."""
@@ -61,11 +55,11 @@ def dagger(test: Procedure, names: dict[str, str]) -> str:
 
 def procedure(test: Procedure) -> str:
     """How differences were tested."""
-    name = _TESTS.get(test.name, test.name)
+    name = TEST_NAMES.get(test.name, test.name)
     corrected = (
         "p not corrected"
         if test.correction == "none"
-        else f"p corrected by {_CORRECTIONS.get(test.correction, test.correction)} within a measure"
+        else f"p corrected by {CORRECTION_NAMES.get(test.correction, test.correction)} within a measure"
     )
     return f"Two-sided {name} a language; {corrected}; level {test.alpha:g}."
 
