@@ -19,7 +19,7 @@ def command(results: Path, output: Path | None) -> None:
 
     \b
     Examples:
-      mimo report reproductions/miracl-dev
+      mimo report indexes/miracl-dev
       mimo report results.json --output public
     """
     from mimo_plugin.report.results import read_results

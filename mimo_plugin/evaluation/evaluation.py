@@ -121,6 +121,14 @@ def _warnings(
             f"{len(topics.unlisted)} judged topics are not among the collection's queries, for example "
             f"{topics.unlisted[0]!r}; as in trec_eval they count, and score 0 where a run lacks them"
         )
+    barren = sum(not (judged.relevance > 0).any() for judged in topics.judged)
+    if barren == len(topics.judged):
+        yield f"none of the {barren} judged topics has a relevant document: every score is 0"
+    elif barren:
+        yield (
+            f"{barren} of {len(topics.judged)} judged topics have no relevant document and score 0, as in "
+            "trec_eval, whatever a run finds"
+        )
     for score in scores:
         shallow = [str(measure) for measure in measures if measure.cutoff and measure.cutoff > score.depth]
         if shallow:

@@ -18,15 +18,16 @@ def geometry_table(results: Results, geometry: Geometry) -> Table:
     )
     rows = [_row(label, encoder) for label, encoder in geometry.encoders.items()]
     texts = geometry.texts
+    parallel = "" if "alignment" in geometry.skipped else "parallel "
     notes = [
-        f"{texts.vectors:,} vectors of {texts.groups:,} parallel texts ({texts.role}) in "
+        f"{texts.vectors:,} vectors of {texts.groups:,} {parallel}texts ({texts.role}) in "
         f"{len(texts.languages)} languages of {', '.join(texts.collections)}; seed {texts.seed}.",
         "Alignment: mean squared distance between language versions of a text, 0 is best, 4 the most there "
         "can be. Uniformity: log mean exp(−2 distance²) over distinct pairs, lower is more even; the lower "
         "left corner of the plane is the best.",
         "Telling languages apart: cross-validated accuracy of guessing the language from the vector. At "
         "chance, vectors say nothing of their language.",
-        *(f"Skipped: {what}: {why}" for what, why in geometry.skipped.items()),
+        *(f"On {what}: {why}." for what, why in geometry.skipped.items()),
     ]
     return Table(
         "geometry", "Geometry of the encoders", columns, [Part(rows)], list(map(Note, notes)), labels(results)

@@ -473,3 +473,25 @@ def test_json_says_what_the_macro_test_resamples(tmp_path: Path, files: dict[str
     assert macro["p"] == "randomisation of run labels within units (a topic in all its languages)"
     assert "one stratum" in macro["interval"]
     assert "different methods" in macro["note"]
+
+
+@pytest.mark.parametrize(
+    ("relevance", "warning"),
+    [
+        ((0, 0), "none of the 2 judged topics has a relevant document"),
+        ((1, 0), "1 of 2 judged topics have no relevant document"),
+        ((1, 1), ""),
+    ],
+)
+def test_topics_without_a_relevant_document_are_warned_about(
+    relevance: tuple[int, int], warning: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docs = [{"_id": name, "text": name, "lang": "de"} for name in ("a", "b")]
+    queries = [{"_id": name, "text": name, "lang": "de"} for name in ("q", "r")]
+    qrels = {"q": {"a": relevance[0]}, "r": {"b": relevance[1]}}
+    spec = write_folder(tmp_path / "folder", docs, queries, qrels)
+    run = tmp_path / "run.trec"
+    run.write_text("".join(f"{query} Q0 {doc} 1 1.0 x\n" for query, doc in (("q", "a"), ("r", "b"))))
+    assert _mimo(str(run), "--qrels", spec, "--measures", "success@1") == 0
+    errors = capsys.readouterr().err
+    assert (warning in errors) if warning else ("no relevant" not in errors)
