@@ -63,6 +63,12 @@ from mimo_plugin.cli.options import (
 @click.option(
     "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Of Lucene, for BM25."
 )
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Go on with indexes that were cut short, or start over with those of unfinished runs.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, say what there is to do, and stop.")
 @click.option("--list", "list_configs", is_flag=True, help="Name the configs that come with the package.")
 @encoder_options
@@ -81,6 +87,7 @@ def command(
     factory: str,
     shard_size: int,
     threads: int,
+    resume: bool,
     dry_run: bool,
     list_configs: bool,
     progress: bool | None,
@@ -126,7 +133,9 @@ def command(
         baseline=baseline,
         distractors=None if docs is None else parse_docs(docs),
         seed=seed,
-        index=IndexOptions(factory=factory, shard_size=shard_size, seed=seed, progress=progress),
+        index=IndexOptions(
+            factory=factory, shard_size=shard_size, seed=seed, resume=resume, progress=progress
+        ),
         encoder=make_encoder_options(encoder_values),
         threads=threads,
         command=shlex.join(["mimo", *sys.argv[1:]]),

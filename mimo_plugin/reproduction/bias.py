@@ -1,13 +1,16 @@
 """How each run treats languages, and whether it is a run of this collection at all."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from mimo_plugin.errors import DataError
 
 if TYPE_CHECKING:
     from mimo_plugin.evaluation.fairness import Similarity
+    from mimo_plugin.evaluation.runs import Run
     from mimo_plugin.evaluation.topics import Topics
     from mimo_plugin.reproduction.parts import Benchmark
 
@@ -55,61 +58,121 @@ class Languages:
         return all("" not in part.looked.survey.languages for part in self.benchmark.parts)
 
 
-class Look(NamedTuple):
+@dataclass(frozen=True)
+class BiasOptions:
     """Attributes:
-    bias: JSON object; None where it was not asked for.
-    foreign: a warning, where the run is of other documents.
+    cutoff: hits a query that are looked at.
+    target: of AWRF, see `language_bias`; None looks only whether runs are of this collection.
+    similarity: makes what `language_bias` takes as such, for a run and these docids; None where it cannot.
     """
 
-    bias: dict[str, Any] | None
-    foreign: str | None
+    cutoff: int
+    target: str | None
+    similarity: "Callable[[str, Set[str]], Similarity | None]" = lambda _name, _docids: None
 
 
-def look_at_run(
-    name: str,
-    file: Path,
-    topics: "Topics",
-    languages: Languages,
-    *,
-    cutoff: int,
-    target: str | None,
-    similarity: "Callable[[set[str]], Similarity | None]" = lambda _: None,
-) -> Look:
-    """How a run treats languages.
+def look_at_runs(
+    files: Mapping[str, Path], topics: "Topics", languages: Languages, options: BiasOptions
+) -> tuple[dict[str, Any], list[str]]:
+    """How runs treat languages: name -> JSON object, and what a user should know, a line each.
+
+    A run of another collection, or one whose documents do not all tell their language, has no object. Runs
+    are read twice: the languages of all their documents are looked up in one go, and memory holds one run at
+    a time.
 
     Args:
-        cutoff: hits a query that are looked at.
-        target: see `language_bias`; None looks only whether it is a run of this collection.
-        similarity: makes what `language_bias` takes as such, for these docids; None where it cannot.
+        files: name -> run.
     """
+    from mimo_plugin.evaluation.doc_languages import documents_of
+    from mimo_plugin.evaluation.run_reader import read_run
+
+    needed: set[str] = set()
+    for name, file in files.items():
+        needed |= documents_of(read_run(file, name), topics, options.cutoff)
+    known = languages(needed) if needed else {}
+    warnings: list[str] = []
+    if languages.all_known:
+        topics, missing = _in_collection(topics, known)
+        if missing and options.target is not None:
+            warnings.append(
+                f"{len(missing):,} relevant documents are not in the collection ({_shown(missing)}): they "
+                "count in the scores, though no run of it can find them, and not in the language bias"
+            )
+    found = {}
+    for name, file in files.items():
+        run = read_run(file, name)
+        strangers = _strangers(run, topics, known, options.cutoff) if languages.all_known else []
+        if strangers:
+            warnings.append(
+                f"run {name!r} was made from another index than this one: {len(strangers):,} of the "
+                f"documents among its first {options.cutoff} are not in the collection ({_shown(strangers)})"
+            )
+        elif options.target is not None:
+            warnings += _shallow(run, topics, min(options.cutoff, languages.benchmark.documents))
+            try:
+                found[name] = _bias(run, topics, known, languages.sizes, options.target, options)
+            except DataError as error:
+                warnings.append(f"run {name!r}: language bias left out: {error}")
+    return found, warnings
+
+
+def _bias(
+    run: "Run",
+    topics: "Topics",
+    known: Mapping[str, str],
+    sizes: Mapping[str, int],
+    target: str,
+    options: BiasOptions,
+) -> dict[str, Any]:
     from mimo_plugin.evaluation.doc_languages import documents_of
     from mimo_plugin.evaluation.language_bias import language_bias
     from mimo_plugin.evaluation.language_bias_json import as_json
-    from mimo_plugin.evaluation.run_reader import read_run
 
-    run = read_run(file, name)
-    needed = documents_of(run, topics, cutoff)
-    known = languages(needed)
-    relevant = {
-        docid.decode() for judged in topics.judged for docid in judged.docids[judged.relevance > 0].tolist()
-    }
-    unknown = sorted(needed - known.keys() - relevant)
-    foreign = None
-    if unknown and languages.all_known:
-        shown = ", ".join(unknown[:_NAMED]) + (", ..." if len(unknown) > _NAMED else "")
-        foreign = (
-            f"run {name!r} was made from another index than this one: {len(unknown):,} of the documents "
-            f"among its first {cutoff} are not in the collection ({shown})"
-        )
-    if target is None or foreign:
-        return Look(None, foreign)
-    bias = language_bias(
+    found = language_bias(
         run,
         topics,
         known,
-        k=cutoff,
+        k=options.cutoff,
         target=target,
-        collection=languages.sizes,
-        similarity=similarity(needed),
+        collection=sizes,
+        similarity=options.similarity(run.name, documents_of(run, topics, options.cutoff)),
     )
-    return Look(as_json(bias), None)
+    return as_json(found)
+
+
+def _in_collection(topics: "Topics", known: Mapping[str, str]) -> tuple["Topics", list[str]]:
+    """The topics without relevant documents that the collection does not have, and these."""
+    missing: set[str] = set()
+    judged = []
+    for one in topics.judged:
+        gone = [
+            relevance > 0 and docid.decode() not in known
+            for docid, relevance in zip(one.docids.tolist(), one.relevance.tolist(), strict=True)
+        ]
+        if any(gone):
+            missing.update(docid.decode() for docid in one.docids[gone].tolist())
+            kept = [not there for there in gone]
+            one = one._replace(docids=one.docids[kept], relevance=one.relevance[kept])
+        judged.append(one)
+    return replace(topics, judged=tuple(judged)), sorted(missing)
+
+
+def _strangers(run: "Run", topics: "Topics", known: Mapping[str, str], cutoff: int) -> list[str]:
+    """Documents among the first hits of judged topics that the collection does not have."""
+    rankings = (run.queries.get(query_id) for query_id in topics.query_ids)
+    hits = {docid.decode() for ranking in rankings if ranking for docid in ranking.docids[:cutoff].tolist()}
+    return sorted(hits - known.keys())
+
+
+def _shallow(run: "Run", topics: "Topics", cutoff: int) -> Iterator[str]:
+    lengths = [len(run.queries[name].docids) for name in topics.query_ids if name in run.queries]
+    depth = max(lengths, default=0)
+    if 0 < depth < cutoff:
+        yield (
+            f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} that the language "
+            "bias looks at: search deeper, or read it as cut there"
+        )
+
+
+def _shown(docids: Sequence[str]) -> str:
+    return ", ".join(docids[:_NAMED]) + (", ..." if len(docids) > _NAMED else "")

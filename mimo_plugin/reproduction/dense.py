@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,17 +10,20 @@ from mimo_plugin.errors import ArtifactError, EnvironmentProblem
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.files import size_text
 from mimo_plugin.indexing.build import IndexOptions, build_index
-from mimo_plugin.indexing.manifest import read_manifest
+from mimo_plugin.indexing.directory import WORK
+from mimo_plugin.indexing.faiss_index import new_index
+from mimo_plugin.indexing.manifest import MANIFEST, read_manifest
 from mimo_plugin.indexing.reader import open_index
+from mimo_plugin.indexing.shards import Shards
 from mimo_plugin.manifests import FileRecord
 from mimo_plugin.progress import bar
-from mimo_plugin.reproduction.made import MadeRun, RunPlace, directory_bytes, identity_key
+from mimo_plugin.reproduction.directory import INDEXES
+from mimo_plugin.reproduction.made import MadeRun, RunPlace, directory_bytes, discard, identity_key
+from mimo_plugin.reproduction.models import Facts
 from mimo_plugin.reproduction.parts import Benchmark, Part
+from mimo_plugin.reproduction.speed import seconds_a_document
 from mimo_plugin.searching import Hits, search
 from mimo_plugin.student import Student
-
-# Texts that the speed of an encoder is measured on, after as many to warm up.
-_MEASURED = 64
 
 
 @dataclass(frozen=True)
@@ -40,26 +43,35 @@ class Estimate:
 
 class DenseSystem:
     """Args:
-    student: loaded.
+    facts: of the encoder.
+    load: the encoder itself; see `Models.load`.
     """
 
     def __init__(
-        self, name: str, student: Student, benchmark: Benchmark, output: Path, options: IndexOptions
+        self,
+        name: str,
+        facts: Facts,
+        load: Callable[[], Student],
+        benchmark: Benchmark,
+        output: Path,
+        options: IndexOptions,
     ) -> None:
         self.name = name
-        self.student = student
+        self.facts = facts
+        self.load = load
         self._benchmark = benchmark
         self._options = options
+        trained = not new_index(options.factory, facts.dimension).is_trained
         self._index_identity = {
-            "encoder": student.fingerprint,
-            "prompt": student.document_prompt,
-            "max_length": student.max_length,
-            "dtype": student.options.dtype,
+            "encoder": facts.fingerprint,
+            "prompt": facts.document_prompt,
+            "max_length": facts.max_length,
+            "dtype": facts.dtype,
             "factory": options.factory,
-            "seed": options.seed,
+            "seed": options.seed if trained else None,
             "documents": benchmark.documents_identity,
         }
-        self._indexes = output / "indexes" / f"{name}-{identity_key(self._index_identity)}"
+        self._indexes = output / INDEXES / f"{name}-{identity_key(self._index_identity)}"
         self.place = RunPlace(output, name)
 
     @property
@@ -67,7 +79,7 @@ class DenseSystem:
         return identity_key(
             {
                 "index": self._index_identity,
-                "query_prompt": self.student.query_prompt,
+                "query_prompt": self.facts.query_prompt,
                 "queries": self._benchmark.queries_fingerprint,
                 "depth": self._benchmark.config.depth,
                 "name": self.name,
@@ -80,52 +92,67 @@ class DenseSystem:
     def index_of(self, part: Part) -> Path:
         return self._indexes / part.name
 
+    def whole_indexes(self) -> list[Path]:
+        """The indexes of all parts; none where one of them is missing or damaged."""
+        parts = self._benchmark.parts
+        return [self.index_of(part) for part in parts] if all(map(self._indexed, parts)) else []
+
     def missing_parts(self) -> list[Part]:
-        """Those without a finished index; none where the run is finished."""
-        if self.finished() is not None:
-            return []
-        return [part for part in self._benchmark.parts if not self._indexed(part)]
+        """Those whose index is to be built."""
+        return [part for part in self._benchmark.parts if not (self._options.resume and self._indexed(part))]
 
     def estimate(self) -> Estimate:
         """What is still to do; the encoder runs on some texts of the collection to tell."""
         missing = self.missing_parts()
-        documents = sum(part.documents for part in missing)
-        vector = 4 * self.student.dimension
-        texts = [text for part in missing for text in part.looked.sample]
+        left = [self._left(part) for part in missing]
+        vector = 4 * self.facts.dimension
         return Estimate(
-            documents,
-            documents * self._seconds_a_text(texts) if documents else 0.0,
-            vector * self._benchmark.documents,
-            vector * (documents + max((part.documents for part in missing), default=0)),
+            documents=sum(left),
+            seconds=sum(left) * seconds_a_document(self.load(), missing, self.facts.batch_size)
+            if sum(left)
+            else 0.0,
+            index_bytes=vector * self._benchmark.documents,
+            disk_bytes=vector * (sum(part.documents for part in missing) + max(left, default=0)),
         )
 
-    def _seconds_a_text(self, texts: list[str]) -> float:
-        step = max(1, len(texts) // (2 * _MEASURED))
-        chosen = texts[::step][: 2 * _MEASURED]
-        half = max(1, len(chosen) // 2)
-        self.student.encode_documents(chosen[:half])
-        began = time.perf_counter()
-        measured = chosen[half:] or chosen
-        self.student.encode_documents(measured)
-        return (time.perf_counter() - began) / len(measured)
+    def _left(self, part: Part) -> int:
+        """Documents of a part whose vectors are not there yet."""
+        if not self._options.resume:
+            return part.documents
+        shards = Shards(
+            self.index_of(part) / WORK, part.documents, self._options.shard_size, self.facts.dimension
+        )
+        try:
+            return part.documents - shards.documents_before(shards.complete())
+        except ArtifactError:
+            # Other shards, which `make` reports.
+            return part.documents
 
     def make(self) -> MadeRun:
         """Indexes what is missing, searches, writes run and note.
 
         Raises: as `build_index`, `search` and `write_run`.
         """
-        seconds: dict[str, float] = {}
-        for part in self._benchmark.parts:
-            self._index(part, seconds)
+        student = self.load()
+        parts = self._benchmark.parts
+        built = [self._index(part, student) for part in parts]
+        seconds = {}
+        # Of what an earlier command did nothing is known.
+        if None not in built:
+            seconds["index"] = round(sum(took for took in built if took is not None), 3)
         began = time.perf_counter()
-        config = self._benchmark.config
-        total = sum(len(part.queries) for part in self._benchmark.parts)
+        depth = self._benchmark.config.depth
+        total = sum(len(part.queries) for part in parts)
+        short = 0
 
         def found() -> Iterator[Hits]:
-            for part in self._benchmark.parts:
+            nonlocal short
+            for part in parts:
                 index = open_index(self.index_of(part))
-                depth = min(config.depth, index.faiss.ntotal)
-                yield from search(index, self.student, part.queries, hits=depth, advance=counter.update)
+                most = min(depth, index.faiss.ntotal)
+                for hits in search(index, student, part.queries, hits=most, advance=counter.update):
+                    short += len(hits.docids) < most
+                    yield hits
 
         with bar(
             total=total, what=f"searching {self.name}", unit="queries", enabled=self._options.progress
@@ -136,8 +163,8 @@ class DenseSystem:
             MadeRun(
                 system=self.name,
                 key=self.key,
-                encoder=self.student.name,
-                fingerprint=self.student.fingerprint,
+                encoder=self.facts.name,
+                fingerprint=self.facts.fingerprint,
                 documents=self._benchmark.documents,
                 index_bytes=directory_bytes(self._indexes),
                 seconds=seconds,
@@ -145,35 +172,50 @@ class DenseSystem:
                 lines=lines,
                 run=FileRecord.of(self.place.file),
                 details={
-                    "dimension": self.student.dimension,
-                    "pooling": self.student.pooling,
-                    "max_length": self.student.max_length,
-                    "document_prompt": self.student.document_prompt,
-                    "query_prompt": self.student.query_prompt,
+                    "dimension": self.facts.dimension,
+                    "pooling": self.facts.pooling,
+                    "max_length": self.facts.max_length,
+                    "document_prompt": self.facts.document_prompt,
+                    "query_prompt": self.facts.query_prompt,
                     "factory": self._options.factory,
-                    "dtype": self.student.options.dtype,
-                    "device": self.student.device_type,
+                    "dtype": self.facts.dtype,
+                    "device": self.facts.device,
                 },
+                warnings=(
+                    f"{self.name}: {short:,} queries got fewer hits than asked for from an approximate index "
+                    f"({self._options.factory}): choose another --factory, such as Flat",
+                )
+                if short
+                else (),
             )
         )
 
-    def _index(self, part: Part, seconds: dict[str, float]) -> None:
-        if self._options.resume and self._indexed(part):
+    def _index(self, part: Part, student: Student) -> float | None:
+        """Builds a part's index where it is missing.
+
+        Returns:
+            Seconds; None where an earlier command did some of it.
+        """
+        directory = self.index_of(part)
+        indexed = self._indexed(part)
+        if self._options.resume and indexed:
             # Also where another batch size or device made it: its vectors differ by rounding only.
-            return
+            return None
+        begun = (directory / WORK).is_dir() and not (directory / MANIFEST).exists()
+        if directory.exists() and not begun and not indexed:
+            discard(directory)
         began = time.perf_counter()
         built = build_index(
             part.pool,
             part.specs,
-            self.student,
-            self.index_of(part),
+            student,
+            directory,
             self._options,
             prefixes=part.prefixes,
             fields=self._benchmark.config.fields,
             found=part.looked.survey,
         )
-        if not built.resumed:
-            seconds["index"] = round(seconds.get("index", 0.0) + time.perf_counter() - began, 3)
+        return None if built.resumed else time.perf_counter() - began
 
     def _indexed(self, part: Part) -> bool:
         try:

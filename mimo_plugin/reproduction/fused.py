@@ -22,7 +22,7 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
         parts: the runs by name, in the order of the weights.
         depth: hits a query.
     """
-    from mimo_plugin.evaluation.fusion import FusionOptions, fused_queries
+    from mimo_plugin.evaluation.fusion import FusionOptions, fused_queries, fusion_warnings
     from mimo_plugin.evaluation.run_reader import read_run
 
     place = RunPlace(output, name)
@@ -57,5 +57,6 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
             lines=lines,
             run=FileRecord.of(place.file),
             details=fusion.model_dump(mode="json"),
+            warnings=tuple(f"fusion {name!r}: {warning}" for warning in fusion_warnings(runs)),
         )
     )

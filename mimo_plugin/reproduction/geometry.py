@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.errors import DataError
+from mimo_plugin.errors import DataError, ModelError
 from mimo_plugin.files import make_parent, write_text
+from mimo_plugin.reproduction.directory import GEOMETRY
 from mimo_plugin.reproduction.made import identity_key
+from mimo_plugin.reproduction.models import Facts
 from mimo_plugin.student import EncoderOptions
 
 if TYPE_CHECKING:
@@ -18,47 +20,73 @@ if TYPE_CHECKING:
 
 def encoder_geometry(
     benchmark: "Benchmark",
-    encoders: Mapping[str, tuple["System", str]],
+    encoders: Mapping[str, tuple["System", Facts]],
     output: Path,
     options: EncoderOptions,
     say: Callable[[str], Any],
     progress: bool | None,
-) -> dict[str, Any] | None:
-    """The geometry of all encoders as one JSON object; None where there are none, or the config wants none.
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The geometry of all encoders as one JSON object, and what a user should know, a line each.
+
+    The object is None where there are no encoders, where the config wants none, and where there is none.
 
     Args:
-        encoders: name -> system and fingerprint.
+        encoders: name -> system, and what is known of its encoder.
     """
     asked = benchmark.config.geometry
     if asked is None or not encoders:
-        return None
+        return None, []
     files = {
-        name: output / "geometry" / f"{name}-{identity_key(_identity(benchmark, fingerprint, options))}.json"
-        for name, (_, fingerprint) in encoders.items()
+        name: output / GEOMETRY / f"{name}-{identity_key(_identity(benchmark, system, facts))}.json"
+        for name, (system, facts) in encoders.items()
     }
-    missing = [name for name, file in files.items() if not file.is_file()]
-    if missing:
+    found = {name: _read(file) for name, file in files.items()}
+    warnings = []
+    if None in found.values():
         try:
             texts = _texts(benchmark, progress)
         except DataError as error:
-            say(f"geometry: left out, {error}")
-            return None
-        for name in missing:
-            say(f"{name}: geometry of {len(texts.texts):,} {texts.role.value}")
-            _measure(encoders[name][0], texts, options, files[name], progress)
-    return _together({name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items()})
+            return None, [f"geometry left out: {error}"]
+        for name, there in found.items():
+            if there is None:
+                say(f"{name}: geometry of {len(texts.texts):,} {texts.role.value}")
+                try:
+                    found[name] = _measure(encoders[name][0], texts, options, files[name], progress)
+                except (DataError, ModelError) as error:
+                    # Scores are there by now, and are worth more than this.
+                    warnings.append(f"{name}: geometry left out: {error}")
+    return _together({name: there for name, there in found.items() if there is not None}), warnings
 
 
-def _identity(benchmark: "Benchmark", fingerprint: str, options: EncoderOptions) -> dict[str, Any]:
+def _identity(benchmark: "Benchmark", system: "System", facts: Facts) -> dict[str, Any]:
     asked = benchmark.config.geometry
     return {
-        "encoder": fingerprint,
-        "max_length": options.max_length,
-        "dtype": options.dtype,
+        "encoder": facts.fingerprint,
+        "prompts": (facts.document_prompt, facts.query_prompt),
+        "max_length": facts.max_length,
+        "dtype": facts.dtype,
+        "trail": None if system.training is None else _trail(system.training),
+        "setting": benchmark.config.setting.value,
+        "collections": [part.key for part in benchmark.parts],
         "documents": benchmark.documents_identity,
         "queries": benchmark.queries_fingerprint,
         "options": None if asked is None else asked.model_dump(mode="json"),
     }
+
+
+def _trail(training: Path) -> list[str]:
+    from mimo_plugin.analysis.trail import checkpoints
+
+    return [path.name for _, path in checkpoints(training)]
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """What was measured before; None where there is nothing, or something damaged: it is measured again."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.keys() >= {"texts", "encoders", "skipped"} else None
 
 
 def _texts(benchmark: "Benchmark", progress: bool | None) -> "Texts":
@@ -79,7 +107,7 @@ def _texts(benchmark: "Benchmark", progress: bool | None) -> "Texts":
 
 def _measure(
     system: "System", texts: "Texts", options: EncoderOptions, file: Path, progress: bool | None
-) -> None:
+) -> dict[str, Any]:
     from mimo_plugin.analysis.analysis import analyse
     from mimo_plugin.analysis.encoders import Encoder
     from mimo_plugin.analysis.json_report import as_json
@@ -90,10 +118,13 @@ def _measure(
     found = as_json(analyse([encoder], texts, options, progress=progress))
     make_parent(file)
     write_text(file, json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n")
+    return found
 
 
-def _together(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _together(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """One object of the objects of each encoder, which are all about the same texts."""
+    if not found:
+        return None
     first = next(iter(found.values()))
     return {
         "texts": first["texts"],

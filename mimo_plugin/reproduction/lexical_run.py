@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mimo_plugin.errors import ArtifactError
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.lexical import K1, B, index_bm25, search_bm25
+from mimo_plugin.lexical import K1, B, BuiltBm25, index_bm25, read_bm25_manifest, search_bm25
+from mimo_plugin.lexical.directory import MANIFEST, PLAN
 from mimo_plugin.manifests import FileRecord
 from mimo_plugin.progress import bar
-from mimo_plugin.reproduction.made import MadeRun, RunPlace, directory_bytes, identity_key
+from mimo_plugin.reproduction.directory import INDEXES
+from mimo_plugin.reproduction.made import MadeRun, RunPlace, directory_bytes, discard, identity_key
 from mimo_plugin.reproduction.parts import Benchmark, Part
 from mimo_plugin.reproduction.systems import BM25
 
@@ -32,7 +35,7 @@ class LexicalSystem:
             "k1": K1,
             "b": B,
         }
-        self._indexes = output / "indexes" / f"{BM25}-{identity_key(self._identity)}"
+        self._indexes = output / INDEXES / f"{BM25}-{identity_key(self._identity)}"
         self.place = RunPlace(output, BM25)
 
     @property
@@ -48,26 +51,23 @@ class LexicalSystem:
     def finished(self) -> MadeRun | None:
         return self.place.finished(self.key)
 
+    def missing_parts(self) -> list[Part]:
+        """Those without a finished index."""
+        return [part for part in self._benchmark.parts if not self._indexed(part)]
+
     @property
     def disk_bytes(self) -> int:
-        """What the indexes need at most: an inverted index is smaller than its texts."""
-        return sum(part.looked.text_bytes for part in self._benchmark.parts)
+        """What missing indexes need at most: an inverted index is smaller than its texts."""
+        return sum(part.looked.text_bytes for part in self.missing_parts())
 
     def make(self) -> MadeRun:
         """Indexes what is missing, searches, writes run and note."""
         began = time.perf_counter()
-        manifests = [
-            index_bm25(
-                part.pool,
-                self._indexes / part.name,
-                language=self._language(part),
-                surveyed=part.looked.survey,
-                threads=self._threads,
-                progress=self._progress,
-            ).manifest
-            for part in self._benchmark.parts
-        ]
-        seconds = {"index": round(time.perf_counter() - began, 3)}
+        built = [self._index(part) for part in self._benchmark.parts]
+        manifests = [one.manifest for one in built]
+        seconds = {}
+        if not any(one.already for one in built):
+            seconds["index"] = round(time.perf_counter() - began, 3)
         began = time.perf_counter()
         total = sum(len(part.queries) for part in self._benchmark.parts)
 
@@ -101,10 +101,35 @@ class LexicalSystem:
                         part.name: manifest.plan.analyzer.rpartition(".")[2]
                         for part, manifest in zip(self._benchmark.parts, manifests, strict=True)
                     },
-                    "notes": sorted({manifest.note for manifest in manifests if manifest.note}),
                 },
+                warnings=tuple(
+                    f"bm25, {part.name}: {manifest.note}"
+                    for part, manifest in zip(self._benchmark.parts, manifests, strict=True)
+                    if manifest.note
+                ),
             )
         )
+
+    def _index(self, part: Part) -> BuiltBm25:
+        directory = self._indexes / part.name
+        begun = (directory / PLAN).exists() and not (directory / MANIFEST).exists()
+        if directory.exists() and not begun and not self._indexed(part):
+            discard(directory)
+        return index_bm25(
+            part.pool,
+            directory,
+            language=self._language(part),
+            surveyed=part.looked.survey,
+            threads=self._threads,
+            progress=self._progress,
+        )
+
+    def _indexed(self, part: Part) -> bool:
+        try:
+            read_bm25_manifest(self._indexes / part.name)
+        except ArtifactError:
+            return False
+        return True
 
     def _language(self, part: Part) -> str | None:
         """The language whose analyzer is used; None is one analysis for all."""

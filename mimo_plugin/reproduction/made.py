@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from mimo_plugin.files import sha256, write_text
+from mimo_plugin.files import sha256, write_text, writing
 from mimo_plugin.manifests import FileRecord, Record
+from mimo_plugin.reproduction.directory import RUNS
 
 FORMAT: Final = "mimo-reproduction-run"
 _KEY_LENGTH = 10
@@ -23,10 +25,11 @@ class MadeRun(Record):
         encoder, fingerprint: of a dense system.
         documents: in the index; None for fusions.
         index_bytes: of the index; None for fusions.
-        seconds: step -> what it took; a step that was cut short and taken up again is not timed.
+        seconds: step -> what it took; one that an earlier command did in part is not there.
         queries, lines: of the run.
         run: the file.
         details: what else a reader wants to know, such as the analyzer of each language.
+        warnings: what a user should know of it.
     """
 
     format: Literal["mimo-reproduction-run"] = FORMAT
@@ -42,23 +45,25 @@ class MadeRun(Record):
     lines: int
     run: FileRecord
     details: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 class RunPlace:
     """Where a system's run and its note lie."""
 
     def __init__(self, output: Path, system: str) -> None:
-        self.file = output / "runs" / f"{system}.trec.gz"
-        self.note = output / "runs" / f"{system}.json"
+        self.file = output / RUNS / f"{system}.trec.gz"
+        self.note = output / RUNS / f"{system}.json"
 
     def finished(self, key: str) -> MadeRun | None:
         """The note, where the run is there, is whole, and was made as the key says."""
         try:
             made = MadeRun.model_validate_json(self.note.read_bytes())
-            whole = self.file.stat().st_size == made.run.bytes and sha256(self.file) == made.run.sha256
+            if made.key != key or self.file.stat().st_size != made.run.bytes:
+                return None
+            return made if sha256(self.file) == made.run.sha256 else None
         except (OSError, ValidationError):
             return None
-        return made if made.key == key and whole else None
 
     def finish(self, made: MadeRun) -> MadeRun:
         write_text(self.note, made.model_dump_json(indent=2) + "\n")
@@ -73,3 +78,12 @@ def identity_key(identity: Mapping[str, Any]) -> str:
 
 def directory_bytes(directory: Path) -> int:
     return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+
+
+def discard(directory: Path) -> None:
+    """Removes a damaged index; renamed first, so that a kill leaves none that is half there."""
+    gone = directory.with_name(f".{directory.name}.discarded")
+    shutil.rmtree(gone, ignore_errors=True)
+    with writing(directory):
+        directory.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)

@@ -29,6 +29,7 @@ class Part:
         pool: an ir_datasets dataset of `Doc`, `Query` and qrels, under the ids of the whole benchmark.
         prefixes: see `pool_prefixes`; None where ids are the collection's own.
         looked: what a pass over its documents found.
+        key: names the collections, and what was chosen of them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Part:
     pool: Any
     prefixes: Mapping[str, str] | None
     looked: Looked
+    key: str
 
     @property
     def documents(self) -> int:
@@ -67,9 +69,9 @@ class Benchmark:
     Attributes:
         parts: what is indexed and searched, each by itself.
         pool: topics and judgments of all parts, and their documents.
-    specs: its collections.
-    distractors: of a subset; None where there are all documents.
-    seed: of the subset.
+        specs: its collections.
+        distractors: of a subset; None where there are all documents.
+        seed: of the subset.
     """
 
     config: "BenchmarkConfig"
@@ -99,19 +101,36 @@ class Benchmark:
         """The name and the fingerprint of each part's documents."""
         return [(part.name, part.looked.survey.fingerprint) for part in self.parts]
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know of the texts, a line each."""
+        documents = sum(part.looked.survey.empty for part in self.parts)
+        queries = [name for part in self.parts for name, text in part.queries if not text.strip()]
+        found = []
+        if documents:
+            found.append(
+                f"{documents:,} documents have no text; encoders take them all the same, BM25 does not"
+            )
+        if queries:
+            found.append(
+                f"{len(queries):,} queries have no text and are searched all the same, such as {queries[0]}"
+            )
+        return found
+
     def subset(self) -> dict[str, Any] | None:
         """What a quick look left out, with the sentence that goes with every number; None for all of it."""
         if self.distractors is None:
             return None
         judged = sum(part.looked.judged for part in self.parts)
+        others = f"up to {self.distractors:,} others a language" if self.distractors else "no others"
         return {
             "documents": self.documents,
             "judged": judged,
             "distractors_per_language": self.distractors,
             "seed": self.seed,
             "text": (
-                f"From a subset of the collection: {judged:,} judged documents and up to "
-                f"{self.distractors:,} others a language ({self.documents:,} documents, seed {self.seed}). "
+                f"From a subset of the collection: {judged:,} judged documents and {others} "
+                f"({self.documents:,} documents, seed {self.seed}). "
                 "Scores are higher than on the whole collection and do not compare with published ones."
             ),
         }
@@ -168,7 +187,7 @@ def open_benchmark(
             seed=seed,
             progress=progress,
         )
-        parts.append(Part(name, some, language, looked.pool, prefixes, looked))
+        parts.append(Part(name, some, language, looked.pool, prefixes, looked, key))
     if not isinstance(config.collections, dict):
         check_languages(config, {language for part in parts for language in part.looked.survey.languages})
     pool = parts[0].pool if len(parts) == 1 else whole

@@ -1,41 +1,36 @@
 """A whole table from one command: what is there already is not made again."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from mimo_plugin.analysis.encoders import parse_encoders
 from mimo_plugin.errors import ArtifactError, DataError, Findings
-from mimo_plugin.evaluation.choices import SignificanceTest
-from mimo_plugin.files import check_place, size_text, write_text
-from mimo_plugin.locking import one_writer
-from mimo_plugin.reproduction.bias import Languages, look_at_run
+from mimo_plugin.files import sha256, size_text, write_text
+from mimo_plugin.indexing.faiss_index import new_index
+from mimo_plugin.reproduction.bias import BiasOptions, Languages, look_at_runs
 from mimo_plugin.reproduction.dense import DenseSystem, free_bytes, require_space
+from mimo_plugin.reproduction.directory import COLLECTIONS, REPORT, RESULTS, check_output, held
 from mimo_plugin.reproduction.fused import fuse
 from mimo_plugin.reproduction.geometry import encoder_geometry
 from mimo_plugin.reproduction.lexical_run import LexicalSystem
 from mimo_plugin.reproduction.made import MadeRun, RunPlace, identity_key
+from mimo_plugin.reproduction.models import Facts, Models
 from mimo_plugin.reproduction.options import ReproduceOptions
 from mimo_plugin.reproduction.parts import open_benchmark
 from mimo_plugin.reproduction.provenance import provenance
 from mimo_plugin.reproduction.results import results_object
 from mimo_plugin.reproduction.similarity import similarity_in
-from mimo_plugin.reproduction.systems import Kind, System, all_systems, chosen_baseline
-from mimo_plugin.student import Student
+from mimo_plugin.reproduction.systems import Kind, System, all_systems, chosen_baseline, chosen_test
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmarks.schema import BenchmarkConfig
     from mimo_plugin.evaluation.evaluation import Evaluation
     from mimo_plugin.evaluation.fairness import Similarity
-
-CONFIG, RESULTS, REPORT = "config.yaml", "results.json", "report"
-_WRITER = ".writer"
 
 Say = Callable[[str], Any]
 
@@ -65,8 +60,7 @@ def reproduce(config: "BenchmarkConfig", options: ReproduceOptions, say: Say) ->
         MimoError: with all that is wrong before anything is encoded; or as the steps.
     """
     running = _Running(config, options, say)
-    with one_writer(options.output, options.output / _WRITER):
-        write_text(options.output / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    with held(options.output, config):
         running.open()
         running.announce()
         running.make()
@@ -74,13 +68,12 @@ def reproduce(config: "BenchmarkConfig", options: ReproduceOptions, say: Say) ->
 
 
 def plan(config: "BenchmarkConfig", options: ReproduceOptions, say: Say) -> None:
-    """Says what there is to do and what it takes; nothing but notes on the collections is written.
+    """Says what there is to do and what it takes; nothing but notes on config and collections is written.
 
     Raises: as `reproduce`, before anything is encoded.
     """
     running = _Running(config, options, say)
-    with one_writer(options.output, options.output / _WRITER):
-        write_text(options.output / CONFIG, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    with held(options.output, config, only_looking=True):
         running.open()
         running.announce()
 
@@ -90,41 +83,52 @@ class _Running:
         self._config = config
         self._options = options
         self._say = say
+        self._models = Models(options.encoder)
+        self._made: dict[str, MadeRun] = {}
+        self._warnings: list[str] = []
         findings = Findings()
         bm25 = config.bm25 is not None if options.bm25 is None else options.bm25
-        encoders = findings.attempt(parse_encoders, options.encoders) or []
-        systems = findings.attempt(all_systems, config, encoders, options.runs, bm25)
-        findings.attempt(_check_output, options.output, config.name)
-        if systems is not None:
+        encoders = findings.attempt(parse_encoders, options.encoders)
+        systems = None
+        if encoders is not None or options.runs or bm25:
+            systems = findings.attempt(all_systems, config, encoders or [], options.runs, bm25)
+        findings.attempt(check_output, options.output, config.name)
+        if systems is not None and encoders is not None:
             self._baseline = findings.attempt(chosen_baseline, config, systems, options.baseline)
-        self._students = {
-            encoder.label: findings.attempt(Student.load, encoder.checkpoint, options.encoder)
-            for encoder in encoders
-        }
+        self._facts: dict[str, Facts] = {}
+        for encoder in encoders or []:
+            facts = findings.attempt(self._models.facts, encoder.checkpoint)
+            if facts is not None:
+                findings.attempt(new_index, options.index.factory, facts.dimension)
+                self._facts[encoder.label] = facts
         self._systems = findings.complete(systems)
-        self._made: dict[str, MadeRun] = {}
 
     def open(self) -> None:
         """Reads the collections, and the runs that were made elsewhere."""
         options = self._options
         self._benchmark = open_benchmark(
             self._config,
-            options.output / "collections",
+            options.output / COLLECTIONS,
             distractors=options.distractors,
             seed=options.seed,
             progress=options.progress,
         )
         self._check_runs()
         self._dense = {
-            name: DenseSystem(name, student, self._benchmark, options.output, options.index)
-            for name, student in self._students.items()
-            if student is not None
+            system.name: self._dense_system(system.name, system.encoder)
+            for system in self._systems
+            if system.encoder is not None
         }
         self._lexical = (
             LexicalSystem(self._benchmark, options.output, options.threads, options.progress)
             if any(system.kind is Kind.BM25 for system in self._systems)
             else None
         )
+
+    def _dense_system(self, name: str, checkpoint: str) -> DenseSystem:
+        facts = self._facts[name]
+        load = partial(self._models.load, checkpoint, facts)
+        return DenseSystem(name, facts, load, self._benchmark, self._options.output, self._options.index)
 
     def _check_runs(self) -> None:
         """A run that does not fit shows before hours of encoding."""
@@ -172,18 +176,20 @@ class _Running:
             dense = self._dense[system.name]
             if dense.finished() is not None:
                 return "done", 0
-            estimate = dense.estimate()
-            if not estimate.documents:
+            if not dense.missing_parts():
                 return "indexed, to be searched", 0
+            estimate = dense.estimate()
             return (
                 f"{estimate.documents:,} documents to encode, about "
                 f"{timedelta(seconds=round(estimate.seconds))} by a short measurement on this "
-                f"{dense.student.device_type}, index {size_text(estimate.index_bytes)} as a flat one",
+                f"{dense.facts.device}, index {size_text(estimate.index_bytes)} as a flat one",
                 estimate.disk_bytes,
             )
         if system.kind is Kind.BM25 and self._lexical is not None:
             if self._lexical.finished() is not None:
                 return "done", 0
+            if not self._lexical.missing_parts():
+                return "indexed, to be searched", 0
             needed = self._lexical.disk_bytes
             return f"to be indexed by Lucene, less than {size_text(needed)}", needed
         if system.kind is Kind.FUSION:
@@ -215,17 +221,25 @@ class _Running:
         from mimo_plugin.report.writing import PAGE, write_report
 
         evaluation = self._evaluate()
-        language_bias, foreign = self._look(evaluation)
-        devices = {dense.student.device_type for dense in self._dense.values()}
+        language_bias = self._look(evaluation)
+        geometry = self._geometry()
+        devices = sorted({facts.device for facts in self._facts.values()})
+        warnings = (
+            *self._benchmark.warnings,
+            *(warning for made in self._made.values() for warning in made.warnings),
+            *evaluation.warnings,
+            *self._depths(evaluation),
+            *self._warnings,
+        )
         results = results_object(
             self._benchmark,
             self._systems,
             self._made,
             evaluation,
             language_bias,
-            self._geometry(),
-            [*evaluation.warnings, *foreign],
-            provenance(self._options.command, next(iter(sorted(devices)), None), self._fingerprints()),
+            geometry,
+            warnings,
+            provenance(self._options.command, next(iter(devices), None), self._fingerprints()),
         )
         file, page = self._options.output / RESULTS, self._options.output / REPORT / PAGE
         if _same(file, results) and page.is_file():
@@ -239,18 +253,22 @@ class _Running:
 
     def _geometry(self) -> dict[str, Any] | None:
         options = self._options
-        return encoder_geometry(
+        # It loads them by itself.
+        self._models.release()
+        found, warnings = encoder_geometry(
             self._benchmark,
             {
-                system.name: (system, self._dense[system.name].student.fingerprint)
+                system.name: (system, self._facts[system.name])
                 for system in self._systems
-                if system.name in self._dense
+                if system.name in self._facts
             },
             options.output,
             options.encoder,
             self._say,
             options.progress,
         )
+        self._warnings += warnings
+        return found
 
     def _run_file(self, system: System) -> Path:
         return system.run or RunPlace(self._options.output, system.name).file
@@ -260,17 +278,13 @@ class _Running:
         from mimo_plugin.evaluation.request import EvaluationOptions
 
         config = self._config
-        # Tukey's test is one of all pairs of three or more.
-        test = config.test
-        if test is SignificanceTest.TUKEY_HSD and len(self._systems) < 3:
-            test = SignificanceTest.STUDENT
         return evaluate(
             [f"{system.name}={self._run_file(system)}" for system in self._systems],
             self._benchmark.specs,
             EvaluationOptions(
                 measures=config.measures,
                 baseline=self._baseline,
-                test=test if len(self._systems) > 1 else None,
+                test=chosen_test(config, self._systems),
                 correction=config.correction,
                 alpha=config.alpha,
                 progress=self._options.progress,
@@ -278,50 +292,63 @@ class _Running:
             pool=self._benchmark.pool,
         )
 
-    def _look(self, evaluation: "Evaluation") -> tuple[dict[str, Any], list[str]]:
+    def _depths(self, evaluation: "Evaluation") -> Iterator[str]:
+        """Runs made elsewhere that look deeper or less deep, which measures without a cutoff see."""
+        uncut = ", ".join(str(measure) for measure in evaluation.measures if measure.cutoff is None)
+        given = {system.name for system in self._systems if system.run is not None}
+        expected = min(self._config.depth, self._benchmark.documents)
+        for score in evaluation.scores:
+            if uncut and score.name in given and score.depth != expected:
+                yield (
+                    f"run {score.name!r} has up to {score.depth} hits a query, the depth here is {expected}: "
+                    f"without a cutoff {uncut} does not compare it with runs of that depth"
+                )
+
+    def _look(self, evaluation: "Evaluation") -> dict[str, Any]:
         from mimo_plugin.evaluation.language_bias import CUTOFF
 
         fairness = self._config.fairness
-        indexes: Sequence[Path] = ()
-        for dense in self._dense.values():
-            indexes = [dense.index_of(part) for part in self._benchmark.parts]
-        languages = Languages(self._benchmark, indexes)
-        found: dict[str, Any] = {}
-        foreign = []
-        for system in self._systems:
-            if fairness is None and system.run is None:
-                continue
-            self._say(f"{system.name}: looking at languages")
-            look = look_at_run(
-                system.name,
-                self._run_file(system),
-                evaluation.topics,
-                languages,
-                cutoff=fairness.cutoff if fairness else CUTOFF,
-                target=fairness.target if fairness else None,
-                similarity=partial(self._similarity, system),
-            )
-            if look.bias is not None:
-                found[system.name] = look.bias
-            if look.foreign is not None:
-                foreign.append(look.foreign)
-        return found, foreign
+        files = {
+            system.name: self._run_file(system)
+            for system in self._systems
+            if fairness is not None or system.run is not None
+        }
+        if not files:
+            return {}
+        self._say("looking at the languages of the documents found")
+        indexes = next(filter(None, (dense.whole_indexes() for dense in self._dense.values())), [])
+        options = BiasOptions(
+            cutoff=fairness.cutoff if fairness else CUTOFF,
+            target=fairness.target if fairness else None,
+            similarity=self._similarity,
+        )
+        found, warnings = look_at_runs(files, evaluation.topics, Languages(self._benchmark, indexes), options)
+        self._warnings += warnings
+        return found
 
-    def _similarity(self, system: System, docids: set[str]) -> "Similarity | None":
+    def _similarity(self, name: str, docids: Set[str]) -> "Similarity | None":
         parts = self._benchmark.parts
         # In an index a language no two versions of a query rank the same documents.
-        if system.kind is not Kind.DENSE or len(parts) > 1:
+        if name not in self._dense or len(parts) > 1:
             return None
-        dense = self._dense[system.name]
-        return similarity_in(dense.index_of(parts[0]), parts[0], dense.student, docids)
+        dense = self._dense[name]
+        try:
+            return similarity_in(dense.index_of(parts[0]), parts[0], dense.load, docids)
+        except ArtifactError as error:
+            self._warnings.append(
+                f"{name}: its index is gone or damaged, so MRC does not know the scores of documents beyond "
+                f"the run's hits; remove {dense.place.note} to have it built again ({error})"
+            )
+            return None
 
     def _fingerprints(self) -> dict[str, str]:
         found = {
             f"documents of {part.name}": part.looked.survey.fingerprint for part in self._benchmark.parts
         }
         found["queries"] = self._benchmark.queries_fingerprint
-        found |= {f"encoder {name}": dense.student.fingerprint for name, dense in self._dense.items()}
+        found |= {f"encoder {name}": facts.fingerprint for name, facts in self._facts.items()}
         found |= {f"run {name}": made.run.sha256 for name, made in self._made.items()}
+        found |= {f"run {system.name}": sha256(system.run) for system in self._systems if system.run}
         found["config"] = identity_key(self._config.model_dump(mode="json"))
         return found
 
@@ -334,26 +361,3 @@ def _same(file: Path, results: Mapping[str, Any]) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(there == json.loads(json.dumps(results)))
-
-
-def _check_output(output: Path, name: str) -> None:
-    if output.exists() and not output.is_dir():
-        raise ArtifactError(f"{output} is a file: --output must name a new or empty directory")
-    check_place(output / CONFIG)
-    names = sorted(path.name for path in output.iterdir() if path.name[0] != ".") if output.exists() else []
-    if not names:
-        return
-    try:
-        there = yaml.safe_load((output / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        there = None
-    if not isinstance(there, dict) or "setting" not in there:
-        raise ArtifactError(
-            f"{output} holds something else ({', '.join(names[:5])}): --output must name a new or empty "
-            "directory, or one that this command began"
-        )
-    if there.get("name") != name:
-        raise ArtifactError(
-            f"{output} holds {there.get('name')!r}, expected a directory of its own for {name!r}: choose "
-            "another --output"
-        )

@@ -1,6 +1,6 @@
 """Scores of an encoder's queries for documents that their ranking does not hold."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,20 @@ if TYPE_CHECKING:
 
 
 def similarity_in(
-    index_dir: Path, part: Part, student: Student, docids: Iterable[str]
+    index_dir: Path, part: Part, load: Callable[[], Student], docids: Iterable[str]
 ) -> "Similarity | None":
     """Inner products of the part's queries with these documents, on the scale of the run's scores.
 
     Memory holds the vectors of the queries and of these documents.
 
+    Args:
+        load: the encoder of the index.
+
     Returns:
         None where the index does not give its vectors back.
+
+    Raises:
+        ArtifactError: there is no index, or a damaged one.
     """
     import numpy as np
 
@@ -39,7 +45,7 @@ def similarity_in(
         documents: np.ndarray = index.faiss.reconstruct_batch(np.fromiter(rows.values(), dtype=np.int64))
     except RuntimeError:
         return None
-    queries = student.encode_queries([text for _, text in part.queries])
+    queries = load().encode_queries([text for _, text in part.queries])
     query_of = {query_id: number for number, (query_id, _) in enumerate(part.queries)}
 
     def similarity(query_id: str, some: "np.ndarray") -> "np.ndarray":

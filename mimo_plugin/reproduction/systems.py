@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mimo_plugin.analysis.encoders import Encoder
 from mimo_plugin.errors import Problems, UsageError
+from mimo_plugin.evaluation.choices import SignificanceTest
 from mimo_plugin.evaluation.run_reader import file_problem, run_files
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 BM25 = "bm25"
 # Among the parts of a config's fusion: there is one fusion for each encoder.
 _EACH_ENCODER = "encoder"
+# Tukey's test is one of all pairs of so many or more.
+_FOR_TUKEY = 3
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
@@ -97,8 +100,19 @@ def _fusions(config: "BenchmarkConfig", there: set[str], dense: Sequence[str]) -
                 yield System(name, Kind.FUSION, fusion=fusion, parts=parts)
 
 
+def chosen_test(config: "BenchmarkConfig", systems: Sequence[System]) -> SignificanceTest | None:
+    """The config's test; None where there is nothing to compare, and student where Tukey's lacks a third."""
+    if len(systems) < 2:
+        return None
+    if config.test is SignificanceTest.TUKEY_HSD and len(systems) < _FOR_TUKEY:
+        return SignificanceTest.STUDENT
+    return config.test
+
+
 def chosen_baseline(config: "BenchmarkConfig", systems: Sequence[System], asked: str | None) -> str | None:
     """The system that others are compared with: the one asked for, the config's, else the first.
+
+    None where there is nothing to compare, and with Tukey's test, which compares all with each other.
 
     Raises:
         UsageError: there is no system of the name that was asked for.
@@ -110,4 +124,6 @@ def chosen_baseline(config: "BenchmarkConfig", systems: Sequence[System], asked:
         return None
     if asked is not None:
         return asked
+    if chosen_test(config, systems) is SignificanceTest.TUKEY_HSD:
+        return None
     return config.baseline if config.baseline in names else names[0]

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -91,6 +92,19 @@ def test_a_damaged_run_is_made_again(done: tuple[Path, list[str], str]) -> None:
     run.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert main(command) == 0
     assert run.read_bytes() == whole
+
+
+def test_a_damaged_bm25_index_is_built_again(done: tuple[Path, list[str], str], tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    shutil.copytree(done[0], output)
+    (index,) = output.glob("indexes/bm25-*/all")
+    next(index.glob("_*.fdt")).unlink()
+    run = output / "runs" / "bm25.trec.gz"
+    whole = run.read_bytes()
+    run.unlink()
+    assert main([*done[1][:-1], str(output)]) == 0
+    assert run.read_bytes() == whole
+    assert list(index.glob("_*.fdt"))
 
 
 def test_the_report_stands_beside_the_results(done: tuple[Path, list[str], str]) -> None:
