@@ -49,7 +49,7 @@ def separability(
         langs, groups: (n,) languages, and names that are equal for the versions of one text.
 
     Raises:
-        DataError: fewer than two languages with as many texts as folds.
+        DataError: fewer than two languages with as many texts as folds, or all vectors are the same.
     """
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
     from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
@@ -63,6 +63,8 @@ def separability(
         )
     rows = np.isin(labels, probed)
     vectors, labels = vectors[rows], labels[rows]
+    if (vectors == vectors[0]).all():
+        raise DataError(f"all {len(vectors):,} vectors are the same, expected different ones for a probe")
     texts_of = np.unique(np.asarray(groups)[rows], return_inverse=True)[1]
     parts = list(
         StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(vectors, labels, texts_of)

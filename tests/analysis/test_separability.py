@@ -91,3 +91,9 @@ def test_rare_languages_are_left_out() -> None:
     assert (found.left_out, found.chance) == (("ja",), 0.5)
     with pytest.raises(DataError, match="1 languages with 5 texts or more, expected two or more"):
         separability(unit(rng.normal(size=(24, 8))), langs[20:], groups[20:])
+
+
+def test_vectors_that_are_all_the_same() -> None:
+    vectors = np.tile(np.array([[0.6, 0.8]], dtype=np.float32), (20, 1))
+    with pytest.raises(DataError, match="all 20 vectors are the same"):
+        separability(vectors, ["de", "fi"] * 10, [str(number) for number in range(20)])
