@@ -7,8 +7,10 @@ from mimo_plugin.cli.options import (
     ListOption,
     collections_argument,
     encoder_options,
+    json_option,
     make_encoder_options,
     progress_option,
+    table_format_option,
 )
 
 
@@ -51,20 +53,13 @@ from mimo_plugin.cli.options import (
 )
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Draws the texts.")
 @click.option("--pooled", is_flag=True, help="Ids are lang:id also for a single collection.")
-@click.option(
-    "--format",
-    "table_format",
-    type=click.Choice(["text", "markdown", "latex"]),
-    default="text",
-    show_default=True,
-    help="Of the tables.",
-)
+@table_format_option
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     help="Directory for the tables and for pictures as PNG and SVG.  [default: tables on standard output]",
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all numbers as JSON.")
+@json_option
 @encoder_options
 @progress_option
 def command(

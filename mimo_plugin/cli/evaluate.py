@@ -2,7 +2,14 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import CommandWithLists, ListOption, progress_option, shared_topics_options
+from mimo_plugin.cli.options import (
+    CommandWithLists,
+    ListOption,
+    json_option,
+    progress_option,
+    shared_topics_options,
+    table_format_option,
+)
 
 
 @click.command("evaluate", cls=CommandWithLists)
@@ -47,18 +54,11 @@ from mimo_plugin.cli.options import CommandWithLists, ListOption, progress_optio
 @click.option("--pooled", is_flag=True, help="Ids are lang:id also for a single collection.")
 @shared_topics_options
 @click.option("--ignore-unknown-queries", is_flag=True, help="Leave out queries that are no topics.")
-@click.option(
-    "--format",
-    "table_format",
-    type=click.Choice(["text", "markdown", "latex"]),
-    default="text",
-    show_default=True,
-    help="Of the tables.",
-)
+@table_format_option
 @click.option(
     "--output", type=click.Path(path_type=Path), help="File for the tables.  [default: standard output]"
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File for all numbers as JSON.")
+@json_option
 @progress_option
 def command(
     runs: tuple[str, ...],

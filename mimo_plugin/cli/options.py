@@ -1,6 +1,7 @@
 """Options that take several values (`--qrels A B C`), and the ones that several commands share."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -106,6 +107,23 @@ def make_encoder_options(values: Mapping[str, Any]) -> "EncoderOptions":
     from mimo_plugin.student import EncoderOptions
 
     return EncoderOptions(**values)
+
+
+def table_format_option(function: F) -> F:
+    return click.option(
+        "--format",
+        "table_format",
+        type=click.Choice(["text", "markdown", "latex"]),
+        default="text",
+        show_default=True,
+        help="Of the tables.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    return click.option(
+        "--json", "json_file", type=click.Path(path_type=Path), help="File for all numbers as JSON."
+    )(function)
 
 
 def progress_option(function: F) -> F:

@@ -1,5 +1,8 @@
 """What tells files that data was made from, from others: their content, not where they lie."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,14 @@ from mimo_plugin.collections.faults import unreadable
 from mimo_plugin.collections.folder import PREFIX, parse_spec
 from mimo_plugin.errors import DataError
 from mimo_plugin.files import sha256
+
+_KEY_LENGTH = 10
+
+
+def identity_key(identity: Mapping[str, Any]) -> str:
+    """A short name for all that decides what a step makes, as plain data."""
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
 def file_identity(path: Path) -> dict[str, Any]:

@@ -9,21 +9,18 @@ shares with the old one, and takes nothing for what it is not.
     systems/NAME-KEY/seed-1/scores/TEST/      scores.json and run.trec.gz, of one collection
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.data.identity import collection_identity, files_identity
+from mimo_plugin.data.identity import collection_identity, files_identity, identity_key
 from mimo_plugin.data.manifest import DataManifest
 from mimo_plugin.experiment.systems import Experiment, ResolvedSystem
 from mimo_plugin.training.fresh_student import PREFIX
 from mimo_plugin.training.starting import checkpoint_of
 
 RECIPE = "recipe.yaml"
-_KEY_LENGTH = 10
 
 
 class Layout:
@@ -53,10 +50,10 @@ class Layout:
         """The new student; None where an existing checkpoint is the student."""
         if not self._experiment.student.checkpoint.startswith(PREFIX):
             return None
-        return self.output / "students" / _key(self._student) / f"seed-{seed}"
+        return self.output / "students" / identity_key(self._student) / f"seed-{seed}"
 
     def warm_up(self, system: ResolvedSystem, seed: int) -> Path:
-        return self.output / "warm-ups" / _key(self._warm_up(system)) / f"seed-{seed}"
+        return self.output / "warm-ups" / identity_key(self._warm_up(system)) / f"seed-{seed}"
 
     def training(self, system: ResolvedSystem, seed: int) -> Path:
         return self._system(system, seed) / "training"
@@ -73,7 +70,7 @@ class Layout:
             "dev": self._dev,
             "teacher": self._teacher if system.taught else None,
         }
-        return self.output / "systems" / f"{system.name}-{_key(identity)}" / f"seed-{seed}"
+        return self.output / "systems" / f"{system.name}-{identity_key(identity)}" / f"seed-{seed}"
 
     @cached_property
     def _student(self) -> dict[str, Any]:
@@ -112,8 +109,3 @@ def _content(checkpoint: str) -> dict[str, Any]:
     """What a directory holds that is a checkpoint: it may change under its name. Nothing of other names."""
     directory = Path(checkpoint)
     return {"files": files_identity(Path(checkpoint_of(checkpoint)))} if directory.is_dir() else {}
-
-
-def _key(identity: Mapping[str, Any]) -> str:
-    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]

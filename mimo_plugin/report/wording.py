@@ -1,29 +1,30 @@
 """Sentences of the report: settings, tests, how a number is to be read."""
 
+from collections.abc import Mapping
+
+from mimo_plugin.benchmarks.choices import Setting
 from mimo_plugin.evaluation.choices import CORRECTION_NAMES, TEST_NAMES
 from mimo_plugin.evaluation.tables import DAGGER
 from mimo_plugin.report.results import Results
 from mimo_plugin.report.shapes import Procedure, Topics
 
-MULTI_MONOLINGUAL = "multi-monolingual"
-MIXED_MONOLINGUAL = "mixed-monolingual"
-MONOLINGUAL = (MULTI_MONOLINGUAL, MIXED_MONOLINGUAL)
+MONOLINGUAL = (Setting.MULTI_MONOLINGUAL, Setting.MIXED_MONOLINGUAL)
 
-SETTINGS = {
-    MULTI_MONOLINGUAL: (
+SETTINGS: Mapping[str, tuple[str, str]] = {
+    Setting.MULTI_MONOLINGUAL: (
         "Multi-monolingual retrieval",
         "There is one collection a language, and a query searches the documents in its own language.",
     ),
-    "mlir": (
+    Setting.MLIR: (
         "Multilingual retrieval (MLIR)",
         "One index holds documents in many languages, and a query in any of them should bring back what is "
         "relevant whatever its language.",
     ),
-    "clir": (
+    Setting.CLIR: (
         "Cross-lingual retrieval (CLIR)",
         "Queries are in another language than the documents that they should bring back.",
     ),
-    MIXED_MONOLINGUAL: (
+    Setting.MIXED_MONOLINGUAL: (
         "Mixed-corpus monolingual retrieval",
         "One index holds documents in many languages, but documents were judged in the query's own language "
         "only: what is relevant in another language counts as not relevant. This is no test of multilingual "
@@ -38,7 +39,7 @@ def labels(results: Results) -> tuple[str, ...]:
     found = []
     if results.subset is not None:
         found.append(results.subset.text)
-    if results.config.setting == MIXED_MONOLINGUAL:
+    if results.config.setting == Setting.MIXED_MONOLINGUAL:
         found.append(_MIXED_LABEL)
     return tuple(found)
 

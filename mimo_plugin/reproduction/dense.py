@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimo_plugin.data.identity import identity_key
 from mimo_plugin.errors import ArtifactError, EnvironmentProblem
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.files import size_text
@@ -18,7 +19,7 @@ from mimo_plugin.indexing.shards import Shards
 from mimo_plugin.manifests import FileRecord
 from mimo_plugin.progress import bar
 from mimo_plugin.reproduction.directory import INDEXES
-from mimo_plugin.reproduction.made import MadeRun, RunPlace, directory_bytes, discard, identity_key
+from mimo_plugin.reproduction.made import MadeRun, RunPlace, directory_bytes, discard
 from mimo_plugin.reproduction.models import Facts
 from mimo_plugin.reproduction.parts import Benchmark, Part
 from mimo_plugin.reproduction.speed import seconds_a_document

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mimo_plugin.data.identity import identity_key
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.manifests import FileRecord
-from mimo_plugin.reproduction.made import MadeRun, RunPlace, identity_key
+from mimo_plugin.reproduction.made import MadeRun, RunPlace
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimo_plugin.data.identity import identity_key
 from mimo_plugin.errors import DataError, ModelError
 from mimo_plugin.files import make_parent, write_text
 from mimo_plugin.reproduction.directory import GEOMETRY
-from mimo_plugin.reproduction.made import identity_key
 from mimo_plugin.reproduction.models import Facts
 from mimo_plugin.student import EncoderOptions
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mimo_plugin.data.identity import identity_key
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.lexical import K1, B, BuiltBm25, index_bm25, read_bm25_manifest, search_bm25
@@ -12,7 +13,7 @@ from mimo_plugin.lexical.directory import MANIFEST, PLAN
 from mimo_plugin.manifests import FileRecord
 from mimo_plugin.progress import bar
 from mimo_plugin.reproduction.directory import INDEXES
-from mimo_plugin.reproduction.made import MadeRun, RunPlace, directory_bytes, discard, identity_key
+from mimo_plugin.reproduction.made import MadeRun, RunPlace, directory_bytes, discard
 from mimo_plugin.reproduction.parts import Benchmark, Part
 from mimo_plugin.reproduction.systems import BM25
 

@@ -1,9 +1,6 @@
 """The run of a system, and the note beside it that says what made it."""
 
-import hashlib
-import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -14,7 +11,6 @@ from mimo_plugin.manifests import FileRecord, Record
 from mimo_plugin.reproduction.directory import RUNS
 
 FORMAT: Final = "mimo-reproduction-run"
-_KEY_LENGTH = 10
 
 
 class MadeRun(Record):
@@ -68,12 +64,6 @@ class RunPlace:
     def finish(self, made: MadeRun) -> MadeRun:
         write_text(self.note, made.model_dump_json(indent=2) + "\n")
         return made
-
-
-def identity_key(identity: Mapping[str, Any]) -> str:
-    """A short name for all that decides what a step makes."""
-    text = json.dumps(identity, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
 def directory_bytes(directory: Path) -> int:

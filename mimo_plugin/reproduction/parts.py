@@ -1,21 +1,18 @@
 """What a benchmark is searched in: one mixed index, or one of each language; and the topics of all of it."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.data.identity import collection_identity
+from mimo_plugin.data.identity import collection_identity, identity_key
 from mimo_plugin.errors import DataError
 from mimo_plugin.reproduction.looking import Looked, look
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmarks.schema import BenchmarkConfig
-
-_KEY_LENGTH = 10
 
 
 @dataclass(frozen=True)
@@ -216,14 +213,14 @@ def _key(
     seed: int,
 ) -> str:
     """Names all that decides what a pass over the documents finds."""
-    identity = {
-        "collections": [collection_identity(spec) for spec in specs],
-        "prefixes": prefixes and sorted(prefixes.values()),
-        "fields": config.fields,
-        "topics": config.topics.model_dump(mode="json"),
-        "languages": sorted(config.languages_within or ()),
-        "distractors": distractors,
-        "seed": seed if distractors is not None else None,
-    }
-    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
+    return identity_key(
+        {
+            "collections": [collection_identity(spec) for spec in specs],
+            "prefixes": prefixes and sorted(prefixes.values()),
+            "fields": config.fields,
+            "topics": config.topics.model_dump(mode="json"),
+            "languages": sorted(config.languages_within or ()),
+            "distractors": distractors,
+            "seed": seed if distractors is not None else None,
+        }
+    )

@@ -3,11 +3,10 @@
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.training.environment import git_commit
+from mimo_plugin.training.environment import git_commit, installed_versions
 
 _PACKAGES = (
     "mimo-plugin",
@@ -33,7 +32,7 @@ def provenance(command: str, device: str | None, fingerprints: dict[str, str]) -
     return {
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": {"python": platform.python_version()} | installed_versions(_PACKAGES),
         "hardware": {
             "machine": platform.platform(),
             "processor": _processor(),
@@ -44,16 +43,6 @@ def provenance(command: str, device: str | None, fingerprints: dict[str, str]) -
         "git_commit": git_commit(Path(__file__).parent),
         "fingerprints": fingerprints,
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def _processor() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.analysis.encoders import parse_encoders
+from mimo_plugin.data.identity import identity_key
 from mimo_plugin.errors import ArtifactError, DataError, Findings
 from mimo_plugin.files import sha256, size_text, write_text
 from mimo_plugin.indexing.faiss_index import new_index
@@ -18,7 +19,7 @@ from mimo_plugin.reproduction.directory import COLLECTIONS, REPORT, RESULTS, che
 from mimo_plugin.reproduction.fused import fuse
 from mimo_plugin.reproduction.geometry import encoder_geometry
 from mimo_plugin.reproduction.lexical_run import LexicalSystem
-from mimo_plugin.reproduction.made import MadeRun, RunPlace, identity_key
+from mimo_plugin.reproduction.made import MadeRun, RunPlace
 from mimo_plugin.reproduction.models import Facts, Models
 from mimo_plugin.reproduction.options import ReproduceOptions
 from mimo_plugin.reproduction.parts import open_benchmark

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,26 @@ def environment(device: str, processes: int) -> dict[str, Any]:
     """Versions, device and, where the package runs from a git checkout, its commit."""
     import torch
 
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": versions,
+        "versions": installed_versions(_PACKAGES),
         "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or device,
         "threads": torch.get_num_threads(),
         "processes": processes,
         "git_commit": git_commit(Path(__file__).parent),
     }
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> its version, or that it is not installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def git_commit(directory: Path) -> str | None:
