@@ -1,19 +1,32 @@
 """What all manifests that this package writes, and all recipes that it reads, have in common."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import sha256
 
+_SEAL = "checksum"
+
 
 class Record(BaseModel):
     """Validated data: it cannot be changed, and unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SealedRecord(Record):
+    """Data that is written with a checksum of itself, so that a single changed byte is noticed."""
+
+    def sealed(self, indent: int | None = None) -> str:
+        """JSON text, one line or indented."""
+        data = self.model_dump(mode="json")
+        return _text({**data, _SEAL: _checksum(data)}, indent)
 
 
 R = TypeVar("R", bound=Record)
@@ -34,23 +47,35 @@ class FileRecord(Record):
 
 
 def parse_manifest(path: Path, kind: type[R], what: str) -> R:
-    """Reads a manifest.
+    """Reads a manifest. One without a checksum is taken as it is: it was written before there were any.
 
     Args:
         what: its kind, for the message.
 
     Raises:
-        ArtifactError: it cannot be read, or is another one.
+        ArtifactError: it cannot be read, is another one, or not as it was written.
     """
+    advice = "choose another directory, or make it again"
     try:
-        return kind.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        if not issubclass(kind, SealedRecord):
+            return kind.model_validate_json(content)
+        found = json.loads(content)
+        seal = found.pop(_SEAL, None) if isinstance(found, dict) else None
+        record = kind.model_validate(found)
+        whole = seal is None or _is_as_written(content, found, seal)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}; see to its permissions") from error
     except ValidationError as error:
         problem = next(field_problems(error))
+        raise ArtifactError(f"{path} is not the manifest of {what}: {problem}; {advice}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not the manifest of {what}: {error}; {advice}") from error
+    if not whole:
         raise ArtifactError(
-            f"{path} is not the manifest of {what}: {problem}; choose another directory, or make it again"
-        ) from error
+            f"{path} is not as it was written (checksum): it is damaged or was edited; make it again"
+        )
+    return record
 
 
 def require_files(directory: Path, files: Mapping[str, FileRecord], advice: str) -> None:
@@ -66,6 +91,30 @@ def require_files(directory: Path, files: Mapping[str, FileRecord], advice: str)
         if size != record.bytes:
             found = "is missing" if size is None else f"has {size} bytes"
             raise ArtifactError(f"{file} {found}, the manifest says {record.bytes} bytes: {advice}")
+
+
+def said_format(path: Path) -> str | None:
+    """What the manifest in a file says that it is of, whether or not it is whole; None where it says nothing."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    said = found.get("format") if isinstance(found, dict) else None
+    return said if isinstance(said, str) else None
+
+
+def _is_as_written(content: bytes, data: Mapping[str, Any], seal: object) -> bool:
+    """Whether not a single byte has changed: what is said, and how it is laid out."""
+    texts = (_text({**data, _SEAL: seal}, indent) for indent in (None, 2))
+    return seal == _checksum(data) and content.decode() in texts
+
+
+def _text(data: Mapping[str, Any], indent: int | None) -> str:
+    return json.dumps(data, indent=indent, ensure_ascii=False) + "\n"
+
+
+def _checksum(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def field_problems(error: ValidationError) -> Iterator[str]:

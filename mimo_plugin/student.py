@@ -126,6 +126,11 @@ class Student:
         return checkpoint_files.fingerprint(self.model)
 
     @property
+    def backend(self) -> str:
+        """What runs the model: torch."""
+        return "torch"
+
+    @property
     def device_type(self) -> str:
         """cpu, cuda or mps."""
         return str(self.model.device.type)

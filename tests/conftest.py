@@ -17,6 +17,8 @@ atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
 tiny_ir_datasets.write(Path(_HOME))
 os.environ["IR_DATASETS_HOME"] = _HOME
 os.environ["HF_HUB_OFFLINE"] = "1"
+# An encoder is exported once and used for long; here every test has one of its own.
+os.environ["MIMO_BACKEND"] = "torch"
 # Compiling ranx takes half a minute: the result stays with the environment, and the home as it is.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(sys.prefix) / "numba-cache"))
 os.environ.setdefault("MPLCONFIGDIR", str(Path(sys.prefix) / "matplotlib-cache"))

@@ -107,8 +107,8 @@ def test_pooled_ids_from_index_to_evaluation(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["index", "SPEC", "--output", "OUT"], 2, "Missing option '--encoder'"),
-        (["index", "--encoder", "m", "--output", "OUT"], 2, "Missing argument 'COLLECTION...'"),
+        (["index", "SPEC", "--output", "OUT"], 2, "COLLECTION... with --encoder, or --vectors DIR"),
+        (["index", "--encoder", "m", "--output", "OUT"], 2, "COLLECTION... with --encoder, or --vectors DIR"),
         (["nothing"], 2, "No such command 'nothing'"),
         (
             ["index", "SPEC", "--encoder", "CHECKPOINT", "--output", "OUT", "--factory", "Nope"],

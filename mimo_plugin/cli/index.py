@@ -5,17 +5,22 @@ import click
 from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
-    collections_argument,
     encoder_options,
     make_encoder_options,
     progress_option,
+    shard_options,
 )
 
 
 @click.command("index", cls=CommandWithLists)
-@collections_argument
+@click.argument("collections", metavar="[COLLECTION...]", nargs=-1)
+@click.option("--encoder", help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2.")
 @click.option(
-    "--encoder", required=True, help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2."
+    "--vectors",
+    cls=ListOption,
+    type=click.Path(path_type=Path),
+    metavar="DIR...",
+    help="Of `mimo encode`, in place of COLLECTION and --encoder; the parts of one, or several.",
 )
 @click.option(
     "--output",
@@ -27,17 +32,11 @@ from mimo_plugin.cli.options import (
     "--factory",
     default="Flat",
     show_default=True,
-    help="FAISS factory string, e.g. SQ8, HNSW32, IVF256,Flat.",
+    help="flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string, e.g. IVF256,Flat.",
 )
 @click.option("--fields", cls=ListOption, help="Document fields to encode.  [default: what ir_datasets says]")
 @click.option("--pooled", is_flag=True, help="Ids become lang:id for a single collection, too.")
-@click.option(
-    "--shard-size",
-    type=click.IntRange(min=1),
-    default=4096,
-    show_default=True,
-    help="Documents encoded and written at a time; a kill loses at most one shard.",
-)
+@shard_options
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -55,11 +54,13 @@ from mimo_plugin.cli.options import (
 @progress_option
 def command(
     collections: tuple[str, ...],
-    encoder: str,
+    encoder: str | None,
+    vectors: tuple[Path, ...],
     output: Path,
     factory: str,
     fields: tuple[str, ...],
     pooled: bool,
+    shard: str | None,
     shard_size: int,
     seed: int,
     resume: bool,
@@ -69,23 +70,46 @@ def command(
     """Encode COLLECTION... and build one FAISS index of all their languages.
 
     The collection is read once before anything is encoded, so that a bad record shows early. Killed at any
-    moment and started again, the command goes on from the last complete shard.
+    moment and started again, the command goes on from the last complete shard. Where several indexes of the
+    same documents are wanted, `mimo encode` first: with --vectors nothing is encoded again.
 
     \b
     Examples:
       mimo index miracl/sw/dev miracl/yo/dev --encoder intfloat/multilingual-e5-small --output indexes/sw-yo
       mimo index path:my-folder --encoder ./student --output indexes/mine --factory HNSW32
       mimo index mimo-sample --encoder packaged:all-MiniLM-L6-v2 --output indexes/sample
+      mimo index --vectors vectors/sw-yo --output indexes/sw-yo-ivfpq --factory ivfpq
     """
-    from mimo_plugin.indexing import IndexOptions, index_collections
+    if vectors and (collections or encoder or fields or pooled or shard):
+        raise click.UsageError(
+            "--vectors says what is indexed: leave COLLECTION, --encoder, --fields, --pooled and --shard out"
+        )
+    if not vectors and not (collections and encoder):
+        raise click.UsageError("COLLECTION... with --encoder, or --vectors DIR..., was expected")
 
-    built = index_collections(
-        collections,
-        encoder,
-        output,
-        IndexOptions(factory=factory, seed=seed, shard_size=shard_size, resume=resume, progress=progress),
-        make_encoder_options(encoder_values),
-        fields=fields or None,
-        pooled=pooled,
+    from mimo_plugin.indexing import IndexOptions, index_collections, index_vectors
+    from mimo_plugin.vectors.part import Part
+
+    options = IndexOptions(
+        factory=factory,
+        seed=seed,
+        part=Part.parse(shard),
+        shard_size=shard_size,
+        resume=resume,
+        progress=progress,
     )
+    if encoder is None:
+        from mimo_plugin.vectors import open_vectors
+
+        built = index_vectors(open_vectors(vectors), output, options)
+    else:
+        built = index_collections(
+            collections,
+            encoder,
+            output,
+            options,
+            make_encoder_options(encoder_values),
+            fields=fields or None,
+            pooled=pooled,
+        )
     click.echo(built.summary(output))

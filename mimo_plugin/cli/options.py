@@ -51,6 +51,27 @@ def collections_argument(function: F) -> F:
     return click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)(function)
 
 
+def shard_options(function: F) -> F:
+    """The options that say how documents are cut up while they are encoded."""
+    decorators = [
+        click.option(
+            "--shard",
+            metavar="I/N",
+            help="Encode the I-th of N parts only, on one of N machines or devices.  [default: everything]",
+        ),
+        click.option(
+            "--shard-size",
+            type=click.IntRange(min=1),
+            default=4096,
+            show_default=True,
+            help="Documents encoded and written at a time; a kill loses at most one shard.",
+        ),
+    ]
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
 def shared_topics_options(function: F) -> F:
     """The options for collections that have topics in common."""
     decorators = [

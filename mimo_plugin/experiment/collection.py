@@ -36,7 +36,7 @@ class ScoredCollection:
         """
         from mimo_plugin.collections import load_pool
         from mimo_plugin.evaluation.topics import load_topics
-        from mimo_plugin.indexing.survey import survey
+        from mimo_plugin.collections.survey import survey
 
         pool = load_pool(specs)
         topics = load_topics(pool)

@@ -1,30 +1,30 @@
-"""One mixed-language index from a pool of collections: survey, encode in shards, build, seal."""
+"""One mixed-language index: from a pool of collections, or from vectors that are there already."""
 
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.errors import ArtifactError, EnvironmentProblem
-from mimo_plugin.files import replacing, size_text
+from mimo_plugin.collections.survey import Survey, survey
+from mimo_plugin.files import replacing
 from mimo_plugin.indexing.directory import IndexDirectory
 from mimo_plugin.indexing.faiss_index import new_index, write_index
 from mimo_plugin.indexing.manifest import DOCID, FILES, INDEX, LANG, IndexManifest, Plan
-from mimo_plugin.indexing.shards import Shards
-from mimo_plugin.indexing.survey import Survey, survey
+from mimo_plugin.indexing.presets import resolve
 from mimo_plugin.manifests import FileRecord
-from mimo_plugin.progress import bar
-from mimo_plugin.student import NotFinite, Student
+from mimo_plugin.student import Student
+from mimo_plugin.vectors.encoding import empty_text, encode_shards, languages_text, require_space
+from mimo_plugin.vectors.part import WHOLE, Part
+from mimo_plugin.vectors.plan import EncodingPlan, plan_encoding
+from mimo_plugin.vectors.reading import Vectors
 
 
 @dataclass(frozen=True)
 class IndexOptions:
     """Attributes:
-    factory: FAISS factory string.
+    factory: FAISS factory string, or one of the presets.
     seed: of the training sample, where the factory needs training.
+    part: of the collection; the whole by default.
     shard_size: documents encoded and kept at a time; a kill loses at most one shard.
     resume: go on with a build that was cut short; False starts over.
     progress: progress bars; None shows them on a terminal only.
@@ -32,6 +32,7 @@ class IndexOptions:
 
     factory: str = "Flat"
     seed: int = 42
+    part: Part = WHOLE
     shard_size: int = 4096
     resume: bool = True
     progress: bool | None = None
@@ -39,37 +40,39 @@ class IndexOptions:
 
 @dataclass(frozen=True)
 class Built:
-    """What `build_index` did.
+    """What `build_index` or `index_vectors` did.
 
     Attributes:
         encoded: documents encoded by this call.
-        resumed: documents whose vectors an earlier call had left.
+        resumed: documents whose vectors were there before.
         already: the index was there, complete, and made under the same plan.
+        note: what to know about the factory, where a preset is not what its name says.
     """
 
     manifest: IndexManifest
     encoded: int
     resumed: int
     already: bool
+    note: str | None = None
 
     def summary(self, output: Path) -> str:
         """What a user wants to know of it, a few lines."""
         plan = self.manifest.plan
-        languages = ", ".join(
-            f"{lang or 'unknown'} {count}" for lang, count in self.manifest.languages.items()
-        )
+        part = f", part {plan.shard} of {plan.collection_documents}" if plan.shard else ""
         lines = [
-            f"{output}: {plan.documents} documents, {plan.dimension} dimensions, {plan.factory}",
-            f"languages: {languages}",
+            f"{output}: {plan.documents} documents{part}, {plan.dimension} dimensions, {plan.factory}",
+            f"languages: {languages_text(self.manifest.languages)}",
         ]
         if self.already:
             lines.append("it was complete already; nothing was encoded")
-        elif self.resumed:
+        elif self.resumed and self.encoded:
             lines.append(f"{self.resumed} documents were encoded before and kept, {self.encoded} now")
+        elif self.resumed:
+            lines.append("all vectors were there before; nothing was encoded")
         if self.manifest.empty_documents:
-            lines.append(
-                f"{self.manifest.empty_documents} documents have no text and were encoded all the same"
-            )
+            lines.append(empty_text(self.manifest.empty_documents))
+        if self.note:
+            lines.append(self.note)
         return "\n".join(lines)
 
 
@@ -99,102 +102,94 @@ def build_index(
         DataError: the collection is not as it must be.
         EnvironmentProblem: no space, or the file system refuses.
         ModelError: a vector holds NaN or infinity.
-        UsageError: FAISS does not know the factory string.
+        UsageError: FAISS does not know the factory string, or there are fewer shards than parts.
     """
     options = options or IndexOptions()
-    new_index(options.factory, student.dimension)
     directory = IndexDirectory(output)
     directory.refuse_foreign()
     found = found or survey(collection, progress=options.progress)
-    plan = _plan(collections, prefixes, fields, found, student, options)
+    encoding = plan_encoding(
+        collections,
+        found,
+        student,
+        prefixes=prefixes,
+        fields=fields,
+        part=options.part,
+        shard_size=options.shard_size,
+    )
+    plan, note = _plan(encoding, options)
     with directory.locked():
         if not options.resume:
             directory.start_over()
         manifest = directory.finished(plan)
         if manifest is not None:
-            return Built(manifest, encoded=0, resumed=plan.documents, already=True)
-        directory.begin(plan)
-        shards = Shards(directory.work, plan.documents, plan.shard_size, plan.dimension)
-        done = shards.complete()
-        resumed = shards.documents_before(done)
-        _require_space(output, plan, plan.documents - resumed)
-        _encode(collection, student, shards, done, options.progress)
-        write_index(output / INDEX, plan, shards, found.languages, progress=options.progress)
-        _write_entries(output, shards)
-        manifest = IndexManifest(
-            plan=plan,
-            languages=found.languages,
-            empty_documents=found.empty,
-            files={name: FileRecord.of(output / name) for name in FILES},
-        )
-        directory.finish(manifest)
-    return Built(manifest, encoded=plan.documents - resumed, resumed=resumed, already=False)
+            return Built(manifest, encoded=0, resumed=plan.documents, already=True, note=note)
+        shards = directory.begin(encoding)
+        missing = shards.missing()
+        left = shards.documents_in(missing)
+        _require_space(output, plan, vectors=left)
+        encode_shards(collection, student, shards, missing, options.progress)
+        manifest = _write(directory, plan, Vectors(encoding, [shards]), options.progress)
+    return Built(manifest, encoded=left, resumed=plan.documents - left, already=False, note=note)
 
 
-def _plan(
-    collections: tuple[str, ...],
-    prefixes: Mapping[str, str] | None,
-    fields: tuple[str, ...] | None,
-    found: Survey,
-    student: Student,
-    options: IndexOptions,
-) -> Plan:
-    return Plan(
-        collections=collections,
-        prefixes=None if prefixes is None else dict(prefixes),
-        fields=fields,
-        collection_fingerprint=found.fingerprint,
-        documents=found.documents,
-        encoder=student.name,
-        encoder_fingerprint=student.fingerprint,
-        dimension=student.dimension,
-        prompt=student.document_prompt,
-        max_length=student.max_length,
-        device=student.device_type,
-        dtype=student.options.dtype,
-        pooling=student.options.pooling,
-        normalize=student.options.normalize,
-        batch_size=student.options.batch_size,
-        factory=options.factory,
-        seed=options.seed,
-        shard_size=options.shard_size,
-        versions={
-            name: version(name) for name in ("faiss-cpu", "sentence-transformers", "torch", "transformers")
-        },
+def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None = None) -> Built:
+    """Builds an index from vectors that are there already; see `build_index`.
+
+    Args:
+        options: `part` and `shard_size` do not count here.
+
+    Raises:
+        ArtifactError: the output directory holds something else, or the vectors are damaged.
+        EnvironmentProblem: no space, or the file system refuses.
+        UsageError: FAISS does not know the factory string, or cannot train it on these vectors.
+    """
+    options = options or IndexOptions()
+    directory = IndexDirectory(output)
+    directory.refuse_foreign()
+    plan, note = _plan(vectors.plan, options)
+    with directory.locked():
+        if not options.resume:
+            directory.start_over()
+        manifest = directory.finished(plan)
+        if manifest is not None:
+            return Built(manifest, encoded=0, resumed=plan.documents, already=True, note=note)
+        _require_space(output, plan, vectors=0)
+        manifest = _write(directory, plan, vectors, options.progress)
+    return Built(manifest, encoded=0, resumed=plan.documents, already=False, note=note)
+
+
+def _plan(encoding: EncodingPlan, options: IndexOptions) -> tuple[Plan, str | None]:
+    resolved = resolve(options.factory, encoding.dimension, encoding.documents)
+    new_index(resolved.factory, encoding.dimension)
+    return Plan.of(encoding, resolved.factory, resolved.parameters, options.seed), resolved.note
+
+
+def _require_space(output: Path, plan: Plan, vectors: int) -> None:
+    """Vectors that are still to be made, and the index, which may take as much as all of them."""
+    vector = 4 * plan.dimension
+    require_space(
+        output,
+        vector * (vectors + plan.documents),
+        f"{plan.documents} documents x {plan.dimension} dimensions x 4 bytes, vectors and index",
     )
 
 
-def _require_space(output: Path, plan: Plan, missing: int) -> None:
-    """A full disk is better met now than after days of encoding. Vectors are there twice for a while."""
-    vector = 4 * plan.dimension
-    needed = vector * (missing + plan.documents)
-    free = shutil.disk_usage(output).free
-    if free < needed:
-        raise EnvironmentProblem(
-            f"{output} has {size_text(free)} free and the index needs up to {size_text(needed)} while it is "
-            f"built ({plan.documents} documents x {plan.dimension} dimensions x 4 bytes, vectors and index): "
-            "make room or choose another --output"
-        )
+def _write(directory: IndexDirectory, plan: Plan, vectors: Vectors, progress: bool | None) -> IndexManifest:
+    output = directory.path
+    write_index(output / INDEX, plan, vectors, vectors.languages, progress=progress)
+    _write_entries(output, vectors)
+    manifest = IndexManifest(
+        plan=plan,
+        languages=vectors.languages,
+        empty_documents=vectors.empty_documents,
+        files={name: FileRecord.of(output / name) for name in FILES},
+    )
+    directory.finish(manifest)
+    return manifest
 
 
-def _encode(collection: Any, student: Student, shards: Shards, done: int, progress: bool | None) -> None:
-    total, skipped = shards.documents_before(len(shards)), shards.documents_before(done)
-    docs: Iterator[Any] = islice(collection.docs_iter(), skipped, None)
-    with bar(total=total, initial=skipped, what="encoding", unit="docs", enabled=progress) as counter:
-        for shard in range(done, len(shards)):
-            chunk = list(islice(docs, shards.rows(shard)))
-            if len(chunk) != shards.rows(shard):
-                raise ArtifactError("the collection has changed since it was surveyed: run the command again")
-            try:
-                vectors = student.encode_documents([doc.text for doc in chunk], advance=counter.update)
-            except NotFinite as error:
-                raise NotFinite(
-                    error.position, error.name, f"document {chunk[error.position].doc_id}"
-                ) from None
-            shards.write(shard, [(doc.doc_id, doc.lang) for doc in chunk], vectors)
-
-
-def _write_entries(output: Path, shards: Shards) -> None:
+def _write_entries(output: Path, vectors: Vectors) -> None:
     """`docid` and `lang`: one line a document, in the order of the index's vectors."""
     with (
         replacing(output / DOCID) as docid_beside,
@@ -202,7 +197,6 @@ def _write_entries(output: Path, shards: Shards) -> None:
         docid_beside.open("w", encoding="utf-8", newline="\n") as docids,
         lang_beside.open("w", encoding="utf-8", newline="\n") as langs,
     ):
-        for shard in range(len(shards)):
-            for docid, lang in shards.entries(shard):
-                docids.write(docid + "\n")
-                langs.write(lang + "\n")
+        for batch in vectors.batches():
+            docids.writelines(f"{docid}\n" for docid in batch.docids)
+            langs.writelines(f"{lang}\n" for lang in batch.langs)

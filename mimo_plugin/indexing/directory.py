@@ -8,21 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import write_text, writing
+from mimo_plugin.files import writing
 from mimo_plugin.indexing.manifest import FILES, FORMAT, MANIFEST, IndexManifest, Plan, read_manifest
 from mimo_plugin.locking import one_writer
+from mimo_plugin.vectors.plan import OF_THE_MACHINE, EncodingPlan
+from mimo_plugin.vectors.shards import Shards
+from mimo_plugin.vectors.work import OURS, refuse, take_up
 
 # What is needed only while the index is built lies here. It is renamed before it is removed, so that what a
 # kill leaves of it is never taken for shards.
 WORK, DISCARDED = "building", ".discarded"
-PLAN, WRITER = "plan.json", ".writer"
-_OUR_WORK = re.compile(rf"{PLAN}|\d+\.(npy|ids)|\..*\.tmp")
+WRITER = ".writer"
 _LEFTOVER = re.compile(rf"\.({'|'.join((*FILES, MANIFEST))})\.\d+\.tmp")
-
-# A finished index is the same one under another release or device; an unfinished one must not mix them.
-_OF_THE_MACHINE = frozenset({"device", "versions"})
-# These decide what is made of the vectors, not the vectors.
-_OF_THE_INDEX = frozenset({"factory", "seed"})
 
 
 class IndexDirectory:
@@ -48,7 +45,7 @@ class IndexDirectory:
         foreign = names - {*FILES, MANIFEST, WORK} if self._began(names) else names
         if self.work.is_dir():
             inside = {path.name for path in self.work.iterdir()}
-            foreign |= {f"{WORK}/{name}" for name in inside if not _OUR_WORK.fullmatch(name)}
+            foreign |= {f"{WORK}/{name}" for name in inside if not OURS.fullmatch(name)}
         if foreign:
             shown = ", ".join(sorted(foreign)[:5])
             raise ArtifactError(
@@ -77,8 +74,8 @@ class IndexDirectory:
         if not (self.path / MANIFEST).exists():
             return None
         manifest = read_manifest(self.path)
-        _refuse(
-            plan.differences(manifest.plan, ignoring=_OF_THE_MACHINE),
+        refuse(
+            plan.differences(manifest.plan, ignoring=OF_THE_MACHINE),
             f"{self.path} holds an index made otherwise",
         )
         self._discard_work()
@@ -92,25 +89,13 @@ class IndexDirectory:
             (self.path / name).unlink(missing_ok=True)
         self._discard_work()
 
-    def begin(self, plan: Plan) -> None:
-        """Takes up what was begun under the same plan, or begins.
+    def begin(self, plan: EncodingPlan) -> Shards:
+        """The shards of vectors that are needed to build the index, as far as they are there.
 
         Raises:
             ArtifactError: what lies here was begun under another plan.
         """
-        path = self.work / PLAN
-        if path.is_file():
-            try:
-                there = Plan.model_validate_json(path.read_bytes())
-            except ValueError as error:
-                raise ArtifactError(f"{path} is damaged: start over with --no-resume") from error
-            differences = plan.differences(there, ignoring=_OF_THE_INDEX)
-            _refuse(differences, f"{self.path} holds a build that was begun otherwise")
-        else:
-            # Shards without a plan are nobody's.
-            self._discard_work()
-        self._make_work()
-        write_text(path, plan.model_dump_json(indent=2))
+        return take_up(self.work, plan)
 
     def finish(self, manifest: IndexManifest) -> None:
         """Seals the index with its manifest and removes what was needed only to build it."""
@@ -141,11 +126,3 @@ class IndexDirectory:
         if self.work.exists():
             self.work.rename(self.path / DISCARDED)
             shutil.rmtree(self.path / DISCARDED)
-
-
-def _refuse(differences: list[str], what: str) -> None:
-    if differences:
-        raise ArtifactError(
-            f"{what}: {'; '.join(differences)}. Choose another --output, give the same options, or start "
-            "over with --no-resume"
-        )

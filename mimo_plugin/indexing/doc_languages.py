@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from mimo_plugin.errors import ArtifactError
-from mimo_plugin.indexing.manifest import DOCID, LANG, read_manifest
+from mimo_plugin.indexing.manifest import DOCID, LANG, read_manifest, require_unchanged
 
 
 def read_doc_languages(directory: Path, wanted: Iterable[str]) -> dict[str, str]:
@@ -16,23 +15,17 @@ def read_doc_languages(directory: Path, wanted: Iterable[str]) -> dict[str, str]
     Raises:
         ArtifactError: the directory is no index, or a damaged one.
     """
-    read_manifest(directory)
+    require_unchanged(directory, read_manifest(directory), (DOCID, LANG))
     missing = {docid.encode() for docid in wanted}
     found: dict[str, str] = {}
     with (directory / DOCID).open("rb") as docids, (directory / LANG).open("rb") as languages:
-        try:
-            for line, language in zip(docids, languages, strict=True):
-                if not missing:
-                    break
-                docid = line.rstrip(b"\n")
-                if docid in missing:
-                    missing.discard(docid)
-                    name = language.decode().rstrip("\n")
-                    if name:
-                        found[docid.decode()] = name
-        except ValueError as error:
-            raise ArtifactError(
-                f"{directory}: {DOCID} and {LANG} do not have as many lines, expected one a document; "
-                "the index is damaged: build it again with --no-resume"
-            ) from error
+        for line, language in zip(docids, languages, strict=True):
+            if not missing:
+                break
+            docid = line.rstrip(b"\n")
+            if docid in missing:
+                missing.discard(docid)
+                name = language.decode().rstrip("\n")
+                if name:
+                    found[docid.decode()] = name
     return found

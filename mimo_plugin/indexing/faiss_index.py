@@ -1,20 +1,24 @@
 """From vector shards to one FAISS index file, inner product whatever the factory string."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.files import replacing
 from mimo_plugin.indexing.manifest import Plan
-from mimo_plugin.indexing.shards import Shards
+from mimo_plugin.indexing.presets import PRESETS, VECTORS_A_CENTROID
 from mimo_plugin.progress import bar
+from mimo_plugin.vectors.reading import Vectors
 
 if TYPE_CHECKING:
     import numpy as np
 
-# Vectors that an index is trained on at most; faiss itself uses 256 a centroid and fewer.
-TRAINING_VECTORS = 200_000
+# Vectors that an index is trained on. Memory of a build must not grow with the collection, so more are taken
+# only where the factory has more centroids than can be trained on these.
+TRAINING_VECTORS = 50_000
+# FAISS takes no more than this a centroid.
+_MOST_A_CENTROID = 256
 
 
 def new_index(factory: str, dimension: int) -> Any:
@@ -29,8 +33,8 @@ def new_index(factory: str, dimension: int) -> Any:
         index = faiss.index_factory(dimension, factory, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise UsageError(
-            f"--factory {factory!r} with {dimension} dimensions is not a FAISS index: {reason(error)}; "
-            "try Flat, SQ8, HNSW32, IVF256,Flat"
+            f"--factory {factory!r} with {dimension} dimensions is not a FAISS index: {reason(error)}; try "
+            f"{', '.join(PRESETS)}, or a factory string such as HNSW32 or IVF256,Flat"
         ) from error
     # FAISS makes some kinds with L2 distance whatever metric it is asked for: best hits would come last.
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
@@ -44,31 +48,55 @@ def new_index(factory: str, dimension: int) -> Any:
 
 
 def write_index(
-    path: Path, plan: Plan, shards: Shards, languages: Mapping[str, int], *, progress: bool | None = None
+    path: Path, plan: Plan, shards: Vectors, languages: Mapping[str, int], *, progress: bool | None = None
 ) -> None:
     """Trains the index if it needs that, adds every shard in order, and writes it to `path` at once.
 
+    The same plan and vectors give the same bytes; of HNSW only where FAISS, from 1.15 on, builds its graph
+    in an order that does not depend on threads.
+
     Raises:
-        UsageError: FAISS cannot train the index on these vectors.
+        UsageError: FAISS cannot train the index on these vectors, or does not know the plan's parameters.
         EnvironmentProblem: the file cannot be written.
     """
     import faiss
     import numpy as np
 
     index = new_index(plan.factory, plan.dimension)
+    if plan.parameters:
+        set_parameters(index, plan.parameters, f"the parameters of --factory {plan.factory!r}")
     if not index.is_trained:
-        sample = training_sample(shards, languages, TRAINING_VECTORS, plan.seed)
+        sample = training_sample(shards, languages, training_vectors(index), plan.seed)
         try:
             index.train(sample)
         except RuntimeError as error:
             raise UsageError(
                 f"--factory {plan.factory!r} cannot be trained on {len(sample)} vectors: {reason(error)}"
             ) from error
+        del sample
+    _reserve(index, plan.documents)
     for shard in bar(range(len(shards)), what="indexing", unit="shards", enabled=progress):
         index.add(np.ascontiguousarray(shards.vectors(shard)))
     with replacing(path) as beside, beside.open("wb") as file:
         # Through Python's file, whose every error is seen; FAISS's own can lose what a full disk cuts off.
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, 1 << 20))
+
+
+def set_parameters(index: Any, parameters: str, what: str) -> None:
+    """Sets FAISS parameters such as "nprobe=16" or "efConstruction=200,efSearch=128" on an index.
+
+    Args:
+        what: what the parameters are called in a message.
+
+    Raises:
+        UsageError: the index does not have them.
+    """
+    import faiss
+
+    try:
+        faiss.ParameterSpace().set_index_parameters(index, parameters)
+    except RuntimeError as error:
+        raise UsageError(f"{what}, {parameters!r}, do not fit the index: {reason(error)}") from error
 
 
 def read_index(path: Path) -> Any:
@@ -87,7 +115,41 @@ def read_index(path: Path) -> Any:
         ) from error
 
 
-def training_sample(shards: Shards, languages: Mapping[str, int], most: int, seed: int) -> "np.ndarray":
+def training_vectors(index: Any) -> int:
+    """How many vectors an empty index is to be trained on at most."""
+    centroids = max((_centroids(part) for part in _nested(index)), default=0)
+    if not centroids:
+        return TRAINING_VECTORS
+    return min(_MOST_A_CENTROID * centroids, max(TRAINING_VECTORS, VECTORS_A_CENTROID * centroids))
+
+
+def _nested(index: Any) -> Iterator[Any]:
+    """An index and those that it hands its vectors on to, each as the class that it is."""
+    import faiss
+
+    index = faiss.downcast_index(index)
+    yield index
+    for name in ("index", "base_index", "storage"):
+        if (inner := getattr(index, name, None)) is not None:
+            yield from _nested(inner)
+
+
+def _centroids(index: Any) -> int:
+    """The most centroids that one quantiser of an index has."""
+    quantizer = getattr(index, "pq", None)
+    return max(getattr(index, "nlist", 0), 0 if quantizer is None else quantizer.ksub)
+
+
+def _reserve(index: Any, documents: int) -> None:
+    """Takes the memory of flat codes at once: grown bit by bit they need up to twice as much for a while."""
+    import faiss
+
+    for part in _nested(index):
+        if isinstance(part, faiss.IndexFlatCodes):
+            part.codes.resize(documents * part.code_size)
+
+
+def training_sample(shards: Vectors, languages: Mapping[str, int], most: int, seed: int) -> "np.ndarray":
     """Vectors to train on, float32 (n, dimension), n <= most; the same for the same seed.
 
     Every language gives as many, or all that it has, so that no language's vectors alone shape the index.
@@ -106,15 +168,17 @@ def training_sample(shards: Shards, languages: Mapping[str, int], most: int, see
         wanted[lang] = set(generator.choice(size, size=share, replace=False).tolist())
         left -= share
     seen = dict.fromkeys(languages, 0)
-    rows: list[np.ndarray] = []
+    sample: np.ndarray = np.empty((most - left, shards.dimension), dtype=np.float32)
+    filled = 0
     for shard in range(len(shards)):
         inside = []
         for row, (_, lang) in enumerate(shards.entries(shard)):
             if seen[lang] in wanted[lang]:
                 inside.append(row)
             seen[lang] += 1
-        rows.append(np.asarray(shards.vectors(shard)[inside]))
-    return np.ascontiguousarray(np.concatenate(rows))
+        sample[filled : filled + len(inside)] = shards.vectors(shard)[inside]
+        filled += len(inside)
+    return sample
 
 
 def reason(error: RuntimeError) -> str:

@@ -8,7 +8,11 @@ from mimo_plugin.errors import Findings
 from mimo_plugin.indexing.build import Built, IndexOptions, build_index
 from mimo_plugin.indexing.directory import IndexDirectory
 from mimo_plugin.indexing.faiss_index import new_index
+from mimo_plugin.indexing.presets import resolve
 from mimo_plugin.student import EncoderOptions, Student
+
+# How many documents there are is not known yet; the kind of index that a preset stands for does not need it.
+_MANY = 1_000_000
 
 
 def index_collections(
@@ -35,7 +39,7 @@ def index_collections(
     findings.attempt(IndexDirectory(output).refuse_foreign)
     student = findings.attempt(Student.load, encoder, encoder_options)
     if student is not None:
-        findings.attempt(new_index, options.factory, student.dimension)
+        findings.attempt(check_factory, options.factory, student.dimension)
     student = findings.complete(student)
     in_pool = pooled or len(collections) > 1
     return build_index(
@@ -47,3 +51,8 @@ def index_collections(
         prefixes=pool_prefixes(collections) if in_pool else None,
         fields=tuple(fields) if fields else None,
     )
+
+
+def check_factory(factory: str, dimension: int) -> None:
+    """Raises a UsageError where FAISS cannot build an index of that kind."""
+    new_index(resolve(factory, dimension, documents=_MANY).factory, dimension)

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import write_text
-from mimo_plugin.manifests import FileRecord, Record, parse_manifest, require_files
+from mimo_plugin.files import sha256, write_text
+from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest, require_files
+from mimo_plugin.vectors.plan import EncodingPlan
 
 MANIFEST = "manifest.json"
 FORMAT: Final = "mimo-index"
@@ -13,74 +14,43 @@ INDEX, DOCID, LANG = "index", "docid", "lang"
 FILES = (INDEX, DOCID, LANG)
 
 
-class Plan(Record):
-    """All that decides the bytes of an index; a build that was cut short goes on only under the same plan.
+class Plan(EncodingPlan):
+    """All that decides the bytes of an index.
 
     Attributes:
-        collections: the pool's collections as given.
-        prefixes: collection -> what its ids begin with, see `pool_prefixes`; None where ids are the source's.
-        fields: document fields that are joined; None is the collection's own choice.
-        collection_fingerprint: see `Survey.fingerprint`.
-        documents: number of documents.
-        encoder: the checkpoint as given.
-        encoder_fingerprint: see `Student.fingerprint`.
-        dimension: of the vectors.
-        prompt: put before each document.
-        max_length: in tokens.
-        pooling, normalize: what the user put in place of the checkpoint's own; None is the checkpoint's.
         factory: FAISS factory string.
-        shard_size: documents a shard of vectors.
-        versions: the libraries whose release can change a vector or the index file.
+        parameters: what is set on the empty index before vectors come in, and stays in its file, such as
+            "efConstruction=200,efSearch=128"; None leaves FAISS's own.
+        seed: of the training sample, where the factory needs training.
     """
 
-    collections: tuple[str, ...]
-    prefixes: dict[str, str] | None
-    fields: tuple[str, ...] | None
-    collection_fingerprint: str
-    documents: int
-    encoder: str
-    encoder_fingerprint: str
-    dimension: int
-    prompt: str
-    max_length: int
-    device: str
-    dtype: str
-    pooling: str | None
-    normalize: bool | None
-    batch_size: int
     factory: str
+    parameters: str | None
     seed: int
-    shard_size: int
-    versions: dict[str, str]
 
-    def differences(self, other: "Plan", ignoring: frozenset[str] = frozenset()) -> list[str]:
-        """What is not the same in `other`, a line each; the encoder's name and path do not count."""
-        mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
-        return [
-            f"{name} is {mine[name]!r}, there it is {others[name]!r}"
-            for name in mine
-            if name not in {"encoder", *ignoring} and mine[name] != others[name]
-        ]
+    @classmethod
+    def of(cls, vectors: EncodingPlan, factory: str, parameters: str | None, seed: int) -> "Plan":
+        return cls(**vectors.model_dump(), factory=factory, parameters=parameters, seed=seed)
 
 
-class IndexManifest(Record):
+class IndexManifest(SealedRecord):
     """What lies beside `index`, `docid` and `lang`.
 
     Attributes:
         languages: language -> number of documents.
-        empty_documents: documents without text.
+        empty_documents: documents without text; None where the texts were never seen.
         files: what is known of the files beside it, by name.
     """
 
     format: Literal["mimo-index"] = FORMAT
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     plan: Plan
     languages: dict[str, int]
-    empty_documents: int
+    empty_documents: int | None
     files: dict[str, FileRecord]
 
     def write(self, directory: Path) -> None:
-        write_text(directory / MANIFEST, self.model_dump_json(indent=2) + "\n")
+        write_text(directory / MANIFEST, self.sealed(indent=2))
 
 
 def read_manifest(directory: Path) -> IndexManifest:
@@ -100,3 +70,17 @@ def read_manifest(directory: Path) -> IndexManifest:
     manifest = parse_manifest(path, IndexManifest, "a mimo index")
     require_files(directory, manifest.files, "the index is damaged; build it again with --no-resume")
     return manifest
+
+
+def require_unchanged(directory: Path, manifest: IndexManifest, names: tuple[str, ...]) -> None:
+    """Checks files of an index, as large as they are, against their SHA-256.
+
+    Raises:
+        ArtifactError: one of them is not the file that was written.
+    """
+    for name in names:
+        if sha256(directory / name) != manifest.files[name].sha256:
+            raise ArtifactError(
+                f"{directory / name} is not the file that the manifest names (SHA-256): the index is "
+                "damaged; build it again with --no-resume"
+            )

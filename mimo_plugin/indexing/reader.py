@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.errors import ArtifactError, UsageError
-from mimo_plugin.files import sha256
 from mimo_plugin.indexing.faiss_index import read_index, reason
-from mimo_plugin.indexing.manifest import DOCID, INDEX, IndexManifest, read_manifest
+from mimo_plugin.indexing.manifest import DOCID, INDEX, IndexManifest, read_manifest, require_unchanged
 from mimo_plugin.student import Student
 
 if TYPE_CHECKING:
@@ -74,18 +73,13 @@ def open_index(directory: Path, parameters: str | None = None) -> OpenIndex:
     import faiss
 
     manifest = read_manifest(directory)
+    require_unchanged(directory, manifest, (INDEX, DOCID))
     index = read_index(directory / INDEX)
     docids = Lines(directory / DOCID)
     if not index.ntotal == len(docids) == manifest.plan.documents:
         raise ArtifactError(
             f"{directory} holds {index.ntotal} vectors and {len(docids)} docids, its manifest says "
             f"{manifest.plan.documents}: build it again with --no-resume"
-        )
-    record = manifest.files[DOCID]
-    if sha256(directory / DOCID) != record.sha256:
-        raise ArtifactError(
-            f"{directory / DOCID} is not the file that the manifest names (SHA-256): the index is damaged; "
-            "build it again with --no-resume"
         )
     if parameters:
         try:
@@ -109,6 +103,9 @@ def check_encoder(index: OpenIndex, student: Student, *, allow_other: bool = Fal
             f"{student.name} gives {student.dimension} dimensions, the vectors in {index.directory} have "
             f"{plan.dimension}: search with the encoder that made the index ({plan.encoder})"
         )
+    if not plan.encoder_fingerprint:
+        # Vectors from elsewhere, and nobody said whose.
+        return
     if student.fingerprint != plan.encoder_fingerprint and not allow_other:
         raise ArtifactError(
             f"{student.name} (fingerprint {student.fingerprint[:12]}) is not the encoder of "

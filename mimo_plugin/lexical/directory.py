@@ -1,13 +1,12 @@
 """The directory of a Lucene index: whose it is, and whether it is finished."""
 
-import json
 import re
 from pathlib import Path
 from typing import Final, Literal
 
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import write_text, writing
-from mimo_plugin.manifests import FileRecord, Record, parse_manifest, require_files
+from mimo_plugin.manifests import FileRecord, Record, SealedRecord, parse_manifest, require_files, said_format
 
 MANIFEST = "manifest.json"
 # It is there while the index is built.
@@ -23,7 +22,7 @@ class Bm25Plan(Record):
     """All that decides what the index finds.
 
     Attributes:
-        collection_fingerprint: see `indexing.survey.Survey`.
+        collection_fingerprint: see `collections.survey.Survey`.
         documents: number of documents in the collection.
         language: what Anserini was told; None is the plain analysis.
         analyzer: name of the Java class that made the terms.
@@ -44,7 +43,7 @@ class Bm25Plan(Record):
         ]
 
 
-class Bm25Manifest(Record):
+class Bm25Manifest(SealedRecord):
     """What lies beside Lucene's files.
 
     Attributes:
@@ -104,13 +103,7 @@ def refuse_foreign(directory: Path) -> None:
 
 def _began(directory: Path) -> bool:
     """Whether a BM25 index lies here, or was to."""
-    if (directory / PLAN).is_file():
-        return True
-    try:
-        found = json.loads((directory / MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("format") == FORMAT
+    return (directory / PLAN).is_file() or said_format(directory / MANIFEST) == FORMAT
 
 
 def finished(directory: Path, plan: Bm25Plan) -> Bm25Manifest | None:
@@ -149,7 +142,7 @@ def clear(directory: Path) -> None:
 
 
 def finish(directory: Path, manifest: Bm25Manifest) -> None:
-    write_text(directory / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+    write_text(directory / MANIFEST, manifest.sealed(indent=2))
     (directory / PLAN).unlink(missing_ok=True)
 
 

@@ -14,8 +14,8 @@ from mimo_plugin.indexing.build import IndexOptions, build_index
 from mimo_plugin.indexing.directory import WORK
 from mimo_plugin.indexing.faiss_index import new_index
 from mimo_plugin.indexing.manifest import MANIFEST, read_manifest
+from mimo_plugin.indexing.presets import resolve
 from mimo_plugin.indexing.reader import open_index
-from mimo_plugin.indexing.shards import Shards
 from mimo_plugin.manifests import FileRecord
 from mimo_plugin.progress import bar
 from mimo_plugin.reproduction.directory import INDEXES
@@ -25,6 +25,7 @@ from mimo_plugin.reproduction.parts import Benchmark, Part
 from mimo_plugin.reproduction.speed import seconds_a_document
 from mimo_plugin.searching import Hits, search
 from mimo_plugin.student import Student
+from mimo_plugin.vectors.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class DenseSystem:
         self.load = load
         self._benchmark = benchmark
         self._options = options
-        trained = not new_index(options.factory, facts.dimension).is_trained
+        factory = resolve(options.factory, facts.dimension, benchmark.documents).factory
+        trained = not new_index(factory, facts.dimension).is_trained
         self._index_identity = {
             "encoder": facts.fingerprint,
             "prompt": facts.document_prompt,
@@ -124,7 +126,7 @@ class DenseSystem:
             self.index_of(part) / WORK, part.documents, self._options.shard_size, self.facts.dimension
         )
         try:
-            return part.documents - shards.documents_before(shards.complete())
+            return shards.documents_in(shards.missing())
         except ArtifactError:
             # Other shards, which `make` reports.
             return part.documents

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from mimo_plugin.errors import ArtifactError
+from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.files import check_place, write_text
 from mimo_plugin.locking import one_writer
+from mimo_plugin.training.options import read_yaml
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmarks.schema import BenchmarkConfig
@@ -28,10 +29,10 @@ def check_output(output: Path, name: str) -> None:
     if not names:
         return
     try:
-        there = yaml.safe_load((output / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        there = None
-    if not isinstance(there, dict) or "setting" not in there:
+        there = read_yaml(output / CONFIG)
+    except UsageError:
+        there = {}
+    if "setting" not in there:
         raise ArtifactError(
             f"{output} holds something else ({', '.join(names[:5])}): --output must name a new or empty "
             "directory, or one that this command began"

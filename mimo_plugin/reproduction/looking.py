@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import ValidationError
-
+from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import make_parent, write_text
-from mimo_plugin.indexing.survey import Survey, survey
-from mimo_plugin.manifests import Record
+from mimo_plugin.collections.survey import Survey, survey
+from mimo_plugin.manifests import SealedRecord, parse_manifest
 from mimo_plugin.reproduction.selection import Selected, select, selected_pool
 
 FORMAT: Final = "mimo-reproduction-survey"
 _SAMPLE = 256
 
 
-class Note(Record):
+class Note(SealedRecord):
     """What a pass over a collection found.
 
     Attributes:
@@ -100,7 +99,7 @@ def look(
             judged_count=None if selected is None else selected.judged_count,
         )
         make_parent(file)
-        write_text(file, note.model_dump_json() + "\n")
+        write_text(file, note.sealed())
     selected = None
     if note.judged is not None:
         docids = None if note.docids is None else frozenset(note.docids)
@@ -126,8 +125,8 @@ def _part(
 def _read(file: Path) -> Note | None:
     """An earlier note; None where there is none, or one that is damaged: it is made again."""
     try:
-        return Note.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
+        return parse_manifest(file, Note, "a survey")
+    except ArtifactError:
         return None
 
 

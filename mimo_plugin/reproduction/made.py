@@ -4,16 +4,15 @@ import shutil
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import ValidationError
-
+from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import sha256, write_text, writing
-from mimo_plugin.manifests import FileRecord, Record
+from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest
 from mimo_plugin.reproduction.directory import RUNS
 
 FORMAT: Final = "mimo-reproduction-run"
 
 
-class MadeRun(Record):
+class MadeRun(SealedRecord):
     """Written last: where it is there and fits, the run is finished.
 
     Attributes:
@@ -54,15 +53,15 @@ class RunPlace:
     def finished(self, key: str) -> MadeRun | None:
         """The note, where the run is there, is whole, and was made as the key says."""
         try:
-            made = MadeRun.model_validate_json(self.note.read_bytes())
+            made = parse_manifest(self.note, MadeRun, "a run")
             if made.key != key or self.file.stat().st_size != made.run.bytes:
                 return None
             return made if sha256(self.file) == made.run.sha256 else None
-        except (OSError, ValidationError):
+        except (OSError, ArtifactError):
             return None
 
     def finish(self, made: MadeRun) -> MadeRun:
-        write_text(self.note, made.model_dump_json(indent=2) + "\n")
+        write_text(self.note, made.sealed(indent=2))
         return made
 
 

@@ -24,7 +24,11 @@ from mimo_plugin.errors import ArtifactError, DataError, EnvironmentProblem, Usa
 from mimo_plugin.indexing import IndexOptions, build_index, read_manifest
 from mimo_plugin.indexing.build import Built
 from mimo_plugin.indexing.directory import IndexDirectory
+from mimo_plugin.indexing.faiss_index import training_sample
 from mimo_plugin.student import EncoderOptions, NotFinite, Student
+from mimo_plugin.vectors import EncodeOptions, Vectors, open_vectors
+from mimo_plugin.vectors.importing import import_vectors
+from mimo_plugin.vectors.shards import Shards
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +162,8 @@ def test_shards_without_their_plan_are_not_used(build: Build, tmp_path: Path) ->
     with pytest.raises(UsageError):
         build(factory="IVF64,Flat")
     work = tmp_path / "index" / "building"
-    np.save(work / "00000.npy", np.zeros((16, 32), dtype=np.float32))
+    shards = Shards(work, 50, 16, 32)
+    shards.write(0, shards.read(0)._replace(vectors=np.zeros((16, 32), dtype=np.float32)))
     (work / "plan.json").unlink()
     assert build().encoded == 50
     build(output=tmp_path / "whole")
@@ -168,7 +173,7 @@ def test_shards_without_their_plan_are_not_used(build: Build, tmp_path: Path) ->
 def test_what_a_kill_left_is_cleared(build: Build, tmp_path: Path) -> None:
     build()
     before = content(tmp_path / "index")
-    for name in (".index.123.tmp", ".manifest.json.7.tmp", ".discarded/00000.npy", "building/plan.json"):
+    for name in (".index.123.tmp", ".manifest.json.7.tmp", ".discarded/00000.parquet", "building/plan.json"):
         (tmp_path / "index" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "index" / name).write_text("left")
     (tmp_path / "index" / ".gitkeep").write_text("")
@@ -188,17 +193,16 @@ def test_a_second_writer_is_refused_with_the_firsts_process(build: Build, tmp_pa
 
 def test_a_finished_index_is_the_same_under_another_release(build: Build, tmp_path: Path) -> None:
     build()
-    path = tmp_path / "index" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["plan"]["versions"]["torch"] = "1.0"
-    path.write_text(json.dumps(manifest))
+    manifest = read_manifest(tmp_path / "index")
+    plan = manifest.plan.model_copy(update={"versions": {**manifest.plan.versions, "torch": "1.0"}})
+    manifest.model_copy(update={"plan": plan}).write(tmp_path / "index")
     assert build().already
     with pytest.raises(UsageError):
         build(output=tmp_path / "begun", factory="IVF64,Flat")
     path = tmp_path / "begun" / "building" / "plan.json"
-    plan = json.loads(path.read_text())
-    plan["versions"]["torch"] = "1.0"
-    path.write_text(json.dumps(plan))
+    begun = json.loads(path.read_text())
+    begun["versions"]["torch"] = "1.0"
+    path.write_text(json.dumps(begun))
     with pytest.raises(ArtifactError, match="versions is "):
         build(output=tmp_path / "begun")
 
@@ -223,7 +227,7 @@ def test_untrainable_factory_keeps_the_vectors(build: Build, tmp_path: Path) -> 
     with pytest.raises(UsageError, match="cannot be trained on 50 vectors"):
         build(factory="IVF64,Flat")
     assert not (tmp_path / "index" / "manifest.json").exists()
-    assert len(list((tmp_path / "index" / "building").glob("*.npy"))) == 4
+    assert len(list((tmp_path / "index" / "building").glob("*.parquet"))) == 4
     # Factory and seed decide what is made of the vectors, not the vectors.
     flat = build(factory="Flat", seed=7)
     assert (flat.resumed, flat.encoded) == (50, 0)
@@ -242,7 +246,7 @@ def test_duplicates_are_all_named_before_anything_is_encoded(build: Build, tmp_p
 
 
 def test_duplicates_are_found_in_parts(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mimo_plugin.indexing.survey._SORTED_AT_ONCE", 4)
+    monkeypatch.setattr("mimo_plugin.collections.survey._SORTED_AT_ONCE", 4)
     build()
     rows = documents(50)
     rows[49]["_id"] = "d0"
@@ -276,9 +280,9 @@ def test_truncated_shard_is_named(build: Build, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         build(factory="IVF64,Flat")
     plan_dir = tmp_path / "index" / "building"
-    shard = plan_dir / "00001.npy"
+    shard = plan_dir / "00001.parquet"
     shard.write_bytes(shard.read_bytes()[:-5])
-    with pytest.raises(ArtifactError, match="00001.npy"):
+    with pytest.raises(ArtifactError, match="00001.parquet"):
         build(factory="IVF64,Flat")
 
 
@@ -307,10 +311,10 @@ def test_full_disk_is_refused_before_and_survived_while_writing(
 ) -> None:
     real = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=1000))
-    with pytest.raises(EnvironmentProblem, match="has 1000 B free and the index needs up to 12.5 KiB"):
+    with pytest.raises(EnvironmentProblem, match="has 1000 B free and 12.5 KiB are needed"):
         build()
     monkeypatch.undo()
-    for limit, file in ((1500, "00000.npy"), (3000, "index")):
+    for limit, file in ((1500, "00000.parquet"), (6000, "index")):
         message = f"cannot write .*{file}: File too large"
         with no_file_beyond(limit), pytest.raises(EnvironmentProblem, match=message):
             build()
@@ -332,24 +336,27 @@ def no_file_beyond(size: int) -> Iterator[None]:
 
 
 def test_training_sample_is_even_over_languages(student: Student, tmp_path: Path) -> None:
-    from mimo_plugin.indexing.faiss_index import training_sample
-    from mimo_plugin.indexing.shards import Shards
-
-    languages = {"de": 90, "fi": 20, "ja": 4}
     order = ["de"] * 90 + ["fi"] * 20 + ["ja"] * 4
-    shards = Shards(tmp_path, len(order), 10, 2)
-    for shard in range(len(shards)):
-        part = range(shard * 10, min(shard * 10 + 10, len(order)))
-        vectors = np.array(
-            [[number, ["de", "fi", "ja"].index(order[number])] for number in part], dtype=np.float32
-        )
-        shards.write(shard, [(str(number), order[number]) for number in part], vectors)
-    sample = training_sample(shards, languages, 30, seed=1)
+    vectors = stored(order, tmp_path)
+    languages = {"de": 90, "fi": 20, "ja": 4}
+    sample = training_sample(vectors, languages, 30, seed=1)
     assert np.bincount(sample[:, 1].astype(int)).tolist() == [13, 13, 4]
     assert len(np.unique(sample[:, 0])) == 30
-    assert np.array_equal(sample, training_sample(shards, languages, 30, seed=1))
-    assert not np.array_equal(sample, training_sample(shards, languages, 30, seed=2))
-    assert len(training_sample(shards, languages, 1000, seed=1)) == 114
+    assert np.array_equal(sample, training_sample(vectors, languages, 30, seed=1))
+    assert not np.array_equal(sample, training_sample(vectors, languages, 30, seed=2))
+    assert len(training_sample(vectors, languages, 1000, seed=1)) == 114
+
+
+def stored(order: list[str], directory: Path) -> Vectors:
+    """Vectors (row, number of its language), imported from an array."""
+    languages = sorted(set(order))
+    rows = [[row, languages.index(lang)] for row, lang in enumerate(order)]
+    np.save(directory / "rows.npy", np.asarray(rows, dtype=np.float32))
+    (directory / "rows.docid").write_text("".join(f"{row}\n" for row in range(len(order))))
+    (directory / "rows.lang").write_text("".join(f"{lang}\n" for lang in order))
+    options = EncodeOptions(shard_size=10, progress=False)
+    import_vectors([directory / "rows.npy"], directory / "vectors", options)
+    return open_vectors([directory / "vectors"])
 
 
 def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_path: Path) -> None:
@@ -370,7 +377,7 @@ def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_pat
     output = tmp_path / "killed"
     for shards in (1, 6):
         process = subprocess.Popen([*command, str(output)], stdout=subprocess.PIPE)
-        while process.poll() is None and len(list(output.glob("building/*.npy"))) < shards:
+        while process.poll() is None and len(list(output.glob("building/*.parquet"))) < shards:
             time.sleep(0.002)
         assert process.poll() is None, "the command ended before it could be killed"
         os.kill(process.pid, signal.SIGKILL)

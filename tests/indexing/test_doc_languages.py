@@ -40,7 +40,7 @@ def test_no_index_or_a_damaged_one(index: Path, tmp_path: Path) -> None:
     languages.write_bytes(before.replace(b"\n", b" ", 1))
     try:
         with pytest.raises(
-            ArtifactError, match="docid and lang do not have as many lines, expected one a docum"
+            ArtifactError, match=r"lang is not the file that the manifest names \(SHA-256\)"
         ):
             read_doc_languages(index, ["not there"])
     finally:

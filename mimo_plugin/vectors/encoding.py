@@ -1,0 +1,203 @@
+"""A collection's documents through an encoder, shard by shard, to disk."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mimo_plugin.collections.survey import Survey, survey
+from mimo_plugin.errors import ArtifactError, EnvironmentProblem
+from mimo_plugin.files import size_text
+from mimo_plugin.progress import bar
+from mimo_plugin.student import NotFinite, Student
+from mimo_plugin.vectors.directory import VectorsDirectory
+from mimo_plugin.vectors.manifest import VectorsManifest
+from mimo_plugin.vectors.part import WHOLE, Part
+from mimo_plugin.vectors.plan import plan_encoding
+from mimo_plugin.vectors.shards import Shards, VectorBatch
+from mimo_plugin.vectors.work import take_up
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """Attributes:
+    part: of the collection; the whole by default.
+    shard_size: documents encoded and kept at a time; a kill loses at most one shard.
+    resume: go on with work that was cut short; False starts over.
+    progress: progress bars; None shows them on a terminal only.
+    """
+
+    part: Part = WHOLE
+    shard_size: int = 4096
+    resume: bool = True
+    progress: bool | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a call did.
+
+    Attributes:
+        encoded: documents encoded by this call.
+        resumed: documents whose vectors an earlier call had left.
+        already: the vectors were there, complete, and made under the same plan.
+    """
+
+    manifest: VectorsManifest
+    encoded: int
+    resumed: int
+    already: bool
+
+    def summary(self, output: Path) -> str:
+        """What a user wants to know of it, a few lines."""
+        plan = self.manifest.plan
+        part = f", part {plan.shard} of {plan.collection_documents}" if plan.shard else ""
+        lines = [
+            f"{output}: vectors of {plan.documents} documents{part}, {plan.dimension} dimensions",
+            f"languages: {languages_text(self.manifest.languages)}",
+        ]
+        if self.already:
+            lines.append("they were complete already; nothing was encoded")
+        elif self.resumed:
+            lines.append(f"{self.resumed} documents were encoded before and kept, {self.encoded} now")
+        if self.manifest.empty_documents:
+            lines.append(empty_text(self.manifest.empty_documents))
+        return "\n".join(lines)
+
+
+def languages_text(languages: Mapping[str, int]) -> str:
+    return ", ".join(f"{lang or 'unknown'} {count}" for lang, count in languages.items())
+
+
+def empty_text(count: int) -> str:
+    return f"{count} documents have no text and were encoded all the same"
+
+
+def encode_collection(
+    collection: Any,
+    collections: tuple[str, ...],
+    student: Student,
+    output: Path,
+    options: EncodeOptions | None = None,
+    *,
+    prefixes: Mapping[str, str] | None = None,
+    fields: tuple[str, ...] | None = None,
+    found: Survey | None = None,
+) -> Encoded:
+    """Encodes a collection's documents, or a part of them, into a directory of vectors.
+
+    Memory does not grow with the collection.
+
+    Args:
+        collection: an ir_datasets dataset of `Doc`s.
+        collections, fields: how it came to be; recorded, and compared on resuming.
+        prefixes: see `pool_prefixes`; None where the collection's ids are its own.
+        found: what a survey of the very same documents found; None has one made.
+
+    Raises:
+        ArtifactError: the output directory holds something else, or work under another plan.
+        DataError: the collection is not as it must be.
+        EnvironmentProblem: no space, or the file system refuses.
+        ModelError: a vector holds NaN or infinity.
+        UsageError: the collection is too small to be cut into that many parts.
+    """
+    options = options or EncodeOptions()
+    directory = VectorsDirectory(output)
+    directory.refuse_foreign()
+    found = found or survey(collection, progress=options.progress)
+    plan = plan_encoding(
+        collections,
+        found,
+        student,
+        prefixes=prefixes,
+        fields=fields,
+        part=options.part,
+        shard_size=options.shard_size,
+    )
+    with directory.locked():
+        if not options.resume:
+            directory.start_over()
+        manifest = directory.finished(plan)
+        if manifest is not None:
+            return Encoded(manifest, encoded=0, resumed=plan.documents, already=True)
+        shards = take_up(output, plan)
+        missing = shards.missing()
+        left = shards.documents_in(missing)
+        require_space(output, 4 * plan.dimension * left, f"{left} documents x {plan.dimension} x 4 bytes")
+        encode_shards(collection, student, shards, missing, options.progress)
+        manifest = directory.finish(plan, shards)
+    return Encoded(manifest, encoded=left, resumed=plan.documents - left, already=False)
+
+
+class Chunk(NamedTuple):
+    """The documents of one shard.
+
+    Attributes:
+        docs: `Doc`s, in the collection's order.
+    """
+
+    shard: int
+    docs: list[Any]
+
+
+def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[Chunk]:
+    """The documents of some shards, in ascending order; the collection is read once, up to the last of them.
+
+    Raises:
+        ArtifactError: the collection does not hold as many documents as it did.
+    """
+    docs: Iterator[Any] | None = None
+    position = 0
+    for shard in sorted(wanted):
+        start, rows = shards.first_row(shard), shards.rows(shard)
+        if docs is None:
+            docs, position = iter(collection.docs_iter()), 0
+        chunk = list(islice(docs, start - position, start - position + rows))
+        position = start + rows
+        if len(chunk) != rows:
+            raise ArtifactError("the collection has changed since it was surveyed: run the command again")
+        yield Chunk(shard, chunk)
+
+
+def encode_shards(
+    collection: Any, student: Student, shards: Shards, missing: Sequence[int], progress: bool | None = None
+) -> None:
+    """Encodes and writes the shards that are missing.
+
+    Raises:
+        ArtifactError: the collection has changed since it was surveyed.
+        EnvironmentProblem: the file system refuses.
+        NotFinite: a vector holds NaN or infinity.
+    """
+    total, left = shards.documents_in(shards.numbers), shards.documents_in(missing)
+    with bar(total=total, initial=total - left, what="encoding", unit="docs", enabled=progress) as counter:
+        for shard, docs in chunks(collection, shards, missing):
+            encode_shard(docs, student, shards, shard, counter.update)
+
+
+def encode_shard(
+    docs: Sequence[Any], student: Student, shards: Shards, shard: int, advance: Any = None
+) -> None:
+    """Encodes and writes one shard; raises as `encode_shards`."""
+    try:
+        vectors = student.encode_documents([doc.text for doc in docs], advance=advance)
+    except NotFinite as error:
+        raise NotFinite(error.position, error.name, f"document {docs[error.position].doc_id}") from None
+    empty = sum(not doc.text.strip() for doc in docs)
+    shards.write(shard, VectorBatch([doc.doc_id for doc in docs], [doc.lang for doc in docs], vectors), empty)
+
+
+def require_space(output: Path, needed: int, what: str) -> None:
+    """A full disk is better met now than after days of encoding.
+
+    Raises:
+        EnvironmentProblem: there is less free than needed.
+    """
+    free = shutil.disk_usage(output).free
+    if free < needed:
+        raise EnvironmentProblem(
+            f"{output} has {size_text(free)} free and {size_text(needed)} are needed ({what}): make room or "
+            "choose another --output"
+        )
