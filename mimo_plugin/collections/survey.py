@@ -57,21 +57,27 @@ def survey(collection: Any, *, progress: bool | None = None) -> Survey:
             languages[doc.lang] += 1
             empty += not text.strip()
             with writing(Path(tempfile.gettempdir())):
-                file.write(_hash(docid))
+                file.write(docid_hash(docid))
         documents = languages.total()
         if not documents:
             raise DataError("the collection holds no documents: at least one was expected")
-        repeated = _repeated_hashes(file, documents)
+        repeated = repeated_hashes(file, documents)
     if repeated:
         _raise_duplicates(collection, repeated)
     return Survey(documents, empty, dict(languages), digest.hexdigest())
 
 
-def _hash(docid: bytes) -> bytes:
+def docid_hash(docid: bytes) -> bytes:
+    """8 bytes that tell docids apart, but for rare pairs."""
     return hashlib.blake2b(docid, digest_size=8).digest()
 
 
-def _repeated_hashes(file: IO[bytes], count: int) -> set[int]:
+def repeated_hashes(file: IO[bytes], count: int) -> set[int]:
+    """The hashes, as little-endian numbers, that are more than once among those written one after the other.
+
+    Raises:
+        EnvironmentProblem: there is no space for them.
+    """
     import numpy as np
 
     with writing(Path(tempfile.gettempdir())):
@@ -97,7 +103,7 @@ def _raise_duplicates(collection: Any, repeated: set[int]) -> None:
     """A second pass tells real duplicates from ids whose hashes happen to be equal."""
     counts: Counter[str] = Counter()
     for doc in collection.docs_iter():
-        if int.from_bytes(_hash(doc.doc_id.encode("utf-8", "surrogatepass")), "little") in repeated:
+        if int.from_bytes(docid_hash(doc.doc_id.encode("utf-8", "surrogatepass")), "little") in repeated:
             counts[doc.doc_id] += 1
     problems = Problems(DataError)
     for docid, count in counts.items():
