@@ -15,12 +15,16 @@ import click
 def command(module: str, arguments: tuple[str, ...]) -> None:
     """Run a stock Pyserini MODULE with the encoder class `mimo` registered, on whatever Java there is.
 
+    With that class, length and dimension are the checkpoint's own where they are not given. In the
+    configuration of Pyserini's server, mimo:CHECKPOINT names an encoder. docs/pyserini.md is a tutorial.
+
     \b
     Examples:
       mimo pyserini search.faiss --encoder-class mimo --encoder ./student --index indexes/sample \\
           --topics topics.tsv --output run.trec
       mimo pyserini encode input --corpus corpus.jsonl output --embeddings vectors \\
           encoder --encoder ./student --encoder-class mimo
+      mimo pyserini server.rest --config server.yaml --no-prebuilt-indexes --host 127.0.0.1
       mimo pyserini eval.trec_eval -c -m ndcg_cut.10 qrels.txt run.trec
     """
     from mimo_plugin.stock import run_module

@@ -1,0 +1,96 @@
+"""What can be exported: vectors of `mimo encode`, or an index that holds its vectors unchanged."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimo_plugin.errors import ArtifactError, UsageError
+from mimo_plugin.indexing.manifest import FORMAT as INDEX_FORMAT
+from mimo_plugin.indexing.manifest import LANG, MANIFEST, require_unchanged
+from mimo_plugin.indexing.reader import Lines, OpenIndex, open_index
+from mimo_plugin.vectors import EncodingPlan, VectorBatch, open_vectors
+
+# Rows that are held at a time, whatever the source's shards are.
+_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Source:
+    """Attributes:
+    name: for messages.
+    plan: what the vectors are of, and what made them.
+    read: yields the documents in order.
+    """
+
+    name: str
+    plan: EncodingPlan
+    read: Callable[[], Iterator[VectorBatch]]
+
+    def batches(self) -> Iterator[VectorBatch]:
+        """All documents in order, a few thousand at a time.
+
+        Raises:
+            ArtifactError: they are damaged.
+        """
+        for batch in self.read():
+            for start in range(0, len(batch.docids), _ROWS):
+                rows = slice(start, start + _ROWS)
+                yield VectorBatch(batch.docids[rows], batch.langs[rows], batch.vectors[rows])
+
+
+def open_source(directories: Sequence[Path]) -> Source:
+    """Opens one index, or one directory of vectors or several that belong together.
+
+    Raises:
+        ArtifactError: a directory is neither, or incomplete or damaged, or an index whose vectors are not
+            the ones that were encoded.
+        UsageError: several indexes.
+    """
+    name = ", ".join(map(str, directories))
+    if not any(_is_index(directory) for directory in directories):
+        vectors = open_vectors(directories)
+        return Source(name, vectors.plan, vectors.batches)
+    if len(directories) > 1:
+        raise UsageError(f"{name}: one index, or directories of vectors, were expected")
+    index = open_index(directories[0])
+    require_unchanged(index.directory, index.manifest, (LANG,))
+    exact = _exact(index)
+    langs = Lines(index.directory / LANG)
+    plan = EncodingPlan(**index.manifest.plan.model_dump(include=set(EncodingPlan.model_fields)))
+    return Source(name, plan, lambda: _read(exact, index.docids, langs))
+
+
+def _is_index(directory: Path) -> bool:
+    try:
+        found = json.loads((directory / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("format") == INDEX_FORMAT
+
+
+def _exact(index: OpenIndex) -> Any:
+    """The FAISS index, able to give back its vectors by position."""
+    import faiss
+
+    found = faiss.downcast_index(index.faiss)
+    if isinstance(found, faiss.IndexIVFFlat):
+        found.make_direct_map()
+    elif not isinstance(found, faiss.IndexFlat | faiss.IndexHNSWFlat):
+        raise ArtifactError(
+            f"{index.directory} is an index of {index.manifest.plan.factory}, which does not keep the "
+            "vectors as they were encoded: export the vectors that it was made of (`mimo encode`), or a Flat "
+            "index"
+        )
+    return found
+
+
+def _read(index: Any, docids: Lines, langs: Lines) -> Iterator[VectorBatch]:
+    for start in range(0, index.ntotal, _ROWS):
+        rows = range(start, min(start + _ROWS, index.ntotal))
+        yield VectorBatch(
+            [docids[row] for row in rows],
+            [langs[row] for row in rows],
+            index.reconstruct_n(start, len(rows)),
+        )
