@@ -41,7 +41,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Looks at everything the package needs. Nothing is started but the Java binaries' own version output."""
-    return [_python(), *_packages(), *_java(), _device(), _teacher(), *_caches()]
+    return [_python(), *_packages(), *_java(), _device(), *_backends(), _teacher(), *_caches()]
 
 
 def text(findings: list[Finding]) -> str:
@@ -110,6 +110,18 @@ def _device() -> Finding:
     return Finding("device", "ok", f"cpu, {torch.get_num_threads()} threads")
 
 
+def _backends() -> Iterator[Finding]:
+    from mimo_plugin.backends import installed
+    from mimo_plugin.backends.choosing import ONNX, OPENVINO
+
+    for name, package in ((OPENVINO, "openvino"), (ONNX, "onnxruntime")):
+        if installed(name):
+            yield Finding(f"backend {name}", "ok", version(package))
+        else:
+            mend = f"pip install 'mimo-plugin[{name}]'"
+            yield Finding(f"backend {name}", "note", "not installed: encoders run on torch", mend)
+
+
 def _teacher() -> Finding:
     try:
         return Finding(packaged.TEACHER, "ok", f"verified, {packaged.teacher_directory()}")
@@ -119,6 +131,8 @@ def _teacher() -> Finding:
 
 
 def _caches() -> Iterator[Finding]:
+    from mimo_plugin.backends.cache import graphs_directory
+
     home = Path.home()
     for name, variable, default in (
         ("ir_datasets data", "IR_DATASETS_HOME", home / ".ir_datasets"),
@@ -127,6 +141,9 @@ def _caches() -> Iterator[Finding]:
         path = Path(os.environ.get(variable) or default)
         there = "" if path.is_dir() else ", not there yet"
         yield Finding(name, "ok", f"{path} ({variable}{there})")
+    graphs = graphs_directory()
+    there = "" if graphs.is_dir() else " (not there yet)"
+    yield Finding("exported encoders", "ok", f"{graphs}{there}")
     offline = os.environ.get("HF_HUB_OFFLINE", "")
     if offline.lower() in ("1", "true", "yes", "on"):
         yield Finding("model hub", "note", f"HF_HUB_OFFLINE={offline}: only cached checkpoints are loaded")

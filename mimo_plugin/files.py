@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,10 +52,15 @@ def writing(path: Path) -> Iterator[None]:
         ours = path.parent in named.parents or named in path.parents
         if error.errno is None or not ours:
             raise
-        raise EnvironmentProblem(
-            f"cannot write {path}: {error.strerror or error}. What was complete before is kept; make room or "
-            "choose another place, and run the command again"
-        ) from error
+        raise cannot_write(path, error.strerror or str(error)) from error
+
+
+def cannot_write(path: Path, reason: str) -> EnvironmentProblem:
+    """The error of a command that the file system does not let write."""
+    return EnvironmentProblem(
+        f"cannot write {path}: {reason}. What was complete before is kept; make room or choose another "
+        "place, and run the command again"
+    )
 
 
 def check_place(path: Path) -> None:
@@ -87,6 +93,15 @@ def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text so that a reader finds the old file or the new one, never a part."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def user_caches() -> Path:
+    """Where what can be made again is kept: below XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches."""
+    if sys.platform == "darwin":
+        caches = Path.home() / "Library" / "Caches"
+    else:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return caches / "mimo-plugin"
 
 
 def sha256(path: Path) -> str:

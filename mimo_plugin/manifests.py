@@ -25,8 +25,7 @@ class SealedRecord(Record):
 
     def sealed(self, indent: int | None = None) -> str:
         """JSON text, one line or indented."""
-        data = self.model_dump(mode="json")
-        return _text({**data, _SEAL: _checksum(data)}, indent)
+        return sealed_text(self.model_dump(mode="json"), indent)
 
 
 R = TypeVar("R", bound=Record)
@@ -60,10 +59,8 @@ def parse_manifest(path: Path, kind: type[R], what: str) -> R:
         content = path.read_bytes()
         if not issubclass(kind, SealedRecord):
             return kind.model_validate_json(content)
-        found = json.loads(content)
-        seal = found.pop(_SEAL, None) if isinstance(found, dict) else None
-        record = kind.model_validate(found)
-        whole = seal is None or _is_as_written(content, found, seal)
+        data, whole = unseal(content)
+        record = kind.model_validate(data)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}; see to its permissions") from error
     except ValidationError as error:
@@ -93,8 +90,18 @@ def require_files(directory: Path, files: Mapping[str, FileRecord], advice: str)
             raise ArtifactError(f"{file} {found}, the manifest says {record.bytes} bytes: {advice}")
 
 
+def require_content(directory: Path, files: Mapping[str, FileRecord], advice: str) -> None:
+    """As `require_files`, and raises where a file's SHA-256 is another; it reads all of them."""
+    require_files(directory, files, advice)
+    for name, record in files.items():
+        if sha256(directory / name) != record.sha256:
+            raise ArtifactError(
+                f"{directory / name} is not the file that the manifest names (SHA-256): {advice}"
+            )
+
+
 def said_format(path: Path) -> str | None:
-    """What the manifest in a file says that it is of, whether or not it is whole; None where it says nothing."""
+    """What a manifest says that it is of, whether or not it is whole; None where it says nothing."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -103,14 +110,21 @@ def said_format(path: Path) -> str | None:
     return said if isinstance(said, str) else None
 
 
-def _is_as_written(content: bytes, data: Mapping[str, Any], seal: object) -> bool:
-    """Whether not a single byte has changed: what is said, and how it is laid out."""
-    texts = (_text({**data, _SEAL: seal}, indent) for indent in (None, 2))
-    return seal == _checksum(data) and content.decode() in texts
+def sealed_text(data: Mapping[str, Any], indent: int | None = None) -> str:
+    """JSON of an object with a checksum of itself."""
+    return json.dumps({**data, _SEAL: _checksum(data)}, indent=indent, ensure_ascii=False) + "\n"
 
 
-def _text(data: Mapping[str, Any], indent: int | None) -> str:
-    return json.dumps(data, indent=indent, ensure_ascii=False) + "\n"
+def unseal(content: bytes) -> tuple[Any, bool]:
+    """JSON without its checksum, and whether not a byte of it has changed; without one nobody can tell.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, or no text.
+    """
+    data = json.loads(content)
+    if not isinstance(data, dict) or data.pop(_SEAL, None) is None:
+        return data, True
+    return data, content.decode() in (sealed_text(data), sealed_text(data, indent=2))
 
 
 def _checksum(data: Mapping[str, Any]) -> str:

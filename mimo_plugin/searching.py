@@ -9,7 +9,7 @@ from mimo_plugin.collections import load_pool, require
 from mimo_plugin.errors import DataError, Findings, UsageError
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.files import check_place
-from mimo_plugin.indexing.nearest import Nearest
+from mimo_plugin.indexing.nearest import Found, Nearest, searching_thread
 from mimo_plugin.indexing.reader import OpenIndex, check_encoder
 from mimo_plugin.indexing.together import open_indexes, shared_prefixes
 from mimo_plugin.progress import bar
@@ -191,15 +191,27 @@ def search(
         UsageError: FAISS refuses the search parameters.
     """
     nearest = Nearest([index] if isinstance(index, OpenIndex) else index)
-    for batch in _even(queries, batch_size):
-        try:
-            vectors = student.encode_queries([text for _, text in batch])
-        except NotFinite as error:
-            raise NotFinite(error.position, error.name, f"query {batch[error.position][0]}") from None
-        for (query_id, _), found in zip(batch, nearest.search(vectors, hits), strict=True):
-            yield Hits(query_id, *found)
+
+    def hits_of(batch: list[tuple[str, str]], found: Found) -> Iterator[Hits]:
+        for (query_id, _), (docids, scores) in zip(batch, nearest.named(found), strict=True):
+            yield Hits(query_id, docids, scores)
         if advance is not None:
             advance(len(batch))
+
+    # While FAISS searches, the hits of the batch before are looked up and written.
+    before: tuple[list[tuple[str, str]], Found] | None = None
+    with searching_thread() as thread:
+        for batch in _even(queries, batch_size):
+            try:
+                vectors = student.encode_queries([text for _, text in batch])
+            except NotFinite as error:
+                raise NotFinite(error.position, error.name, f"query {batch[error.position][0]}") from None
+            found = thread.submit(nearest.search, vectors, hits)
+            if before is not None:
+                yield from hits_of(*before)
+            before = batch, found.result()
+    if before is not None:
+        yield from hits_of(*before)
 
 
 def _even(queries: list[tuple[str, str]], most: int) -> Iterator[list[tuple[str, str]]]:

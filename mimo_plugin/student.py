@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mimo_plugin import checkpoint as checkpoint_files
 from mimo_plugin import packaged
+from mimo_plugin.backends import Runner, Texts, TorchRunner, choose, encode, wanted
 from mimo_plugin.errors import ModelError
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 # One text, or a (title, text) pair that the tokenizer joins in its own way.
 Text = str | tuple[str, str]
 
-# Batches between two signs of life while encoding.
-_BATCHES_A_STEP = 4
-
 
 @dataclass(frozen=True)
 class EncoderOptions:
@@ -28,8 +26,11 @@ class EncoderOptions:
 
     Attributes:
         device: torch device; None is the fastest that is there.
-        dtype: number format of the weights. Vectors are float32 whatever it is.
-        batch_size: texts a batch.
+        dtype: number format of the weights: float32, bfloat16, float16 or int8. Vectors are float32 whatever
+            it is.
+        backend: "torch", "onnx" or "openvino"; "auto" is OpenVINO for float32 on a CPU, where it is installed
+            and gives the same vectors, else torch. MIMO_BACKEND in the environment stands in for "auto".
+        batch_size: most texts a batch; long texts share one with fewer.
         max_length: longest text in tokens, special tokens included.
         pooling: "mean", "cls", "max" or "lasttoken", in place of the checkpoint's own.
         normalize: L2-normalise or not, in place of what the checkpoint does.
@@ -38,6 +39,7 @@ class EncoderOptions:
 
     device: str | None = None
     dtype: str = "float32"
+    backend: str = "auto"
     batch_size: int = 64
     max_length: int | None = None
     pooling: str | None = None
@@ -52,10 +54,13 @@ class Student:
     for a decoder-only model, as sentence-transformers has it) and vectors are L2-normalised.
     """
 
-    def __init__(self, model: "SentenceTransformer", name: str, options: EncoderOptions) -> None:
+    def __init__(
+        self, model: "SentenceTransformer", name: str, options: EncoderOptions, runner: Runner | None = None
+    ) -> None:
         self.model = model
         self.name = name
         self.options = options
+        self._runner = runner or TorchRunner(model)
 
     @classmethod
     def load(cls, checkpoint: str, options: EncoderOptions | None = None) -> "Student":
@@ -64,13 +69,16 @@ class Student:
         Only safetensors weights are read and no code from the checkpoint is run.
 
         Raises:
-            ModelError: there is no such checkpoint, or it cannot be loaded.
-            EnvironmentProblem: the device is not there.
-            UsageError: an option does not fit the checkpoint.
+            ModelError: there is no such checkpoint, it cannot be loaded, or the backend that was asked for
+                cannot run it.
+            EnvironmentProblem: the device is not there, or the backend is not installed.
+            UsageError: an option does not fit the checkpoint or another option.
         """
         options = options or EncoderOptions()
         path = packaged.resolve(checkpoint)
-        device = checkpoint_files.check_device(options.device)
+        backend = wanted(options.backend, options.dtype, options.device)
+        on_cpu = backend in ("onnx", "openvino")
+        device = checkpoint_files.check_device("cpu" if on_cpu else options.device)
         model = checkpoint_files.load_model(path, checkpoint, device)
         own_modules = checkpoint_files.has_modules_file(path)
         asked = options.override or not own_modules
@@ -84,7 +92,9 @@ class Student:
         # Whoever reads the name later may be in another directory.
         name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
         student = cls(model, name, options)
-        if options.dtype != "float32":
+        if backend != "torch":
+            student._runner = choose(model, backend, options.dtype, name, lambda: student.fingerprint)
+        elif options.dtype != "float32":
             import torch
 
             # The weights' own values are the model's identity, so they are hashed before the cast.
@@ -127,8 +137,8 @@ class Student:
 
     @property
     def backend(self) -> str:
-        """What runs the model: torch."""
-        return "torch"
+        """What runs the model: torch, onnx or openvino."""
+        return self._runner.name
 
     @property
     def device_type(self) -> str:
@@ -149,7 +159,7 @@ class Student:
             texts: texts, or (title, text) pairs.
             prompt: put before each text in place of the checkpoint's document prompt.
             max_length: longest text in tokens for this call.
-            advance: called every few batches with the number of texts done since the last call.
+            advance: called after every batch with the number of texts done since the last call.
 
         Raises:
             NotFinite: a vector holds NaN or infinity.
@@ -176,23 +186,9 @@ class Student:
     ) -> "np.ndarray":
         import numpy as np
 
-        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        # Texts of like length share a batch, and little of it is padding. The longest come first: a batch
-        # that does not fit into memory shows at once.
-        order = sorted(range(len(texts)), key=lambda position: -_length(texts[position]))
-        step = self.options.batch_size * _BATCHES_A_STEP
+        source = Texts(texts, [_length(text) for text in texts], prompt, self.options.batch_size)
         with self._max_length(max_length):
-            for start in range(0, len(order), step):
-                rows = order[start : start + step]
-                vectors[rows] = self.model.encode(
-                    [texts[row] for row in rows],
-                    prompt=prompt,
-                    batch_size=self.options.batch_size,
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                )
-                if advance is not None:
-                    advance(len(rows))
+            vectors = encode(self.model, self._runner, source, advance)
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             raise NotFinite(int(np.flatnonzero(~finite)[0]), self.name)

@@ -10,12 +10,14 @@ import pytest
 from beir import documents, write_folder
 from checkpoints import plain_xlmr
 
-from mimo_plugin.collections import load_pool
+from mimo_plugin.collections import load_pool, pool_prefixes
 from mimo_plugin.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.indexing import IndexOptions, build_index
-from mimo_plugin.indexing.reader import Lines, open_index
-from mimo_plugin.searching import SearchOptions, read_topics, search_to_run
+from mimo_plugin.indexing.lines import Lines
+from mimo_plugin.indexing.reader import OpenIndex, open_index
+from mimo_plugin.searching import SearchOptions, read_topics, search, search_to_run
 from mimo_plugin.student import EncoderOptions, Student
+from mimo_plugin.vectors.part import Part
 
 QUERIES = [
     {"_id": "q1", "text": "Suche Sprache", "lang": "de"},
@@ -42,9 +44,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str) -> Path:
     output = tmp_path_factory.mktemp("index") / "index"
-    build_index(
-        load_pool([spec]), (spec,), Student.load(str(checkpoint)), output, IndexOptions(progress=False)
-    )
+    options = IndexOptions(shard_size=7, progress=False)
+    build_index(load_pool([spec]), (spec,), Student.load(str(checkpoint)), output, options)
     return output
 
 
@@ -78,9 +79,6 @@ def test_run_is_exact_and_in_trec_evals_order(
 
 
 def test_scores_make_no_ties(index: Path, spec: str, tmp_path: Path) -> None:
-    from mimo_plugin.indexing.reader import open_index
-    from mimo_plugin.searching import search
-
     opened = open_index(index)
     student = Student.load(opened.manifest.plan.encoder)
     run = run_of(index, spec, tmp_path / "run.trec", hits=60)
@@ -179,11 +177,11 @@ def test_damage_is_found_on_opening(index: Path, tmp_path: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     ids = (copy / "docid").read_bytes()
     (copy / "docid").write_bytes(ids.replace(b"\n", b" ", 1))
-    with pytest.raises(ArtifactError, match="60 vectors and 59 docids"):
+    with pytest.raises(ArtifactError, match="docid is not the file that the manifest names"):
         open_index(copy)
     (copy / "docid").write_bytes(ids)
     (copy / "index").write_bytes(b"x" * manifest["files"]["index"]["bytes"])
-    with pytest.raises(ArtifactError, match="cannot be read by FAISS"):
+    with pytest.raises(ArtifactError, match="index is not the file that the manifest names"):
         open_index(copy)
 
 
@@ -213,7 +211,7 @@ def test_output_that_is_a_directory_a_link_or_a_device(index: Path, spec: str, t
 
 def test_search_parameters(spec: str, checkpoint: Path, index: Path, tmp_path: Path) -> None:
     student = Student.load(str(checkpoint))
-    options = IndexOptions(factory="IVF2,Flat", progress=False)
+    options = IndexOptions(factory="IVF2,Flat", shard_size=7, progress=False)
     build_index(load_pool([spec]), (spec,), student, tmp_path / "ivf", options)
     assert open_index(tmp_path / "ivf", "nprobe=2").faiss.nprobe == 2
     short = search_to_run(tmp_path / "ivf", [spec], tmp_path / "short.trec", SearchOptions(progress=False))
@@ -230,3 +228,167 @@ def test_lines_by_number(tmp_path: Path) -> None:
     (tmp_path / "docid").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     table = Lines(tmp_path / "docid")
     assert [table[number] for number in range(len(table))] == lines
+    assert table.take(np.array([3, 1, 1, 2])) == ["x" * 100, "检索", "检索", ""]
+    assert table.take(np.array([], dtype=np.int64)) == []
+    assert table.between(1, 3) == ["检索", ""]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str) -> list[Path]:
+    """The same documents as `index` in three indexes, the last one first."""
+    student = Student.load(str(checkpoint))
+    outputs = []
+    for number in (3, 1, 2):
+        output = tmp_path_factory.mktemp("part") / "index"
+        options = IndexOptions(part=Part(number, 3), shard_size=7, progress=False)
+        build_index(load_pool([spec]), (spec,), student, output, options)
+        outputs.append(output)
+    return outputs
+
+
+@pytest.mark.parametrize("hits", [1, 2, 3, 5, 59, 60, 100])
+def test_parts_are_searched_as_the_whole_bit_for_bit(
+    index: Path, parts: list[Path], spec: str, tmp_path: Path, hits: int
+) -> None:
+    options = SearchOptions(hits=hits, progress=False)
+    search_to_run(index, [spec], tmp_path / "whole.trec", options)
+    found = search_to_run(parts, [spec], tmp_path / "parts.trec", options)
+    assert (tmp_path / "parts.trec").read_bytes() == (tmp_path / "whole.trec").read_bytes()
+    assert found.lines == 4 * min(hits, 60)
+    if hits == 100:
+        assert "--hits 100: the 3 indexes hold 60 documents" in found.warnings
+
+
+class Encoded:
+    """An encoder whose work is done: a query's text is the number of its vector."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self._vectors = vectors
+
+    def encode_queries(self, texts: list[str]) -> np.ndarray:
+        return self._vectors[[int(text) for text in texts]]
+
+
+def opened(directory: Path, faiss_index: faiss.Index, docids: list[str]) -> OpenIndex:
+    directory.mkdir()
+    (directory / "docid").write_text("".join(f"{docid}\n" for docid in docids))
+    return OpenIndex(directory, None, faiss_index, Lines(directory / "docid"))
+
+
+@pytest.mark.parametrize("factory", ["Flat", "SQfp16"])
+def test_what_is_found_depends_on_the_vectors_alone(factory: str, tmp_path: Path) -> None:
+    """Neither on how documents are spread over indexes, nor on which queries are searched together: matrix
+    products of other shapes round otherwise, and the same vector occurs up to 400 times."""
+    generator = np.random.default_rng(3)
+    vectors = generator.standard_normal((3000, 96)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[500:620] = vectors[7]
+    vectors[1000:1400] = vectors[8]
+    queries = vectors[np.arange(0, 300, 1)] + 0.05 * generator.standard_normal((300, 96)).astype(np.float32)
+    docids = [f"d{number}" for number in generator.permutation(3000)]
+    asked = [(f"q{number}", str(number)) for number in range(300)]
+
+    def some(name: str, start: int, stop: int) -> OpenIndex:
+        made = faiss.index_factory(96, factory, faiss.METRIC_INNER_PRODUCT)
+        made.add(vectors[start:stop])
+        return opened(tmp_path / name, made, docids[start:stop])
+
+    def run(
+        indexes: list[OpenIndex], hits: int, batch_size: int
+    ) -> list[tuple[str, list[tuple[float, str]]]]:
+        found = search(indexes, Encoded(queries), asked, hits=hits, batch_size=batch_size)
+        return [(query, sorted(zip(scores.tolist(), docids, strict=True))) for query, docids, scores in found]
+
+    whole = [some("whole", 0, 3000)]
+    three = [some("c", 1025, 3000), some("a", 0, 17), some("b", 17, 1025)]
+    for hits in (10, 100):
+        expected = run(whole, hits, 1024)
+        assert [query for query, _ in expected] == [query for query, _ in asked]
+        for batch_size in (1024, 299, 7):
+            assert run(three, hits, batch_size) == expected
+        assert run(whole, hits, 7) == expected
+        # The documents are the best by score, then docid.
+        exact = vectors.astype(np.float64) @ queries[8]
+        score = max(value for value, _ in expected[8][1])
+        assert score == pytest.approx(exact[8], abs=1e-3)
+        best = sorted(
+            (docid for row, docid in enumerate(docids) if row == 8 or 1000 <= row < 1400), reverse=True
+        )
+        assert sorted(docid for _, docid in expected[8][1]) == sorted(best[:hits])
+
+
+def test_a_docid_in_two_indexes_is_named(index: Path, spec: str, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(index, tmp_path / "copy"))
+    with pytest.raises(
+        ArtifactError, match=rf"docid 'd\d+' is in {index} and in {copy}, expected each document"
+    ):
+        search_to_run([index, copy], [spec], tmp_path / "run.trec", SearchOptions(progress=False))
+    assert not (tmp_path / "run.trec").exists()
+    with pytest.raises(ArtifactError, match="given 2 times, expected each index once"):
+        search_to_run([index, index], [spec], tmp_path / "run.trec", SearchOptions(progress=False))
+
+
+def test_indexes_that_do_not_go_together(
+    index: Path, parts: list[Path], spec: str, checkpoint: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    student = Student.load(str(checkpoint), EncoderOptions(pooling="cls"))
+    options = IndexOptions(progress=False)
+    build_index(load_pool([spec]), (spec,), student, other, options)
+    with pytest.raises(ArtifactError) as caught:
+        search_to_run([index, other, tmp_path / "none"], [spec], tmp_path / "run.trec")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "none: no such directory" in lines[0]
+    assert f"{other} and {index} cannot be searched as one: encoder_fingerprint is" in lines[1]
+    assert "pooling is 'cls' and None" in lines[2]
+    pooled = tmp_path / "pooled"
+    build_index(
+        load_pool([spec], pooled=True),
+        (spec,),
+        Student.load(str(checkpoint)),
+        pooled,
+        options,
+        prefixes=pool_prefixes([spec]),
+    )
+    with pytest.raises(ArtifactError, match="the first has ids as lang:id, the second has not"):
+        search_to_run([index, pooled], [spec], tmp_path / "run.trec")
+
+
+def test_languages_in_indexes_of_their_own(checkpoint: Path, tmp_path: Path) -> None:
+    rows = documents(40, languages=("de", "fi"))
+    specs, directories = [], []
+    student = Student.load(str(checkpoint))
+    for lang, queries in (("de", QUERIES[:1]), ("fi", QUERIES[1:2])):
+        mine = [row for row in rows if row["lang"] == lang]
+        judged = {queries[0]["_id"]: {mine[0]["_id"]: 1}}
+        specs.append(write_folder(tmp_path / lang, mine, queries, judged))
+        directories.append(tmp_path / f"index-{lang}")
+        build_index(
+            load_pool(specs[-1:], pooled=True),
+            tuple(specs[-1:]),
+            student,
+            directories[-1],
+            IndexOptions(progress=False),
+            prefixes=pool_prefixes(specs[-1:]),
+        )
+    build_index(
+        load_pool(specs),
+        tuple(specs),
+        student,
+        tmp_path / "together",
+        IndexOptions(progress=False),
+        prefixes=pool_prefixes(specs),
+    )
+    for place, name in ((directories, "apart.trec"), (tmp_path / "together", "together.trec")):
+        search_to_run(place, specs, tmp_path / name, SearchOptions(hits=10, progress=False))
+    apart, together = (
+        [line.split()[:3] for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("apart.trec", "together.trec")
+    )
+    assert {line[0] for line in apart} == {"de:q1", "fi:q2"}
+    assert {line[2].partition(":")[0] for line in apart} == {"de", "fi"}
+    # Vectors encoded in batches of other texts differ by rounding.
+    assert len({tuple(line) for line in apart} & {tuple(line) for line in together}) >= 18

@@ -114,6 +114,10 @@ def test_advance_counts_every_text(teacher: Student) -> None:
     assert len(steps) > 1
 
 
+def test_a_model_in_memory_runs_on_torch(teacher: Student) -> None:
+    assert Student(teacher.model, "in memory", EncoderOptions(backend="openvino")).backend == "torch"
+
+
 def test_fingerprint_is_the_models_not_the_paths(plain: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(plain, tmp_path / "copy")
     first = Student.load(str(plain)).fingerprint

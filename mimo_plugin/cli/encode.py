@@ -47,8 +47,8 @@ from mimo_plugin.cli.options import (
     metavar="[ADDRESS]",
     is_flag=False,
     flag_value="local",
-    help="Encode with Ray Data: on the cluster at HOST:PORT, on the one that this machine is part of (auto), or, "
-    "without a value, on what RAY_ADDRESS says, else on this machine with a worker for each GPU.",
+    help="Encode with Ray Data: on the cluster at HOST:PORT, on the one that this machine is part of (auto), "
+    "or, without a value, on what RAY_ADDRESS says, else on this machine with a worker for each GPU.",
 )
 @click.option(
     "--ray-workers",
@@ -58,7 +58,7 @@ from mimo_plugin.cli.options import (
 @click.option(
     "--ray-cpus-per-worker",
     type=click.IntRange(min=1),
-    help="Cores of each.  [default: 1 beside a GPU, else those of the smallest machine in groups of at most 8]",
+    help="Cores of each.  [default: 1 beside a GPU, else the smallest machine's, in groups of at most 8]",
 )
 @click.option(
     "--ray-gpus-per-worker",
@@ -114,7 +114,9 @@ def command(
     if ray is not None and files:
         raise click.UsageError("--import has nothing to encode: leave --ray out")
     if ray is None and any(size is not None for size in sizes):
-        raise click.UsageError("--ray-workers and --ray-...-per-worker are options of --ray, which was expected")
+        raise click.UsageError(
+            "--ray-workers and --ray-...-per-worker are options of --ray, which was expected"
+        )
 
     from mimo_plugin.vectors import EncodeOptions, encode_collections
     from mimo_plugin.vectors.importing import import_vectors
@@ -125,8 +127,8 @@ def command(
     if encoder is None or files:
         done = import_vectors(files, output, options, encoder=encoder, encoder_options=encoding, lang=lang)
     elif ray is not None:
-        from mimo_plugin.vectors.ray_cluster import RayOptions
         from mimo_plugin.vectors.ray_encoding import encode_on_ray
+        from mimo_plugin.vectors.ray_options import RayOptions
 
         cluster = RayOptions(ray, *sizes, debug=_debug())
         done = encode_on_ray(

@@ -94,13 +94,26 @@ def encoder_options(function: F) -> F:
         click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the fastest that is there]"),
         click.option(
             "--dtype",
-            type=click.Choice(["float32", "bfloat16", "float16"]),
+            type=click.Choice(["float32", "bfloat16", "float16", "int8"]),
             default="float32",
             show_default=True,
-            help="Number format of the model's weights; vectors are always stored as float32.",
+            help="Number format of the model's weights; vectors are always stored as float32. int8 changes "
+            "them most, see benchmarks/README.md.",
         ),
         click.option(
-            "--batch-size", type=click.IntRange(min=1), default=64, show_default=True, help="Texts a batch."
+            "--backend",
+            type=click.Choice(["auto", "torch", "onnx", "openvino"]),
+            default="auto",
+            show_default=True,
+            help="What runs the model. auto: openvino for float32 on a CPU, where it is installed and gives "
+            "the same vectors, else torch.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            default=64,
+            show_default=True,
+            help="Most texts a batch; long texts share one with fewer.",
         ),
         click.option(
             "--max-length",
@@ -125,8 +138,10 @@ def encoder_options(function: F) -> F:
 
 def make_encoder_options(values: Mapping[str, Any]) -> "EncoderOptions":
     """The values of `encoder_options`, as the library takes them."""
+    from mimo_plugin.backends import print_notices
     from mimo_plugin.student import EncoderOptions
 
+    print_notices()
     return EncoderOptions(**values)
 
 

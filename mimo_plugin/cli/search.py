@@ -13,7 +13,9 @@ from mimo_plugin.cli.options import (
 
 
 @click.command("search", cls=CommandWithLists)
-@click.argument("index_dir", type=click.Path(path_type=Path))
+@click.argument(
+    "index_dirs", metavar="INDEX_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @click.option(
     "--topics", cls=ListOption, required=True, metavar="COLLECTION...", help="Whose queries to search."
 )
@@ -29,7 +31,7 @@ from mimo_plugin.cli.options import (
 @encoder_options
 @progress_option
 def command(
-    index_dir: Path,
+    index_dirs: tuple[Path, ...],
     topics: tuple[str, ...],
     output: Path,
     hits: int,
@@ -45,19 +47,23 @@ def command(
 ) -> None:
     """Search the queries of one or more collections in an index and write a TREC run.
 
+    Several indexes, of the same encoder, are searched as one: each query is encoded once and the best hits of
+    all of them are its hits. Over the parts of a flat index that is the run over the whole, bit for bit.
+
     Query ids become lang:id exactly when the index has pooled ids.
 
     \b
     Examples:
       mimo search indexes/sw-yo --topics miracl/sw/dev miracl/yo/dev --output runs/e5.trec
       mimo search indexes/sample --topics mimo-sample --hits 20 --output runs/sample.trec
+      mimo search indexes/sw indexes/yo --topics miracl/sw/dev miracl/yo/dev --output runs/e5.trec
       mimo search indexes/ru-zh --topics neuclir/1/ru/trec-2022 neuclir/1/zh/trec-2022 --shared-topics \\
           --topic-field title --hits 1000 --output runs/neuclir.trec
     """
     from mimo_plugin.searching import SearchOptions, search_to_run
 
     found = search_to_run(
-        index_dir,
+        index_dirs,
         topics,
         output,
         SearchOptions(

@@ -1,5 +1,6 @@
 """The queries and qrels of a `path:` folder."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from mimo_plugin.collections.records import Query, check_id
 from mimo_plugin.errors import DataError
 
 _HEADER = ["query-id", "corpus-id", "score"]
+# trec_eval's own are smaller still; Python's integers have no end, and take 1_0 for ten.
+_RELEVANCE = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 class FolderQrels(BaseQrels):
@@ -90,11 +93,9 @@ class TsvQrels(FolderQrels):
             raise DataError(f"{where}: {len(columns)} columns, expected 3 with tabs between them")
         query_id = check_id(columns[0], f"{where}: query id")
         doc_id = check_id(columns[1], f"{where}: docid")
-        try:
-            relevance = int(columns[2])
-        except ValueError:
-            raise _not_an_integer(columns[2], where) from None
-        return TrecQrel(query_id, doc_id, relevance, "0")
+        if not _RELEVANCE.fullmatch(columns[2].strip()):
+            raise _not_an_integer(columns[2], where)
+        return TrecQrel(query_id, doc_id, int(columns[2]), "0")
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class PaperQrels(FolderQrels):
     def _qrel(self, item: tuple[str, str, str, Any]) -> Any:
         where, query_id, doc_id, relevance = item
         check_id(doc_id, f"{where}: docid")
-        if type(relevance) is not int:
+        if type(relevance) is not int or not _RELEVANCE.fullmatch(f"{relevance:d}"):
             raise _not_an_integer(relevance, where)
         return TrecQrel(query_id, doc_id, relevance, "0")
 
@@ -172,4 +173,4 @@ class FolderQueries(BaseQueries):
 
 
 def _not_an_integer(value: object, where: str) -> DataError:
-    return DataError(f"{where}: relevance {value!r}, expected an integer (0 = not relevant)")
+    return DataError(f"{where}: relevance {value!r:.40}, expected an integer (0 = not relevant)")

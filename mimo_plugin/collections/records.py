@@ -34,10 +34,13 @@ def check_id(identifier: object, where: str) -> str:
         where: what the id is and where it stands; the error starts with it.
 
     Raises:
-        DataError: not a string, empty, or with white space in it.
+        DataError: not a string, empty, with white space or a NUL in it, or no valid Unicode.
     """
     if not isinstance(identifier, str):
         raise DataError(f"{where} is {_kind(identifier)}, expected a string: write it in quotes")
+    check_text(identifier, where)
+    if "\0" in identifier:
+        raise DataError(f"{where} {identifier!r} holds a NUL character: rename it in its source")
     if identifier.split() != [identifier]:
         fault = f"{identifier!r} has white space in it" if identifier.strip() else "is empty"
         raise DataError(f"{where} {fault}, expected an id without white space: rename it in its source")

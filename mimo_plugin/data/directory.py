@@ -1,6 +1,5 @@
 """The output directory of a `mimo data` command: whose it is, whether it is finished, one writer only."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from mimo_plugin.data.manifest import MANIFEST, DataManifest, Format, read_manif
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import check_place
 from mimo_plugin.locking import one_writer
+from mimo_plugin.manifests import said_format
 
 # Ends what is not yet in its place, and what is needed only while the data is made.
 UNFINISHED = ".tmp"
@@ -63,7 +63,7 @@ def check_output(directory: Path) -> None:
         return
     names = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
     foreign = sorted(name for name in names if name != MANIFEST and not _OURS.fullmatch(name))
-    if foreign or (MANIFEST in names and not _known(directory)):
+    if foreign or (MANIFEST in names and said_format(directory / MANIFEST) not in set(Format)):
         shown = ", ".join(foreign[:5]) or f"a {MANIFEST} of another kind"
         raise ArtifactError(
             f"{directory} holds something else ({shown}): --output must name a new or empty directory, or "
@@ -92,14 +92,6 @@ def _remove_unfinished(directory: Path, keep: Path) -> None:
     for path in directory.glob(f"*{UNFINISHED}"):
         if _OURS.fullmatch(path.name) and path != keep:
             path.unlink(missing_ok=True)
-
-
-def _known(directory: Path) -> bool:
-    try:
-        found = json.loads((directory / MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("format") in set(Format)
 
 
 def _differences(

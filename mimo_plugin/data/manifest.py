@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import write_text
-from mimo_plugin.manifests import FileRecord, Record, parse_manifest, require_files
+from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest, require_files
 
 MANIFEST = "manifest.json"
 
@@ -26,7 +26,7 @@ class Format(StrEnum):
         return {Format.PAIRS: "stage-1 pairs", Format.TABLE: "a stage-2 table"}[self]
 
 
-class DataManifest(Record):
+class DataManifest(SealedRecord):
     """What lies beside the Parquet files of training data.
 
     Attributes:
@@ -62,7 +62,7 @@ class DataManifest(Record):
         return (self.anchor, self.parameters, self.source) == (anchor, dict(parameters), dict(source))
 
     def write(self, directory: Path) -> None:
-        write_text(directory / MANIFEST, self.model_dump_json(indent=2) + "\n")
+        write_text(directory / MANIFEST, self.sealed(indent=2))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from mimo_plugin.data.directory import finished
 from mimo_plugin.data.manifest import DataManifest, Format, read_manifest
 from mimo_plugin.data.writers import PairsWriter, TableWriter
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import replacing
+from mimo_plugin.files import replacing, write_text
+from mimo_plugin.manifests import FileRecord, require_content
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -86,11 +87,14 @@ def _mapped(directory: Path, manifest: DataManifest) -> "Dataset":
 
     name = f".{manifest.fingerprint[:16]}.arrow"
     places = [directory / name, Path(config.HF_DATASETS_CACHE) / "mimo" / name]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if _is_whole(place)), None)
     if found is None:
         found = places[0] if os.access(directory, os.W_OK) else places[1]
         found.parent.mkdir(parents=True, exist_ok=True)
+        # Read once from here on, so what is in them is checked once.
+        require_content(directory, manifest.files, "the data is damaged; make it again with --overwrite")
         _convert([directory / file for file in manifest.files], found)
+        write_text(_record(found), FileRecord.of(found).model_dump_json() + "\n")
     dataset: Dataset = Dataset.from_file(str(found))
     if len(dataset) != manifest.rows:
         raise ArtifactError(
@@ -98,6 +102,18 @@ def _mapped(directory: Path, manifest: DataManifest) -> "Dataset":
             "make it again with --overwrite"
         )
     return dataset
+
+
+def _record(arrow: Path) -> Path:
+    return arrow.with_name(f"{arrow.name}.json")
+
+
+def _is_whole(arrow: Path) -> bool:
+    """Whether a copy is there as it was written; a damaged one is made again."""
+    try:
+        return FileRecord.of(arrow) == FileRecord.model_validate_json(_record(arrow).read_bytes())
+    except (OSError, ValueError):
+        return False
 
 
 def _convert(files: Sequence[Path], arrow: Path) -> None:

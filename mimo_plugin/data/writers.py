@@ -155,7 +155,7 @@ class _Writer:
         )
         # From here until the manifest is written the directory counts as unfinished.
         (self._directory / MANIFEST).unlink(missing_ok=True)
-        for old in [*self._directory.glob("*-*.parquet"), *self._directory.glob(".*.arrow")]:
+        for old in [*self._directory.glob("*-*.parquet"), *self._directory.glob(".*.arrow*")]:
             old.unlink()
         for name in self._shards:
             (self._directory / f"{name}{UNFINISHED}").replace(self._directory / name)

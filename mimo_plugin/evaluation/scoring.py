@@ -5,7 +5,6 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from mimo_plugin.evaluation.measures import Measure, MeasureKind
 from mimo_plugin.evaluation.runs import Run
 from mimo_plugin.evaluation.topics import Judged, Topics
+from mimo_plugin.files import user_caches
 
 _TOPICS_A_CALL = 1000
 _UNJUDGED = -1
@@ -142,14 +142,8 @@ def _import_ranx() -> tuple[Any, Any]:
     result is kept in the user's cache directory, where it lasts also when the installation is read-only.
     """
     if "NUMBA_CACHE_DIR" not in os.environ and "ranx" not in sys.modules:
-        os.environ["NUMBA_CACHE_DIR"] = str(_user_caches() / "mimo-plugin" / "numba")
+        os.environ["NUMBA_CACHE_DIR"] = str(user_caches() / "numba")
     from numba.typed import List as TypedList
     from ranx import metrics
 
     return metrics, TypedList
-
-
-def _user_caches() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -3,17 +3,16 @@
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import ValidationError
-
+from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import write_text
-from mimo_plugin.manifests import FileRecord, Record
+from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest
 from mimo_plugin.training.run_directory import TrainingManifest
 
 SCORES, RUN, INDEX = "scores.json", "run.trec.gz", "index"
 FORMAT: Final = "mimo-experiment-scores"
 
 
-class Scores(Record):
+class Scores(SealedRecord):
     """Written last: where it is there and valid, the student has been scored.
 
     Attributes:
@@ -48,7 +47,7 @@ class Scores(Record):
     seconds: float
 
     def write(self, directory: Path) -> None:
-        write_text(directory / SCORES, self.model_dump_json() + "\n")
+        write_text(directory / SCORES, self.sealed())
 
 
 def weights(manifest: TrainingManifest) -> dict[str, str]:
@@ -66,8 +65,8 @@ def read_scores(
         collection: its fingerprint.
     """
     try:
-        found = Scores.model_validate_json((directory / SCORES).read_bytes())
-    except (OSError, ValidationError):
+        found = parse_manifest(directory / SCORES, Scores, "scores")
+    except ArtifactError:
         return None
     same = (found.model, found.collection, tuple(found.measures)) == (weights(manifest), collection, measures)
     return found if same else None

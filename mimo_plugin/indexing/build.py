@@ -13,29 +13,28 @@ from mimo_plugin.indexing.manifest import DOCID, FILES, INDEX, LANG, IndexManife
 from mimo_plugin.indexing.presets import resolve
 from mimo_plugin.manifests import FileRecord
 from mimo_plugin.student import Student
-from mimo_plugin.vectors.encoding import empty_text, encode_shards, languages_text, require_space
-from mimo_plugin.vectors.part import WHOLE, Part
+from mimo_plugin.vectors.encoding import (
+    EncodeOptions,
+    empty_text,
+    encode_shards,
+    languages_text,
+    require_space,
+)
 from mimo_plugin.vectors.plan import EncodingPlan, plan_encoding
 from mimo_plugin.vectors.reading import Vectors
 
 
 @dataclass(frozen=True)
-class IndexOptions:
-    """Attributes:
-    factory: FAISS factory string, or one of the presets.
-    seed: of the training sample, where the factory needs training.
-    part: of the collection; the whole by default.
-    shard_size: documents encoded and kept at a time; a kill loses at most one shard.
-    resume: go on with a build that was cut short; False starts over.
-    progress: progress bars; None shows them on a terminal only.
+class IndexOptions(EncodeOptions):
+    """Those of encoding, and:
+
+    Attributes:
+        factory: FAISS factory string, or one of the presets.
+        seed: of the training sample, where the factory needs training.
     """
 
     factory: str = "Flat"
     seed: int = 42
-    part: Part = WHOLE
-    shard_size: int = 4096
-    resume: bool = True
-    progress: bool | None = None
 
 
 @dataclass(frozen=True)

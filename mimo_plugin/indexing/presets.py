@@ -1,5 +1,6 @@
 """Names for the indexes that most people want, with settings chosen from `benchmarks/index_curves.py`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -53,22 +54,37 @@ def _hnsw(dimension: int, documents: int) -> ResolvedFactory:
 
 
 def _ivfpq(dimension: int, documents: int) -> ResolvedFactory:
-    """Lists grow with the square root of the documents; a code has a byte for every four dimensions."""
+    """A code has a byte for every four dimensions; a sixteenth of the lists is searched.
+
+    "np" leaves out polysemous training, which takes minutes and helps only a search that nobody here makes.
+    """
     least = VECTORS_A_CENTROID * _CODES
     if documents < least:
-        return ResolvedFactory(
-            "SQ8",
-            note=f"ivfpq needs at least {least} documents to learn its codes and there are {documents}: "
-            "sq8 took its place",
-        )
-    # A power of two next to the square root: from 64 lists of 156 documents on.
-    lists = 1 << round((documents.bit_length() - 1) / 2)
-    return ResolvedFactory(f"IVF{lists},PQ{_code_bytes(dimension)}", f"nprobe={max(lists // 16, 8)}")
+        return _too_little(f"at least {least} documents to learn its codes and there are {documents}")
+    size = _code_bytes(dimension)
+    if 8 * size < dimension:
+        return _too_little(f"a dimension that can be cut into small equal pieces, and it is {dimension}")
+    lists = list_count(documents)
+    return ResolvedFactory(f"IVF{lists},PQ{size}np", f"nprobe={lists // 16}")
+
+
+def _too_little(needed: str) -> ResolvedFactory:
+    return ResolvedFactory("SQ8", note=f"ivfpq needs {needed}: sq8 took its place")
+
+
+def list_count(documents: int) -> int:
+    """How many inverted lists, a power of two.
+
+    More lists find more in the same time, up to four times the square root of the documents. But a thousand
+    can be learnt in memory that does not grow with the collection; beyond that it is the square root.
+    """
+    root = math.sqrt(documents)
+    return 1 << int(math.log2(min(4 * root, documents / VECTORS_A_CENTROID, max(1024, root))))
 
 
 def _code_bytes(dimension: int) -> int:
-    """The largest divisor of the dimension that is at most a quarter of it."""
-    return next(size for size in range(max(dimension // 4, 1), 0, -1) if dimension % size == 0)
+    """The largest divisor of the dimension that is at most a quarter of it; 1 where there is none."""
+    return next((size for size in range(dimension // 4, 1, -1) if dimension % size == 0), 1)
 
 
 PRESETS: dict[str, Callable[[int, int], ResolvedFactory]] = {

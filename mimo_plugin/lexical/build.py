@@ -5,8 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.errors import ArtifactError
 from mimo_plugin.collections.survey import Survey, survey
+from mimo_plugin.errors import ArtifactError
 from mimo_plugin.jvm import import_pyserini
 from mimo_plugin.lexical.analysis import Analysis, analysis_of, versions
 from mimo_plugin.lexical.directory import (

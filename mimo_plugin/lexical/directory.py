@@ -13,6 +13,7 @@ MANIFEST = "manifest.json"
 PLAN = "plan.json"
 WRITER = ".writer"
 FORMAT: Final = "mimo-bm25-index"
+DAMAGED = "the index is damaged; remove the directory and build it again"
 
 _LUCENE = re.compile(r"_[\w-]+\.\w+|(pending_)?segments_\w+|write\.lock")
 _LEFTOVER = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(PLAN)}|{re.escape(WRITER)})\.\d+\.tmp")
@@ -79,7 +80,7 @@ def read_bm25_manifest(directory: Path) -> Bm25Manifest:
             "from nothing where a build was cut short"
         )
     manifest = parse_manifest(path, Bm25Manifest, "a BM25 index")
-    require_files(directory, manifest.files, "the index is damaged; remove the directory and build it again")
+    require_files(directory, manifest.files, DAMAGED)
     return manifest
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.jvm import import_pyserini
 from mimo_plugin.lexical.analysis import Analysis, versions
-from mimo_plugin.lexical.directory import Bm25Manifest, read_bm25_manifest
+from mimo_plugin.lexical.directory import DAMAGED, Bm25Manifest, read_bm25_manifest
+from mimo_plugin.manifests import require_content
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ def search_bm25(
             than the index's documents.
     """
     manifest = read_bm25_manifest(directory)
+    require_content(directory, manifest.files, DAMAGED)
     import_pyserini()
     import numpy as np
     from pyserini.search.lucene import LuceneSearcher

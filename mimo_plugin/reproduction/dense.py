@@ -183,6 +183,7 @@ class DenseSystem:
                     "factory": self._options.factory,
                     "dtype": self.facts.dtype,
                     "device": self.facts.device,
+                    "backend": self.facts.backend,
                 },
                 warnings=(
                     f"{self.name}: {short:,} queries got fewer hits than asked for from an approximate index "

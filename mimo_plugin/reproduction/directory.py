@@ -1,13 +1,13 @@
 """The output directory of a reproduction: whose it is, and one writer at a time."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
-from mimo_plugin.errors import ArtifactError, UsageError
+from mimo_plugin.errors import ArtifactError, EnvironmentProblem, UsageError
 from mimo_plugin.files import check_place, write_text
 from mimo_plugin.locking import one_writer
 from mimo_plugin.training.options import read_yaml
@@ -60,6 +60,16 @@ def held(output: Path, config: "BenchmarkConfig", *, only_looking: bool = False)
             for leftover in place.glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)
         if not (only_looking and (output / CONFIG).exists()):
-            text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-            write_text(output / CONFIG, text)
-        yield
+            _write_config(output, config)
+        try:
+            yield
+        finally:
+            # Where somebody removed the directory meanwhile, what was made again would look like another's.
+            if output.is_dir() and not (output / CONFIG).exists():
+                with suppress(EnvironmentProblem):
+                    _write_config(output, config)
+
+
+def _write_config(output: Path, config: "BenchmarkConfig") -> None:
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_text(output / CONFIG, text)

@@ -1,6 +1,5 @@
 """How each encoder's vectors lie, on a sample of the benchmark's texts; measured once an encoder."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mimo_plugin.data.identity import identity_key
 from mimo_plugin.errors import DataError, ModelError
 from mimo_plugin.files import make_parent, write_text
+from mimo_plugin.manifests import sealed_text, unseal
 from mimo_plugin.reproduction.directory import GEOMETRY
 from mimo_plugin.reproduction.models import Facts
 from mimo_plugin.student import EncoderOptions
@@ -83,10 +83,11 @@ def _trail(training: Path) -> list[str]:
 def _read(file: Path) -> dict[str, Any] | None:
     """What was measured before; None where there is nothing, or something damaged: it is measured again."""
     try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        found, whole = unseal(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found.keys() >= {"texts", "encoders", "skipped"} else None
+    there = isinstance(found, dict) and found.keys() >= {"texts", "encoders", "skipped"}
+    return found if there and whole else None
 
 
 def _texts(benchmark: "Benchmark", progress: bool | None) -> "Texts":
@@ -117,7 +118,7 @@ def _measure(
     encoder = Encoder(system.name, system.encoder, system.training)
     found = as_json(analyse([encoder], texts, options, progress=progress))
     make_parent(file)
-    write_text(file, json.dumps(found, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(file, sealed_text(found))
     return found
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import make_parent, write_text
-from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.manifests import SealedRecord, parse_manifest
 from mimo_plugin.reproduction.selection import Selected, select, selected_pool
 

@@ -19,6 +19,7 @@ class Facts:
     query_prompt: str
     device: str
     dtype: str
+    backend: str
     batch_size: int
 
     @classmethod
@@ -33,6 +34,7 @@ class Facts:
             query_prompt=student.query_prompt,
             device=student.device_type,
             dtype=student.options.dtype,
+            backend=student.backend,
             batch_size=student.options.batch_size,
         )
 

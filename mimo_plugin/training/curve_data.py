@@ -79,14 +79,19 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict) and type(record.get("step")) is int:
+        if isinstance(record, dict) and _is_number(record.get("step"), int):
             yield record
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in record.items() if type(value) in (int, float)}
+    return {name: float(value) for name, value in record.items() if _is_number(value, int, float)}
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    """Whether it is of one of these types, and an array of float64 can hold it."""
+    return type(value) in kinds and (not isinstance(value, int) or abs(value) < 2**63)
 
 
 def _ordered(records: Mapping[int, dict[str, float]]) -> Records:

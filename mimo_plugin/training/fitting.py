@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # Evaluations and checkpoints a run, unless asked otherwise.
 _TIMES = 10
 _SAVED_CHECKPOINTS = 2
+# How long processes wait for one another: the first one runs the teacher while the others have nothing to do.
+_PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Devices:
         kind = torch.device(check_device(device))
         if kind.type == "cuda" and kind.index:
             raise UsageError(f"--device {device}: to train on that GPU set CUDA_VISIBLE_DEVICES={kind.index}")
-        state = PartialState(cpu=kind.type == "cpu")
+        state = PartialState(cpu=kind.type == "cpu", timeout=_PATIENCE)
         return cls(kind.type, state.num_processes, state.is_main_process)
 
     def slice_of(self, batch_size: int) -> int:
@@ -149,6 +152,7 @@ def fit(
         encoder_batch_size: texts a batch when the dev collection is encoded.
 
     Raises:
+        EnvironmentProblem: the file system refuses.
         TrainingFailed: the loss or a gradient is no number, or the encoder has collapsed.
     """
     from transformers import PrinterCallback
@@ -158,6 +162,7 @@ def fit(
     from mimo_plugin.training.dev import DevScores
     from mimo_plugin.training.run_directory import TENSORBOARD
     from mimo_plugin.training.trainer import Trainer, discard_incomplete, last_checkpoint
+    from mimo_plugin.training.writing import writing_tensors
 
     slice_size = devices.slice_of(options.batch_size)
     texts_a_step = options.batch_size * (len(examples.text_columns))
@@ -192,7 +197,8 @@ def fit(
         guard.check = trainer.refuse_overflow
         checkpoint = last_checkpoint(directory.checkpoints)
         try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with writing_tensors(directory.path):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             progress_bar.close()
     return _outcome(trainer, dev is not None)

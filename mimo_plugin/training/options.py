@@ -15,6 +15,8 @@ from mimo_plugin.training.teacher_manifest import TeacherOptions
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# Lists and mappings within each other in a file of YAML.
+_DEEPEST = 20
 
 
 class Metric(StrEnum):
@@ -173,15 +175,33 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         text = path.read_text(encoding="utf-8")
+        _refuse_traps(path, text)
         repeated = next(_repeated_keys(yaml.compose(text, yaml.SafeLoader)), None)
         found = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    # No UTF-8; a date or number that there is not.
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{path} cannot be read as YAML: {error}") from error
     if repeated is not None:
         raise UsageError(f"{path}{repeated}, the first would be lost: name each once")
     if not isinstance(found, dict):
         raise UsageError(f"{path} holds {type(found).__name__}, expected a mapping such as `seed: 42`")
     return found
+
+
+def _refuse_traps(path: Path, text: str) -> None:
+    """Refuses what a few lines can make larger than any memory, or slower than anybody waits."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent):
+            raise UsageError(f"{path}:{line}: *{event.anchor} is an alias, expected the value itself")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise UsageError(f"{path}:{line}: nested in {depth} lists and mappings, expected a few")
 
 
 def _repeated_keys(node: Any) -> Iterator[str]:

@@ -7,18 +7,22 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from mimo_plugin.errors import ArtifactError
+from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.files import check_place, write_text, writing
-from mimo_plugin.manifests import FileRecord, Record, parse_manifest, require_files
+from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest, require_content, require_files
+from mimo_plugin.training.options import read_yaml
 
 FORMAT: Final = "mimo-training"
 MANIFEST, RECIPE, METRICS, CURVES = "manifest.json", "recipe.yaml", "metrics.jsonl", "curves.png"
 MODEL, INITIAL, CHECKPOINTS, TENSORBOARD = "model", "initial", "checkpoints", "tensorboard"
 PROJECTION = "projection.safetensors"
+_DAMAGED = "the run is damaged; train again with --no-resume"
+# Parts of an identity that are looked into.
+_SECTIONS = ("data", "student", "teacher")
 _OURS = (MANIFEST, RECIPE, METRICS, CURVES, MODEL, INITIAL, CHECKPOINTS, TENSORBOARD, PROJECTION)
 
 
-class TrainingManifest(Record):
+class TrainingManifest(SealedRecord):
     """What a finished run did.
 
     Attributes:
@@ -30,7 +34,7 @@ class TrainingManifest(Record):
         best_step: the step whose weights were kept; None is the last.
         scores: on the dev collection, of the kept weights.
         seconds: of training in this process, evaluations included.
-        files: the checkpoint's weights and the projection.
+        files: the checkpoint, but for its card, and the projection.
     """
 
     format: Literal["mimo-training"] = FORMAT
@@ -93,10 +97,12 @@ class RunDirectory:
         if not path.is_file():
             return None
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ArtifactError(f"{path} is not YAML: start over with --no-resume") from error
-        return found if isinstance(found, dict) else None
+            found = read_yaml(path)
+        except UsageError as error:
+            raise ArtifactError(f"{error}; start over with --no-resume") from error
+        if not all(isinstance(found.get(section, {}), dict) for section in _SECTIONS):
+            raise ArtifactError(f"{path} is damaged ({', '.join(_SECTIONS)}): start over with --no-resume")
+        return found
 
     def start_over(self) -> None:
         """Removes what an earlier run left; the manifest first, the recipe that says whose it is last."""
@@ -117,7 +123,7 @@ class RunDirectory:
 
     def finish(self, manifest: TrainingManifest) -> None:
         """Seals the run with its manifest, and removes what was needed only to go on with it."""
-        write_text(self.path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        write_text(self.path / MANIFEST, manifest.sealed(indent=2))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
@@ -152,5 +158,10 @@ def read_training_manifest(directory: Path) -> TrainingManifest:
             "again that was to write it"
         )
     manifest = parse_manifest(path, TrainingManifest, "a training run")
-    require_files(directory, manifest.files, "the run is damaged; train again with --no-resume")
+    require_files(directory, manifest.files, _DAMAGED)
     return manifest
+
+
+def require_weights(directory: Path) -> None:
+    """Checks what a finished run made against its SHA-256; raises as `read_training_manifest`."""
+    require_content(directory, read_training_manifest(directory).files, _DAMAGED)

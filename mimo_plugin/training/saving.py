@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimo_plugin.errors import ArtifactError, ModelError
-from mimo_plugin.files import writing
 from mimo_plugin.quiet import without_model_bars
 from mimo_plugin.training.model_card import ModelCard, render_card
+from mimo_plugin.training.writing import writing_tensors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -38,11 +38,12 @@ def save_student(model: "SentenceTransformer", directory: Path, *, card: ModelCa
     """
     _require_finite(model)
     _refuse_foreign(directory)
+    _forget_last_call(model)
     directory = directory.resolve()
     beside = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     replaced = directory.with_name(f".{directory.name}.{os.getpid()}.old")
     try:
-        with writing(directory):
+        with writing_tensors(directory):
             directory.parent.mkdir(parents=True, exist_ok=True)
             with without_model_bars():
                 model.save_pretrained(str(beside), create_model_card=False, safe_serialization=True)
@@ -64,6 +65,14 @@ def _require_finite(model: "SentenceTransformer") -> None:
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelError(f"the student is not saved: its weights {name} hold NaN or infinity")
+
+
+def _forget_last_call(model: "SentenceTransformer") -> None:
+    """A tokenizer keeps the length and padding of its last call, which would differ after a resume."""
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
 
 
 def _refuse_foreign(directory: Path) -> None:

@@ -220,7 +220,8 @@ class Stage:
         ran_on = environment(devices.kind, devices.processes)
         card = self._card(identity, fitted, ran_on)
         save_student(model, directory.model, card=card)
-        files = [path for path in directory.model.rglob("*.safetensors") if path.is_file()]
+        # The card is for readers, who may edit it.
+        files = [path for path in directory.model.rglob("*") if path.is_file() and path.suffix != ".md"]
         if projection is not None:
             save_projection(projection, self.job.output / PROJECTION)
             files.append(self.job.output / PROJECTION)

@@ -9,7 +9,7 @@ from mimo_plugin.training.fitting import Devices
 from mimo_plugin.training.fresh_student import PREFIX, parse_size
 from mimo_plugin.training.initial_student import load_or_create
 from mimo_plugin.training.options import Recipe
-from mimo_plugin.training.run_directory import MANIFEST, MODEL, RECIPE, read_training_manifest
+from mimo_plugin.training.run_directory import MANIFEST, MODEL, RECIPE, require_weights
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -94,6 +94,6 @@ def checkpoint_of(student: str) -> str:
     """
     directory = Path(student)
     if (directory / RECIPE).is_file() or ((directory / MODEL).is_dir() and (directory / MANIFEST).is_file()):
-        read_training_manifest(directory)
+        require_weights(directory)
         return str(directory / MODEL)
     return student

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,7 +26,15 @@ from mimo_plugin.training.teacher_manifest import (
     require_same,
     require_teacher,
 )
-from mimo_plugin.training.teacher_store import KEYS, VECTORS, read_keys, require_whole, vector_type
+from mimo_plugin.training.teacher_store import (
+    KEYS,
+    SUMS,
+    VECTORS,
+    read_keys,
+    require_whole,
+    row_sums,
+    vector_type,
+)
 from mimo_plugin.training.text_keys import KEY, KeyIndex, text_keys
 
 _WRITER = ".writer"
@@ -116,7 +125,8 @@ def _refuse_foreign(directory: Path) -> None:
 
 def _begin(directory: Path, identity: Identity) -> StoreManifest:
     libraries = ("sentence-transformers", "torch", "transformers")
-    manifest = StoreManifest(identity=identity, rows=0, versions={name: version(name) for name in libraries})
+    versions = {name: version(name) for name in libraries}
+    manifest = StoreManifest(identity=identity, rows=0, keys_crc32=0, versions=versions)
     manifest.write(directory)
     return manifest
 
@@ -195,7 +205,9 @@ def _encode(
 
 def _append(directory: Path, manifest: StoreManifest, keys: np.ndarray, vectors: np.ndarray) -> StoreManifest:
     """Writes rows behind those that count, then has them count."""
-    for name, array in ((VECTORS, vectors), (KEYS, keys)):
+    checked = manifest.keys_crc32 is not None
+    files = {VECTORS: vectors, KEYS: keys} | ({SUMS: row_sums(vectors)} if checked else {})
+    for name, array in files.items():
         path = directory / name
         width = array.nbytes // len(array)
         with writing(path), path.open("r+b" if path.exists() else "x+b") as file:
@@ -204,6 +216,7 @@ def _append(directory: Path, manifest: StoreManifest, keys: np.ndarray, vectors:
             file.write(array.tobytes())
             file.flush()
             os.fsync(file.fileno())
-    manifest = manifest.model_copy(update={"rows": manifest.rows + len(keys)})
+    crc32 = None if manifest.keys_crc32 is None else zlib.crc32(keys.tobytes(), manifest.keys_crc32)
+    manifest = manifest.model_copy(update={"rows": manifest.rows + len(keys), "keys_crc32": crc32})
     manifest.write(directory)
     return manifest

@@ -4,12 +4,14 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
 
 from mimo_plugin import packaged
 from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.files import write_text
-from mimo_plugin.manifests import Record, parse_manifest
+from mimo_plugin.manifests import Record, SealedRecord, parse_manifest
 from mimo_plugin.student import EncoderOptions, Student
 
 MANIFEST = "manifest.json"
@@ -65,6 +67,8 @@ class TeacherOptions:
                 dtype=self.compute_dtype,
                 batch_size=self.batch_size,
                 max_length=self.max_length,
+                # What is stored must not depend on what else is installed.
+                backend="torch",
             ),
         )
 
@@ -88,9 +92,9 @@ class Identity(Record):
     query_prompt: str
     passage_prompt: str
     max_length: int
-    dtype: str
+    dtype: Annotated[str, Field(pattern=f"^({'|'.join(DTYPES)})$")]
     compute_dtype: str
-    dimension: int
+    dimension: Annotated[int, Field(ge=1)]
 
     @classmethod
     def of(cls, teacher: Student, options: TeacherOptions) -> "Identity":
@@ -111,22 +115,24 @@ class Identity(Record):
         return {Role.QUERY: self.query_prompt, Role.PASSAGE: self.passage_prompt, Role.TEXT: ""}[role]
 
 
-class StoreManifest(Record):
+class StoreManifest(SealedRecord):
     """`manifest.json` of a teacher store.
 
     Attributes:
         rows: vectors that count; what the files hold beyond them is what a kill left.
+        keys_crc32: of the rows' keys; None of a store that was begun before rows had checksums, and has none.
         versions: of the libraries, when the store was begun.
     """
 
     format: Literal["mimo-teacher-store"] = FORMAT
     format_version: Literal[1] = 1
     identity: Identity
-    rows: int
+    rows: Annotated[int, Field(ge=0)]
+    keys_crc32: int | None = None
     versions: dict[str, str]
 
     def write(self, directory: Path) -> None:
-        write_text(directory / MANIFEST, self.model_dump_json(indent=2) + "\n")
+        write_text(directory / MANIFEST, self.sealed(indent=2))
 
 
 def read_manifest(directory: Path) -> StoreManifest:

@@ -1,5 +1,6 @@
 """The teacher's vectors on disk, by text: what training reads in place of running the teacher."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,12 +16,15 @@ from mimo_plugin.training.teacher_manifest import (
 )
 from mimo_plugin.training.text_keys import KEY, KeyIndex, text_keys
 
-VECTORS, KEYS = "vectors", "keys"
+VECTORS, KEYS, SUMS = "vectors", "keys", "sums"
+# CRC-32 of a row of vectors.
+SUM = np.dtype("<u4")
 _SHOWN = 60
 
 
 class TeacherStore:
-    """An open store; `vectors` and `keys` in its directory are (rows, dimension) numbers and (rows,) keys.
+    """An open store; in its directory `vectors` are (rows, dimension) numbers, `keys` (rows,) keys of texts
+    and `sums` (rows,) checksums of vectors.
 
     Several processes may have one open, also while another one adds to it: they go on with what was there.
     """
@@ -31,6 +35,7 @@ class TeacherStore:
         require_whole(directory, manifest)
         self._index = KeyIndex(read_keys(directory, manifest))
         self._vectors = _map_vectors(directory, manifest)
+        self._sums = _read_sums(directory, manifest)
 
     @classmethod
     def open(cls, directory: Path, *, expect: TeacherOptions | None = None) -> "TeacherStore":
@@ -68,7 +73,8 @@ class TeacherStore:
         """The teacher's vectors of texts, float32 of shape (len(texts), dimension).
 
         Raises:
-            DataError: a text is not in the store.
+            ArtifactError: one of them is damaged.
+        DataError: a text is not in the store.
         """
         rows = self._rows(texts, role)
         absent = np.flatnonzero(rows < 0)
@@ -80,8 +86,13 @@ class TeacherStore:
                 f"the teacher store {self.directory} has no vector of the {role} {shown!r}{others}: it was "
                 "filled from other data or under another prompt; fill it from the data that is trained on"
             )
-        found: np.ndarray = self._vectors[rows].astype(np.float32)
-        return found
+        stored: np.ndarray = self._vectors[rows]
+        if self._sums is not None and len(other := np.flatnonzero(row_sums(stored) != self._sums[rows])):
+            raise ArtifactError(
+                f"{self.directory / VECTORS}: row {rows[other[0]]} is not as it was written (CRC-32): the "
+                f"store is damaged; delete {self.directory} and fill it again"
+            )
+        return stored.astype(np.float32)
 
     def missing(self, texts: Sequence[str], role: Role) -> list[str]:
         """The texts that are not in the store."""
@@ -99,6 +110,8 @@ def vector_type(manifest: StoreManifest) -> np.dtype:
 def require_whole(directory: Path, manifest: StoreManifest) -> None:
     """Raises an ArtifactError where the files hold fewer rows than the manifest says."""
     widths = {VECTORS: vector_type(manifest).itemsize * manifest.identity.dimension, KEYS: KEY.itemsize}
+    if manifest.keys_crc32 is not None:
+        widths[SUMS] = SUM.itemsize
     for name, width in widths.items():
         path, expected = directory / name, manifest.rows * width
         size = path.stat().st_size if path.is_file() else 0
@@ -110,10 +123,27 @@ def require_whole(directory: Path, manifest: StoreManifest) -> None:
 
 
 def read_keys(directory: Path, manifest: StoreManifest) -> np.ndarray:
-    """The keys of all rows, `KEY` of shape (rows,)."""
+    """The keys of all rows, `KEY` of shape (rows,); raises an ArtifactError where they are damaged."""
     if not manifest.rows:
         return np.empty(0, dtype=KEY)
-    return np.fromfile(directory / KEYS, dtype=KEY, count=manifest.rows)
+    keys = np.fromfile(directory / KEYS, dtype=KEY, count=manifest.rows)
+    if manifest.keys_crc32 is not None and zlib.crc32(keys.tobytes()) != manifest.keys_crc32:
+        raise ArtifactError(
+            f"{directory / KEYS} is not as it was written (CRC-32): the store is damaged; delete {directory} "
+            "and fill it again"
+        )
+    return keys
+
+
+def row_sums(vectors: np.ndarray) -> np.ndarray:
+    """CRC-32 of each row as it lies on disk, `SUM` of shape (rows,)."""
+    return np.fromiter(map(zlib.crc32, np.ascontiguousarray(vectors)), dtype=SUM, count=len(vectors))
+
+
+def _read_sums(directory: Path, manifest: StoreManifest) -> np.ndarray | None:
+    if manifest.keys_crc32 is None or not manifest.rows:
+        return None
+    return np.fromfile(directory / SUMS, dtype=SUM, count=manifest.rows)
 
 
 def _map_vectors(directory: Path, manifest: StoreManifest) -> np.ndarray:

@@ -16,6 +16,7 @@ from mimo_plugin.quiet import without_model_bars
 from mimo_plugin.training.collator import SortedByLength
 from mimo_plugin.training.options import StageOptions
 from mimo_plugin.training.run_directory import PROJECTION
+from mimo_plugin.training.writing import writing_tensors
 
 # Written last into a checkpoint: one without it was cut short.
 _COMPLETE = "complete"
@@ -126,7 +127,7 @@ class Trainer(SentenceTransformerTrainer):
 def save_projection(projection: torch.nn.Module, path: Path) -> None:
     """Writes a projection, `weight` (t, d) and `bias` (t,), as sentence-transformers' losses read it."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in projection.state_dict().items()}
-    with replacing(path) as beside:
+    with writing_tensors(path), replacing(path) as beside:
         save_file(tensors, beside)
 
 

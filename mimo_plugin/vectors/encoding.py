@@ -1,7 +1,7 @@
 """A collection's documents through an encoder, shard by shard, to disk."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from mimo_plugin.student import NotFinite, Student
 from mimo_plugin.vectors.directory import VectorsDirectory
 from mimo_plugin.vectors.manifest import VectorsManifest
 from mimo_plugin.vectors.part import WHOLE, Part
-from mimo_plugin.vectors.plan import plan_encoding
+from mimo_plugin.vectors.plan import EncodingPlan, plan_encoding
 from mimo_plugin.vectors.shards import Shards, VectorBatch
 from mimo_plugin.vectors.work import take_up
 
@@ -116,17 +116,41 @@ def encode_collection(
         part=options.part,
         shard_size=options.shard_size,
     )
+
+    def encode(shards: Shards, missing: Sequence[int]) -> None:
+        encode_shards(collection, student, shards, missing, options.progress)
+
+    return complete(directory, plan, options.resume, encode)
+
+
+def complete(
+    directory: VectorsDirectory,
+    plan: EncodingPlan,
+    resume: bool,
+    make: Callable[[Shards, Sequence[int]], None],
+) -> Encoded:
+    """Has the shards made that are missing in a directory, and seals it; one writer at a time.
+
+    Args:
+        resume: False starts over.
+        make: writes these shards; the numbers ascend.
+
+    Raises:
+        ArtifactError: the directory holds work under another plan, or another process writes there.
+        EnvironmentProblem: no space, or the file system refuses.
+    """
     with directory.locked():
-        if not options.resume:
+        if not resume:
             directory.start_over()
         manifest = directory.finished(plan)
         if manifest is not None:
             return Encoded(manifest, encoded=0, resumed=plan.documents, already=True)
-        shards = take_up(output, plan)
+        shards = take_up(directory.path, plan)
         missing = shards.missing()
         left = shards.documents_in(missing)
-        require_space(output, 4 * plan.dimension * left, f"{left} documents x {plan.dimension} x 4 bytes")
-        encode_shards(collection, student, shards, missing, options.progress)
+        needed = 4 * plan.dimension * left
+        require_space(directory.path, needed, f"{left} documents x {plan.dimension} dimensions x 4 bytes")
+        make(shards, missing)
         manifest = directory.finish(plan, shards)
     return Encoded(manifest, encoded=left, resumed=plan.documents - left, already=False)
 
@@ -181,12 +205,21 @@ def encode_shard(
     docs: Sequence[Any], student: Student, shards: Shards, shard: int, advance: Any = None
 ) -> None:
     """Encodes and writes one shard; raises as `encode_shards`."""
+    shards.write(shard, *encode_docs(docs, student, advance))
+
+
+def encode_docs(docs: Sequence[Any], student: Student, advance: Any = None) -> tuple[VectorBatch, int]:
+    """Vectors of documents, and how many of these have no text.
+
+    Raises:
+        NotFinite: a vector holds NaN or infinity.
+    """
     try:
         vectors = student.encode_documents([doc.text for doc in docs], advance=advance)
     except NotFinite as error:
         raise NotFinite(error.position, error.name, f"document {docs[error.position].doc_id}") from None
     empty = sum(not doc.text.strip() for doc in docs)
-    shards.write(shard, VectorBatch([doc.doc_id for doc in docs], [doc.lang for doc in docs], vectors), empty)
+    return VectorBatch([doc.doc_id for doc in docs], [doc.lang for doc in docs], vectors), empty
 
 
 def require_space(output: Path, needed: int, what: str) -> None:

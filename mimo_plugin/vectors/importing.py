@@ -11,11 +11,10 @@ from mimo_plugin.files import sha256
 from mimo_plugin.progress import bar
 from mimo_plugin.student import EncoderOptions, Student
 from mimo_plugin.vectors.directory import VectorsDirectory
-from mimo_plugin.vectors.encoding import Encoded, EncodeOptions, require_space
+from mimo_plugin.vectors.encoding import Encoded, EncodeOptions, complete
 from mimo_plugin.vectors.foreign import Foreign, reader_of
 from mimo_plugin.vectors.plan import EncodingPlan
-from mimo_plugin.vectors.shards import VectorBatch
-from mimo_plugin.vectors.work import take_up
+from mimo_plugin.vectors.shards import Shards, VectorBatch
 
 
 def import_vectors(
@@ -55,24 +54,17 @@ def import_vectors(
     looked = _Looked(foreign)
     found = survey(looked, progress=options.progress)
     plan = _plan(foreign, found, looked.dimension, student, options)
-    with directory.locked():
-        if not options.resume:
-            directory.start_over()
-        manifest = directory.finished(plan)
-        if manifest is not None:
-            return Encoded(manifest, encoded=0, resumed=plan.documents, already=True)
-        shards = take_up(output, plan)
-        require_space(output, 4 * plan.dimension * plan.documents, f"{plan.documents} vectors")
-        missing = set(shards.missing())
+
+    def copy(shards: Shards, missing: Sequence[int]) -> None:
+        wanted = set(missing)
         total = plan.documents
         with bar(total=total, what="importing", unit="docs", enabled=options.progress) as counter:
             for shard, batch in enumerate(rebatched(foreign.batches(), options.shard_size)):
-                if shard in missing:
+                if shard in wanted:
                     shards.write(shard, batch)
                 counter.update(len(batch.docids))
-        manifest = directory.finish(plan, shards)
-    left = shards.documents_in(sorted(missing))
-    return Encoded(manifest, encoded=left, resumed=plan.documents - left, already=False)
+
+    return complete(directory, plan, options.resume, copy)
 
 
 def rebatched(batches: Iterator[VectorBatch], size: int) -> Iterator[VectorBatch]:

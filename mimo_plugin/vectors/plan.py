@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from mimo_plugin.collections.survey import Survey
     from mimo_plugin.student import Student
 
+_LIBRARIES = ("faiss-cpu", "sentence-transformers", "torch", "transformers")
+_OF_BACKEND = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
 # Vectors that differ in these only differ by rounding at most.
-OF_THE_MACHINE = frozenset({"device", "versions"})
+OF_THE_MACHINE = frozenset({"device", "backend", "versions"})
 
 
 class EncodingPlan(Record):
@@ -107,7 +109,5 @@ def plan_encoding(
         normalize=student.options.normalize,
         batch_size=student.options.batch_size,
         shard_size=shard_size,
-        versions={
-            name: version(name) for name in ("faiss-cpu", "sentence-transformers", "torch", "transformers")
-        },
+        versions={name: version(name) for name in (*_LIBRARIES, *_OF_BACKEND.get(student.backend, ()))},
     )

@@ -13,8 +13,9 @@ from mimo_plugin.errors import DataError
 from mimo_plugin.evaluation.averages import average
 from mimo_plugin.evaluation.measures import OFFERED, Measure, MeasureKind, parse_measures
 from mimo_plugin.evaluation.runs import Run
-from mimo_plugin.evaluation.scoring import Scores, _user_caches, score_run
+from mimo_plugin.evaluation.scoring import Scores, score_run
 from mimo_plugin.evaluation.topics import check_queries, make_topics
+from mimo_plugin.files import user_caches
 
 # Our name -> trec_eval's, and how pytrec_eval is asked for it.
 TREC_EVAL = {
@@ -224,6 +225,6 @@ def test_compiled_code_goes_to_the_users_cache(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert _user_caches() == tmp_path / ".cache"
+    assert user_caches() == tmp_path / ".cache" / "mimo-plugin"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert _user_caches() == tmp_path / "xdg"
+    assert user_caches() == tmp_path / "xdg" / "mimo-plugin"

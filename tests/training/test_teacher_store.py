@@ -29,7 +29,7 @@ from mimo_plugin.training.text_keys import KEY, KeyIndex, text_keys
 
 LONG = "a long description of a package " * 60
 ENGLISH = ["Real-time strategy game of ancient warfare", "shared library", "x", "", LONG]
-FILES = ("keys", "manifest.json", "vectors")
+FILES = ("keys", "manifest.json", "sums", "vectors")
 REAL = TeacherOptions(TEACHER, device="cpu", dtype="float32")
 
 

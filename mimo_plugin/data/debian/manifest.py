@@ -5,13 +5,13 @@ from typing import Any, Final, Literal
 
 from mimo_plugin.data.debian.mlir import Counts
 from mimo_plugin.files import write_text
-from mimo_plugin.manifests import FileRecord, Record, parse_manifest, require_files
+from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest, require_files
 
 MANIFEST = "manifest.json"
 FORMAT: Final = "mimo-debian"
 
 
-class DebianManifest(Record):
+class DebianManifest(SealedRecord):
     """What lies beside it, and what made it.
 
     Attributes:
@@ -38,7 +38,7 @@ class DebianManifest(Record):
     versions: dict[str, str]
 
     def write(self, directory: Path) -> None:
-        write_text(directory / MANIFEST, self.model_dump_json(indent=2) + "\n")
+        write_text(directory / MANIFEST, self.sealed(indent=2))
 
 
 def read_manifest(directory: Path) -> DebianManifest:
