@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -79,14 +80,9 @@ def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]],
             if query_id in seen:
                 raise DataError(f"query {query_id!r} comes twice, expected once: a run has one list a query")
             seen.add(query_id)
-            hits = _checked_hits(query_id, docids, scores)
-            stream.writelines(
-                f"{query_id} Q0 {docid.decode()} {rank} {score:.9g} {tag}\n"
-                for rank, (docid, score) in enumerate(
-                    zip(hits.docids.tolist(), hits.scores.tolist(), strict=True), start=1
-                )
-            )
-            lines += len(hits.scores)
+            ordered, values = _checked_hits(query_id, docids, scores)
+            stream.write(_lines(query_id, ordered, values, tag))
+            lines += len(ordered)
     return lines
 
 
@@ -106,9 +102,28 @@ def _open(path: Path) -> Iterator[TextIO]:
                 yield stream
 
 
-def _checked_hits(query_id: str, docids: Sequence[str], scores: ArrayLike) -> Ranking:
-    for docid in docids:
-        _check_token(f"docid of query {query_id!r}", docid)
+def _lines(query_id: str, docids: Sequence[str], scores: NDArray[np.float32], tag: str) -> str:
+    # One format for all lines of a query takes half the time of one format a line.
+    values: list[object] = [query_id, "", 0.0] * len(docids)
+    values[1::3] = docids
+    values[2::3] = scores.tolist()
+    return _format(len(docids), tag) % tuple(values)
+
+
+@lru_cache(maxsize=16)
+def _format(hits: int, tag: str) -> str:
+    tag = tag.replace("%", "%%")
+    return "".join(f"%s Q0 %s {rank} %.9g {tag}\n" for rank in range(1, hits + 1))
+
+
+def _checked_hits(
+    query_id: str, docids: Sequence[str], scores: ArrayLike
+) -> tuple[Sequence[str], NDArray[np.float32]]:
+    """Docids and scores in trec_eval's order."""
+    together = "\n".join(docids)
+    if together.split() != list(docids) or "\0" in together:
+        for docid in docids:
+            _check_token(f"docid of query {query_id!r}", docid)
     if len(set(docids)) != len(docids):
         twice = next(docid for position, docid in enumerate(docids) if docid in docids[:position])
         raise DataError(f"query {query_id!r} has docid {twice!r} twice, expected each document once")
@@ -119,7 +134,10 @@ def _checked_hits(query_id: str, docids: Sequence[str], scores: ArrayLike) -> Ra
         raise DataError(
             f"query {query_id!r} has a score that is not finite: the encoder's vectors are unusable"
         )
-    return ranking(docids, values)
+    if np.all(values[:-1] > values[1:]):
+        return docids, values
+    order = trec_order(np.array([docid.encode() for docid in docids], dtype=np.bytes_), values)
+    return [docids[place] for place in order.tolist()], values[order]
 
 
 def _check_token(what: str, text: str) -> None:

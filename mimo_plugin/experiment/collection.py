@@ -35,8 +35,8 @@ class ScoredCollection:
             DataError: the collections are not as they must be.
         """
         from mimo_plugin.collections import load_pool
-        from mimo_plugin.evaluation.topics import load_topics
         from mimo_plugin.collections.survey import survey
+        from mimo_plugin.evaluation.topics import load_topics
 
         pool = load_pool(specs)
         topics = load_topics(pool)

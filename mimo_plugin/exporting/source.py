@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mimo_plugin.errors import ArtifactError, UsageError
+from mimo_plugin.indexing.lines import Lines
 from mimo_plugin.indexing.manifest import FORMAT as INDEX_FORMAT
 from mimo_plugin.indexing.manifest import LANG, MANIFEST, require_unchanged
-from mimo_plugin.indexing.reader import Lines, OpenIndex, open_index
+from mimo_plugin.indexing.reader import OpenIndex, open_index
 from mimo_plugin.vectors import EncodingPlan, VectorBatch, open_vectors
 
 # Rows that are held at a time, whatever the source's shards are.

@@ -154,6 +154,7 @@ def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None =
         if manifest is not None:
             return Built(manifest, encoded=0, resumed=plan.documents, already=True, note=note)
         _require_space(output, plan, vectors=0)
+        directory.begin(vectors.plan)
         manifest = _write(directory, plan, vectors, options.progress)
     return Built(manifest, encoded=0, resumed=plan.documents, already=False, note=note)
 

@@ -60,7 +60,7 @@ def write_index(
 
     index = new_index(plan.factory, plan.dimension)
     if plan.parameters:
-        set_parameters(index, plan.parameters, f"the parameters of --factory {plan.factory!r}")
+        set_parameters(index, plan.parameters, f"--factory {plan.factory!r}")
     if not index.is_trained:
         sample = training_sample(shards, languages, training_vectors(nested(index)), plan.seed)
         try:
@@ -96,11 +96,11 @@ def matrix_products() -> Iterator[None]:
         faiss.cvar.distance_compute_blas_threshold = before
 
 
-def set_parameters(index: Any, parameters: str, what: str) -> None:
+def set_parameters(index: Any, parameters: str, what: object) -> None:
     """Sets FAISS parameters such as "nprobe=16" or "efConstruction=200,efSearch=128" on an index.
 
     Args:
-        what: what the parameters are called in a message.
+        what: what the index is called in a message.
 
     Raises:
         UsageError: the index does not have them.
@@ -110,7 +110,7 @@ def set_parameters(index: Any, parameters: str, what: str) -> None:
     try:
         faiss.ParameterSpace().set_index_parameters(index, parameters)
     except RuntimeError as error:
-        raise UsageError(f"{what}, {parameters!r}, do not fit the index: {reason(error)}") from error
+        raise UsageError(f"parameters {parameters!r} do not fit {what}: {reason(error)}") from error
 
 
 def read_index(path: Path) -> Any:

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.indexing.faiss_index import matrix_products, reason
-from mimo_plugin.indexing.lines import Lines
-from mimo_plugin.indexing.manifest import DOCID
 from mimo_plugin.indexing.reader import OpenIndex
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ class Nearest:
         import numpy as np
 
         self._indexes = list(indexes)
-        self._docids = [Lines(index.directory / DOCID) for index in indexes]
+        self._docids = [index.docids for index in indexes]
         sizes = [index.faiss.ntotal for index in indexes]
         self._starts: np.ndarray = np.cumsum([0, *sizes])
 

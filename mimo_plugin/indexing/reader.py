@@ -1,48 +1,14 @@
 """Opening an index that `mimo index` wrote."""
 
-import mmap
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mimo_plugin.errors import ArtifactError, UsageError
-from mimo_plugin.indexing.faiss_index import read_index, reason
+from mimo_plugin.errors import ArtifactError
+from mimo_plugin.indexing.faiss_index import read_index, set_parameters
+from mimo_plugin.indexing.lines import Lines
 from mimo_plugin.indexing.manifest import DOCID, INDEX, IndexManifest, read_manifest, require_unchanged
 from mimo_plugin.student import Student
-
-if TYPE_CHECKING:
-    import numpy as np
-
-
-class Lines:
-    """The lines of a text file by number, mapped from disk: 8 bytes of memory a line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, number: int) -> str:
-        start = int(self._ends[number - 1]) + 1 if number else 0
-        return self._bytes[start : int(self._ends[number])].decode("utf-8")
-
-    @cached_property
-    def _bytes(self) -> mmap.mmap:
-        with self._path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-    @cached_property
-    def _ends(self) -> "np.ndarray":
-        import numpy as np
-
-        piece = 1 << 24
-        found = [
-            np.flatnonzero(np.frombuffer(self._bytes[at : at + piece], dtype=np.uint8) == ord("\n")) + at
-            for at in range(0, len(self._bytes), piece)
-        ]
-        return np.concatenate(found)
 
 
 @dataclass(frozen=True)
@@ -70,8 +36,6 @@ def open_index(directory: Path, parameters: str | None = None) -> OpenIndex:
         ArtifactError: it is incomplete or damaged.
         UsageError: the index does not have such parameters.
     """
-    import faiss
-
     manifest = read_manifest(directory)
     require_unchanged(directory, manifest, (INDEX, DOCID))
     index = read_index(directory / INDEX)
@@ -82,12 +46,7 @@ def open_index(directory: Path, parameters: str | None = None) -> OpenIndex:
             f"{manifest.plan.documents}: build it again with --no-resume"
         )
     if parameters:
-        try:
-            faiss.ParameterSpace().set_index_parameters(index, parameters)
-        except RuntimeError as error:
-            raise UsageError(
-                f"--search-parameters {parameters!r} do not fit {directory}: {reason(error)}"
-            ) from error
+        set_parameters(index, parameters, directory)
     return OpenIndex(directory, manifest, index, docids)
 
 
