@@ -21,6 +21,7 @@ os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(sys.prefix) / "numba-cache"))
 os.environ.setdefault("MPLCONFIGDIR", str(Path(sys.prefix) / "matplotlib-cache"))
 
 import platform
+import shlex
 import shutil
 import signal
 from collections.abc import Callable
@@ -42,9 +43,9 @@ PARTS = ("kills", "damage", "disk", "meddling", "fuzz")
 )
 @click.option("--tries", default=5, show_default=True, help="Of each signal, and of removed directories.")
 @click.option("--seconds", default=60.0, show_default=True, help="Of fuzzing a reader.")
-@click.option("--documents", default=1000, show_default=True)
-@click.option("--steps", default=24, show_default=True, help="Of each training stage.")
-@click.option("--texts", default=60, show_default=True, help="Of the benchmark, in three languages each.")
+@click.option("--documents", default=600, show_default=True)
+@click.option("--steps", default=12, show_default=True, help="Of each training stage.")
+@click.option("--texts", default=40, show_default=True, help="Of the benchmark, in three languages each.")
 @click.option("--only", cls=ListOption, type=click.Choice(PARTS), default=PARTS, show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @click.option(
@@ -87,7 +88,7 @@ def _about(documents: int, steps: int, texts: int) -> dict[str, Any]:
         "documents": documents,
         "steps": steps,
         "texts": texts,
-        "run": "python benchmarks/reliability.py --output benchmarks/RELIABILITY.md",
+        "run": f"python benchmarks/reliability.py {shlex.join(sys.argv[1:])}",
         "environment": f"Python {platform.python_version()}, {platform.system()}, {os.cpu_count()} cores; "
         f"{libraries}; commit {git_commit(Path(__file__).resolve().parent) or 'unknown'}.",
     }
@@ -98,10 +99,8 @@ def _world(base: Path, documents: int, steps: int, texts: int, process: Any) -> 
     from fault_world import FaultWorld
 
     def make() -> int:
-        from mimo_plugin.cli import main as mimo
-
-        made = FaultWorld.make(base / "world", documents=documents, steps=steps, texts=texts)
-        return mimo(["index", made.parallel, *made.encoder, "--output", str(base / "world" / "index")])
+        FaultWorld.make(base / "world", documents=documents, steps=steps, texts=texts).prepare()
+        return 0
 
     ended = process(make, base).finish()
     if ended.status:
@@ -115,7 +114,7 @@ def _kills(world: Any, base: Path, numbers: dict[str, Any], say: Say) -> list[di
     commands = world.commands()
     return [
         kill_test(commands[name], base / name, kills=numbers["kills"], chain=4, seed=numbers["seed"], say=say)
-        for name in ("index", "encode", "data", "train", "reproduce")
+        for name in ("index", "index --vectors", "encode", "data", "train", "reproduce")
     ]
 
 

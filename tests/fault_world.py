@@ -12,7 +12,9 @@ import yaml
 from beir import documents, write_folder
 from checkpoints import plain_xlmr
 from reproduction.bench import parallel_folder, write_config
-from tiny_training import LANGUAGES, World, text
+from tiny_training import World, text
+
+from mimo_plugin.cli import main
 
 Content = Mapping[str, Any]
 
@@ -72,12 +74,15 @@ class FaultWorld:
         return ["--encoder", str(self.root / "student"), "--device", "cpu", "--batch-size", "4"]
 
     def commands(self) -> dict[str, Command]:
-        """The commands that write, by name."""
+        """The commands that write, by name; after `prepare`."""
         root = self.root
         shards = [*self.encoder, "--shard-size", "10"]
         runs = [str(root / "a.trec"), str(root / "b.trec")]
         found = (
             _directory("index", ["index", self.collection, *shards]),
+            _directory(
+                "index --vectors", ["index", "--vectors", str(root / "vectors"), "--factory", "HNSW32"]
+            ),
             _directory("encode", ["encode", self.collection, *shards]),
             _directory("data", ["data", "parallel", "--tsv", f"de={root / 'de.tsv'}"], "writer.tmp"),
             Command("train", self._train, _trained, _training, (".writer",)),
@@ -87,6 +92,23 @@ class FaultWorld:
             _file("evaluate", ["evaluate", *runs, "--qrels", self.parallel, "--baseline", "a"], "--json"),
         )
         return {command.name: command for command in found}
+
+    def prepare(self) -> None:
+        """Makes the index and the vectors that commands read."""
+        for arguments in (
+            ["index", self.parallel, *self.encoder, "--output", str(self.root / "index")],
+            [
+                "encode",
+                self.collection,
+                *self.encoder,
+                "--shard-size",
+                "10",
+                "--output",
+                str(self.root / "vectors"),
+            ],
+        ):
+            if main(arguments):
+                raise RuntimeError(f"mimo {' '.join(arguments)} fails")
 
     def stage1(self, output: Path) -> list[str]:
         """Arguments of a training run of one stage, with its teacher's vectors in `store` beside it."""
@@ -240,6 +262,3 @@ def leftovers(output: Path) -> list[str]:
         for path in output.rglob("*")
         if path.name in names or path.suffix in (".tmp", ".old")
     ]
-
-
-__all__ = ["LANGUAGES", "Command", "FaultWorld", "differences", "digests", "leftovers", "unsound"]

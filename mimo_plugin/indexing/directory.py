@@ -1,6 +1,5 @@
 """The directory of an index while it is built: whose it is, what was begun in it, one writer at a time."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import writing
 from mimo_plugin.indexing.manifest import FILES, FORMAT, MANIFEST, IndexManifest, Plan, read_manifest
 from mimo_plugin.locking import one_writer
+from mimo_plugin.manifests import said_format
 from mimo_plugin.vectors.plan import OF_THE_MACHINE, EncodingPlan
 from mimo_plugin.vectors.shards import Shards
 from mimo_plugin.vectors.work import OURS, refuse, take_up
@@ -106,11 +106,7 @@ class IndexDirectory:
         """Whether what lies here is a mimo index or was to become one."""
         if MANIFEST not in names:
             return WORK in names or not names & set(FILES)
-        try:
-            found = json.loads((self.path / MANIFEST).read_bytes())
-        except (OSError, ValueError):
-            return False
-        return isinstance(found, dict) and found.get("format") == FORMAT
+        return said_format(self.path / MANIFEST) == FORMAT
 
     def _clear_leftovers(self) -> None:
         shutil.rmtree(self.path / DISCARDED, ignore_errors=True)
@@ -124,5 +120,6 @@ class IndexDirectory:
 
     def _discard_work(self) -> None:
         if self.work.exists():
-            self.work.rename(self.path / DISCARDED)
-            shutil.rmtree(self.path / DISCARDED)
+            with writing(self.work):
+                self.work.rename(self.path / DISCARDED)
+                shutil.rmtree(self.path / DISCARDED)

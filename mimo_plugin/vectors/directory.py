@@ -1,6 +1,5 @@
 """The output directory of `mimo encode`: whose it is, whether it is finished, one writer at a time."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import check_place
 from mimo_plugin.locking import one_writer
+from mimo_plugin.manifests import said_format
 from mimo_plugin.vectors.manifest import FORMAT, MANIFEST, VectorsManifest, read_manifest
 from mimo_plugin.vectors.plan import OF_THE_MACHINE, EncodingPlan
 from mimo_plugin.vectors.shards import Shards, languages_of
@@ -100,8 +100,4 @@ class VectorsDirectory:
         return manifest
 
     def _is_ours(self) -> bool:
-        try:
-            found = json.loads((self.path / MANIFEST).read_bytes())
-        except (OSError, ValueError):
-            return False
-        return isinstance(found, dict) and found.get("format") == FORMAT
+        return said_format(self.path / MANIFEST) == FORMAT

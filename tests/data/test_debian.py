@@ -79,7 +79,7 @@ def content(directory: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != "manifest.json" and path.suffix != ".arrow"
+        if path.is_file() and path.name != "manifest.json" and ".arrow" not in path.name
     }
 
 
@@ -416,7 +416,9 @@ def busy(table: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[s
     """A directory in which the command is writing, and its process."""
     output = tmp_path / "o"
     program = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        # A test that runs in the background hands down that Ctrl-C is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from mimo_plugin.cli import main\n"
         "from mimo_plugin.data.debian import job\n"
         "write = job.write_aligned\n"

@@ -122,11 +122,11 @@ def test_a_build_that_was_begun_otherwise(
     command = ["reproduce", config, "--encoder", checkpoints[0], "--no-bm25", "--output", str(output)]
     command += ["--shard-size", "2"]
     process = subprocess.Popen([sys.executable, "-m", "mimo_plugin", *command], env=dict(os.environ))
-    while process.poll() is None and not list(output.glob("indexes/a-*/all/building/00002.npy")):
+    while process.poll() is None and not list(output.glob("indexes/a-*/all/building/00002.parquet")):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    left = 42 - 2 * len(list(output.glob("indexes/a-*/all/building/*.npy")))
+    left = 42 - 2 * len(list(output.glob("indexes/a-*/all/building/*.parquet")))
     assert 0 < left < 42
     assert main([*command, "--dry-run"]) == 0
     assert f"{left} documents to encode" in capfd.readouterr().out

@@ -1,6 +1,5 @@
 """JSON Lines as `pyserini.encode` writes them: `{"id": ..., "contents": ..., "vector": [...]}` a line."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from mimo_plugin.errors import DataError
 from mimo_plugin.vectors.shards import VectorBatch
 
 _ROWS = 1024
+# Of float32.
+_LARGEST = 3.4028234663852886e38
 
 
 def read_jsonl(path: Path, faults: Faults) -> Iterator[VectorBatch]:
@@ -52,6 +53,9 @@ def _vector(record: dict[str, Any], where: str) -> list[float]:
         or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in vector)
     ):
         raise DataError(f"{where}: 'vector' is no list of numbers, expected one number a dimension")
-    if not all(map(math.isfinite, vector)):
-        raise DataError(f"{where}: the vector holds NaN or infinity: encode the document again")
+    # Compared as they are: Python refuses to make a float of a huge integer, NumPy makes infinity of it.
+    if not all(-_LARGEST <= value <= _LARGEST for value in vector):
+        raise DataError(
+            f"{where}: the vector holds NaN, infinity, or a number beyond float32: encode the document again"
+        )
     return vector

@@ -18,8 +18,10 @@ def read_npy(path: Path, faults: Faults) -> Iterator[VectorBatch]:
 
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        faults.add(f"{path}: cannot be read ({error}), expected an array as numpy.save writes it")
+    except Exception as error:
+        # A damaged header is parsed as Python, and fails in as many ways.
+        reason = " ".join(str(error).split())
+        faults.add(f"{path}: cannot be read ({reason}), expected an array as numpy.save writes it")
         return
     if array.ndim != 2 or array.dtype.kind != "f":
         faults.add(

@@ -44,7 +44,7 @@ def read_parquet(path: Path, faults: Faults) -> Iterator[VectorBatch]:
                 langs = [""] * len(docids) if lang is None else _texts(rows.column(lang), lang, path)
                 yield VectorBatch(docids, langs, _matrix(rows.column(vector), path, start))
                 start += len(docids)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         faults.add(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())}): write it again")
     except DataError as error:
         faults.add(str(error))
