@@ -4,8 +4,8 @@
 
 Documents are the packaged sample's passages, repeated under new ids. The encoder has all-MiniLM-L6-v2's
 tokenizer and dimension and one layer with random weights: a million documents are encoded in minutes, and
-what the weights are changes no memory. Prints peak resident memory of each process beside the bytes of the index,
-which FAISS holds in memory while it is built, and writes both as JSON.
+what the weights are changes no memory. Prints peak resident memory of each process beside the bytes of the
+index, which FAISS holds in memory while it is built, and writes both as JSON.
 """
 
 import json
