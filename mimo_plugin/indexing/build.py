@@ -1,6 +1,6 @@
 """One mixed-language index: from a pool of collections, or from vectors that are there already."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,20 +116,16 @@ def build_index(
         part=options.part,
         shard_size=options.shard_size,
     )
-    plan, note = _plan(encoding, options)
-    with directory.locked():
-        if not options.resume:
-            directory.start_over()
-        manifest = directory.finished(plan)
-        if manifest is not None:
-            return Built(manifest, encoded=0, resumed=plan.documents, already=True, note=note)
+
+    def encode() -> tuple[Vectors, int]:
         shards = directory.begin(encoding)
         missing = shards.missing()
         left = shards.documents_in(missing)
-        _require_space(output, plan, vectors=left)
+        _require_space(output, encoding, vectors=left)
         encode_shards(collection, student, shards, missing, options.progress)
-        manifest = _write(directory, plan, Vectors(encoding, [shards]), options.progress)
-    return Built(manifest, encoded=left, resumed=plan.documents - left, already=False, note=note)
+        return Vectors(encoding, [shards]), left
+
+    return _complete(directory, encoding, options, encode)
 
 
 def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None = None) -> Built:
@@ -146,17 +142,37 @@ def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None =
     options = options or IndexOptions()
     directory = IndexDirectory(output)
     directory.refuse_foreign()
-    plan, note = _plan(vectors.plan, options)
+
+    def there_already() -> tuple[Vectors, int]:
+        _require_space(output, vectors.plan, vectors=0)
+        directory.begin(vectors.plan)
+        return vectors, 0
+
+    return _complete(directory, vectors.plan, options, there_already)
+
+
+def _complete(
+    directory: IndexDirectory,
+    encoding: EncodingPlan,
+    options: IndexOptions,
+    make: Callable[[], tuple[Vectors, int]],
+) -> Built:
+    """Builds and seals the index in a directory where it is not there yet; one writer at a time.
+
+    Args:
+        encoding: the plan of its vectors.
+        make: begins in the directory, gives the vectors, and how many documents it encoded for them.
+    """
+    plan, note = _plan(encoding, options)
     with directory.locked():
         if not options.resume:
             directory.start_over()
         manifest = directory.finished(plan)
         if manifest is not None:
             return Built(manifest, encoded=0, resumed=plan.documents, already=True, note=note)
-        _require_space(output, plan, vectors=0)
-        directory.begin(vectors.plan)
+        vectors, encoded = make()
         manifest = _write(directory, plan, vectors, options.progress)
-    return Built(manifest, encoded=0, resumed=plan.documents, already=False, note=note)
+    return Built(manifest, encoded=encoded, resumed=plan.documents - encoded, already=False, note=note)
 
 
 def _plan(encoding: EncodingPlan, options: IndexOptions) -> tuple[Plan, str | None]:
@@ -165,7 +181,7 @@ def _plan(encoding: EncodingPlan, options: IndexOptions) -> tuple[Plan, str | No
     return Plan.of(encoding, resolved.factory, resolved.parameters, options.seed), resolved.note
 
 
-def _require_space(output: Path, plan: Plan, vectors: int) -> None:
+def _require_space(output: Path, plan: EncodingPlan, vectors: int) -> None:
     """Vectors that are still to be made, and the index, which may take as much as all of them."""
     vector = 4 * plan.dimension
     require_space(
