@@ -10,11 +10,10 @@ find are scored again, one by one. Approximate indexes find what they find, in e
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.indexing.faiss_index import matrix_products, reason
-from mimo_plugin.indexing.reader import OpenIndex
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +24,30 @@ _SPARE = 16
 _FURTHER, _FURTHEST = 8, 64
 # Scores that are held at a time.
 _AT_ONCE = 1 << 22
+
+
+class Docids(Protocol):
+    """Docids by the number of their document."""
+
+    def take(self, numbers: "np.ndarray") -> list[str]:
+        """The docids of these numbers, int64 (n,), in their order."""
+
+
+class Searchable(Protocol):
+    """What is searched.
+
+    Attributes:
+        name: what it is called in a message.
+        faiss: the FAISS index.
+        docids: docid by position.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def faiss(self) -> Any: ...
+    @property
+    def docids(self) -> Docids: ...
 
 
 class Ranked(NamedTuple):
@@ -54,7 +77,7 @@ class Nearest:
     indexes: at least one, of vectors that can be compared.
     """
 
-    def __init__(self, indexes: Sequence[OpenIndex]) -> None:
+    def __init__(self, indexes: Sequence[Searchable]) -> None:
         import numpy as np
 
         self._indexes = list(indexes)
@@ -176,7 +199,7 @@ class Nearest:
     def _raise_twice(self, docids: list[str], rows: "np.ndarray") -> None:
         twice = next(docid for place, docid in enumerate(docids) if docid in docids[:place])
         places = [place for place, docid in enumerate(docids) if docid == twice]
-        one, other = (str(self._indexes[home].directory) for home in self._home(rows[places[:2]]))
+        one, other = (self._indexes[home].name for home in self._home(rows[places[:2]]))
         raise ArtifactError(
             f"docid {twice!r} is in {one} and in {other}, expected each document in one index: leave one "
             "out, or make them with --pooled, which puts the language before it"

@@ -25,6 +25,10 @@ class OpenIndex:
     faiss: Any
     docids: Lines
 
+    @property
+    def name(self) -> str:
+        return str(self.directory)
+
 
 def open_index(directory: Path, parameters: str | None = None) -> OpenIndex:
     """Opens an index that `mimo index` wrote.
