@@ -304,6 +304,7 @@ def _plot(record: dict[str, Any], path: Path) -> None:
     for place, row in enumerate(rows):
         axes.plot(row["all"], [place] * len(row["all"]), "k|", markersize=8)
         axes.annotate(f" {row['matrix_share']:.2f}", (max(row["all"]), place), va="center", fontsize=8)
+    axes.margins(x=0.08)
     axes.set_xlabel("documents per second (|: single rounds; number: share of the float32 matrix rate)")
     axes.set_title(f"{record['options']['model']}, {record['facts']['documents']} documents", fontsize=10)
     figure.savefig(path, dpi=150)

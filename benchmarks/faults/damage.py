@@ -287,9 +287,9 @@ def _training(world: FaultWorld, base: Path) -> Iterator[Kind]:
         name = "manifest of training data" if file == "manifest.json" else "Parquet of training data"
         yield Kind(name, pairs / file, _command(stage1), weights, without_copies, share=0.25)
     for file in ("manifest.json", "keys", "sums", "vectors"):
-        # Whether a vector or its checksum has changed nobody can tell: the store is named.
-        says, name = str(store) if file == "sums" else None, f"{file} of a teacher store"
-        yield Kind(name, store / file, _command(stage1), weights, as_it_was, says=says, share=0.1)
+        yield Kind(
+            f"{file} of a teacher store", store / file, _command(stage1), weights, as_it_was, share=0.1
+        )
     for file in (
         "manifest.json",
         "projection.safetensors",

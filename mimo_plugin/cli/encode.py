@@ -7,10 +7,11 @@ from click.core import ParameterSource
 from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
+    encoded_options,
     encoder_options,
+    given,
     make_encoder_options,
     progress_option,
-    shard_options,
 )
 
 
@@ -33,9 +34,7 @@ from mimo_plugin.cli.options import (
     type=click.Path(path_type=Path),
     help="Directory of the vectors, new or begun before.",
 )
-@click.option("--fields", cls=ListOption, help="Document fields to encode.  [default: what ir_datasets says]")
-@click.option("--pooled", is_flag=True, help="Ids become lang:id for a single collection, too.")
-@shard_options
+@encoded_options
 @click.option(
     "--resume/--no-resume",
     default=True,
@@ -104,15 +103,12 @@ def command(
     Vectors from elsewhere:
       mimo encode --import corpus.jsonl.gz --encoder BAAI/bge-m3 --output vectors/bge
     """
-    if files and (collections or fields or pooled or shard):
-        raise click.UsageError(
-            "--import says what the vectors are: leave COLLECTION, --fields, --pooled and --shard out"
-        )
+    needless = {"collections", "fields", "pooled", "shard", "ray", *(() if encoder else encoder_values)}
+    if files and (found := given(needless)):
+        raise click.UsageError(f"--import says what the vectors are: leave {', '.join(found)} out")
     if not files and not (collections and encoder):
         raise click.UsageError("COLLECTION... with --encoder, or --import FILE..., was expected")
     sizes = ray_workers, ray_cpus_per_worker, ray_gpus_per_worker
-    if ray is not None and files:
-        raise click.UsageError("--import has nothing to encode: leave --ray out")
     if ray is None and any(size is not None for size in sizes):
         raise click.UsageError(
             "--ray-workers and --ray-...-per-worker are options of --ray, which was expected"

@@ -5,10 +5,11 @@ import click
 from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
+    encoded_options,
     encoder_options,
+    given,
     make_encoder_options,
     progress_option,
-    shard_options,
 )
 
 
@@ -34,9 +35,7 @@ from mimo_plugin.cli.options import (
     show_default=True,
     help="flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string, e.g. IVF256,Flat.",
 )
-@click.option("--fields", cls=ListOption, help="Document fields to encode.  [default: what ir_datasets says]")
-@click.option("--pooled", is_flag=True, help="Ids become lang:id for a single collection, too.")
-@shard_options
+@encoded_options
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -80,10 +79,9 @@ def command(
       mimo index mimo-sample --encoder packaged:all-MiniLM-L6-v2 --output indexes/sample
       mimo index --vectors vectors/sw-yo --output indexes/sw-yo-ivfpq --factory ivfpq
     """
-    if vectors and (collections or encoder or fields or pooled or shard):
-        raise click.UsageError(
-            "--vectors says what is indexed: leave COLLECTION, --encoder, --fields, --pooled and --shard out"
-        )
+    needless = {"collections", "encoder", "fields", "pooled", "shard", "shard_size", *encoder_values}
+    if vectors and (found := given(needless)):
+        raise click.UsageError(f"--vectors says what is indexed: leave {', '.join(found)} out")
     if not vectors and not (collections and encoder):
         raise click.UsageError("COLLECTION... with --encoder, or --vectors DIR..., was expected")
 

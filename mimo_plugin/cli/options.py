@@ -1,10 +1,11 @@
 """Options that take several values (`--qrels A B C`), and the ones that several commands share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from mimo_plugin.student import EncoderOptions
@@ -51,9 +52,13 @@ def collections_argument(function: F) -> F:
     return click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)(function)
 
 
-def shard_options(function: F) -> F:
-    """The options that say how documents are cut up while they are encoded."""
+def encoded_options(function: F) -> F:
+    """The options that say which documents are encoded, and how they are cut up meanwhile."""
     decorators = [
+        click.option(
+            "--fields", cls=ListOption, help="Document fields to encode.  [default: what ir_datasets says]"
+        ),
+        click.option("--pooled", is_flag=True, help="Ids become lang:id for a single collection, too."),
         click.option(
             "--shard",
             metavar="I/N",
@@ -70,6 +75,19 @@ def shard_options(function: F) -> F:
     for decorate in reversed(decorators):
         function = decorate(function)
     return function
+
+
+def given(names: Collection[str]) -> list[str]:
+    """Those of the running command's parameters that are on its command line, as they are written there."""
+    context = click.get_current_context()
+    return [
+        parameter.opts[0]
+        if isinstance(parameter, click.Option)
+        else parameter.human_readable_name.strip("[]")
+        for parameter in context.command.params
+        if parameter.name in names
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
 
 
 def shared_topics_options(function: F) -> F:

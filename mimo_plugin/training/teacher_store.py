@@ -89,8 +89,9 @@ class TeacherStore:
         stored: np.ndarray = self._vectors[rows]
         if self._sums is not None and len(other := np.flatnonzero(row_sums(stored) != self._sums[rows])):
             raise ArtifactError(
-                f"{self.directory / VECTORS}: row {rows[other[0]]} is not as it was written (CRC-32): the "
-                f"store is damaged; delete {self.directory} and fill it again"
+                f"row {rows[other[0]]} of {self.directory / VECTORS} is not what its CRC-32 in "
+                f"{self.directory / SUMS} says: one of them is damaged; delete {self.directory} and fill it "
+                "again"
             )
         return stored.astype(np.float32)
 

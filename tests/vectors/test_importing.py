@@ -186,10 +186,16 @@ def test_from_the_command_line_to_a_search(tmp_path: Path, capfd: pytest.Capture
     assert runs[0] == runs[1]
     assert main(["search", str(tmp_path / "unnamed-index"), "--topics", spec, "--output", "x"]) == 2
     assert "name the one for the queries with --encoder" in capfd.readouterr().err
-    assert main(["encode", spec, "--import", "x.npy", "--output", "y"]) == 2
-    assert main(["encode", "--output", "y"]) == 2
-    assert main(["index", spec, "--vectors", "v", "--output", "y"]) == 2
-    assert main(["index", "--output", "y"]) == 2
+    for arguments, found in (
+        (["encode", spec, "--import", "x.npy"], "leave COLLECTION... out"),
+        (["encode", "--import", "x.npy", "--max-length", "9"], "leave --max-length out"),
+        (["encode"], "COLLECTION... with --encoder, or --import FILE..."),
+        (["index", spec, "--vectors", "v"], "leave COLLECTION... out"),
+        (["index", "--vectors", "v", "--pooled", "--device", "cpu"], "leave --pooled, --device out"),
+        (["index"], "COLLECTION... with --encoder, or --vectors DIR..."),
+    ):
+        assert main([*arguments, "--output", "y"]) == 2
+        assert found in capfd.readouterr().err
 
 
 def test_the_encoder_that_is_named_must_fit(tmp_path: Path) -> None:

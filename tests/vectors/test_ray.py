@@ -206,7 +206,7 @@ def test_what_is_wrong_is_said_before_anything_runs(
 
     assert said("--ray-workers", "2")[0] == 2
     assert main(["encode", "--import", "x.npy", "--ray", "--output", "y"]) == 2
-    assert "--import has nothing to encode" in capfd.readouterr().err
+    assert "leave --ray out" in capfd.readouterr().err
     status, error = said("--ray", spec, "--device", "cuda:1")
     assert status == 2
     assert "HOST:PORT or auto was expected" in error
