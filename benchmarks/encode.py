@@ -157,7 +157,8 @@ def _command(
     place: Path, path: str, name: str, options: dict[str, Any], facts: dict[str, Any]
 ) -> dict[str, Any]:
     seconds, peak = {}, 0
-    for part in ("few", "all"):
+    # Twice: a graph is exported only once.
+    for part in ("few", "few", "all"):
         output = place / f"{name.replace(' ', '-')}-{part}"
         shutil.rmtree(output, ignore_errors=True)
         if name in OURS:
