@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import write_text, writing
+from mimo_plugin.files import writing
 
 
 @contextmanager
@@ -30,14 +30,17 @@ def one_writer(directory: Path, note: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            who = note.read_text(encoding="utf-8").strip() if note.is_file() else "another process"
+            who = note.read_text(encoding="utf-8").strip() if note.is_file() else ""
             raise ArtifactError(
-                f"{directory} is being written by {who}: wait for it, stop it, or choose another directory"
+                f"{directory} is being written by {who or 'another process'}: wait for it, stop it, or "
+                "choose another directory"
             ) from None
         except OSError:
             # A file system without locks: nothing tells whether another one writes.
             pass
-        write_text(note, f"process {os.getpid()} on {socket.gethostname()}\n")
+        # In place: a kill must not leave a file that no later writer would know.
+        with writing(note):
+            note.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         try:
             yield
         finally:

@@ -1,7 +1,7 @@
 """The model that turns texts into vectors: a sentence-transformers or plain Hugging Face encoder."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mimo_plugin import checkpoint as checkpoint_files
 from mimo_plugin import packaged
-from mimo_plugin.backends import Runner, Texts, TorchRunner, choose, encode, wanted
+from mimo_plugin.backends import Runner, Texts, TorchRunner, choose, encode, encode_each, wanted
 from mimo_plugin.errors import ModelError
 
 if TYPE_CHECKING:
@@ -166,6 +166,22 @@ class Student:
         """
         return self._encode(texts, self.document_prompt if prompt is None else prompt, max_length, advance)
 
+    def encode_each(
+        self, batches: Iterable[Sequence[Text]], *, advance: Callable[[int], object] | None = None
+    ) -> Generator["np.ndarray", None, None]:
+        """Yields what `encode_documents` gives for each batch of documents; the next one is read and
+        tokenised meanwhile.
+
+        Args:
+            batches: of one document at least.
+
+        Raises:
+            NotFinite: a vector holds NaN or infinity; the ones before have been yielded.
+        """
+        sources = (self._texts(texts, self.document_prompt) for texts in batches)
+        with closing(encode_each(self.model, self._runner, sources, advance)) as found:
+            yield from map(self._finite, found)
+
     def encode_queries(
         self,
         texts: Sequence[str],
@@ -184,11 +200,15 @@ class Student:
         max_length: int | None,
         advance: Callable[[int], object] | None,
     ) -> "np.ndarray":
+        with self._max_length(max_length):
+            return self._finite(encode(self.model, self._runner, self._texts(texts, prompt), advance))
+
+    def _texts(self, texts: Sequence[Text], prompt: str) -> Texts:
+        return Texts(texts, [_length(text) for text in texts], prompt, self.options.batch_size)
+
+    def _finite(self, vectors: "np.ndarray") -> "np.ndarray":
         import numpy as np
 
-        source = Texts(texts, [_length(text) for text in texts], prompt, self.options.batch_size)
-        with self._max_length(max_length):
-            vectors = encode(self.model, self._runner, source, advance)
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             raise NotFinite(int(np.flatnonzero(~finite)[0]), self.name)

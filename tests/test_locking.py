@@ -1,5 +1,7 @@
 """One writer a directory, and what is left of a directory in which nothing came about."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,30 @@ def test_a_new_directory_without_content_is_not_left_behind(tmp_path: Path) -> N
 
 
 def test_an_empty_directory_that_was_there_stays(tmp_path: Path) -> None:
+    with one_writer(tmp_path, tmp_path / ".writer"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("opened", [1, 2, 3])
+def test_a_kill_while_the_note_is_written_leaves_nothing(tmp_path: Path, opened: int) -> None:
+    kill = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from mimo_plugin.locking import one_writer\n"
+        "directory, left = Path(sys.argv[1]), int(sys.argv[2])\n"
+        "def hook(event, arguments):\n"
+        "    global left\n"
+        "    if event == 'open' and str(arguments[0]).startswith(f'{directory}'):\n"
+        "        left -= 1\n"
+        "        if not left:\n"
+        "            os.kill(os.getpid(), 9)\n"
+        "sys.addaudithook(hook)\n"
+        "with one_writer(directory, directory / '.writer'):\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", kill, str(tmp_path), str(opened)], check=False)
+    assert done.returncode == -9
     with one_writer(tmp_path, tmp_path / ".writer"):
         pass
     assert list(tmp_path.iterdir()) == []

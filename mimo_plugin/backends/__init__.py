@@ -6,7 +6,7 @@
 from mimo_plugin.backends.choosing import BACKENDS, DTYPES, choose, installed, wanted
 from mimo_plugin.backends.notices import Notice, print_notices
 from mimo_plugin.backends.runner import Runner, TorchRunner
-from mimo_plugin.backends.running import Texts, encode
+from mimo_plugin.backends.running import Texts, encode, encode_each
 
 __all__ = [
     "BACKENDS",
@@ -17,6 +17,7 @@ __all__ = [
     "TorchRunner",
     "choose",
     "encode",
+    "encode_each",
     "installed",
     "print_notices",
     "wanted",

@@ -1,11 +1,11 @@
-"""From texts to vectors: tokenised a piece ahead, in batches of like length, one batch a core."""
+"""From texts to vectors: read and tokenised ahead, in batches of like length, one batch a core."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimo_plugin.backends.batches import Batch, batches, pieces, rectangular
 from mimo_plugin.backends.runner import Features, Runner
@@ -14,20 +14,19 @@ if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-# Positions of texts, and their vectors.
-Computed = Generator[tuple[Any, "np.ndarray"], None, None]
-
 # Batches that lie ready for each worker.
 _AHEAD = 2
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Attributes:
-    texts: texts, or (title, text) pairs.
-    lengths: theirs, in characters.
-    prompt: put before each text.
-    batch_size: most texts a batch.
+    """Texts that batches are made of; no batch holds texts of two.
+
+    Attributes:
+        texts: texts, or (title, text) pairs.
+        lengths: theirs, in characters.
+        prompt: put before each text.
+        batch_size: most texts a batch.
     """
 
     texts: Sequence[Any]
@@ -42,104 +41,133 @@ def encode(
     source: Texts,
     advance: Callable[[int], object] | None = None,
 ) -> "np.ndarray":
-    """Vectors in the texts' order, float32 (texts, dimension).
+    """Vectors in the texts' order, float32 (texts, dimension); arguments as for `encode_each`."""
+    import numpy as np
+
+    if not source.texts:
+        return np.empty((0, _width(model)), dtype=np.float32)
+    with closing(encode_each(model, runner, [source], advance)) as found:
+        return next(found)
+
+
+def encode_each(
+    model: "SentenceTransformer",
+    runner: Runner,
+    sources: Iterable[Texts],
+    advance: Callable[[int], object] | None = None,
+) -> Generator["np.ndarray", None, None]:
+    """Yields the vectors of one source after the other: those that it has alone.
 
     A core that has a batch to itself does not wait for the others after every operation, as it does where
-    all of them share each batch. Only a batch that is alone gets all cores.
+    all of them share each batch. Only a source's batch that is alone gets all cores. What comes next is read
+    and tokenised by a thread of its own meanwhile.
 
     Args:
         model: whose tokenizer and maximum length are used.
         runner: what computes.
+        sources: of one text at least. What reading them raises is raised after what was read before it has
+            been yielded.
         advance: called with the number of texts done since the last call.
     """
     import numpy as np
 
-    vectors = np.empty((len(source.texts), int(model.get_embedding_dimension())), dtype=np.float32)
-    parts = pieces(source.lengths)
-    if not parts:
-        return vectors
     model.eval()
-    work = _Work(model, source, runner.tokens)
-    first = work.tokenise(parts[0])
-    if rectangular(first, len(parts[0])):
-        ready = list(work.cut(parts[0], first))
-        alone = len(parts) == len(ready) == 1
-        done = _one(runner, ready[0]) if alone else _many(runner, work.batches(ready, parts[1:]))
-    else:
-        done = work.plainly(parts)
-    with closing(done):
-        for rows, found in done:
+    vectors: np.ndarray | None = None
+    with (
+        closing(_ahead(_tokenised(model, sources, runner.tokens))) as jobs,
+        closing(_computed(runner, jobs)) as done,
+    ):
+        for job, found in done:
+            if vectors is None:
+                vectors = np.empty((len(job.source.texts), _width(model)), dtype=np.float32)
             # A checkpoint may say that only the first dimensions count.
-            vectors[rows] = found[:, : vectors.shape[1]]
+            vectors[job.rows] = found[:, : vectors.shape[1]]
             if advance is not None:
-                advance(len(rows))
-    return vectors
+                advance(len(job.rows))
+            if job.last:
+                yield vectors
+                vectors = None
 
 
-@dataclass(frozen=True)
-class _Work:
-    """Attributes:
-    tokens: most tokens a batch.
+class _Job(NamedTuple):
+    """A batch.
+
+    Attributes:
+        rows: positions of its texts in the source.
+        alone: it is all of the source.
+        last: of the source.
     """
 
-    model: "SentenceTransformer"
     source: Texts
-    tokens: int
-
-    def tokenise(self, piece: Sequence[int]) -> Features:
-        features: Features = self.model.preprocess(self._texts(piece), prompt=self.source.prompt)
-        return features
-
-    def cut(self, piece: Sequence[int], features: Features) -> Iterator[Batch]:
-        import numpy as np
-
-        positions = np.asarray(piece)
-        for rows, part in batches(features, texts=self.source.batch_size, tokens=self.tokens):
-            yield Batch(positions[rows], part)
-
-    def batches(self, ready: Iterable[Batch], rest: Sequence[list[int]]) -> Generator[Batch, None, None]:
-        """Those that are ready, then those of the other pieces; each piece is tokenised while the batches of
-        the one before are taken."""
-        with ThreadPoolExecutor(1) as tokenizer:
-            for piece in rest:
-                ahead = tokenizer.submit(self.tokenise, piece)
-                yield from ready
-                ready = self.cut(piece, ahead.result())
-            yield from ready
-
-    def plainly(self, parts: Iterable[list[int]]) -> Computed:
-        """Vectors of a model whose tokenizer makes something else than rows of tokens."""
-        for piece in parts:
-            yield (
-                piece,
-                self.model.encode(
-                    self._texts(piece),
-                    prompt=self.source.prompt,
-                    batch_size=self.source.batch_size,
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                ),
-            )
-
-    def _texts(self, piece: Sequence[int]) -> list[Any]:
-        return [self.source.texts[position] for position in piece]
+    rows: "np.ndarray"
+    features: Features
+    alone: bool
+    last: bool
 
 
-def _one(runner: Runner, batch: Batch) -> Computed:
-    yield batch.rows, runner.run(batch.features)
+def _width(model: "SentenceTransformer") -> int:
+    return int(model.get_embedding_dimension())
 
 
-def _many(runner: Runner, source: Generator[Batch, None, None]) -> Computed:
-    """Rows and vectors of every batch, in the batches' order."""
-    waiting: deque[tuple[Any, Future[np.ndarray]]] = deque()
-    with _one_core_each(runner.workers) as pool, closing(source):
-        for batch in source:
-            waiting.append((batch.rows, pool.submit(runner.run, batch.features)))
-            if len(waiting) > _AHEAD * runner.workers:
-                rows, vectors = waiting.popleft()
-                yield rows, vectors.result()
-        for rows, vectors in waiting:
-            yield rows, vectors.result()
+def _tokenised(model: "SentenceTransformer", sources: Iterable[Texts], tokens: int) -> Iterator[list[_Job]]:
+    """The batches of a piece at a time, of one source after the other."""
+    for source in sources:
+        parts = pieces(source.lengths)
+        for number, piece in enumerate(parts, start=1):
+            cut = _cut(model, source, piece, tokens)
+            alone, end = len(parts) == len(cut) == 1, number == len(parts)
+            yield [_Job(source, *batch, alone, end and batch is cut[-1]) for batch in cut]
+
+
+def _cut(model: "SentenceTransformer", source: Texts, piece: list[int], tokens: int) -> list[Batch]:
+    import numpy as np
+
+    def tokenise(positions: list[int]) -> Features:
+        found: Features = model.preprocess(
+            [source.texts[position] for position in positions], prompt=source.prompt
+        )
+        return found
+
+    features, positions = tokenise(piece), np.asarray(piece)
+    if rectangular(features, len(piece)):
+        cut = batches(features, texts=source.batch_size, tokens=tokens)
+        return [Batch(positions[rows], part) for rows, part in cut]
+    # Something else than rows of tokens: it cannot be cut, only made again.
+    parts = [piece[start : start + source.batch_size] for start in range(0, len(piece), source.batch_size)]
+    return [Batch(np.asarray(part), tokenise(part)) for part in parts]
+
+
+def _ahead(tokenised: Iterator[list[_Job]]) -> Generator[_Job, None, None]:
+    """Has the next piece tokenised while the batches of this one are taken."""
+    with ThreadPoolExecutor(1, "tokenizer") as thread:
+        piece = thread.submit(next, tokenised, None)
+        while (jobs := piece.result()) is not None:
+            piece = thread.submit(next, tokenised, None)
+            yield from jobs
+
+
+def _computed(runner: Runner, jobs: Iterator[_Job]) -> Generator[tuple[_Job, "np.ndarray"], None, None]:
+    """Every batch with its vectors, in the batches' order."""
+    waiting: deque[tuple[_Job, Future[np.ndarray]]] = deque()
+    trouble: Exception | None = None
+    with _one_core_each(runner.workers) as pool:
+        while True:
+            try:
+                job = next(jobs, None)
+            except Exception as error:
+                job, trouble = None, error
+            full = job is not None and not job.alone
+            while len(waiting) > (_AHEAD * runner.workers if full else 0):
+                before, vectors = waiting.popleft()
+                yield before, vectors.result()
+            if job is None:
+                break
+            if job.alone:
+                yield job, runner.run(job.features)
+            else:
+                waiting.append((job, pool.submit(runner.run, job.features)))
+    if trouble is not None:
+        raise trouble
 
 
 @contextmanager

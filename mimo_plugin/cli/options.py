@@ -69,7 +69,7 @@ def encoded_options(function: F) -> F:
             type=click.IntRange(min=1),
             default=4096,
             show_default=True,
-            help="Documents encoded and written at a time; a kill loses at most one shard.",
+            help="Documents encoded and written at a time; a kill loses two shards at most.",
         ),
     ]
     for decorate in reversed(decorators):

@@ -58,7 +58,7 @@ from mimo_plugin.cli.options import (
     type=click.IntRange(min=1),
     default=4096,
     show_default=True,
-    help="Documents encoded and written at a time; a kill loses at most one shard.",
+    help="Documents encoded and written at a time; a kill loses two shards at most.",
 )
 @click.option(
     "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Of Lucene, for BM25."

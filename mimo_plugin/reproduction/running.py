@@ -52,7 +52,7 @@ class Reproduced:
 def reproduce(config: "BenchmarkConfig", options: ReproduceOptions, say: Say) -> Reproduced:
     """Indexes, searches and evaluates a benchmark with all systems asked for, and writes the report.
 
-    Killed at any moment and started again, it goes on: at most one shard of vectors is encoded twice.
+    Killed at any moment and started again, it goes on: at most two shards of vectors are encoded twice.
 
     Args:
         say: called with what there is to do, a line a step, and what was written.

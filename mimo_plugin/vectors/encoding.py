@@ -1,7 +1,10 @@
 """A collection's documents through an encoder, shard by shard, to disk."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +27,7 @@ from mimo_plugin.vectors.work import take_up
 class EncodeOptions:
     """Attributes:
     part: of the collection; the whole by default.
-    shard_size: documents encoded and kept at a time; a kill loses at most one shard.
+    shard_size: documents encoded and kept at a time; a kill loses two shards at most.
     resume: go on with work that was cut short; False starts over.
     progress: progress bars; None shows them on a terminal only.
     """
@@ -196,30 +199,56 @@ def encode_shards(
         NotFinite: a vector holds NaN or infinity.
     """
     total, left = shards.documents_in(shards.numbers), shards.documents_in(missing)
-    with bar(total=total, initial=total - left, what="encoding", unit="docs", enabled=progress) as counter:
-        for shard, docs in chunks(collection, shards, missing):
-            encode_shard(docs, student, shards, shard, counter.update)
+    with (
+        bar(total=total, initial=total - left, what="encoding", unit="docs", enabled=progress) as counter,
+        closing(encode_chunks(chunks(collection, shards, missing), student, counter.update)) as encoded,
+        ThreadPoolExecutor(1, "writer") as writer,
+    ):
+        # One shard is written while the next one is encoded.
+        written: Future[None] | None = None
+        for chunk in encoded:
+            if written is not None:
+                written.result()
+            written = writer.submit(shards.write, *chunk)
+        if written is not None:
+            written.result()
 
 
-def encode_shard(
-    docs: Sequence[Any], student: Student, shards: Shards, shard: int, advance: Any = None
-) -> None:
-    """Encodes and writes one shard; raises as `encode_shards`."""
-    shards.write(shard, *encode_docs(docs, student, advance))
+class EncodedChunk(NamedTuple):
+    """Attributes:
+    empty: documents that have no text.
+    """
+
+    shard: int
+    batch: VectorBatch
+    empty: int
 
 
-def encode_docs(docs: Sequence[Any], student: Student, advance: Any = None) -> tuple[VectorBatch, int]:
-    """Vectors of documents, and how many of these have no text.
+def encode_chunks(
+    wanted: Iterable[Chunk], student: Student, advance: Callable[[int], object] | None = None
+) -> Generator[EncodedChunk, None, None]:
+    """Vectors of documents, chunk by chunk.
 
     Raises:
-        NotFinite: a vector holds NaN or infinity.
+        NotFinite: a vector holds NaN or infinity; the chunks before have been yielded.
     """
+    read: deque[Chunk] = deque()
+
+    def texts() -> Iterator[list[str]]:
+        for chunk in wanted:
+            read.append(chunk)
+            yield [doc.text for doc in chunk.docs]
+
     try:
-        vectors = student.encode_documents([doc.text for doc in docs], advance=advance)
+        with closing(student.encode_each(texts(), advance=advance)) as found:
+            for vectors in found:
+                shard, docs = read.popleft()
+                batch = VectorBatch([doc.doc_id for doc in docs], [doc.lang for doc in docs], vectors)
+                yield EncodedChunk(shard, batch, sum(not doc.text.strip() for doc in docs))
     except NotFinite as error:
-        raise NotFinite(error.position, error.name, f"document {docs[error.position].doc_id}") from None
-    empty = sum(not doc.text.strip() for doc in docs)
-    return VectorBatch([doc.doc_id for doc in docs], [doc.lang for doc in docs], vectors), empty
+        raise NotFinite(
+            error.position, error.name, f"document {read[0].docs[error.position].doc_id}"
+        ) from None
 
 
 def require_space(output: Path, needed: int, what: str) -> None:

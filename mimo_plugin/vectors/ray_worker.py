@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mimo_plugin.collections.survey import Survey
 from mimo_plugin.errors import EnvironmentProblem
 from mimo_plugin.student import EncoderOptions, Student
-from mimo_plugin.vectors.encoding import chunks, encode_docs
+from mimo_plugin.vectors.encoding import Chunk, chunks, encode_chunks
 from mimo_plugin.vectors.plan import EncodingPlan, plan_encoding
 from mimo_plugin.vectors.ray_rows import raise_trouble, texts_of, texts_row, trouble, trouble_row, vectors_row
 from mimo_plugin.vectors.shards import Shards
@@ -124,7 +124,8 @@ class Encoder:
             if self._trouble is not None:
                 raise_trouble(self._trouble)
             shard, docs = texts_of(row)
-            return vectors_row(shard, *encode_docs(docs, self._student))
+            (encoded,) = encode_chunks([Chunk(shard, docs)], self._student)
+            return vectors_row(*encoded)
         except Exception as error:
             return trouble_row(error)
 

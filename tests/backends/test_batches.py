@@ -1,5 +1,8 @@
 """Which texts share a batch."""
 
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_plugin.backends.batches import batches, pieces, rectangular
+from mimo_plugin.backends.runner import Features, TorchRunner
+from mimo_plugin.errors import DataError
 from mimo_plugin.student import EncoderOptions, Student
 
 
@@ -85,3 +90,80 @@ def test_an_interrupt_stops_the_work(tiny: Path) -> None:
 def test_no_texts_have_no_vectors(tiny: Path) -> None:
     student = Student.load(str(tiny), EncoderOptions(backend="torch", device="cpu"))
     assert student.encode_documents([]).shape == (0, 32)
+
+
+def test_batches_of_documents_have_the_vectors_that_each_has_alone(tiny: Path) -> None:
+    student = Student.load(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=4))
+    texts = [f"{text} {number}" for number in range(9) for text in TEXTS]
+    batches = [texts[:1], texts[1:40], texts[40:42], texts[3:4], texts]
+    done: list[int] = []
+    found = list(student.encode_each(iter(batches), advance=done.append))
+    for batch, vectors in zip(batches, found, strict=True):
+        assert vectors.tobytes() == student.encode_documents(batch).tobytes()
+    assert sum(done) == sum(map(len, batches))
+
+
+@dataclass
+class Watched:
+    """torch, with something to do before each batch."""
+
+    runner: TorchRunner
+    before: Callable[[], None]
+    name: str = "torch"
+    workers: int = 1
+    tokens: int = 64
+
+    def run(self, features: Features) -> np.ndarray:
+        self.before()
+        return self.runner.run(features)
+
+
+def watched(tiny: Path, before: Callable[[], None]) -> Student:
+    student = Student.load(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=2))
+    return Student(student.model, "tiny", student.options, Watched(TorchRunner(student.model), before))
+
+
+def test_documents_are_read_while_those_before_are_computed(tiny: Path) -> None:
+    read = threading.Event()
+    reader: list[threading.Thread] = []
+
+    def compute() -> None:
+        assert read.wait(60)
+
+    def batches() -> Iterator[list[str]]:
+        yield TEXTS * 3
+        read.set()
+        reader.append(threading.current_thread())
+        yield TEXTS
+
+    assert len(list(watched(tiny, compute).encode_each(batches()))) == 2
+    assert reader[0] is not threading.main_thread()
+
+
+def test_what_was_read_before_an_error_is_encoded(tiny: Path) -> None:
+    def batches() -> Iterator[list[str]]:
+        yield TEXTS
+        yield TEXTS[:1]
+        raise DataError("the file ends here")
+
+    found = watched(tiny, lambda: None).encode_each(batches())
+    assert [len(next(found)), len(next(found))] == [len(TEXTS), 1]
+    with pytest.raises(DataError, match="the file ends here"):
+        next(found)
+
+
+def test_a_batch_that_fails_gives_no_half_done_vectors(tiny: Path) -> None:
+    calls = 0
+
+    def compute() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            raise RuntimeError("out of memory")
+
+    found = watched(tiny, compute).encode_each([TEXTS[:4], TEXTS[:4], TEXTS * 9])
+    assert [len(next(found)), len(next(found))] == [4, 4]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        next(found)
+    with pytest.raises(StopIteration):
+        next(found)

@@ -1,12 +1,14 @@
-"""`mimo encode`: what it writes, its parts, and that a kill at any moment costs at most a shard."""
+"""`mimo encode`: what it writes, its parts, and that a kill at any moment costs two shards at most."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -21,7 +23,7 @@ from mimo_plugin.collections import load_pool
 from mimo_plugin.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.indexing import IndexOptions, build_index, index_vectors
 from mimo_plugin.indexing.build import Built
-from mimo_plugin.student import EncoderOptions, Student
+from mimo_plugin.student import EncoderOptions, NotFinite, Student
 from mimo_plugin.vectors import Encoded, EncodeOptions, encode_collection, open_vectors, read_manifest
 from mimo_plugin.vectors.part import Part
 from mimo_plugin.vectors.shards import Shards
@@ -234,6 +236,55 @@ def test_a_full_disk_and_a_directory_that_goes_away(
         encode_collection(
             Removing(), (folder,), student, tmp_path / "vectors", EncodeOptions(shard_size=8, progress=False)
         )
+
+
+def test_a_shard_is_written_while_the_next_one_is_encoded(
+    encode: Encode, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going_on = threading.Event()
+    encode_each, write = Student.encode_each, Shards.write
+
+    def watched(self: Student, batches: Iterable[Any], *, advance: Callable[[int], Any]) -> Iterator[Any]:
+        done = 0
+
+        def counted(count: int) -> None:
+            nonlocal done
+            done += count
+            if done > 8:
+                going_on.set()
+            advance(count)
+
+        return encode_each(self, batches, advance=counted)
+
+    def waiting(self: Shards, *arguments: Any) -> None:
+        assert going_on.wait(60)
+        write(self, *arguments)
+
+    encode(tmp_path / "whole")
+    monkeypatch.setattr(Student, "encode_each", watched)
+    monkeypatch.setattr(Shards, "write", waiting)
+    encode()
+    assert files(tmp_path / "vectors") == files(tmp_path / "whole")
+
+
+def test_a_vector_that_is_no_number_costs_nothing_that_was_encoded_before(
+    encode: Encode, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finite, calls = Student._finite, 0
+
+    def broken(self: Student, vectors: np.ndarray) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            vectors[5] = np.nan
+        return finite(self, vectors)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Student, "_finite", broken)
+        with pytest.raises(NotFinite, match="for document d21"):
+            encode()
+    assert len(list((tmp_path / "vectors").glob("*.parquet"))) == 2
+    assert encode().resumed == 16
 
 
 def test_a_collection_that_changes_meanwhile(student: Student, tmp_path: Path) -> None:
