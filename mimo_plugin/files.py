@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -87,6 +88,19 @@ def make_parent(path: Path) -> None:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a directory and all that is in it.
+
+    Raises:
+        EnvironmentProblem: the file system refuses, or somebody else removes it as well.
+    """
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        # It names files relative to the directory that they are in.
+        raise EnvironmentProblem(f"cannot remove {path}: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,11 +1,12 @@
 """A file is whole or not there."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from mimo_plugin.errors import EnvironmentProblem, UsageError
-from mimo_plugin.files import check_place, replacing, size_text, write_text
+from mimo_plugin.files import check_place, remove_tree, replacing, size_text, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -26,6 +27,27 @@ def _fail_half_way(path: Path) -> None:
 def test_a_file_system_that_refuses_is_named(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match=r"cannot write .*/none/run.trec: No such file or directory"):
         write_text(tmp_path / "none" / "run.trec", "text")
+
+
+def test_a_directory_that_somebody_else_removes_meanwhile_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "inner").mkdir(parents=True)
+    for number in range(3):
+        (tree / "inner" / f"{number}.parquet").touch()
+    unlink = os.unlink
+
+    def overtaken(path: str, **named: int) -> None:
+        unlink(path, **named)
+        unlink(path, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", overtaken)
+        with pytest.raises(EnvironmentProblem, match=f"cannot remove {tree}: No such file or directory"):
+            remove_tree(tree)
+    remove_tree(tree)
+    assert not tree.exists()
 
 
 def test_an_error_of_another_file_is_not_called_a_write_error(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """One trained student on one collection: the product's own index, search and measures, and its vectors."""
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from mimo_plugin.errors import ArtifactError, DataError
 from mimo_plugin.experiment.collection import ScoredCollection
 from mimo_plugin.experiment.scores import INDEX, RUN, Scores, weights
+from mimo_plugin.files import remove_tree
 from mimo_plugin.manifests import FileRecord
 from mimo_plugin.student import EncoderOptions
 from mimo_plugin.training.run_directory import MODEL, read_training_manifest
@@ -120,7 +120,7 @@ def score_student(
     )
     scores.write(directory)
     if not options.keep_index:
-        shutil.rmtree(index)
+        remove_tree(index)
     return scores
 
 

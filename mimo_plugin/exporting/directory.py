@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import check_place, write_text, writing
+from mimo_plugin.files import check_place, remove_tree, write_text, writing
 from mimo_plugin.locking import one_writer
 from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest, require_files
 from mimo_plugin.vectors import EncodingPlan
@@ -82,7 +82,7 @@ def workplace(path: Path) -> Iterator[Path]:
             with writing(beside):
                 for entry in beside.iterdir():
                     if entry != note:
-                        shutil.rmtree(entry)
+                        remove_tree(entry)
             yield beside
         finally:
             shutil.rmtree(beside, ignore_errors=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import writing
+from mimo_plugin.files import remove_tree, writing
 from mimo_plugin.indexing.manifest import FILES, FORMAT, MANIFEST, IndexManifest, Plan, read_manifest
 from mimo_plugin.locking import one_writer
 from mimo_plugin.manifests import said_format
@@ -122,4 +122,4 @@ class IndexDirectory:
         if self.work.exists():
             with writing(self.work):
                 self.work.rename(self.path / DISCARDED)
-                shutil.rmtree(self.path / DISCARDED)
+                remove_tree(self.path / DISCARDED)

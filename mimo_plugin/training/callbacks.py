@@ -5,11 +5,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 
 from mimo_plugin.progress import bar
+
+if TYPE_CHECKING:
+    from mimo_plugin.training.run_directory import RunDirectory
 
 _PARTS = ("loss", "contrastive", "distillation", "divergence", "similarity")
 
@@ -98,6 +101,16 @@ class MetricsFile(TrainerCallback):
             line["dev"] = dev
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+class StillThere(TrainerCallback):
+    """Ends a training whose directory was removed; checkpoints would make it again, without the rest."""
+
+    def __init__(self, directory: "RunDirectory") -> None:
+        self._directory = directory
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._directory.require_there()
 
 
 class LastStep(TrainerCallback):

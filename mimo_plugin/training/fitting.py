@@ -158,7 +158,7 @@ def fit(
     from transformers import PrinterCallback
     from transformers.integrations import TensorBoardCallback
 
-    from mimo_plugin.training.callbacks import GradientGuard, LastStep, MetricsFile, ProgressBar
+    from mimo_plugin.training.callbacks import GradientGuard, LastStep, MetricsFile, ProgressBar, StillThere
     from mimo_plugin.training.dev import DevScores
     from mimo_plugin.training.run_directory import TENSORBOARD
     from mimo_plugin.training.trainer import Trainer, discard_incomplete, last_checkpoint
@@ -173,6 +173,7 @@ def fit(
     if devices.main:
         from torch.utils.tensorboard import SummaryWriter
 
+        callbacks.append(StillThere(directory))
         callbacks.append(TensorBoardCallback(SummaryWriter(str(directory.path / TENSORBOARD))))
         discard_incomplete(directory.checkpoints)
     devices.wait()

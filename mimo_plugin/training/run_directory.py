@@ -2,13 +2,14 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
 
-from mimo_plugin.errors import ArtifactError, UsageError
-from mimo_plugin.files import check_place, write_text, writing
+from mimo_plugin.errors import ArtifactError, EnvironmentProblem, UsageError
+from mimo_plugin.files import check_place, remove_tree, write_text, writing
 from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest, require_content, require_files
 from mimo_plugin.training.options import read_yaml
 
@@ -64,6 +65,8 @@ class RunDirectory:
         self.metrics = path / METRICS
         self.curves = path / CURVES
         self.initial = path / INITIAL
+        # Which directory it was when the run began.
+        self._begun: tuple[int, int] | None = None
 
     def refuse_foreign(self) -> None:
         """Raises an ArtifactError when the directory holds anything that is not this command's, and a
@@ -109,7 +112,7 @@ class RunDirectory:
         for name in (MANIFEST, *(name for name in _OURS if name not in (MANIFEST, RECIPE)), RECIPE):
             path = self.path / name
             if path.is_dir():
-                shutil.rmtree(path)
+                remove_tree(path)
             else:
                 path.unlink(missing_ok=True)
 
@@ -120,9 +123,48 @@ class RunDirectory:
             write_text(
                 self.path / RECIPE, yaml.safe_dump(dict(identity), sort_keys=False, allow_unicode=True)
             )
+        self._begun = self._which()
+
+    def require_there(self) -> None:
+        """Raises an EnvironmentProblem where the directory is no longer the one in which the run began."""
+        if self._which() != self._begun:
+            raise EnvironmentProblem(
+                f"{self.path} was removed while it was written to: run the command again, it starts over"
+            )
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Where somebody removes the directory, what libraries wrote to its place after that is removed too:
+        nobody could go on with it, and the next run would take it for something else.
+
+        Raises:
+            EnvironmentProblem: in place of any error that came of it.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if self._begun is not None and self._which() != self._begun:
+                self._remove_rest()
+                if isinstance(error, Exception):
+                    self.require_there()
+            raise
+
+    def _remove_rest(self) -> None:
+        if self.path.is_dir() and not (self.path / RECIPE).exists():
+            with suppress(OSError, EnvironmentProblem):
+                self.start_over()
+                self.path.rmdir()
+
+    def _which(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def finish(self, manifest: TrainingManifest) -> None:
         """Seals the run with its manifest, and removes what was needed only to go on with it."""
+        self.require_there()
         write_text(self.path / MANIFEST, manifest.sealed(indent=2))
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 

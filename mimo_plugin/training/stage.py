@@ -68,7 +68,7 @@ class Stage:
             taught=bool(teacher_texts),
             projection=self.projection,
         )
-        with self._alone(devices):
+        with self._alone(devices), self.directory.watched():
             if (done := self._taken_up(identity)) is not None:
                 return Trained(self.job.output, done, already=True)
             # Nothing is written, and no earlier run given up, before all that can be wrong is known.
@@ -217,6 +217,7 @@ class Stage:
         from mimo_plugin.training.trainer import save_projection
 
         directory = self.directory
+        directory.require_there()
         ran_on = environment(devices.kind, devices.processes)
         card = self._card(identity, fitted, ran_on)
         save_student(model, directory.model, card=card)

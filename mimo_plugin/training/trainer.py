@@ -1,7 +1,6 @@
 """sentence-transformers' trainer with what a training run needs here: loss parts in the log, checkpoints that
 are whole or not there and hold the projection, and a stop where training has collapsed."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from sentence_transformers import SentenceTransformerTrainer
 from torch import Tensor
 
 from mimo_plugin.errors import MimoError
-from mimo_plugin.files import replacing, write_text
+from mimo_plugin.files import remove_tree, replacing, write_text
 from mimo_plugin.quiet import without_model_bars
 from mimo_plugin.training.collator import SortedByLength
 from mimo_plugin.training.options import StageOptions
@@ -142,7 +141,7 @@ def discard_incomplete(directory: Path) -> None:
     """Removes checkpoints that a kill left half-written."""
     for path in _checkpoints(directory):
         if not _is_complete(path):
-            shutil.rmtree(path)
+            remove_tree(path)
 
 
 def _checkpoints(directory: Path) -> list[Path]:

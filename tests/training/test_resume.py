@@ -13,8 +13,8 @@ import pytest
 from tiny_training import World, same_weights
 
 from mimo_plugin.cli import main
-from mimo_plugin.errors import ArtifactError
-from mimo_plugin.training import stage
+from mimo_plugin.errors import ArtifactError, EnvironmentProblem
+from mimo_plugin.training import curves, saving, stage, trainer
 from mimo_plugin.training.callbacks import MetricsFile
 from mimo_plugin.training.options import Recipe
 from mimo_plugin.training.run_directory import PROJECTION, read_training_manifest
@@ -83,6 +83,43 @@ def test_cut_short_between_training_and_the_manifest(
         patched.setattr(stage.Stage, "_finish", killed)
         with pytest.raises(Killed):
             train_stage2(recipe, job)
+    train_stage2(recipe, job)
+    assert same_weights(whole.directory, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (trainer.Trainer, "_save_checkpoint"),
+        (MetricsFile, "on_log"),
+        (saving, "save_student"),
+        (curves, "draw_curves"),
+    ],
+)
+def test_a_directory_that_is_removed_meanwhile(
+    world: World,
+    recipe: Recipe,
+    whole: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: object,
+    name: str,
+) -> None:
+    job, wrapped, removed = world.job(tmp_path / "run"), getattr(owner, name), False
+
+    def removing(*arguments: object, **named: object) -> object:
+        nonlocal removed
+        if not removed:
+            (tmp_path / "run").rename(tmp_path / "removed")
+            removed = True
+        return wrapped(*arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, removing)
+        with pytest.raises(EnvironmentProblem):
+            train_stage2(recipe, job)
+    assert removed
+    assert not (tmp_path / "run").exists()
     train_stage2(recipe, job)
     assert same_weights(whole.directory, tmp_path / "run")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mimo_plugin.data.debian.manifest import FORMAT, MANIFEST, DebianManifest
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import check_place, writing
+from mimo_plugin.files import check_place, remove_tree, writing
 from mimo_plugin.locking import one_writer
 
 BUILDING = ".building"
@@ -57,7 +57,7 @@ def building(directory: Path) -> Iterator[Path]:
     with one_writer(directory, directory / ".writer"):
         with writing(work):
             if work.exists():
-                shutil.rmtree(work)
+                remove_tree(work)
             work.mkdir()
         try:
             yield work
@@ -85,5 +85,5 @@ def _remove_content(directory: Path) -> None:
     for name in CONTENT:
         path = directory / name
         if path.is_dir():
-            shutil.rmtree(path)
+            remove_tree(path)
         path.unlink(missing_ok=True)
