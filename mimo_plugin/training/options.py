@@ -176,8 +176,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         _refuse_traps(path, text)
-        repeated = next(_repeated_keys(yaml.compose(text, yaml.SafeLoader)), None)
-        found = yaml.safe_load(text)
+        loader = _loader()(text)
+        node = loader.get_single_node()
+        repeated = next(_repeated_keys(node), None)
+        found = None if node is None or repeated is not None else loader.construct_document(node)
     except (OSError, yaml.YAMLError) as error:
         raise UsageError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     # No UTF-8; a date or number that there is not.
@@ -195,13 +197,20 @@ def _refuse_traps(path: Path, text: str) -> None:
     import yaml
 
     depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for event in yaml.parse(text, _loader()):
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
             raise UsageError(f"{path}:{line}: *{event.anchor} is an alias, expected the value itself")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             raise UsageError(f"{path}:{line}: nested in {depth} lists and mappings, expected a few")
+
+
+def _loader() -> Any:
+    """YAML's safe loader, with the parser in C where there is one: ten times as fast."""
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _repeated_keys(node: Any) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The directory of a training run: whose it is, whether it is finished, what of it can be gone on with."""
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ _DAMAGED = "the run is damaged; train again with --no-resume"
 # Parts of an identity that are looked into.
 _SECTIONS = ("data", "student", "teacher")
 _OURS = (MANIFEST, RECIPE, METRICS, CURVES, MODEL, INITIAL, CHECKPOINTS, TENSORBOARD, PROJECTION)
+_LEFTOVER = re.compile(rf"\.({'|'.join(map(re.escape, _OURS))})\.\d+\.(tmp|old)")
 
 
 class TrainingManifest(SealedRecord):
@@ -117,9 +119,15 @@ class RunDirectory:
                 path.unlink(missing_ok=True)
 
     def begin(self, identity: Mapping[str, Any]) -> None:
-        """Makes the directory and says whose it is."""
+        """Makes the directory, says whose it is, and removes what a kill left half-written."""
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            for path in self.path.iterdir():
+                if _LEFTOVER.fullmatch(path.name):
+                    if path.is_dir():
+                        remove_tree(path)
+                    else:
+                        path.unlink()
             write_text(
                 self.path / RECIPE, yaml.safe_dump(dict(identity), sort_keys=False, allow_unicode=True)
             )

@@ -83,8 +83,14 @@ def test_cut_short_between_training_and_the_manifest(
         patched.setattr(stage.Stage, "_finish", killed)
         with pytest.raises(Killed):
             train_stage2(recipe, job)
+    # What it was writing when it was killed.
+    (tmp_path / "run" / ".curves.png.99.tmp").touch()
+    for suffix in ("tmp", "old"):
+        (tmp_path / "run" / f".model.99.{suffix}" / "inner").mkdir(parents=True)
     train_stage2(recipe, job)
     assert same_weights(whole.directory, tmp_path / "run")
+    names = {path.name for path in whole.directory.iterdir()}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
 
 
 @pytest.mark.parametrize(
