@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import replacing, write_text
+from mimo_plugin.files import replacing, write_text, writing
 from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ class Shards:
         path = self.path(shard)
         with replacing(path) as beside, beside.open("wb") as file:
             _write_parquet(batch, file)
-        record = ShardRecord(file=FileRecord.of(path), languages=dict(Counter(batch.langs)), empty=empty)
+        with writing(path):
+            file_record = FileRecord.of(path)
+        record = ShardRecord(file=file_record, languages=dict(Counter(batch.langs)), empty=empty)
         write_text(self._record_path(shard), record.sealed())
 
     def read(self, shard: int) -> VectorBatch:
