@@ -203,13 +203,11 @@ def import_file(file: Path, output: Path) -> None:
 
 def _npy(base: Path) -> Reader:
     npy_files(base)
-    files = ("vectors.npy", "vectors.docid", "vectors.lang")
-    return Reader(
-        "vectors as .npy",
-        base,
-        files,
-        lambda directory, output: import_file(directory / "vectors.npy", output),
-    )
+    return _imported("vectors as .npy", base, "vectors.npy", "vectors.docid", "vectors.lang")
+
+
+def _imported(name: str, base: Path, *files: str) -> Reader:
+    return Reader(name, base, files, lambda directory, output: import_file(directory / files[0], output))
 
 
 def _jsonl(base: Path) -> Reader:
@@ -219,12 +217,7 @@ def _jsonl(base: Path) -> Reader:
         for n in range(6)
     ]
     (base / "vectors.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return Reader(
-        "vectors as JSON Lines",
-        base,
-        ("vectors.jsonl",),
-        lambda directory, output: import_file(directory / "vectors.jsonl", output),
-    )
+    return _imported("vectors as JSON Lines", base, "vectors.jsonl")
 
 
 def _parquet(base: Path) -> Reader:
@@ -238,12 +231,7 @@ def _parquet(base: Path) -> Reader:
         "vector": [[n / 7, -1.5] for n in range(6)],
     }
     parquet.write_table(pa.table(columns), base / "vectors.parquet")
-    return Reader(
-        "vectors as Parquet",
-        base,
-        ("vectors.parquet",),
-        lambda directory, output: import_file(directory / "vectors.parquet", output),
-    )
+    return _imported("vectors as Parquet", base, "vectors.parquet")
 
 
 def _table(base: Path) -> Reader:
