@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import writing
+from mimo_plugin.files import cannot_write, writing
 
 
 @contextmanager
@@ -20,7 +20,8 @@ def one_writer(directory: Path, note: Path) -> Iterator[None]:
 
     Raises:
         ArtifactError: another process is writing there.
-        EnvironmentProblem: the directory or the note cannot be made.
+        EnvironmentProblem: the directory or the note cannot be made; or, after work that went well, another
+            directory or none lies there: somebody has removed the one that was held.
     """
     new = not directory.exists()
     with writing(directory):
@@ -43,6 +44,8 @@ def one_writer(directory: Path, note: Path) -> Iterator[None]:
             note.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
         try:
             yield
+            if not _lies_at(descriptor, directory):
+                raise cannot_write(directory, "somebody has removed or replaced it meanwhile")
         finally:
             note.unlink(missing_ok=True)
             if new:
@@ -50,3 +53,10 @@ def one_writer(directory: Path, note: Path) -> Iterator[None]:
                     directory.rmdir()
     finally:
         os.close(descriptor)
+
+
+def _lies_at(descriptor: int, directory: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), directory.stat())
+    except FileNotFoundError:
+        return False

@@ -127,17 +127,34 @@ def test_interrupted(
     assert differences(command.content(output), command.content(expected)) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "last", "when"),
+    [
+        ("index", "manifest.json", "before"),
+        ("index", "manifest.json", "after"),
+        ("reproduce", "results.json", "after"),
+    ],
+)
 def test_the_output_goes_away(
-    whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: Whole,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    last: str,
+    when: str,
 ) -> None:
-    """Right before its manifest is written."""
-    command, expected = whole("index")
+    """Right before or after its last file is written."""
+    command, expected = whole(name)
     output, replace = tmp_path / "output", Path.replace
 
     def removing(path: Path, target: Path) -> Path:
-        if target.name == "manifest.json":
+        if when == "before" and target.name == last:
             shutil.rmtree(output)
-        return replace(path, target)
+        placed = replace(path, target)
+        if when == "after" and target == output / last:
+            shutil.rmtree(output)
+        return placed
 
     capsys.readouterr()
     with monkeypatch.context() as patched:
@@ -145,7 +162,7 @@ def test_the_output_goes_away(
         assert main(command.arguments(output)) == 1
     (line,) = errors(capsys)
     assert "cannot write" in line
-    assert "No such file or directory" in line
+    assert ("No such file or directory" if when == "before" else "somebody has removed") in line
     assert not command.complete(output)
     assert main(command.arguments(output)) == 0
     assert differences(command.content(output), command.content(expected)) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mimo_plugin.errors import ArtifactError
+from mimo_plugin.errors import ArtifactError, EnvironmentProblem
 from mimo_plugin.locking import one_writer
 
 
@@ -33,6 +33,31 @@ def test_an_empty_directory_that_was_there_stays(tmp_path: Path) -> None:
     with one_writer(tmp_path, tmp_path / ".writer"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_work_does_not_end_well_in_a_directory_that_is_gone(tmp_path: Path, again: bool) -> None:
+    def work() -> None:
+        with one_writer(held, held / ".writer"):
+            held.rename(tmp_path / "removed")
+            if again:
+                held.mkdir()
+
+    held = tmp_path / "held"
+    with pytest.raises(EnvironmentProblem, match=r"cannot write .*held: somebody has removed or replaced it"):
+        work()
+    assert held.exists() == again
+
+
+def test_what_went_wrong_comes_before_a_directory_that_is_gone(tmp_path: Path) -> None:
+    def work() -> None:
+        with one_writer(held, held / ".writer"):
+            held.rename(tmp_path / "removed")
+            raise ArtifactError("what went wrong")
+
+    held = tmp_path / "held"
+    with pytest.raises(ArtifactError, match="what went wrong"):
+        work()
 
 
 @pytest.mark.parametrize("opened", [1, 2, 3])

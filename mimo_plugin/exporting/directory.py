@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal
 
@@ -77,15 +77,24 @@ def workplace(path: Path) -> Iterator[Path]:
     path = path.absolute()
     beside = path.with_name(f".{path.name}.exporting")
     note = beside / ".writer"
-    with one_writer(beside, note):
-        try:
+    try:
+        with one_writer(beside, note):
             with writing(beside):
-                for entry in beside.iterdir():
-                    if entry != note:
-                        remove_tree(entry)
-            yield beside
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+                for left in _others(beside, note):
+                    remove_tree(left)
+            try:
+                yield beside
+            finally:
+                for made in _others(beside, note):
+                    shutil.rmtree(made, ignore_errors=True)
+    finally:
+        # It stays where another process holds it.
+        with suppress(OSError):
+            beside.rmdir()
+
+
+def _others(directory: Path, note: Path) -> list[Path]:
+    return [entry for entry in directory.glob("*") if entry != note]
 
 
 def seal(index: Path, path: Path, kind: str, plan: EncodingPlan, versions: dict[str, str]) -> None:

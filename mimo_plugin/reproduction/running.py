@@ -1,52 +1,26 @@
 """A whole table from one command: what is there already is not made again."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mimo_plugin.analysis.encoders import parse_encoders
-from mimo_plugin.data.identity import identity_key
-from mimo_plugin.errors import ArtifactError, DataError, Findings
-from mimo_plugin.files import sha256, size_text, write_text
+from mimo_plugin.errors import DataError, Findings
+from mimo_plugin.files import size_text
 from mimo_plugin.indexing.faiss_index import new_index
-from mimo_plugin.reproduction.bias import BiasOptions, Languages, look_at_runs
+from mimo_plugin.reproduction.concluding import Reproduced, Runs, Say, conclude
 from mimo_plugin.reproduction.dense import DenseSystem, free_bytes, require_space
-from mimo_plugin.reproduction.directory import COLLECTIONS, REPORT, RESULTS, check_output, held
+from mimo_plugin.reproduction.directory import COLLECTIONS, check_output, held
 from mimo_plugin.reproduction.fused import fuse
-from mimo_plugin.reproduction.geometry import encoder_geometry
 from mimo_plugin.reproduction.lexical_run import LexicalSystem
-from mimo_plugin.reproduction.made import MadeRun, RunPlace
+from mimo_plugin.reproduction.made import MadeRun
 from mimo_plugin.reproduction.models import Facts, Models
 from mimo_plugin.reproduction.options import ReproduceOptions
 from mimo_plugin.reproduction.parts import open_benchmark
-from mimo_plugin.reproduction.provenance import provenance
-from mimo_plugin.reproduction.results import results_object
-from mimo_plugin.reproduction.similarity import similarity_in
-from mimo_plugin.reproduction.systems import Kind, System, all_systems, chosen_baseline, chosen_test
+from mimo_plugin.reproduction.systems import Kind, System, all_systems, chosen_baseline
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmarks.schema import BenchmarkConfig
-    from mimo_plugin.evaluation.evaluation import Evaluation
-    from mimo_plugin.evaluation.fairness import Similarity
-
-Say = Callable[[str], Any]
-
-
-@dataclass(frozen=True)
-class Reproduced:
-    """Attributes:
-    results: the JSON object, also in `results.json`.
-    evaluation: scores and comparisons.
-    report: the page.
-    """
-
-    results: Mapping[str, Any]
-    evaluation: "Evaluation"
-    report: Path
 
 
 def reproduce(config: "BenchmarkConfig", options: ReproduceOptions, say: Say) -> Reproduced:
@@ -64,8 +38,7 @@ def reproduce(config: "BenchmarkConfig", options: ReproduceOptions, say: Say) ->
     with held(options.output, config):
         running.open()
         running.announce()
-        running.make()
-        return running.conclude()
+        return conclude(running.make(), options, say)
 
 
 def plan(config: "BenchmarkConfig", options: ReproduceOptions, say: Say) -> None:
@@ -85,8 +58,6 @@ class _Running:
         self._options = options
         self._say = say
         self._models = Models(options.encoder)
-        self._made: dict[str, MadeRun] = {}
-        self._warnings: list[str] = []
         findings = Findings()
         bm25 = config.bm25 is not None if options.bm25 is None else options.bm25
         encoders = findings.attempt(parse_encoders, options.encoders)
@@ -197,168 +168,24 @@ class _Running:
             return f"fusion of {' and '.join(system.parts)}", 0
         return f"{system.run}", 0
 
-    def make(self) -> None:
+    def make(self) -> Runs:
         """Makes the runs that are missing."""
+        made: dict[str, MadeRun] = {}
         for system in self._systems:
             if system.kind is Kind.DENSE:
                 dense = self._dense[system.name]
-                self._made[system.name] = dense.finished() or self._said(system, dense)
+                made[system.name] = dense.finished() or self._said(system, dense)
             elif system.kind is Kind.BM25 and self._lexical is not None:
-                self._made[system.name] = self._lexical.finished() or self._said(system, self._lexical)
+                made[system.name] = self._lexical.finished() or self._said(system, self._lexical)
             elif system.fusion is not None:
-                parts = {part: self._made[part] for part in system.parts}
-                self._made[system.name] = fuse(
+                parts = {part: made[part] for part in system.parts}
+                made[system.name] = fuse(
                     system.name, system.fusion, parts, self._options.output, self._config.depth
                 )
+        return Runs(self._benchmark, self._systems, self._baseline, self._dense, made, self._models)
 
     def _said(self, system: System, maker: DenseSystem | LexicalSystem) -> MadeRun:
         self._say(f"{system.name}: indexing and searching")
         made = maker.make()
         self._say(f"{system.name}: {made.queries:,} queries, {made.lines:,} hits, {maker.place.file}")
         return made
-
-    def conclude(self) -> Reproduced:
-        """Scores all runs, looks at languages and geometry, writes results and report."""
-        from mimo_plugin.report.writing import PAGE, write_report
-
-        evaluation = self._evaluate()
-        language_bias = self._look(evaluation)
-        geometry = self._geometry()
-        devices = sorted({facts.device for facts in self._facts.values()})
-        warnings = (
-            *self._benchmark.warnings,
-            *(warning for made in self._made.values() for warning in made.warnings),
-            *evaluation.warnings,
-            *self._depths(evaluation),
-            *self._warnings,
-        )
-        results = results_object(
-            self._benchmark,
-            self._systems,
-            self._made,
-            evaluation,
-            language_bias,
-            geometry,
-            warnings,
-            provenance(self._options.command, next(iter(devices), None), self._fingerprints()),
-        )
-        file, page = self._options.output / RESULTS, self._options.output / REPORT / PAGE
-        if _same(file, results) and page.is_file():
-            self._say(f"{file}, {page}: as before")
-            return Reproduced(results, evaluation, page)
-        write_report(results, page.parent)
-        # Last: where a report was cut short, it is made again.
-        write_text(file, json.dumps(results, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
-        self._say(f"{file}, {page}")
-        return Reproduced(results, evaluation, page)
-
-    def _geometry(self) -> dict[str, Any] | None:
-        options = self._options
-        # It loads them by itself.
-        self._models.release()
-        found, warnings = encoder_geometry(
-            self._benchmark,
-            {
-                system.name: (system, self._facts[system.name])
-                for system in self._systems
-                if system.name in self._facts
-            },
-            options.output,
-            options.encoder,
-            self._say,
-            options.progress,
-        )
-        self._warnings += warnings
-        return found
-
-    def _run_file(self, system: System) -> Path:
-        return system.run or RunPlace(self._options.output, system.name).file
-
-    def _evaluate(self) -> "Evaluation":
-        from mimo_plugin.evaluation.evaluation import evaluate
-        from mimo_plugin.evaluation.request import EvaluationOptions
-
-        config = self._config
-        return evaluate(
-            [f"{system.name}={self._run_file(system)}" for system in self._systems],
-            self._benchmark.specs,
-            EvaluationOptions(
-                measures=config.measures,
-                baseline=self._baseline,
-                test=chosen_test(config, self._systems),
-                correction=config.correction,
-                alpha=config.alpha,
-                progress=self._options.progress,
-            ),
-            pool=self._benchmark.pool,
-        )
-
-    def _depths(self, evaluation: "Evaluation") -> Iterator[str]:
-        """Runs made elsewhere that look deeper or less deep, which measures without a cutoff see."""
-        uncut = ", ".join(str(measure) for measure in evaluation.measures if measure.cutoff is None)
-        given = {system.name for system in self._systems if system.run is not None}
-        expected = min(self._config.depth, self._benchmark.documents)
-        for score in evaluation.scores:
-            if uncut and score.name in given and score.depth != expected:
-                yield (
-                    f"run {score.name!r} has up to {score.depth} hits a query, the depth here is {expected}: "
-                    f"without a cutoff {uncut} does not compare it with runs of that depth"
-                )
-
-    def _look(self, evaluation: "Evaluation") -> dict[str, Any]:
-        from mimo_plugin.evaluation.language_bias import CUTOFF
-
-        fairness = self._config.fairness
-        files = {
-            system.name: self._run_file(system)
-            for system in self._systems
-            if fairness is not None or system.run is not None
-        }
-        if not files:
-            return {}
-        self._say("looking at the languages of the documents found")
-        indexes = next(filter(None, (dense.whole_indexes() for dense in self._dense.values())), [])
-        options = BiasOptions(
-            cutoff=fairness.cutoff if fairness else CUTOFF,
-            target=fairness.target if fairness else None,
-            similarity=self._similarity,
-        )
-        found, warnings = look_at_runs(files, evaluation.topics, Languages(self._benchmark, indexes), options)
-        self._warnings += warnings
-        return found
-
-    def _similarity(self, name: str, docids: Set[str]) -> "Similarity | None":
-        parts = self._benchmark.parts
-        # In an index a language no two versions of a query rank the same documents.
-        if name not in self._dense or len(parts) > 1:
-            return None
-        dense = self._dense[name]
-        try:
-            return similarity_in(dense.index_of(parts[0]), parts[0], dense.load, docids)
-        except ArtifactError as error:
-            self._warnings.append(
-                f"{name}: its index is gone or damaged, so MRC does not know the scores of documents beyond "
-                f"the run's hits; remove {dense.place.note} to have it built again ({error})"
-            )
-            return None
-
-    def _fingerprints(self) -> dict[str, str]:
-        found = {
-            f"documents of {part.name}": part.looked.survey.fingerprint for part in self._benchmark.parts
-        }
-        found["queries"] = self._benchmark.queries_fingerprint
-        found |= {f"encoder {name}": facts.fingerprint for name, facts in self._facts.items()}
-        found |= {f"run {name}": made.run.sha256 for name, made in self._made.items()}
-        found |= {f"run {system.name}": sha256(system.run) for system in self._systems if system.run}
-        found["config"] = identity_key(self._config.model_dump(mode="json"))
-        return found
-
-
-def _same(file: Path, results: Mapping[str, Any]) -> bool:
-    """Whether a file holds these results, whatever command found them and when."""
-    try:
-        there = json.loads(file.read_text(encoding="utf-8"))
-        there["provenance"] |= {name: results["provenance"][name] for name in ("command", "date")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return bool(there == json.loads(json.dumps(results)))
