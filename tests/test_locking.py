@@ -41,7 +41,7 @@ def test_work_does_not_end_well_in_a_directory_that_is_gone(tmp_path: Path, agai
         with one_writer(held, held / ".writer"):
             held.rename(tmp_path / "removed")
             if again:
-                held.mkdir()
+                (held / "another").mkdir(parents=True)
 
     held = tmp_path / "held"
     with pytest.raises(EnvironmentProblem, match=r"cannot write .*held: somebody has removed or replaced it"):
