@@ -25,7 +25,7 @@ import numpy as np
 
 from mimo_plugin.cli.options import CommandWithLists, ListOption
 from mimo_plugin.packaged import TEACHER
-from mimo_plugin.training.environment import git_commit, installed_versions
+from mimo_plugin.training.environment import git_commit, installed_versions, processor
 from mimo_plugin.vectors.plan import EncodingPlan
 from mimo_plugin.vectors.reading import Vectors
 from mimo_plugin.vectors.shards import VectorBatch
@@ -146,6 +146,7 @@ def main(
         "environment": {
             "python": platform.python_version(),
             "platform": platform.platform(),
+            "processor": processor(),
             "faiss_threads": faiss.omp_get_max_threads(),
             "load_average": os.getloadavg(),
             "versions": installed_versions(PACKAGES),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.training.environment import git_commit, installed_versions
+from mimo_plugin.training.environment import git_commit, installed_versions, processor
 
 _PACKAGES = (
     "mimo-plugin",
@@ -35,7 +35,7 @@ def provenance(command: str, device: str | None, fingerprints: dict[str, str]) -
         "versions": {"python": platform.python_version()} | installed_versions(_PACKAGES),
         "hardware": {
             "machine": platform.platform(),
-            "processor": _processor(),
+            "processor": processor(),
             "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "memory_bytes": _memory_bytes(),
             "device": _device(device),
@@ -43,15 +43,6 @@ def provenance(command: str, device: str | None, fingerprints: dict[str, str]) -
         "git_commit": git_commit(Path(__file__).parent),
         "fingerprints": fingerprints,
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def _memory_bytes() -> int | None:

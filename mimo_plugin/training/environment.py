@@ -26,11 +26,21 @@ def environment(device: str, processes: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": installed_versions(_PACKAGES),
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or device,
+        "device": {"cuda": torch.cuda.get_device_name, "cpu": processor}.get(device, lambda: device)(),
         "threads": torch.get_num_threads(),
         "processes": processes,
         "git_commit": git_commit(Path(__file__).parent),
     }
+
+
+def processor() -> str:
+    """The processor's name, its architecture where it has none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
