@@ -15,6 +15,7 @@ from reproduction.bench import parallel_folder, write_config
 from tiny_training import World, text
 
 from mimo_plugin.cli import main
+from mimo_plugin.locking import NOTE, NOTES
 
 Content = Mapping[str, Any]
 
@@ -84,9 +85,9 @@ class FaultWorld:
                 "index --vectors", ["index", "--vectors", str(root / "vectors"), "--factory", "HNSW32"]
             ),
             _directory("encode", ["encode", self.collection, *shards]),
-            _directory("data", ["data", "parallel", "--tsv", f"de={root / 'de.tsv'}"], "writer.tmp"),
-            Command("train", self._train, _trained, _training, (".writer",)),
-            Command("reproduce", self._reproduce, _reproduced, _reproduction, (".writer",)),
+            _directory("data", ["data", "parallel", "--tsv", f"de={root / 'de.tsv'}"]),
+            Command("train", self._train, _trained, _training, (NOTE,)),
+            Command("reproduce", self._reproduce, _reproduced, _reproduction, (NOTE,)),
             _file("search", ["search", str(root / "index"), "--topics", self.parallel, "--hits", "20"]),
             _file("fuse", ["fuse", *runs]),
             _file("evaluate", ["evaluate", *runs, "--qrels", self.parallel, "--baseline", "a"], "--json"),
@@ -155,7 +156,7 @@ def _run(texts: int, seed: int) -> str:
     return "".join(lines)
 
 
-def _directory(name: str, arguments: list[str], note: str = ".writer") -> Command:
+def _directory(name: str, arguments: list[str]) -> Command:
     def content(output: Path) -> Content:
         return digests(path for path in output.rglob("*") if ".arrow" not in path.name)
 
@@ -166,7 +167,7 @@ def _directory(name: str, arguments: list[str], note: str = ".writer") -> Comman
         lambda output: {
             str(Path(path).relative_to(output)): found for path, found in content(output).items()
         },
-        (note,),
+        (NOTE,),
     )
 
 
@@ -181,7 +182,7 @@ def _file(name: str, arguments: list[str], option: str = "--output") -> Command:
 
 def digests(paths: Any) -> dict[str, str]:
     """Path -> SHA-256 of the files among paths; what a writer notes of itself does not count."""
-    files = (path for path in sorted(paths) if path.is_file() and path.name != ".writer")
+    files = (path for path in sorted(paths) if path.is_file() and path.name not in NOTES)
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -256,7 +257,7 @@ def leftovers(output: Path) -> list[str]:
     if not output.is_dir():
         beside = output.parent.glob(f".{output.name}*") if output.parent.is_dir() else ()
         return [str(path) for path in beside]
-    names = ("building", ".discarded", ".writer", "plan.json", "checkpoints")
+    names = ("building", ".discarded", *NOTES, "plan.json", "checkpoints")
     return [
         str(path.relative_to(output))
         for path in output.rglob("*")

@@ -19,7 +19,7 @@ from readers import READERS, Reader
 
 from mimo_plugin.cli import main
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.locking import one_writer
+from mimo_plugin.locking import NOTES, one_writer
 from mimo_plugin.vectors.shards import Shards
 
 COMMANDS = ("index", "encode", "data", "train", "reproduce", "search", "fuse", "evaluate")
@@ -83,7 +83,7 @@ def test_a_full_disk(whole: Whole, name: str, tmp_path: Path, capsys: pytest.Cap
     assert "What was complete before is kept" in line
     assert not command.complete(output)
     assert unsound(output) == []
-    assert not [path for path in leftovers(output) if path.endswith((".tmp", ".old", ".writer"))]
+    assert not [path for path in leftovers(output) if path.endswith((".tmp", ".old", *NOTES))]
     assert main(command.arguments(output)) == 0
     assert differences(command.content(output), command.content(expected)) == []
     assert leftovers(output) == []
@@ -95,7 +95,7 @@ def test_a_second_writer(
 ) -> None:
     command, output = world.commands()[name], tmp_path / "output"
     held = output / HELD[name]
-    with one_writer(held, held / command.notes[0]):
+    with one_writer(held):
         assert main(command.arguments(output)) == 1
     (line,) = errors(capsys)
     assert f"{held} is being written by process {os.getpid()} on {socket.gethostname()}" in line
@@ -122,7 +122,7 @@ def test_interrupted(
         assert main(command.arguments(output)) == 130
     assert errors(capsys) == ["mimo: interrupted"]
     assert not command.complete(output)
-    assert not [path for path in output.rglob("*") if path.suffix in (".tmp", ".writer")]
+    assert not [path for path in output.rglob("*") if path.suffix == ".tmp" or path.name in NOTES]
     assert main(command.arguments(output)) == 0
     assert differences(command.content(output), command.content(expected)) == []
 
@@ -161,8 +161,7 @@ def test_the_output_goes_away(
         patched.setattr(Path, "replace", removing)
         assert main(command.arguments(output)) == 1
     (line,) = errors(capsys)
-    assert "cannot write" in line
-    assert ("No such file or directory" if when == "before" else "somebody has removed") in line
+    assert ("No such file or directory" if when == "before" else "was removed while") in line
     assert not command.complete(output)
     assert main(command.arguments(output)) == 0
     assert differences(command.content(output), command.content(expected)) == []

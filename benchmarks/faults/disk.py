@@ -11,6 +11,7 @@ from typing import Any
 from fault_world import Command, leftovers
 
 from faults.processes import mimo, one_line
+from mimo_plugin.locking import NOTES
 
 Say = Callable[[str], None]
 
@@ -74,7 +75,7 @@ def _try(command: Command, disk: Path, log: Path, room: int, expected: Any, foun
             found.failed += 1
         if ended.status and command.complete(place):
             found.faults.append(f"{where}: what is left looks complete")
-        if any(name.endswith((".tmp", ".old", ".writer")) for name in leftovers(place)):
+        if any(name.endswith((".tmp", ".old", *NOTES)) for name in leftovers(place)):
             found.faults.append(f"{where}: left behind: {', '.join(leftovers(place))}")
     ended = mimo(command.arguments(place), log).finish()
     if ended.status:

@@ -15,6 +15,7 @@ from fault_world import Command, leftovers
 
 from faults.kills import is_free
 from faults.processes import Ended, Process, mimo, one_line
+from mimo_plugin.locking import NOTE, NOTES
 
 Say = Callable[[str], None]
 
@@ -97,7 +98,7 @@ def signal_test(
             return f"status {ended.status}, {' '.join(ended.errors)[-300:]}"
         if any(line.startswith("Traceback") for line in ended.errors):
             return f"a traceback: {' '.join(ended.errors)[-300:]}"
-        left = [name for name in leftovers(place) if name.endswith((".tmp", ".old", ".writer"))]
+        left = [name for name in leftovers(place) if name.endswith((".tmp", ".old", *NOTES))]
         if left:
             return f"left behind: {', '.join(left)}"
         if command.complete(place) and command.content(place) != expected:
@@ -172,7 +173,7 @@ def _until_written(command: Command, place: Path, process: Process) -> None:
 
 def _files(place: Path) -> list[Path]:
     try:
-        return [*place.iterdir(), *place.glob("*/.writer")] if place.is_dir() else []
+        return [*place.iterdir(), *place.glob(f"*/{NOTE}")] if place.is_dir() else []
     except FileNotFoundError:
         return []
 

@@ -12,7 +12,7 @@ from mimo_plugin.files import check_place
 from mimo_plugin.locking import one_writer
 from mimo_plugin.manifests import said_format
 
-# Ends what is not yet in its place, and what is needed only while the data is made.
+# Ends what is not yet in its place.
 UNFINISHED = ".tmp"
 _OURS = re.compile(
     rf"(pairs|rows)-\d{{5}}\.parquet({re.escape(UNFINISHED)})?|[a-z0-9.]+{re.escape(UNFINISHED)}"
@@ -79,18 +79,17 @@ def one_writer_of(directory: Path) -> Iterator[None]:
         ArtifactError: another process is writing here.
         EnvironmentProblem: the directory cannot be made.
     """
-    note = directory / f"writer{UNFINISHED}"
-    with one_writer(directory, note):
-        _remove_unfinished(directory, keep=note)
+    with one_writer(directory):
+        _remove_unfinished(directory)
         try:
             yield
         finally:
-            _remove_unfinished(directory, keep=note)
+            _remove_unfinished(directory)
 
 
-def _remove_unfinished(directory: Path, keep: Path) -> None:
+def _remove_unfinished(directory: Path) -> None:
     for path in directory.glob(f"*{UNFINISHED}"):
-        if _OURS.fullmatch(path.name) and path != keep:
+        if _OURS.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 

@@ -23,7 +23,6 @@ from mimo_plugin.locking import one_writer
 from mimo_plugin.student import EncoderOptions
 from mimo_plugin.training.stages import Job, train_stage1, train_stage2
 
-_WRITER = ".writer"
 _TEACHER_STORE = "teacher-store"
 
 
@@ -78,7 +77,7 @@ def run_experiment(experiment: Experiment, options: ExperimentOptions, say: Call
         MimoError: with all that is wrong before anything starts; or as the steps.
     """
     checked = _checked(experiment, options)
-    with one_writer(options.output, options.output / _WRITER):
+    with one_writer(options.output):
         write_text(checked.layout.recipe, experiment.file.read_text(encoding="utf-8"))
         running = _Running(experiment, checked, options, say)
         running.run()

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import check_place, remove_tree, write_text, writing
-from mimo_plugin.locking import one_writer
+from mimo_plugin.locking import NOTES, one_writer
 from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest, require_files
 from mimo_plugin.vectors import EncodingPlan
 from mimo_plugin.vectors.plan import OF_THE_MACHINE
@@ -76,16 +76,15 @@ def workplace(path: Path) -> Iterator[Path]:
     """
     path = path.absolute()
     beside = path.with_name(f".{path.name}.exporting")
-    note = beside / ".writer"
     try:
-        with one_writer(beside, note):
+        with one_writer(beside):
             with writing(beside):
-                for left in _others(beside, note):
+                for left in _others(beside):
                     remove_tree(left)
             try:
                 yield beside
             finally:
-                for made in _others(beside, note):
+                for made in _others(beside):
                     shutil.rmtree(made, ignore_errors=True)
     finally:
         # It stays where another process holds it.
@@ -93,8 +92,8 @@ def workplace(path: Path) -> Iterator[Path]:
             beside.rmdir()
 
 
-def _others(directory: Path, note: Path) -> list[Path]:
-    return [entry for entry in directory.glob("*") if entry != note]
+def _others(directory: Path) -> list[Path]:
+    return [entry for entry in directory.glob("*") if entry.name not in NOTES]
 
 
 def seal(index: Path, path: Path, kind: str, plan: EncodingPlan, versions: dict[str, str]) -> None:

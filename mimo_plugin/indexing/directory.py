@@ -18,7 +18,6 @@ from mimo_plugin.vectors.work import OURS, refuse, take_up
 # What is needed only while the index is built lies here. It is renamed before it is removed, so that what a
 # kill leaves of it is never taken for shards.
 WORK, DISCARDED = "building", ".discarded"
-WRITER = ".writer"
 _LEFTOVER = re.compile(rf"\.({'|'.join((*FILES, MANIFEST))})\.\d+\.tmp")
 
 
@@ -61,7 +60,7 @@ class IndexDirectory:
             ArtifactError: another process is writing here.
             EnvironmentProblem: the directory cannot be made.
         """
-        with one_writer(self.path, self.path / WRITER):
+        with one_writer(self.path):
             self._clear_leftovers()
             yield
 

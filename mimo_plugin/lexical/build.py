@@ -10,7 +10,6 @@ from mimo_plugin.errors import ArtifactError
 from mimo_plugin.jvm import import_pyserini
 from mimo_plugin.lexical.analysis import Analysis, analysis_of, versions
 from mimo_plugin.lexical.directory import (
-    WRITER,
     Bm25Manifest,
     Bm25Plan,
     begin,
@@ -75,7 +74,7 @@ def index_bm25(
         language=analysis.language,
         analyzer=analysis.analyzer,
     )
-    with one_writer(directory, directory / WRITER):
+    with one_writer(directory):
         manifest = finished(directory, plan) if resume else None
         if manifest is not None:
             return BuiltBm25(manifest, already=True)

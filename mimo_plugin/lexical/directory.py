@@ -6,17 +6,17 @@ from typing import Final, Literal
 
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import write_text, writing
+from mimo_plugin.locking import NOTES
 from mimo_plugin.manifests import FileRecord, Record, SealedRecord, parse_manifest, require_files, said_format
 
 MANIFEST = "manifest.json"
 # It is there while the index is built.
 PLAN = "plan.json"
-WRITER = ".writer"
 FORMAT: Final = "mimo-bm25-index"
 DAMAGED = "the index is damaged; remove the directory and build it again"
 
 _LUCENE = re.compile(r"_[\w-]+\.\w+|(pending_)?segments_\w+|write\.lock")
-_LEFTOVER = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(PLAN)}|{re.escape(WRITER)})\.\d+\.tmp")
+_LEFTOVER = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(PLAN)})\.\d+\.tmp")
 
 
 class Bm25Plan(Record):
@@ -93,7 +93,7 @@ def refuse_foreign(directory: Path) -> None:
     names = {path.name for path in directory.iterdir()}
     foreign = {name for name in names if not _is_ours(name)}
     if not _began(directory):
-        foreign |= names - {WRITER}
+        foreign |= names - set(NOTES)
     if foreign:
         shown = ", ".join(sorted(foreign)[:5])
         raise ArtifactError(
@@ -157,4 +157,4 @@ def lucene_files(directory: Path) -> dict[str, FileRecord]:
 
 
 def _is_ours(name: str) -> bool:
-    return name in (MANIFEST, PLAN, WRITER) or bool(_LUCENE.fullmatch(name) or _LEFTOVER.fullmatch(name))
+    return name in (MANIFEST, PLAN, *NOTES) or bool(_LUCENE.fullmatch(name) or _LEFTOVER.fullmatch(name))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mimo_plugin.data.identity import identity_key
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import sha256, write_text
+from mimo_plugin.locking import Held
 from mimo_plugin.reproduction.bias import BiasOptions, Languages, look_at_runs
 from mimo_plugin.reproduction.dense import DenseSystem
 from mimo_plugin.reproduction.directory import REPORT, RESULTS
@@ -62,9 +63,13 @@ class Runs:
     models: Models
 
 
-def conclude(runs: Runs, options: ReproduceOptions, say: Say) -> Reproduced:
-    """Scores all runs, looks at languages and geometry, writes results and report."""
-    return _Conclusion(runs, options, say).reach()
+def conclude(runs: Runs, options: ReproduceOptions, say: Say, there: Held) -> Reproduced:
+    """Scores all runs, looks at languages and geometry, writes results and report.
+
+    Raises:
+        EnvironmentProblem: somebody has removed the output directory, or the file system refuses.
+    """
+    return _Conclusion(runs, options, say).reach(there)
 
 
 class _Conclusion:
@@ -76,7 +81,7 @@ class _Conclusion:
         self._say = say
         self._warnings: list[str] = []
 
-    def reach(self) -> Reproduced:
+    def reach(self, there: Held) -> Reproduced:
         from mimo_plugin.report.writing import PAGE, write_report
 
         evaluation = self._evaluate()
@@ -104,8 +109,10 @@ class _Conclusion:
         if _same(file, results) and page.is_file():
             self._say(f"{file}, {page}: as before")
             return Reproduced(results, evaluation, page)
+        there.require()
         write_report(results, page.parent)
-        # Last: where a report was cut short, it is made again.
+        # Last: where a report was cut short, it is made again. Without the rest they would look complete.
+        there.require()
         write_text(file, json.dumps(results, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
         self._say(f"{file}, {page}")
         return Reproduced(results, evaluation, page)

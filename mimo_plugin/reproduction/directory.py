@@ -9,7 +9,7 @@ import yaml
 
 from mimo_plugin.errors import ArtifactError, EnvironmentProblem, UsageError
 from mimo_plugin.files import check_place, write_text
-from mimo_plugin.locking import one_writer
+from mimo_plugin.locking import Held, one_writer
 from mimo_plugin.training.options import read_yaml
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 CONFIG, RESULTS, REPORT = "config.yaml", "results.json", "report"
 COLLECTIONS, INDEXES, RUNS, GEOMETRY = "collections", "indexes", "runs", "geometry"
-_WRITER = ".writer"
 
 
 def check_output(output: Path, name: str) -> None:
@@ -45,7 +44,7 @@ def check_output(output: Path, name: str) -> None:
 
 
 @contextmanager
-def held(output: Path, config: "BenchmarkConfig", *, only_looking: bool = False) -> Iterator[None]:
+def held(output: Path, config: "BenchmarkConfig", *, only_looking: bool = False) -> Iterator[Held]:
     """Holds the directory for one writer, writes down the config, removes what a kill has left.
 
     Args:
@@ -53,16 +52,16 @@ def held(output: Path, config: "BenchmarkConfig", *, only_looking: bool = False)
 
     Raises:
         ArtifactError: another process is writing there.
-        EnvironmentProblem: the file system refuses.
+        EnvironmentProblem: the file system refuses, or somebody has removed the directory meanwhile.
     """
-    with one_writer(output, output / _WRITER):
+    with one_writer(output) as there:
         for place in (output, *(output / name for name in (COLLECTIONS, RUNS, GEOMETRY))):
             for leftover in place.glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)
         if not (only_looking and (output / CONFIG).exists()):
             _write_config(output, config)
         try:
-            yield
+            yield there
         finally:
             # Where somebody removed the directory meanwhile, what was made again would look like another's.
             if output.is_dir() and not (output / CONFIG).exists():

@@ -35,10 +35,10 @@ def reproduce(config: "BenchmarkConfig", options: ReproduceOptions, say: Say) ->
         MimoError: with all that is wrong before anything is encoded; or as the steps.
     """
     running = _Running(config, options, say)
-    with held(options.output, config):
+    with held(options.output, config) as there:
         running.open()
         running.announce()
-        return conclude(running.make(), options, say)
+        return conclude(running.make(), options, say, there)
 
 
 def plan(config: "BenchmarkConfig", options: ReproduceOptions, say: Say) -> None:

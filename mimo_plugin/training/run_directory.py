@@ -11,6 +11,7 @@ import yaml
 
 from mimo_plugin.errors import ArtifactError, EnvironmentProblem, UsageError
 from mimo_plugin.files import check_place, remove_tree, write_text, writing
+from mimo_plugin.locking import Held
 from mimo_plugin.manifests import FileRecord, SealedRecord, parse_manifest, require_content, require_files
 from mimo_plugin.training.options import read_yaml
 
@@ -67,8 +68,7 @@ class RunDirectory:
         self.metrics = path / METRICS
         self.curves = path / CURVES
         self.initial = path / INITIAL
-        # Which directory it was when the run began.
-        self._begun: tuple[int, int] | None = None
+        self._held: Held | None = None
 
     def refuse_foreign(self) -> None:
         """Raises an ArtifactError when the directory holds anything that is not this command's, and a
@@ -131,14 +131,12 @@ class RunDirectory:
             write_text(
                 self.path / RECIPE, yaml.safe_dump(dict(identity), sort_keys=False, allow_unicode=True)
             )
-        self._begun = self._which()
+        self._held = Held(self.path)
 
     def require_there(self) -> None:
         """Raises an EnvironmentProblem where the directory is no longer the one in which the run began."""
-        if self._which() != self._begun:
-            raise EnvironmentProblem(
-                f"{self.path} was removed while it was written to: run the command again, it starts over"
-            )
+        if self._held is not None:
+            self._held.require()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -151,7 +149,7 @@ class RunDirectory:
         try:
             yield
         except BaseException as error:
-            if self._begun is not None and self._which() != self._begun:
+            if self._held is not None and not self._held.lies_there():
                 self._remove_rest()
                 if isinstance(error, Exception):
                     self.require_there()
@@ -162,13 +160,6 @@ class RunDirectory:
             with suppress(OSError, EnvironmentProblem):
                 self.start_over()
                 self.path.rmdir()
-
-    def _which(self) -> tuple[int, int] | None:
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
 
     def finish(self, manifest: TrainingManifest) -> None:
         """Seals the run with its manifest, and removes what was needed only to go on with it."""

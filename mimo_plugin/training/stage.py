@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mimo_plugin.training.dev import DevCollection
     from mimo_plugin.training.teacher_store import TeacherStore
 
-_WRITER = ".writer"
-
 
 class Stage:
     """What both stages do around their own examples and loss."""
@@ -96,8 +94,8 @@ class Stage:
             raise ArtifactError(f"{self.job.output} has lost its manifest: train again with --no-resume")
         return Trained(self.job.output, finished, already=False)
 
-    def _alone(self, devices: Devices) -> AbstractContextManager[None]:
-        return one_writer(self.job.output, self.job.output / _WRITER) if devices.main else nullcontext()
+    def _alone(self, devices: Devices) -> AbstractContextManager[object]:
+        return one_writer(self.job.output) if devices.main else nullcontext()
 
     def _taken_up(self, identity: dict[str, Any]) -> TrainingManifest | None:
         """The manifest of the same run where it is finished; None where there is something to do."""

@@ -37,7 +37,6 @@ from mimo_plugin.training.teacher_store import (
 )
 from mimo_plugin.training.text_keys import KEY, KeyIndex, text_keys
 
-_WRITER = ".writer"
 # Texts that are read, hashed and looked up at a time.
 _READ_AT_ONCE = 4096
 # New keys are made distinct whenever so many came together.
@@ -85,7 +84,7 @@ def fill(
     if any(isinstance(some, Iterator) for some in texts.values()):
         raise TypeError("texts are read twice: a list, a dataset's column, ... was expected, not an iterator")
     _refuse_foreign(directory)
-    with one_writer(directory, directory / _WRITER):
+    with one_writer(directory):
         if (directory / MANIFEST).is_file():
             manifest = read_manifest(directory)
             require_whole(directory, manifest)

@@ -13,8 +13,6 @@ from mimo_plugin.vectors.plan import OF_THE_MACHINE, EncodingPlan
 from mimo_plugin.vectors.shards import Shards, languages_of
 from mimo_plugin.vectors.work import OURS, PLAN, clear, refuse
 
-_WRITER = ".writer"
-
 
 class VectorsDirectory:
     """Args:
@@ -55,7 +53,7 @@ class VectorsDirectory:
             ArtifactError: another process is writing here.
             EnvironmentProblem: the directory cannot be made.
         """
-        with one_writer(self.path, self.path / _WRITER):
+        with one_writer(self.path):
             for path in self.path.glob(".*.tmp"):
                 path.unlink(missing_ok=True)
             yield

@@ -175,7 +175,7 @@ def test_two_writers(
     finished: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "output"
-    with one_writer(output, output / ".writer"):
+    with one_writer(output):
         assert main([*finished[1], str(output)]) == 1
         assert [path.name for path in output.iterdir()] == [".writer"]
     assert f"process {os.getpid()}" in capsys.readouterr().err

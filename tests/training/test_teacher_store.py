@@ -236,7 +236,7 @@ def test_one_writer(small: TeacherOptions, tmp_path: Path) -> None:
 
     fill(tmp_path, small, {Role.TEXT: TEXTS})
     with (
-        one_writer(tmp_path, tmp_path / ".writer"),
+        one_writer(tmp_path),
         pytest.raises(ArtifactError, match=f"is being written by process {os.getpid()} on"),
     ):
         fill(tmp_path, small, {Role.TEXT: TEXTS})

@@ -54,7 +54,7 @@ def _is_ours(manifest: Path) -> bool:
 def building(directory: Path) -> Iterator[Path]:
     """Holds the directory for one writer and yields the folder to make everything in; it is gone after."""
     work = directory / BUILDING
-    with one_writer(directory, directory / ".writer"):
+    with one_writer(directory):
         with writing(work):
             if work.exists():
                 remove_tree(work)
