@@ -52,7 +52,7 @@ _FUZZ = """## Damaged files
 Every reader is fed with files that hypothesis makes of valid ones: bytes flipped, cut, moved, repeated,
 put in; values of JSON and YAML replaced by huge numbers, deep nesting, lone surrogates and other kinds;
 other encodings; free bytes. It must read them or raise one of the package's own errors within three
-seconds, and leave no part of an output behind.
+seconds of processor time, and leave no part of an output behind.
 """
 
 _REST = """## Not covered
