@@ -13,6 +13,7 @@ from mimo_plugin.indexing.nearest import Found, Nearest, searching_thread
 from mimo_plugin.indexing.reader import OpenIndex, check_encoder
 from mimo_plugin.indexing.together import open_indexes, shared_prefixes
 from mimo_plugin.progress import bar
+from mimo_plugin.prompts import former_query_prompt
 from mimo_plugin.student import EncoderOptions, NotFinite, Student
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def search_to_run(
 ) -> Searched:
     """Searches the queries of collections in an index, or in several as if they were one; writes a TREC run.
 
-    Where the encoder options say nothing, pooling and normalisation are the index's own. Query
-    ids are `lang:id` exactly when the index has pooled ids.
+    Where the encoder options say nothing, pooling, normalisation, dimension and prompts are the index's own.
+    Query ids are `lang:id` exactly when the index has pooled ids.
 
     Raises:
         ArtifactError: an index is damaged, another encoder's, or does not go with the others.
@@ -121,10 +122,17 @@ def search_to_run(
 def _load_encoder(index: OpenIndex, options: SearchOptions, given: EncoderOptions | None) -> Student:
     plan = index.manifest.plan
     given = given or EncoderOptions()
+    # Another encoder than the index's has prompts of its own.
+    same = options.encoder is None or not options.allow_other_encoder
     as_indexed = replace(
         given,
         pooling=given.pooling or plan.pooling,
         normalize=plan.normalize if given.normalize is None else given.normalize,
+        dimension=given.dimension or plan.truncate,
+        query_prompt=plan.query_prompt if same and given.query_prompt is None else given.query_prompt,
+        document_prompt=plan.prompt if same and given.document_prompt is None else given.document_prompt,
+        # An index of the time before its manifest said the prompts was made without the known ones.
+        known_prompts=given.known_prompts and not (same and plan.encoder and plan.query_prompt is None),
     )
     checkpoint = options.encoder or plan.encoder
     if not checkpoint:
@@ -134,6 +142,8 @@ def _load_encoder(index: OpenIndex, options: SearchOptions, given: EncoderOption
         )
     student = Student.load(checkpoint, as_indexed)
     check_encoder(index, student, allow_other=options.allow_other_encoder)
+    if same and plan.encoder and as_indexed.query_prompt is None:
+        student.prompts = student.prompts._replace(query=former_query_prompt(student.model))
     return student
 
 
