@@ -145,9 +145,7 @@ def whole_dimension(model: "SentenceTransformer") -> int:
         return int(model.get_embedding_dimension())
 
 
-def sides(
-    model: "SentenceTransformer", name: str
-) -> tuple["SentenceTransformer", "SentenceTransformer"]:
+def sides(model: "SentenceTransformer", name: str) -> tuple["SentenceTransformer", "SentenceTransformer"]:
     """What queries and what documents go through: the model itself, or for one with a Router the modules of
     each route, flat; the same object where both take the same.
 
@@ -167,8 +165,8 @@ def sides(
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise ModelError(
-                f"{name} cannot encode a {task}: {reason} (expected a Router with routes for a query and for a "
-                "document)"
+                f"{name} cannot encode a {task}: {reason} (expected a Router with routes for a query "
+                "and for a document)"
             ) from error
 
     def side(modules: list[Any]) -> "SentenceTransformer":

@@ -87,7 +87,8 @@ def own_prompts(model: "SentenceTransformer") -> Prompts:
     default = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else ""
 
     def of(role: str) -> str:
-        return str(next((model.prompts[name] for name in _NAMES[role] if name in model.prompts), default) or "")
+        there = (model.prompts[name] for name in _NAMES[role] if name in model.prompts)
+        return str(next(there, default) or "")
 
     return Prompts(of("query"), of("document"))
 
@@ -135,9 +136,9 @@ def resolve(
     unused = next((name for name in _NAMES["document"] if model.prompts.get(name)), None)
     if document is None and not own.document and unused is not None:
         notify(
-            f"{checkpoint}: its files have a prompt {unused!r} and none for 'document': nothing is put before "
-            f"documents, as in encode_document of sentence-transformers; to use it, give --document-prompt "
-            f"{model.prompts[unused]!r}"
+            f"{checkpoint}: its files have a prompt {unused!r} and none for 'document': nothing is put "
+            "before documents, as in encode_document of sentence-transformers; to use it, give "
+            f"--document-prompt {model.prompts[unused]!r}"
         )
     elif silent and query is None and document is None and not _ours(path):
         notify(

@@ -281,7 +281,7 @@ class Student:
         if not finite.all():
             raise NotFinite(int(np.flatnonzero(~finite)[0]), self.name)
         if side.normalizes_cut:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _SHORTEST)
+            unit(vectors)
         return vectors
 
 
@@ -321,8 +321,8 @@ class _Side:
             whole = checkpoint_files.whole_dimension(self.model)
             if options.dimension > whole:
                 raise UsageError(
-                    f"--dimension {options.dimension}: {checkpoint} gives {whole} dimensions, expected a number "
-                    "up to that"
+                    f"--dimension {options.dimension}: {checkpoint} gives {whole} dimensions, expected a "
+                    "number up to that"
                 )
             self.model.truncate_dim = options.dimension
         self.normalizes_cut = (
@@ -347,7 +347,7 @@ class _Side:
 
     @property
     def texts(self) -> str:
-        """queries or documents."""
+        """What goes through here, for messages."""
         return {"query": "queries", "document": "documents"}[self.task]
 
     @cached_property
@@ -396,6 +396,20 @@ class NotFinite(ModelError):
             f"{name} gives NaN or infinity for {subject}: the checkpoint is broken, or overflows in this "
             "--dtype (try float32)"
         )
+
+
+def lengths(vectors: "np.ndarray") -> "np.ndarray":
+    """Of vectors (n, d): shape (n, 1)."""
+    import numpy as np
+
+    found: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return found
+
+
+def unit(vectors: "np.ndarray") -> "np.ndarray":
+    """Scales vectors (n, d), in place, to length 1; a vector of zeros stays one."""
+    vectors /= lengths(vectors).clip(_SHORTEST)
+    return vectors
 
 
 def _length(text: Text) -> int:

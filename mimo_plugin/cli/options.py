@@ -106,6 +106,16 @@ def shared_topics_options(function: F) -> F:
     return function
 
 
+def dimension_option(function: F) -> F:
+    return click.option(
+        "--dimension",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Keep the first N components of each vector, for Matryoshka models, and normalise what is left "
+        "where the vectors are normalised.  [default: all]",
+    )(function)
+
+
 def encoder_options(function: F) -> F:
     """The options that say how a checkpoint becomes vectors."""
     decorators = [
@@ -148,13 +158,7 @@ def encoder_options(function: F) -> F:
             default=None,
             help="L2-normalise the vectors.  [default: as the checkpoint says, else yes]",
         ),
-        click.option(
-            "--dimension",
-            metavar="N",
-            type=click.IntRange(min=1),
-            help="Keep the first N components of each vector, for Matryoshka models, and normalise what is left "
-            "where the vectors are normalised.  [default: the checkpoint's own]",
-        ),
+        dimension_option,
         click.option(
             "--query-prompt",
             metavar="TEXT",

@@ -1,8 +1,9 @@
 """All that decides the vectors of a collection, as data."""
 
+import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.manifests import Record
 from mimo_plugin.vectors.part import WHOLE, Part
@@ -74,9 +75,14 @@ class EncodingPlan(Record):
 
     def differences(self, other: "EncodingPlan", ignoring: frozenset[str] = frozenset()) -> list[str]:
         """What is not the same in `other`, a line each; the encoder's name and path do not count."""
+
+        def hint(name: str, there: Any) -> str:
+            option = {"prompt": "--document-prompt", "query_prompt": "--query-prompt"}.get(name)
+            return f" ({option} {shlex.quote(there)} keeps that)" if option else ""
+
         mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
         return [
-            f"{name} is {mine[name]!r}, there it is {others[name]!r}"
+            f"{name} is {mine[name]!r}, there it is {others[name]!r}{hint(name, others[name])}"
             for name in mine
             if name not in {"encoder", *ignoring}
             and mine[name] != others[name]
