@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-_OWN_LENGTHS = ("query_length", "document_length")
+_QUERY, _DOCUMENT = "query", "document"
+_OWN_LENGTHS = (f"{_QUERY}_length", f"{_DOCUMENT}_length")
 # Of static embeddings, which have no bound, it is what manifests say.
 _LONGEST = 2**31 - 1
 # As torch's normalize: what is shorter is not scaled to 1.
@@ -88,9 +89,9 @@ class Student:
         self.name = name
         self.options = options
         queries, documents = checkpoint_files.sides(model, name)
-        self._documents = _Side(documents, "document", runner or TorchRunner(documents))
-        same = queries is documents
-        self._queries = _Side(queries, "query", self._documents.runner if same else TorchRunner(queries))
+        self._documents = self._queries = _Side(documents, runner or TorchRunner(documents))
+        if queries is not documents:
+            self._queries = _Side(queries, TorchRunner(queries))
         own = own_prompts(model)
         self.prompts = own._replace(
             query=own.query if options.query_prompt is None else options.query_prompt,
@@ -124,10 +125,8 @@ class Student:
         student._require_one_dimension()
         if backend != "torch":
             for side in student._sides():
-                which = f"{name}, for {side.texts}," if student.asymmetric else name
+                which = f"the route of {name} for {student._texts_of(side)}" if student.asymmetric else name
                 side.runner = choose(side.model, backend, options.dtype, which, side.identity)
-            if not student.asymmetric:
-                student._queries.runner = student._documents.runner
         elif options.dtype != "float32":
             import torch
 
@@ -148,7 +147,7 @@ class Student:
     @property
     def asymmetric(self) -> bool:
         """Whether queries go through other modules than documents."""
-        return self._queries.model is not self._documents.model
+        return self._queries is not self._documents
 
     @property
     def dimension(self) -> int:
@@ -157,7 +156,7 @@ class Student:
     @property
     def max_length(self) -> int:
         """Longest document in tokens."""
-        return self._documents.max_length
+        return self._documents.max_length(_DOCUMENT)
 
     @property
     def pooling(self) -> str | None:
@@ -216,7 +215,7 @@ class Student:
             NotFinite: a vector holds NaN or infinity.
         """
         prompt = self.document_prompt if prompt is None else prompt
-        return self._encode(self._documents, texts, prompt, max_length, advance)
+        return self._encode(_DOCUMENT, texts, prompt, max_length, advance)
 
     def encode_each(
         self, batches: Iterable[Sequence[Text]], *, advance: Callable[[int], object] | None = None
@@ -231,7 +230,7 @@ class Student:
             NotFinite: a vector holds NaN or infinity; the ones before have been yielded.
         """
         side = self._documents
-        sources = (self._texts(side, texts, self.document_prompt) for texts in batches)
+        sources = (self._texts(_DOCUMENT, texts, self.document_prompt) for texts in batches)
         with closing(encode_each(side.model, side.runner, sources, advance)) as found:
             for vectors in found:
                 yield self._finished(side, vectors)
@@ -246,10 +245,13 @@ class Student:
     ) -> "np.ndarray":
         """Vectors of queries, float32 of shape (len(texts), dimension); arguments as for documents."""
         prompt = self.query_prompt if prompt is None else prompt
-        return self._encode(self._queries, texts, prompt, max_length, advance)
+        return self._encode(_QUERY, texts, prompt, max_length, advance)
 
     def _sides(self) -> "list[_Side]":
         return [self._documents, self._queries] if self.asymmetric else [self._documents]
+
+    def _texts_of(self, side: "_Side") -> str:
+        return "queries" if side is self._queries else "documents"
 
     def _require_one_dimension(self) -> None:
         if self._queries.dimension != self._documents.dimension:
@@ -261,18 +263,19 @@ class Student:
 
     def _encode(
         self,
-        side: "_Side",
+        task: str,
         texts: Sequence[Text],
         prompt: str,
         max_length: int | None,
         advance: Callable[[int], object] | None,
     ) -> "np.ndarray":
-        with side.cut_to(max_length):
-            source = self._texts(side, texts, prompt)
+        side = self._queries if task == _QUERY else self._documents
+        with side.cut_to(max_length, task):
+            source = self._texts(task, texts, prompt)
             return self._finished(side, encode(side.model, side.runner, source, advance))
 
-    def _texts(self, side: "_Side", texts: Sequence[Text], prompt: str) -> Texts:
-        return Texts(texts, [_length(text) for text in texts], prompt, self.options.batch_size, side.task)
+    def _texts(self, task: str, texts: Sequence[Text], prompt: str) -> Texts:
+        return Texts(texts, [_length(text) for text in texts], prompt, self.options.batch_size, task)
 
     def _finished(self, side: "_Side", vectors: "np.ndarray") -> "np.ndarray":
         import numpy as np
@@ -289,13 +292,11 @@ class _Side:
     """The modules that queries or documents go through, and what runs them.
 
     Attributes:
-        task: "query" or "document", which modules may treat differently.
         normalizes_cut: vectors of which only the first components count are normalised again.
     """
 
-    def __init__(self, model: "SentenceTransformer", task: str, runner: Runner) -> None:
+    def __init__(self, model: "SentenceTransformer", runner: Runner) -> None:
         self.model = model
-        self.task = task
         self.runner = runner
         self.normalizes_cut = False
 
@@ -345,11 +346,6 @@ class _Side:
             self.model
         )
 
-    @property
-    def texts(self) -> str:
-        """What goes through here, for messages."""
-        return {"query": "queries", "document": "documents"}[self.task]
-
     @cached_property
     def fingerprint(self) -> str:
         return checkpoint_files.fingerprint(self.model)
@@ -357,16 +353,16 @@ class _Side:
     def identity(self) -> str:
         return self.fingerprint
 
-    @property
-    def max_length(self) -> int:
-        own = getattr(self.model[0], f"{self.task}_length", None)
+    def max_length(self, task: str) -> int:
+        """Longest text in tokens; a task may have a length of its own."""
+        own = getattr(self.model[0], f"{task}_length", None)
         return int(min(own or self.model.max_seq_length, _LONGEST))
 
     @contextmanager
-    def cut_to(self, max_length: int | None) -> Iterator[None]:
+    def cut_to(self, max_length: int | None, task: str) -> Iterator[None]:
         """Cuts texts to so many tokens for a while; None leaves it as it is."""
         before = self.model.max_seq_length
-        if max_length is None or max_length == self.max_length or not math.isfinite(before):
+        if max_length is None or max_length == self.max_length(task) or not math.isfinite(before):
             yield
             return
         first = self.model[0]

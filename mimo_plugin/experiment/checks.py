@@ -124,8 +124,8 @@ def _check_models(experiment: Experiment) -> None:
             findings.add(
                 UsageError,
                 [
-                    f"encoder.dimension: {student} gives {size.hidden} dimensions, expected a number up to that "
-                    f"(found {dimension})"
+                    f"encoder.dimension: {student} gives {size.hidden} dimensions, expected a number "
+                    f"up to that (found {dimension})"
                 ],
             )
     else:
