@@ -126,7 +126,9 @@ class Student:
         if backend != "torch":
             for side in student._sides():
                 which = f"the route of {name} for {student._texts_of(side)}" if student.asymmetric else name
-                side.runner = choose(side.model, backend, options.dtype, which, side.identity)
+                # A graph is compared with torch in all components: others may want more of them.
+                with side.model.truncate_embeddings(None):
+                    side.runner = choose(side.model, backend, options.dtype, which, side.identity)
         elif options.dtype != "float32":
             import torch
 

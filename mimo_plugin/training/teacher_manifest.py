@@ -68,6 +68,8 @@ class TeacherOptions:
                 dtype=self.compute_dtype,
                 batch_size=self.batch_size,
                 max_length=self.max_length,
+                query_prompt=self.query_prompt,
+                document_prompt=self.passage_prompt,
                 # What is stored must not depend on what else is installed.
                 backend="torch",
             ),
