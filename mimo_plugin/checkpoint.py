@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,25 +112,84 @@ def apply_overrides(
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
     names = list(model._modules)
+    normalized = normalizes(model)
     if pooling is not None:
         position = next((name for name in names if isinstance(model._modules[name], Pooling)), None)
         if position is None:
             raise UsageError("the checkpoint has no pooling of its own that --pooling could replace")
         dimension = model._modules[position].embedding_dimension
         model._modules[position] = Pooling(dimension, pooling_mode=pooling)
-    normalizes = any(isinstance(module, Normalize) for module in model)
-    wanted = (normalizes or not own_modules) if normalize is None else normalize
-    if wanted and not normalizes:
+    wanted = (normalized or not own_modules) if normalize is None else normalize
+    if wanted and not normalized:
         model.add_module(str(len(names)), Normalize())
-    elif not wanted and normalizes:
-        for name in names:
-            if isinstance(model._modules[name], Normalize):
-                del model._modules[name]
+    while not wanted and normalizes(model):
+        del model._modules[next(reversed(model._modules))]
     if max_length is not None:
         most = capacity(model)
         if max_length > most:
             raise UsageError(f"--max-length {max_length}: the checkpoint reads at most {most} tokens")
         model.max_seq_length = max_length
+
+
+def normalizes(model: "SentenceTransformer") -> bool:
+    """Whether the last module makes the length of every vector 1."""
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
+    last, key = next(reversed(model._modules.values())), "sentence_embedding"
+    return isinstance(last, Normalize) and getattr(last, "module_output_name", key) == key
+
+
+def whole_dimension(model: "SentenceTransformer") -> int:
+    """Of the vectors that the modules give, before a checkpoint's `truncate_dim` cuts them."""
+    with model.truncate_embeddings(None):
+        return int(model.get_embedding_dimension())
+
+
+def sides(model: "SentenceTransformer", name: str) -> tuple["SentenceTransformer", "SentenceTransformer"]:
+    """What queries and what documents go through: the model itself, or for one with a Router the modules of
+    each route, flat; the same object where both take the same.
+
+    Raises:
+        ModelError: a Router has no route for queries or documents.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Router
+
+    if not any(isinstance(module, Router) for module in model):
+        return model, model
+    routes = []
+    for task in ("query", "document"):
+        try:
+            modality = model.preprocess(["text"], task=task).get("modality")
+            routes.append(list(_flat(model, task, modality)))
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(
+                f"{name} cannot encode a {task}: {reason} (expected a Router with routes for a query "
+                "and for a document)"
+            ) from error
+
+    def side(modules: list[Any]) -> "SentenceTransformer":
+        made = SentenceTransformer(modules=modules, device=str(model.device), truncate_dim=model.truncate_dim)
+        made.train(model.training)
+        return made
+
+    queries, documents = routes
+    of_documents = side(documents)
+    same = list(map(id, queries)) == list(map(id, documents))
+    return (of_documents if same else side(queries)), of_documents
+
+
+def _flat(modules: Iterable[Any], task: str, modality: Any) -> Iterator[Any]:
+    """The modules that a text of this task goes through."""
+    from sentence_transformers.base.modules import Router
+
+    for module in modules:
+        if isinstance(module, Router):
+            route = module._resolve_route(task=task, modality=modality)
+            yield from _flat(module.sub_modules[route], task, modality)
+        else:
+            yield module
 
 
 def capacity(model: "SentenceTransformer") -> int:
@@ -162,7 +222,8 @@ def fingerprint(model: "SentenceTransformer") -> str:
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
         digest.update(memoryview(array.reshape(-1).view(torch.uint8).numpy()))
     digest.update(_tokenizer_identity(model.tokenizer))
-    digest.update(str(model.config.model_type).encode())
+    # Static embeddings have no config.
+    digest.update(str(getattr(model.config, "model_type", None)).encode())
     for module in list(model)[1:]:
         config = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
         digest.update(f"{type(module).__name__} {json.dumps(config, sort_keys=True)}\n".encode())

@@ -5,6 +5,7 @@ Importing this module starts the JVM that Pyserini needs; see `mimo_plugin.jvm`.
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.errors import UsageError
@@ -44,6 +45,9 @@ class MimoDocumentEncoder(DocumentEncoder):
         fp16: half-precision weights, on an accelerator only.
         batch_size: texts a batch inside one call of `encode`.
         max_length: longest text in tokens; None is the checkpoint's own.
+        dimension: the vectors' first so many components only; None is the checkpoint's own.
+        known_prompts: without a prefix, and where the checkpoint's files name no prompts, those of a known
+            family are used; see `EncoderOptions`.
     """
 
     def __init__(
@@ -57,11 +61,28 @@ class MimoDocumentEncoder(DocumentEncoder):
         fp16: bool = False,
         batch_size: int = 64,
         max_length: int | None = None,
+        dimension: int | None = None,
+        known_prompts: bool = True,
         **kwargs: Any,
     ) -> None:
         self.has_model = True
         self.prefix = prefix
-        self.student = _load(model_name, device, pooling, l2_norm, fp16, batch_size, max_length)
+        self.student = _load(
+            model_name,
+            pooling,
+            l2_norm,
+            fp16,
+            EncoderOptions(
+                device=device,
+                batch_size=batch_size,
+                max_length=max_length,
+                dimension=dimension,
+                document_prompt=_prompt(prefix),
+                # Documents are all that it encodes.
+                query_prompt="" if prefix is not None else None,
+                known_prompts=known_prompts,
+            ),
+        )
 
     def encode(
         self,
@@ -118,6 +139,8 @@ class MimoQueryEncoder(QueryEncoder):
         fp16: bool = False,
         batch_size: int = 64,
         max_length: int | None = None,
+        dimension: int | None = None,
+        known_prompts: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(encoded_query_dir)
@@ -128,7 +151,21 @@ class MimoQueryEncoder(QueryEncoder):
         self.prefix = prefix
         self.student: Student | None = None
         if encoder_dir is not None:
-            self.student = _load(encoder_dir, device, pooling, l2_norm, fp16, batch_size, max_length)
+            self.student = _load(
+                encoder_dir,
+                pooling,
+                l2_norm,
+                fp16,
+                EncoderOptions(
+                    device=device,
+                    batch_size=batch_size,
+                    max_length=max_length,
+                    dimension=dimension,
+                    query_prompt=_prompt(prefix),
+                    document_prompt="" if prefix is not None else None,
+                    known_prompts=known_prompts,
+                ),
+            )
             self.has_model = True
 
     def encode(
@@ -183,21 +220,13 @@ def register() -> None:
 
 
 def _load(
-    checkpoint: str,
-    device: str | None,
-    pooling: str | None,
-    l2_norm: bool | None,
-    fp16: bool,
-    batch_size: int,
-    max_length: int | None,
+    checkpoint: str, pooling: str | None, l2_norm: bool | None, fp16: bool, options: EncoderOptions
 ) -> Student:
     if pooling is not None and pooling not in _POOLING:
         raise UsageError(f"pooling {pooling!r}: one of {', '.join(_POOLING)} was expected")
-    options = EncoderOptions(
-        device=device,
-        dtype="float16" if fp16 and check_device(device) != "cpu" else "float32",
-        batch_size=batch_size,
-        max_length=max_length,
+    options = replace(
+        options,
+        dtype="float16" if fp16 and check_device(options.device) != "cpu" else "float32",
         pooling=_POOLING[pooling] if pooling else None,
         normalize=l2_norm,
         override=False,
@@ -219,7 +248,8 @@ def _warn_if_different(student: Student) -> None:
 
 
 def _prompt(prefix: str | None) -> str | None:
-    return None if prefix is None else f"{prefix} "
+    """As Pyserini puts it before a text; an empty one is none."""
+    return f"{prefix} " if prefix else prefix
 
 
 def _join(title: str | None, text: str, as_pair: bool) -> Text:

@@ -13,6 +13,7 @@ from mimo_plugin.indexing.nearest import Found, Nearest, searching_thread
 from mimo_plugin.indexing.reader import OpenIndex, check_encoder
 from mimo_plugin.indexing.together import open_indexes, shared_prefixes
 from mimo_plugin.progress import bar
+from mimo_plugin.prompts import former_query_prompt
 from mimo_plugin.student import EncoderOptions, NotFinite, Student
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def search_to_run(
 ) -> Searched:
     """Searches the queries of collections in an index, or in several as if they were one; writes a TREC run.
 
-    Where the encoder options say nothing, pooling and normalisation are the index's own. Query
-    ids are `lang:id` exactly when the index has pooled ids.
+    Where the encoder options say nothing, pooling, normalisation, dimension and prompts are the index's own.
+    Query ids are `lang:id` exactly when the index has pooled ids.
 
     Raises:
         ArtifactError: an index is damaged, another encoder's, or does not go with the others.
@@ -81,7 +82,7 @@ def search_to_run(
     findings = Findings()
     findings.attempt(require, topics, queries=True)
     findings.attempt(check_place, output)
-    student = findings.complete(findings.attempt(_load_encoder, indexes[0], options, encoder_options))
+    student = findings.complete(findings.attempt(_load_encoder, indexes, options, encoder_options))
     pool = load_pool(
         topics,
         pooled=prefixes is not None,
@@ -118,13 +119,25 @@ def search_to_run(
     return Searched(len(read.queries), lines, tuple(warnings))
 
 
-def _load_encoder(index: OpenIndex, options: SearchOptions, given: EncoderOptions | None) -> Student:
-    plan = index.manifest.plan
+def _load_encoder(
+    indexes: Sequence[OpenIndex], options: SearchOptions, given: EncoderOptions | None
+) -> Student:
+    index, plan = indexes[0], indexes[0].manifest.plan
     given = given or EncoderOptions()
+    # Another encoder than the index's has prompts of its own.
+    same = options.encoder is None or not options.allow_other_encoder
+    query_prompt = given.query_prompt
+    if same and query_prompt is None:
+        query_prompt = _query_prompt(indexes)
     as_indexed = replace(
         given,
         pooling=given.pooling or plan.pooling,
         normalize=plan.normalize if given.normalize is None else given.normalize,
+        dimension=given.dimension or plan.truncate,
+        query_prompt=query_prompt,
+        document_prompt=plan.prompt if same and given.document_prompt is None else given.document_prompt,
+        # An index of the time before its manifest said the prompts was made without the known ones.
+        known_prompts=given.known_prompts and not (same and plan.encoder and query_prompt is None),
     )
     checkpoint = options.encoder or plan.encoder
     if not checkpoint:
@@ -134,7 +147,25 @@ def _load_encoder(index: OpenIndex, options: SearchOptions, given: EncoderOption
         )
     student = Student.load(checkpoint, as_indexed)
     check_encoder(index, student, allow_other=options.allow_other_encoder)
+    if same and plan.encoder and query_prompt is None:
+        student.prompts = student.prompts._replace(query=former_query_prompt(student.model))
     return student
+
+
+def _query_prompt(indexes: Sequence[OpenIndex]) -> str | None:
+    """What the indexes' manifests say is put before queries; None where they do not say it.
+
+    Raises:
+        UsageError: they say different things.
+    """
+    prompts = (index.manifest.plan.query_prompt for index in indexes)
+    found = {prompt for prompt in prompts if prompt is not None}
+    if len(found) > 1:
+        raise UsageError(
+            f"the indexes were made for different prompts before queries, {' and '.join(map(repr, found))}: "
+            "say with --query-prompt which one is to be used"
+        )
+    return next(iter(found), None)
 
 
 @dataclass(frozen=True)

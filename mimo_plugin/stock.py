@@ -77,7 +77,9 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
     if checkpoint and "--to-faiss" in arguments and _value(arguments, "--dimension") is None:
         from mimo_plugin.student import EncoderOptions, Student
 
-        defaults["--dimension"] = Student.load(checkpoint, EncoderOptions(device="cpu")).dimension
+        defaults["--dimension"] = Student.load(
+            checkpoint, EncoderOptions(device="cpu", known_prompts=False)
+        ).dimension
     return defaults
 
 

@@ -1,7 +1,9 @@
 """The model that turns texts into vectors: a sentence-transformers or plain Hugging Face encoder."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+import hashlib
+import math
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +12,19 @@ from typing import TYPE_CHECKING
 from mimo_plugin import checkpoint as checkpoint_files
 from mimo_plugin import packaged
 from mimo_plugin.backends import Runner, Texts, TorchRunner, choose, encode, encode_each, wanted
-from mimo_plugin.errors import ModelError
+from mimo_plugin.errors import ModelError, UsageError
+from mimo_plugin.prompts import own_prompts, resolve
 
 if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
+
+_QUERY, _DOCUMENT = "query", "document"
+_OWN_LENGTHS = (f"{_QUERY}_length", f"{_DOCUMENT}_length")
+# Of static embeddings, which have no bound, it is what manifests say.
+_LONGEST = 2**31 - 1
+# As torch's normalize: what is shorter is not scaled to 1.
+_SHORTEST = 1e-12
 
 # One text, or a (title, text) pair that the tokenizer joins in its own way.
 Text = str | tuple[str, str]
@@ -34,6 +44,12 @@ class EncoderOptions:
         max_length: longest text in tokens, special tokens included.
         pooling: "mean", "cls", "max" or "lasttoken", in place of the checkpoint's own.
         normalize: L2-normalise or not, in place of what the checkpoint does.
+        dimension: the vectors' first so many components only; they are normalised again where the checkpoint
+            normalises, or `normalize` says so.
+        query_prompt, document_prompt: put before each query or document as they are, in place of the
+            checkpoint's own; "" is nothing.
+        known_prompts: where a checkpoint's files name no prompts, those of its family are used, and notices
+            say so; see `prompts.resolve`.
         override: False lets a checkpoint in sentence-transformers layout win over `pooling` and `normalize`.
     """
 
@@ -44,14 +60,26 @@ class EncoderOptions:
     max_length: int | None = None
     pooling: str | None = None
     normalize: bool | None = None
+    dimension: int | None = None
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    known_prompts: bool = True
     override: bool = True
 
 
 class Student:
-    """A loaded encoder. Vectors are those of `SentenceTransformer.encode` on the same texts.
+    """A loaded encoder. Vectors are those of `encode_query` and `encode_document` of sentence-transformers.
 
     Where the checkpoint is no sentence-transformers one, pooling is the mean over tokens (the last token
     for a decoder-only model, as sentence-transformers has it) and vectors are L2-normalised.
+
+    A checkpoint with a Router has two sides, for queries and for documents, of other modules each.
+
+    Attributes:
+        model: the checkpoint as it was loaded.
+        name: for messages and manifests.
+        options: how it was loaded.
+        prompts: put before queries and documents.
     """
 
     def __init__(
@@ -60,7 +88,15 @@ class Student:
         self.model = model
         self.name = name
         self.options = options
-        self._runner = runner or TorchRunner(model)
+        queries, documents = checkpoint_files.sides(model, name)
+        self._documents = self._queries = _Side(documents, runner or TorchRunner(documents))
+        if queries is not documents:
+            self._queries = _Side(queries, TorchRunner(queries))
+        own = own_prompts(model)
+        self.prompts = own._replace(
+            query=own.query if options.query_prompt is None else options.query_prompt,
+            document=own.document if options.document_prompt is None else options.document_prompt,
+        )
 
     @classmethod
     def load(cls, checkpoint: str, options: EncoderOptions | None = None) -> "Student":
@@ -80,65 +116,81 @@ class Student:
         on_cpu = backend in ("onnx", "openvino")
         device = checkpoint_files.check_device("cpu" if on_cpu else options.device)
         model = checkpoint_files.load_model(path, checkpoint, device)
-        own_modules = checkpoint_files.has_modules_file(path)
-        asked = options.override or not own_modules
-        checkpoint_files.apply_overrides(
-            model,
-            own_modules,
-            pooling=options.pooling if asked else None,
-            normalize=options.normalize if asked else None,
-            max_length=options.max_length,
-        )
         # Whoever reads the name later may be in another directory.
         name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
         student = cls(model, name, options)
+        own_modules = checkpoint_files.has_modules_file(path)
+        for side in student._sides():
+            side.override(options, own_modules, checkpoint)
+        student._require_one_dimension()
         if backend != "torch":
-            student._runner = choose(model, backend, options.dtype, name, lambda: student.fingerprint)
+            for side in student._sides():
+                which = f"the route of {name} for {student._texts_of(side)}" if student.asymmetric else name
+                # A graph is compared with torch in all components: others may want more of them.
+                with side.model.truncate_embeddings(None):
+                    side.runner = choose(side.model, backend, options.dtype, which, side.identity)
         elif options.dtype != "float32":
             import torch
 
             # The weights' own values are the model's identity, so they are hashed before the cast.
             _ = student.fingerprint
-            model.to(dtype=getattr(torch, options.dtype))
+            for side in student._sides():
+                side.model.to(dtype=getattr(torch, options.dtype))
+        student.prompts = resolve(
+            model,
+            checkpoint,
+            path,
+            query=options.query_prompt,
+            document=options.document_prompt,
+            known=options.known_prompts,
+        )
         return student
 
     @property
+    def asymmetric(self) -> bool:
+        """Whether queries go through other modules than documents."""
+        return self._queries is not self._documents
+
+    @property
     def dimension(self) -> int:
-        return int(self.model.get_embedding_dimension())
+        return self._documents.dimension
 
     @property
     def max_length(self) -> int:
-        """Longest text in tokens."""
-        return int(self.model.max_seq_length)
+        """Longest document in tokens."""
+        return self._documents.max_length(_DOCUMENT)
 
     @property
     def pooling(self) -> str | None:
         """The pooling's name, or None where the model does not pool in a module of its own."""
-        modes = (getattr(module, "pooling_mode", None) for module in self.model)
+        modes = (getattr(module, "pooling_mode", None) for module in self._documents.model)
         return next((mode if isinstance(mode, str) else "+".join(mode) for mode in modes if mode), None)
 
     @property
     def normalizes(self) -> bool:
-        """Whether vectors are L2-normalised."""
-        return any(type(module).__name__ == "Normalize" for module in self.model)
+        """Whether vectors have length 1."""
+        return all(side.normalizes for side in self._sides())
 
     @property
     def document_prompt(self) -> str:
-        return _prompt(self.model, ("document", "passage", "corpus"))
+        return self.prompts.document
 
     @property
     def query_prompt(self) -> str:
-        return _prompt(self.model, ("query",))
+        return self.prompts.query
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the model, see `checkpoint.fingerprint`."""
-        return checkpoint_files.fingerprint(self.model)
+        """Identity of the model, see `checkpoint.fingerprint`; of one with two sides it is of both."""
+        if not self.asymmetric:
+            return self._documents.fingerprint
+        both = f"query {self._queries.fingerprint} document {self._documents.fingerprint}"
+        return hashlib.sha256(both.encode()).hexdigest()
 
     @property
     def backend(self) -> str:
-        """What runs the model: torch, onnx or openvino."""
-        return self._runner.name
+        """What runs the model, for documents: torch, onnx or openvino."""
+        return self._documents.runner.name
 
     @property
     def device_type(self) -> str:
@@ -157,14 +209,15 @@ class Student:
 
         Args:
             texts: texts, or (title, text) pairs.
-            prompt: put before each text in place of the checkpoint's document prompt.
+            prompt: put before each text in place of the student's document prompt.
             max_length: longest text in tokens for this call.
             advance: called after every batch with the number of texts done since the last call.
 
         Raises:
             NotFinite: a vector holds NaN or infinity.
         """
-        return self._encode(texts, self.document_prompt if prompt is None else prompt, max_length, advance)
+        prompt = self.document_prompt if prompt is None else prompt
+        return self._encode(_DOCUMENT, texts, prompt, max_length, advance)
 
     def encode_each(
         self, batches: Iterable[Sequence[Text]], *, advance: Callable[[int], object] | None = None
@@ -178,9 +231,11 @@ class Student:
         Raises:
             NotFinite: a vector holds NaN or infinity; the ones before have been yielded.
         """
-        sources = (self._texts(texts, self.document_prompt) for texts in batches)
-        with closing(encode_each(self.model, self._runner, sources, advance)) as found:
-            yield from map(self._finite, found)
+        side = self._documents
+        sources = (self._texts(_DOCUMENT, texts, self.document_prompt) for texts in batches)
+        with closing(encode_each(side.model, side.runner, sources, advance)) as found:
+            for vectors in found:
+                yield self._finished(side, vectors)
 
     def encode_queries(
         self,
@@ -191,33 +246,141 @@ class Student:
         advance: Callable[[int], object] | None = None,
     ) -> "np.ndarray":
         """Vectors of queries, float32 of shape (len(texts), dimension); arguments as for documents."""
-        return self._encode(texts, self.query_prompt if prompt is None else prompt, max_length, advance)
+        prompt = self.query_prompt if prompt is None else prompt
+        return self._encode(_QUERY, texts, prompt, max_length, advance)
+
+    def _sides(self) -> "list[_Side]":
+        return [self._documents, self._queries] if self.asymmetric else [self._documents]
+
+    def _texts_of(self, side: "_Side") -> str:
+        return "queries" if side is self._queries else "documents"
+
+    def _require_one_dimension(self) -> None:
+        if self._queries.dimension != self._documents.dimension:
+            raise ModelError(
+                f"{self.name} gives {self._queries.dimension} dimensions for queries and "
+                f"{self._documents.dimension} for documents, expected the same: its Router's routes do not "
+                "belong together"
+            )
 
     def _encode(
         self,
+        task: str,
         texts: Sequence[Text],
         prompt: str,
         max_length: int | None,
         advance: Callable[[int], object] | None,
     ) -> "np.ndarray":
-        with self._max_length(max_length):
-            return self._finite(encode(self.model, self._runner, self._texts(texts, prompt), advance))
+        side = self._queries if task == _QUERY else self._documents
+        with side.cut_to(max_length, task):
+            source = self._texts(task, texts, prompt)
+            return self._finished(side, encode(side.model, side.runner, source, advance))
 
-    def _texts(self, texts: Sequence[Text], prompt: str) -> Texts:
-        return Texts(texts, [_length(text) for text in texts], prompt, self.options.batch_size)
+    def _texts(self, task: str, texts: Sequence[Text], prompt: str) -> Texts:
+        return Texts(texts, [_length(text) for text in texts], prompt, self.options.batch_size, task)
 
-    def _finite(self, vectors: "np.ndarray") -> "np.ndarray":
+    def _finished(self, side: "_Side", vectors: "np.ndarray") -> "np.ndarray":
         import numpy as np
 
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             raise NotFinite(int(np.flatnonzero(~finite)[0]), self.name)
+        if side.normalizes_cut:
+            unit(vectors)
         return vectors
 
-    def _max_length(self, max_length: int | None) -> AbstractContextManager[None]:
-        if max_length is None or max_length == self.max_length:
-            return nullcontext()
-        return _MaxLength(self.model, min(max_length, checkpoint_files.capacity(self.model)))
+
+class _Side:
+    """The modules that queries or documents go through, and what runs them.
+
+    Attributes:
+        normalizes_cut: vectors of which only the first components count are normalised again.
+    """
+
+    def __init__(self, model: "SentenceTransformer", runner: Runner) -> None:
+        self.model = model
+        self.runner = runner
+        self.normalizes_cut = False
+
+    def override(self, options: EncoderOptions, own_modules: bool, checkpoint: str) -> None:
+        """Changes what the user asked to change.
+
+        Raises:
+            UsageError: the checkpoint cannot be run that way.
+        """
+        asked = options.override or not own_modules
+        # Static embeddings read a text whole.
+        limited = math.isfinite(self.model.max_seq_length or 0)
+        checkpoint_files.apply_overrides(
+            self.model,
+            own_modules,
+            pooling=options.pooling if asked else None,
+            normalize=options.normalize if asked else None,
+            max_length=options.max_length if limited else None,
+        )
+        if options.max_length is not None and limited:
+            self._limit(self.model.max_seq_length, None, None)
+        if options.dimension is not None:
+            whole = checkpoint_files.whole_dimension(self.model)
+            if options.dimension > whole:
+                raise UsageError(
+                    f"--dimension {options.dimension}: {checkpoint} gives {whole} dimensions, expected a "
+                    "number up to that"
+                )
+            self.model.truncate_dim = options.dimension
+        self.normalizes_cut = (
+            self._is_cut
+            and checkpoint_files.normalizes(self.model)
+            and (options.dimension is not None or (asked and options.normalize is True))
+        )
+
+    @property
+    def dimension(self) -> int:
+        return int(self.model.get_embedding_dimension())
+
+    @property
+    def normalizes(self) -> bool:
+        return checkpoint_files.normalizes(self.model) and (self.normalizes_cut or not self._is_cut)
+
+    @property
+    def _is_cut(self) -> bool:
+        return self.model.truncate_dim is not None and self.dimension < checkpoint_files.whole_dimension(
+            self.model
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return checkpoint_files.fingerprint(self.model)
+
+    def identity(self) -> str:
+        return self.fingerprint
+
+    def max_length(self, task: str) -> int:
+        """Longest text in tokens; a task may have a length of its own."""
+        own = getattr(self.model[0], f"{task}_length", None)
+        return int(min(own or self.model.max_seq_length, _LONGEST))
+
+    @contextmanager
+    def cut_to(self, max_length: int | None, task: str) -> Iterator[None]:
+        """Cuts texts to so many tokens for a while; None leaves it as it is."""
+        before = self.model.max_seq_length
+        if max_length is None or max_length == self.max_length(task) or not math.isfinite(before):
+            yield
+            return
+        first = self.model[0]
+        own = [getattr(first, name, None) for name in _OWN_LENGTHS]
+        self._limit(min(max_length, checkpoint_files.capacity(self.model)), None, None)
+        try:
+            yield
+        finally:
+            self._limit(before, *own)
+
+    def _limit(self, length: int, *own: int | None) -> None:
+        """own: lengths of a task's own, which go before the model's."""
+        self.model.max_seq_length = length
+        for name, value in zip(_OWN_LENGTHS, own, strict=True):
+            if hasattr(self.model[0], name):
+                setattr(self.model[0], name, value)
 
 
 class NotFinite(ModelError):
@@ -233,26 +396,18 @@ class NotFinite(ModelError):
         )
 
 
-class _MaxLength(AbstractContextManager[None]):
-    def __init__(self, model: "SentenceTransformer", length: int) -> None:
-        self._model = model
-        self._length = length
+def lengths(vectors: "np.ndarray") -> "np.ndarray":
+    """Of vectors (n, d): shape (n, 1)."""
+    import numpy as np
 
-    def __enter__(self) -> None:
-        self._before = self._model.max_seq_length
-        self._model.max_seq_length = self._length
-
-    def __exit__(self, *_: object) -> None:
-        self._model.max_seq_length = self._before
+    found: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return found
 
 
-def _prompt(model: "SentenceTransformer", names: tuple[str, ...]) -> str:
-    for name in names:
-        if model.prompts.get(name):
-            return str(model.prompts[name])
-    if model.default_prompt_name is not None:
-        return str(model.prompts.get(model.default_prompt_name) or "")
-    return ""
+def unit(vectors: "np.ndarray") -> "np.ndarray":
+    """Scales vectors (n, d), in place, to length 1; a vector of zeros stays one."""
+    vectors /= lengths(vectors).clip(_SHORTEST)
+    return vectors
 
 
 def _length(text: Text) -> int:

@@ -9,7 +9,7 @@ from checkpoints import TEXTS, plain_xlmr, sentence_transformer
 import mimo_plugin
 from mimo_plugin.errors import UsageError
 from mimo_plugin.packaged import TEACHER
-from mimo_plugin.student import Student
+from mimo_plugin.student import EncoderOptions, Student
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +145,38 @@ def test_stock_code_finds_the_class_in_a_path(plain: Path, tmp_path: Path) -> No
     query = init_query_encoder(path, None, None, "topics", None, "cpu", 256, "cls", False, None)
     assert isinstance(document, mimo_plugin.MimoDocumentEncoder)
     assert isinstance(query, mimo_plugin.MimoQueryEncoder)
+
+
+def test_published_prompts_and_shortened_vectors(plain: Path, tmp_path: Path) -> None:
+    path = sentence_transformer(tmp_path / "multilingual-e5-base", plain)
+    student = Student.load(str(path))
+    bare = Student.load(str(path), EncoderOptions(known_prompts=False, dimension=8))
+    for make, prompt in (
+        (mimo_plugin.MimoDocumentEncoder, "passage: "),
+        (mimo_plugin.MimoQueryEncoder, "query: "),
+    ):
+        texts = [f"{prompt}{text}" for text in TEXTS]
+        encoder = make(str(path), device="cpu")
+        assert np.abs(encoder.encode(TEXTS) - student.encode_documents(texts, prompt="")).max() <= 1e-6
+        short = make(str(path), device="cpu", dimension=8, known_prompts=False)
+        assert np.abs(short.encode(texts) - bare.encode_documents(texts)).max() <= 1e-6
+        assert np.abs(np.linalg.norm(short.encode(texts), axis=1) - 1).max() <= 1e-6
+        # An empty prefix is none, not a space.
+        none = make(str(path), device="cpu", prefix="")
+        assert np.abs(none.encode(texts) - student.encode_documents(texts, prompt="")).max() <= 1e-6
+
+
+def test_a_router_has_two_encoders(plain: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Router
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    query, document = ([Transformer(str(plain)), Pooling(32, mode)] for mode in ("cls", "mean"))
+    model = SentenceTransformer(modules=[Router.for_query_document(query, document)], device="cpu")
+    model.save_pretrained(str(tmp_path / "router"))
+    documents = mimo_plugin.MimoDocumentEncoder(str(tmp_path / "router"), device="cpu")
+    queries = mimo_plugin.MimoQueryEncoder(str(tmp_path / "router"), device="cpu")
+    assert np.abs(documents.encode(TEXTS) - model.encode_document(TEXTS)).max() <= 1e-5
+    assert np.abs(queries.encode(TEXTS) - model.encode_query(TEXTS)).max() <= 1e-5
+    assert np.abs(queries.encode(TEXTS[0]) - model.encode_query(TEXTS[0])).max() <= 1e-5
+    assert np.abs(queries.encode_batch(TEXTS) - model.encode_query(TEXTS)).max() <= 1e-5

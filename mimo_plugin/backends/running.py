@@ -27,12 +27,14 @@ class Texts:
         lengths: theirs, in characters.
         prompt: put before each text.
         batch_size: most texts a batch.
+        task: "query" or "document", for modules that treat them differently.
     """
 
     texts: Sequence[Any]
     lengths: Sequence[int]
     prompt: str
     batch_size: int
+    task: str | None = None
 
 
 def encode(
@@ -124,7 +126,7 @@ def _cut(model: "SentenceTransformer", source: Texts, piece: list[int], tokens: 
 
     def tokenise(positions: list[int]) -> Features:
         found: Features = model.preprocess(
-            [source.texts[position] for position in positions], prompt=source.prompt
+            [source.texts[position] for position in positions], prompt=source.prompt, task=source.task
         )
         return found
 

@@ -78,9 +78,11 @@ def command(
       mimo experiment debian.yaml --output experiments/debian
       mimo experiment debian.yaml --only xlco mimo --seeds 1
     """
+    from mimo_plugin.backends import print_notices
     from mimo_plugin.experiment.running import ExperimentOptions, plan_experiment, run_experiment
     from mimo_plugin.experiment.systems import Experiment
 
+    print_notices()
     experiment = Experiment.read(recipe)
     options = ExperimentOptions(
         output=output or Path("experiments", experiment.recipe.name),

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import progress_option
+from mimo_plugin.cli.options import dimension_option, progress_option
 
 
 @click.command("export")
@@ -24,9 +24,16 @@ from mimo_plugin.cli.options import progress_option
 @click.option(
     "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that Lucene uses."
 )
+@dimension_option
 @progress_option
 def command(
-    sources: tuple[Path, ...], kind: str, output: Path, text: bool, threads: int, progress: bool | None
+    sources: tuple[Path, ...],
+    kind: str,
+    output: Path,
+    text: bool,
+    threads: int,
+    dimension: int | None,
+    progress: bool | None,
 ) -> None:
     """Write the vectors of SOURCE for other tools: a Lucene index, JSON Lines as Pyserini has them, Parquet.
 
@@ -41,7 +48,9 @@ def command(
     """
     from mimo_plugin.exporting import Format, export_vectors
 
-    done = export_vectors(sources, Format(kind), output, text=text, threads=threads, progress=progress)
+    done = export_vectors(
+        sources, Format(kind), output, text=text, dimension=dimension, threads=threads, progress=progress
+    )
     for warning in done.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
     click.echo(f"{output}: {done.documents} vectors, {done.dimension} dimensions, {kind}")

@@ -106,6 +106,16 @@ def shared_topics_options(function: F) -> F:
     return function
 
 
+def dimension_option(function: F) -> F:
+    return click.option(
+        "--dimension",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="Keep the first N components of each vector, for Matryoshka models, and normalise what is left "
+        "where the vectors are normalised.  [default: all]",
+    )(function)
+
+
 def encoder_options(function: F) -> F:
     """The options that say how a checkpoint becomes vectors."""
     decorators = [
@@ -147,6 +157,25 @@ def encoder_options(function: F) -> F:
             "--normalize/--no-normalize",
             default=None,
             help="L2-normalise the vectors.  [default: as the checkpoint says, else yes]",
+        ),
+        dimension_option,
+        click.option(
+            "--query-prompt",
+            metavar="TEXT",
+            help="Put before each query exactly as given: quote it, so that a space at its end counts, as in "
+            "--query-prompt 'query: '; '' is nothing.  [default: the index's, else the checkpoint's own]",
+        ),
+        click.option(
+            "--document-prompt",
+            metavar="TEXT",
+            help="Put before each document, likewise, as in --document-prompt 'passage: '.",
+        ),
+        click.option(
+            "--known-prompts/--no-known-prompts",
+            default=True,
+            show_default=True,
+            help="Where a checkpoint's files name no prompts, take those that its family is published with: "
+            "E5, BGE, GTE, Arctic, Qwen3-Embedding, EmbeddingGemma, Granite.",
         ),
     ]
     for decorate in reversed(decorators):

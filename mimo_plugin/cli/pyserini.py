@@ -27,6 +27,8 @@ def command(module: str, arguments: tuple[str, ...]) -> None:
       mimo pyserini server.rest --config server.yaml --no-prebuilt-indexes --host 127.0.0.1
       mimo pyserini eval.trec_eval -c -m ndcg_cut.10 qrels.txt run.trec
     """
+    from mimo_plugin.backends import print_notices
     from mimo_plugin.stock import run_module
 
+    print_notices()
     run_module(module, arguments)

@@ -117,8 +117,17 @@ def _check_batches(experiment: Experiment, data: dict[Path, DataManifest], findi
 def _check_models(experiment: Experiment) -> None:
     student, teacher = experiment.student.checkpoint, experiment.teacher.checkpoint
     findings = Findings()
+    dimension = experiment.recipe.encoder.dimension
     if student.startswith(PREFIX):
-        findings.attempt(parse_size, student)
+        size = findings.attempt(parse_size, student)
+        if size is not None and dimension is not None and dimension > size.hidden:
+            findings.add(
+                UsageError,
+                [
+                    f"encoder.dimension: {student} gives {size.hidden} dimensions, expected a number "
+                    f"up to that (found {dimension})"
+                ],
+            )
     else:
         findings.attempt(packaged.resolve, student)
         findings.attempt(checkpoint_of, student)

@@ -101,6 +101,18 @@ class System(Record):
                 yield f"{section}.{field} is said for the whole system: `{_OWN_FIELDS[field]}: ...`"
 
 
+class EncoderSettings(Record):
+    """How trained students encode when they are scored; None is what their own files say.
+
+    Attributes:
+        query_prompt, document_prompt, dimension: see `EncoderOptions`.
+    """
+
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    dimension: Annotated[int, Field(ge=1)] | None = None
+
+
 class ExperimentRecipe(Record):
     """A grid of systems and seeds; paths are relative to the recipe's own directory.
 
@@ -111,6 +123,7 @@ class ExperimentRecipe(Record):
             last.
         collections: name -> the collections of the pool that every trained student is scored on.
         student, teacher, stage1, stage2: shared by all systems.
+        encoder: how the trained students are scored.
         systems: name -> what is its own.
         seeds: every system is trained under each.
         baseline: system that the others are compared with; None compares nothing.
@@ -126,6 +139,7 @@ class ExperimentRecipe(Record):
     teacher: TeacherSettings = TeacherSettings()
     stage1: Stage1Options = Stage1Options()
     stage2: Stage2Options = Stage2Options()
+    encoder: EncoderSettings = EncoderSettings()
     systems: Annotated[dict[Name, System], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1, 2, 3)
     baseline: str | None = None

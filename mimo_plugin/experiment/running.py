@@ -106,7 +106,7 @@ def _checked(experiment: Experiment, options: ExperimentOptions) -> Checked:
 def _steps(experiment: Experiment, checked: Checked) -> tuple[list[Step], Done]:
     measures = tuple(map(str, checked.measures))
     steps = all_steps(experiment, checked.layout, checked.systems, checked.seeds)
-    return steps, Done(checked.layout, checked.collections, measures)
+    return steps, Done(checked.layout, checked.collections, measures, experiment.recipe.encoder)
 
 
 def _done(steps: Sequence[Step], done: Done) -> list[bool]:
@@ -219,7 +219,11 @@ class _Running:
                 step.directory,
                 ScoringOptions(
                     self._checked.measures,
-                    EncoderOptions(device=options.device, batch_size=options.encoder_batch_size),
+                    EncoderOptions(
+                        device=options.device,
+                        batch_size=options.encoder_batch_size,
+                        **experiment.recipe.encoder.model_dump(),
+                    ),
                     options.keep_indexes,
                     options.progress,
                 ),

@@ -1,7 +1,10 @@
 """`scores.json`: how one trained student did on one collection, topic by topic."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field
 
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import write_text
@@ -27,6 +30,7 @@ class Scores(SealedRecord):
         per_query: measure -> its score for each of them.
         environment: what the scoring ran on.
         seconds: of indexing, searching and scoring.
+        encoding: what the recipe says of prompts and dimension.
     """
 
     format: Literal["mimo-experiment-scores"] = FORMAT
@@ -45,6 +49,7 @@ class Scores(SealedRecord):
     run: FileRecord
     environment: dict[str, Any]
     seconds: float
+    encoding: Annotated[dict[str, Any], Field(default_factory=dict)]
 
     def write(self, directory: Path) -> None:
         write_text(directory / SCORES, self.sealed())
@@ -56,17 +61,23 @@ def weights(manifest: TrainingManifest) -> dict[str, str]:
 
 
 def read_scores(
-    directory: Path, manifest: TrainingManifest, collection: str, measures: tuple[str, ...]
+    directory: Path,
+    manifest: TrainingManifest,
+    collection: str,
+    measures: tuple[str, ...],
+    encoding: Mapping[str, Any],
 ) -> Scores | None:
-    """The scores in a directory; None where there are none, or of another model, collection or measures.
+    """The scores in a directory; None where there are none, or of another model, collection or the like.
 
     Args:
         manifest: of the training run that made the student.
         collection: its fingerprint.
+        encoding: see `Scores`.
     """
     try:
         found = parse_manifest(directory / SCORES, Scores, "scores")
     except ArtifactError:
         return None
-    same = (found.model, found.collection, tuple(found.measures)) == (weights(manifest), collection, measures)
-    return found if same else None
+    wanted = (weights(manifest), collection, measures, encoding)
+    there = (found.model, found.collection, tuple(found.measures), found.encoding)
+    return found if there == wanted else None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mimo_plugin.errors import ArtifactError, DataError
 from mimo_plugin.experiment.collection import ScoredCollection
+from mimo_plugin.experiment.recipe import EncoderSettings
 from mimo_plugin.experiment.scores import INDEX, RUN, Scores, weights
 from mimo_plugin.files import remove_tree
 from mimo_plugin.manifests import FileRecord
@@ -117,6 +118,11 @@ def score_student(
         run=FileRecord.of(run_file),
         environment=ran_on,
         seconds=round(time.perf_counter() - began, 3),
+        encoding={
+            name: value
+            for name in EncoderSettings.model_fields
+            if (value := getattr(options.encoder, name)) is not None
+        },
     )
     scores.write(directory)
     if not options.keep_index:

@@ -8,6 +8,7 @@ from pathlib import Path
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.experiment.collection import ScoredCollection
 from mimo_plugin.experiment.layout import Layout
+from mimo_plugin.experiment.recipe import EncoderSettings
 from mimo_plugin.experiment.scores import Scores, read_scores
 from mimo_plugin.experiment.systems import Experiment, ResolvedSystem
 from mimo_plugin.training.run_directory import RunDirectory, TrainingManifest
@@ -85,14 +86,20 @@ class Done:
     Args:
         collections: by name, as they are now.
         measures: the measures asked for.
+        encoder: how students are scored.
     """
 
     def __init__(
-        self, layout: Layout, collections: Mapping[str, ScoredCollection], measures: tuple[str, ...]
+        self,
+        layout: Layout,
+        collections: Mapping[str, ScoredCollection],
+        measures: tuple[str, ...],
+        encoder: EncoderSettings,
     ) -> None:
         self._layout = layout
         self._collections = collections
         self._measures = measures
+        self._encoding = encoder.model_dump(exclude_none=True)
 
     def __call__(self, step: Step) -> bool:
         """Raises:
@@ -115,7 +122,8 @@ class Done:
         if manifest is None:
             return None
         directory = self._layout.scores(system, seed, collection)
-        return read_scores(directory, manifest, self._collections[collection].fingerprint, self._measures)
+        fingerprint = self._collections[collection].fingerprint
+        return read_scores(directory, manifest, fingerprint, self._measures, self._encoding)
 
 
 def _finished(directory: Path) -> TrainingManifest | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mimo_plugin.errors import ArtifactError, Findings, UsageError
 from mimo_plugin.exporting.directory import finished, seal, workplace
 from mimo_plugin.exporting.lucene import Norms, index_with_anserini, write_input
-from mimo_plugin.exporting.source import Source, open_source
+from mimo_plugin.exporting.source import Source, open_source, shortened
 from mimo_plugin.exporting.tables import write_jsonl, write_parquet
 from mimo_plugin.exporting.texts import texts_of
 from mimo_plugin.files import check_place, make_parent
@@ -53,6 +53,7 @@ def export_vectors(
     output: Path,
     *,
     text: bool = False,
+    dimension: int | None = None,
     threads: int = 2,
     progress: bool | None = None,
 ) -> Exported:
@@ -65,6 +66,7 @@ def export_vectors(
         output: a new directory for Lucene, where a finished export of the same vectors is kept as it is; a
             new file for the others.
         text: put the documents' texts into JSON Lines.
+        dimension: the vectors' first so many components only; None is all.
         threads: of Lucene.
         progress: progress bars; None shows them on a terminal only.
 
@@ -81,6 +83,8 @@ def export_vectors(
     if not lucene:
         findings.attempt(_refuse_existing, output)
     source = findings.complete(findings.attempt(open_source, sources))
+    if dimension is not None:
+        source = shortened(source, dimension)
     plan = source.plan
     if lucene and finished(output, to.value, plan):
         return Exported(plan.documents, plan.dimension, already=True)

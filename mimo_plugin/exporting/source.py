@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ from mimo_plugin.indexing.lines import Lines
 from mimo_plugin.indexing.manifest import FORMAT as INDEX_FORMAT
 from mimo_plugin.indexing.manifest import LANG, MANIFEST, require_unchanged
 from mimo_plugin.indexing.reader import OpenIndex, open_index
+from mimo_plugin.student import lengths, unit
 from mimo_plugin.vectors import EncodingPlan, VectorBatch, open_vectors
 
 # Rows that are held at a time, whatever the source's shards are.
 _ROWS = 4096
+# Vectors so close to length 1 are of length 1; float32 rounding stays far below.
+_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,35 @@ class Source:
             for start in range(0, len(batch.docids), _ROWS):
                 rows = slice(start, start + _ROWS)
                 yield VectorBatch(batch.docids[rows], batch.langs[rows], batch.vectors[rows])
+
+
+def shortened(source: Source, dimension: int) -> Source:
+    """The first components of every vector, of length 1 again where the whole vectors are.
+
+    Raises:
+        UsageError: the vectors have fewer.
+    """
+    plan = source.plan
+    if dimension > plan.dimension:
+        raise UsageError(
+            f"--dimension {dimension}: the vectors of {source.name} have {plan.dimension} dimensions, "
+            "expected a number up to that"
+        )
+    if dimension == plan.dimension:
+        return source
+    normalized = plan.normalized
+    if normalized is None:
+        # Not said in older manifests, nor of imported vectors.
+        first = next(source.read(), None)
+        normalized = first is not None and bool((abs(lengths(first.vectors) - 1) < _TOLERANCE).all())
+
+    def read() -> Iterator[VectorBatch]:
+        for batch in source.read():
+            vectors = batch.vectors[:, :dimension].copy()
+            yield batch._replace(vectors=unit(vectors) if normalized else vectors)
+
+    update = {"dimension": dimension, "truncate": dimension, "normalized": normalized}
+    return replace(source, plan=plan.model_copy(update=update), read=read)
 
 
 def open_source(directories: Sequence[Path]) -> Source:

@@ -20,7 +20,7 @@ from mimo_plugin.manifests import FileRecord
 from mimo_plugin.progress import bar
 from mimo_plugin.reproduction.directory import INDEXES
 from mimo_plugin.reproduction.made import MadeRun, RunPlace, directory_bytes, discard
-from mimo_plugin.reproduction.models import Facts
+from mimo_plugin.reproduction.models import Facts, shortened
 from mimo_plugin.reproduction.parts import Benchmark, Part
 from mimo_plugin.reproduction.speed import seconds_a_document
 from mimo_plugin.searching import Hits, search
@@ -73,6 +73,7 @@ class DenseSystem:
             "factory": options.factory,
             "seed": options.seed if trained else None,
             "documents": benchmark.documents_identity,
+            **shortened(facts),
         }
         self._indexes = output / INDEXES / f"{name}-{identity_key(self._index_identity)}"
         self.place = RunPlace(output, name)

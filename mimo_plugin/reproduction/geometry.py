@@ -9,7 +9,7 @@ from mimo_plugin.errors import DataError, ModelError
 from mimo_plugin.files import make_parent, write_text
 from mimo_plugin.manifests import sealed_text, unseal
 from mimo_plugin.reproduction.directory import GEOMETRY
-from mimo_plugin.reproduction.models import Facts
+from mimo_plugin.reproduction.models import Facts, shortened
 from mimo_plugin.student import EncoderOptions
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def _identity(benchmark: "Benchmark", system: "System", facts: Facts) -> dict[st
         "documents": benchmark.documents_identity,
         "queries": benchmark.queries_fingerprint,
         "options": None if asked is None else asked.model_dump(mode="json"),
+        **shortened(facts),
     }
 
 

@@ -8,7 +8,11 @@ from mimo_plugin.student import EncoderOptions, Student
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of an encoder without having it in memory; the fields are `Student`'s."""
+    """What is known of an encoder without having it in memory; the fields are `Student`'s.
+
+    Attributes:
+        truncate: the dimension that was asked for; None is the checkpoint's own.
+    """
 
     name: str
     fingerprint: str
@@ -21,6 +25,7 @@ class Facts:
     dtype: str
     backend: str
     batch_size: int
+    truncate: int | None = None
 
     @classmethod
     def of(cls, student: Student) -> "Facts":
@@ -36,7 +41,13 @@ class Facts:
             dtype=student.options.dtype,
             backend=student.backend,
             batch_size=student.options.batch_size,
+            truncate=student.options.dimension,
         )
+
+
+def shortened(facts: Facts) -> dict[str, int]:
+    """What an identity has in it besides, where vectors are cut."""
+    return {} if facts.truncate is None else {"dimension": facts.truncate}
 
 
 class Models:

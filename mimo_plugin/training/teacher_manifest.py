@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from mimo_plugin import packaged
-from mimo_plugin.errors import ArtifactError, UsageError
+from mimo_plugin.errors import ArtifactError, ModelError, UsageError
 from mimo_plugin.files import write_text
 from mimo_plugin.manifests import Record, SealedRecord, parse_manifest
 from mimo_plugin.student import EncoderOptions, Student
@@ -59,18 +59,27 @@ class TeacherOptions:
 
         Raises:
             EnvironmentProblem, ModelError, UsageError: as `Student.load`.
+            ModelError: queries go through other modules than documents; vectors are kept by their texts.
         """
-        return Student.load(
+        teacher = Student.load(
             self.teacher,
             EncoderOptions(
                 device=self.device,
                 dtype=self.compute_dtype,
                 batch_size=self.batch_size,
                 max_length=self.max_length,
+                query_prompt=self.query_prompt,
+                document_prompt=self.passage_prompt,
                 # What is stored must not depend on what else is installed.
                 backend="torch",
             ),
         )
+        if teacher.asymmetric:
+            raise ModelError(
+                f"{self.teacher} has a Router with other modules for queries than for documents, expected a "
+                "teacher that encodes both alike: save one of its routes as a checkpoint of its own"
+            )
+        return teacher
 
 
 class Identity(Record):

@@ -149,4 +149,6 @@ def _plan(
         batch_size=None,
         shard_size=options.shard_size,
         versions={},
+        query_prompt=student.query_prompt if student else None,
+        truncate=student.options.dimension if student else None,
     )

@@ -9,7 +9,16 @@ from mimo_plugin.errors import ArtifactError, Problems
 from mimo_plugin.vectors.plan import EncodingPlan
 
 # What decides where a text lands in the vector space. Batches, backend and device move it by rounding only.
-_ENCODER = ("encoder_fingerprint", "dimension", "prompt", "max_length", "dtype", "pooling", "normalize")
+_ENCODER = (
+    "encoder_fingerprint",
+    "dimension",
+    "prompt",
+    "query_prompt",
+    "max_length",
+    "dtype",
+    "pooling",
+    "normalize",
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:
     for plan, name in zip(plans[1:], names[1:], strict=True):
         for field in _ENCODER:
             mine, other = getattr(first, field), getattr(plan, field)
-            if mine != other:
+            if mine != other and not (field == "query_prompt" and None in (mine, other)):
                 problems.add(
                     f"{name} and {names[0]} do not belong together: {field} is {other!r} and {mine!r}; "
                     "encode one of them again with the other's options"
@@ -53,9 +62,16 @@ def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:
     problems.raise_any()
     if len(plans) == 1:
         return Joined(first, (0,))
-    if len({plan.collection_fingerprint for plan in plans}) == 1:
-        return _parts(plans, names)
-    return _collections(plans, names)
+    one = len({plan.collection_fingerprint for plan in plans}) == 1
+    joined = _parts(plans, names) if one else _collections(plans, names)
+    # Older ones do not say these.
+    prompts = (plan.query_prompt for plan in plans if plan.query_prompt is not None)
+    normalized = {plan.normalized for plan in plans}
+    said = {
+        "query_prompt": next(prompts, None),
+        "normalized": first.normalized if len(normalized) == 1 else None,
+    }
+    return Joined(joined.plan.model_copy(update=said), joined.order)
 
 
 def _parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:

@@ -1,8 +1,9 @@
 """All that decides the vectors of a collection, as data."""
 
+import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.manifests import Record
 from mimo_plugin.vectors.part import WHOLE, Part
@@ -15,6 +16,8 @@ _LIBRARIES = ("faiss-cpu", "sentence-transformers", "torch", "transformers")
 _OF_BACKEND = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
 # Vectors that differ in these only differ by rounding at most.
 OF_THE_MACHINE = frozenset({"device", "backend", "versions"})
+# What older manifests do not say is no difference.
+_SAID_LATER = frozenset({"query_prompt", "normalized"})
 
 
 class EncodingPlan(Record):
@@ -32,9 +35,12 @@ class EncodingPlan(Record):
         encoder_fingerprint: see `Student.fingerprint`; "" where there is no encoder.
         dimension: of the vectors.
         prompt: put before each document.
+        query_prompt: to be put before each query; None where nobody said it.
         max_length: in tokens; None where there is no encoder.
         device, dtype, backend: what ran the model, see `Student`; "" of imported vectors.
-        pooling, normalize: what the user put in place of the checkpoint's own; None is the checkpoint's.
+        pooling, normalize, truncate: what the user put in place of the checkpoint's own, `truncate` for
+            its dimension; None is the checkpoint's.
+        normalized: whether every vector has length 1; None where that is not known.
         shard_size: documents a file of vectors.
         versions: the libraries whose release can change a vector or a file.
     """
@@ -59,6 +65,9 @@ class EncodingPlan(Record):
     batch_size: int | None
     shard_size: int
     versions: dict[str, str]
+    query_prompt: str | None = None
+    truncate: int | None = None
+    normalized: bool | None = None
 
     @property
     def part(self) -> Part:
@@ -66,11 +75,18 @@ class EncodingPlan(Record):
 
     def differences(self, other: "EncodingPlan", ignoring: frozenset[str] = frozenset()) -> list[str]:
         """What is not the same in `other`, a line each; the encoder's name and path do not count."""
+
+        def hint(name: str, there: Any) -> str:
+            option = {"prompt": "--document-prompt", "query_prompt": "--query-prompt"}.get(name)
+            return f" ({option} {shlex.quote(there)} keeps that)" if option else ""
+
         mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
         return [
-            f"{name} is {mine[name]!r}, there it is {others[name]!r}"
+            f"{name} is {mine[name]!r}, there it is {others[name]!r}{hint(name, others[name])}"
             for name in mine
-            if name not in {"encoder", *ignoring} and mine[name] != others[name]
+            if name not in {"encoder", *ignoring}
+            and mine[name] != others[name]
+            and not (name in _SAID_LATER and None in (mine[name], others[name]))
         ]
 
 
@@ -109,5 +125,8 @@ def plan_encoding(
         normalize=student.options.normalize,
         batch_size=student.options.batch_size,
         shard_size=shard_size,
+        query_prompt=student.query_prompt,
+        truncate=student.options.dimension,
+        normalized=student.normalizes,
         versions={name: version(name) for name in (*_LIBRARIES, *_OF_BACKEND.get(student.backend, ()))},
     )

@@ -12,6 +12,7 @@ from experiment.tiny import TOPICS, WORDS, passage, query, recipe_values, write_
 from scipy.stats import spearmanr, ttest_rel
 
 from mimo_plugin.cli import main
+from mimo_plugin.errors import UsageError
 from mimo_plugin.evaluation import fairness
 from mimo_plugin.evaluation.comparison import correct
 from mimo_plugin.evaluation.significance import Plan
@@ -282,6 +283,28 @@ def test_a_changed_recipe_keeps_what_it_shares(recipe: Path, finished: Path, tmp
     assert before.items() <= manifests(output).items()
     assert found["test"]["name"] == "permutation"
     assert found["collections"]["test"]["contrasts"][0]["seeds"] == [1]
+
+
+def test_other_prompts_are_other_scores_of_the_same_students(
+    recipe: Path, finished: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(finished, output)
+    before = manifests(output)
+    asked = {"query_prompt": "such such: ", "document_prompt": "", "dimension": 64}
+    changed = write_recipe(recipe.parent, "prompts.yaml", encoder=asked, seeds=[1])
+    _, said = run(changed, output, only=("xlco",), keep_indexes=True)
+    assert said[0].endswith("2 of 3 steps are done")
+    assert before.items() <= manifests(output).items()
+    (manifest,) = output.glob("systems/xlco-*/seed-1/scores/test/index/manifest.json")
+    plan = json.loads(manifest.read_text(encoding="utf-8"))["plan"]
+    assert (plan["query_prompt"], plan["prompt"], plan["dimension"]) == ("such such: ", "", 64)
+    assert scores(output, "xlco", 1)["encoding"] == asked
+    assert scores(finished, "xlco", 1)["encoding"] == {}
+    assert run(changed, output, only=("xlco",))[1][0].endswith("3 of 3 steps are done")
+    wide = write_recipe(recipe.parent, "wide.yaml", encoder={"dimension": 129}, seeds=[1])
+    with pytest.raises(UsageError, match=r"encoder\.dimension: new:tiny gives 128 dimensions"):
+        run(wide, output)
 
 
 def test_a_system_that_cannot_be_trained_is_a_result(

@@ -203,6 +203,25 @@ def test_each_language_in_an_index_of_its_own(checkpoints: tuple[str, str], tmp_
     assert set(hits(part / "runs" / "a.trec.gz")) == {f"sw:{number}" for number in range(5)}
 
 
+def test_other_prompts_and_dimensions_are_other_runs(checkpoints: tuple[str, str], tmp_path: Path) -> None:
+    collection = parallel_folder(tmp_path / "parallel", texts=6)
+    config = write_config(tmp_path / "small.yaml", [collection], **_PLAIN)
+    command = ["reproduce", str(config), "--encoder", checkpoints[0], "--output", str(tmp_path / "output")]
+    keys = set()
+    for asked in ([], ["--dimension", "8"], ["--query-prompt", "haku "], ["--document-prompt", "See "]):
+        for _ in range(2):
+            assert main([*command, *asked]) == 0
+            note = next((tmp_path / "output" / "runs").glob("a*.json"))
+            keys.add(json.loads(note.read_text(encoding="utf-8"))["key"])
+    assert len(keys) == 4
+    plans = [
+        json.loads(path.read_text(encoding="utf-8"))["plan"]
+        for path in (tmp_path / "output" / "indexes").glob("*/*/manifest.json")
+    ]
+    # Queries alone are searched in the index that is there.
+    assert sorted((plan["dimension"], plan["prompt"]) for plan in plans) == [(8, ""), (32, ""), (32, "See ")]
+
+
 def test_runs_made_elsewhere(
     done: tuple[Path, list[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
