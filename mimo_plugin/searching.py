@@ -127,8 +127,8 @@ def cut_warning(cut: Sequence[str]) -> list[str]:
     if not cut:
         return []
     return [
-        f"{len(cut):,} queries ({cut[0]}{', ...' if len(cut) > 1 else ''}) have more documents of equal score "
-        "at the last hit than this approximate index gives: which of them are in the run is not in "
+        f"{len(cut):,} queries ({cut[0]}{', ...' if len(cut) > 1 else ''}) have more documents of equal "
+        "score at the last hit than this approximate index gives: which of them are in the run is not in "
         "trec_eval's order; a Flat index decides by docid"
     ]
 

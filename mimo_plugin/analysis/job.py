@@ -26,6 +26,7 @@ class AnalyzeOptions:
     texts: see `sample_texts`.
     seed: of all that is drawn.
     hits_cutoff: how many hits of a query are looked at, in runs.
+    fairness: further cutoffs of PEER and MRC, see `parse_cutoffs`.
     pooled: ids are `lang:id` also for a single collection.
     progress: bars; None shows them on a terminal only.
     """
@@ -34,6 +35,7 @@ class AnalyzeOptions:
     texts: int = 1000
     seed: int = 42
     hits_cutoff: int = 20
+    fairness: Sequence[str] = ()
     pooled: bool = False
     progress: bool | None = None
 
@@ -107,6 +109,8 @@ def analyze(
 
 
 def _check_options(options: AnalyzeOptions, anything: bool) -> None:
+    from mimo_plugin.evaluation.language_bias import parse_cutoffs
+
     problems = Problems(UsageError)
     if not anything:
         problems.add("nothing to look at: name a checkpoint with --encoder, or a run with --run")
@@ -114,6 +118,10 @@ def _check_options(options: AnalyzeOptions, anything: bool) -> None:
         problems.add(f"{options.texts} texts, expected 1 or more: a thousand give stable numbers")
     if options.hits_cutoff < 1:
         problems.add(f"--hits-cutoff {options.hits_cutoff}, expected 1 or more")
+    try:
+        parse_cutoffs(options.fairness)
+    except UsageError as error:
+        problems.extend(str(error).splitlines())
     problems.raise_any()
 
 
@@ -168,11 +176,13 @@ def _runs(
         DataError: with the problems of all runs.
     """
     from mimo_plugin.evaluation.doc_languages import documents_of
-    from mimo_plugin.evaluation.language_bias import language_bias
+    from mimo_plugin.evaluation.language_bias import language_bias, parse_cutoffs
     from mimo_plugin.evaluation.run_reader import read_run
     from mimo_plugin.evaluation.topics import check_docids, check_queries, load_topics
 
     cutoff = options.hits_cutoff
+    further = parse_cutoffs(options.fairness)
+    deepest = further.deepest(cutoff)
     findings = Findings()
     read = [findings.attempt(read_run, file.path, file.name) for file in files]
     topics = findings.attempt(load_topics, pool)
@@ -186,12 +196,12 @@ def _runs(
     for run in runs:
         warnings += check_docids(run, topics)
         depth = max(len(ranking.docids) for ranking in run.queries.values())
-        if depth < cutoff:
+        if depth < deepest:
             warnings.append(
-                f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} that are looked "
-                f"at: search deeper, or read them as the first {depth}"
+                f"run {run.name!r} has {depth} hits a query at most, fewer than the {deepest} that are "
+                f"looked at: search deeper, or read them as the first {depth}"
             )
-    wanted = set().union(*(documents_of(run, topics, cutoff) for run in runs))
+    wanted = set().union(*(documents_of(run, topics, deepest) for run in runs))
     doc_langs: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for doc in bar(pool.docs_iter(), what="reading", unit="documents", enabled=options.progress):
@@ -200,7 +210,9 @@ def _runs(
             if doc.doc_id in wanted:
                 doc_langs[doc.doc_id] = doc.lang
     biases = {
-        run.name: findings.attempt(language_bias, run, topics, doc_langs, k=cutoff, collection=counts)
+        run.name: findings.attempt(
+            language_bias, run, topics, doc_langs, k=cutoff, collection=counts, further=further
+        )
         for run in runs
     }
     findings.raise_any()

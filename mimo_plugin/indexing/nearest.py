@@ -5,7 +5,7 @@ or on which queries are searched together. Two things would stand in the way of 
 takes any of several documents with equal scores; here the docid decides, as in trec_eval. And a flat index is
 searched by matrix products, whose last bit depends on the shape of the matrices; here the documents that they
 find are scored again, one by one. Where a tie holds more documents than FAISS is asked for, flat indexes are
-read through. Approximate indexes find what they find, in each index for itself; `Found.cut` tells of such ties.
+read through. Approximate indexes find what they find, each for itself; `Found.cut` tells of such ties.
 """
 
 from collections.abc import Iterator, Sequence

@@ -172,7 +172,7 @@ class _Conclusion:
                 )
 
     def _look(self, evaluation: "Evaluation") -> dict[str, Any]:
-        from mimo_plugin.evaluation.language_bias import CUTOFF
+        from mimo_plugin.evaluation.language_bias import CUTOFF, Cutoffs
 
         fairness = self._config.fairness
         files = {
@@ -187,6 +187,7 @@ class _Conclusion:
         options = BiasOptions(
             cutoff=fairness.cutoff if fairness else CUTOFF,
             target=fairness.target if fairness else None,
+            further=Cutoffs(fairness.peer, fairness.mrc) if fairness else Cutoffs(),
             similarity=self._similarity,
         )
         found, warnings = look_at_runs(files, evaluation.topics, Languages(self._benchmark, indexes), options)

@@ -39,8 +39,8 @@ def parallel(seed: int = 0) -> tuple[Run, Topics]:
 
 
 PARTS = {
-    "peer": {"mean", "sensitive", "topics"},
-    "peer_raw": {"mean", "sensitive", "topics"},
+    "peer": {"mean", "per_language", "sensitive", "topics"},
+    "peer_raw": {"mean", "per_language", "sensitive", "topics"},
     "mrc": {"mean", "per_language", "per_pair", "topics", "missing", "unscored"},
     "awrf": {"mean", "per_language", "target", "attention", "queries"},
     "language_mix": {
