@@ -78,6 +78,14 @@ def shown_collection(spec: str) -> str:
     return spec if folder == parse_hub(spec).folder else f"{spec} ({folder})"
 
 
+def at_hand(spec: str) -> bool:
+    """Whether a collection can be looked at without fetching it; one of ir_datasets' always can."""
+    try:
+        return not spec.startswith(HUB) and (not spec.startswith(PREFIX) or bool(parse_spec(spec)))
+    except DataError:
+        return False
+
+
 def check_data(config: BenchmarkConfig) -> None:
     """Checks that the folders of a config's chosen collections are there; nothing is read or fetched.
 

@@ -171,15 +171,16 @@ def open_benchmark(
         UsageError: a language that they do not have.
     """
     from mimo_plugin.benchmarks.choices import Setting
+    from mimo_plugin.benchmarks.data import at_hand
     from mimo_plugin.benchmarks.languages import check_languages
     from mimo_plugin.collections import pool_prefixes
 
     check_collections(config)
     chosen = config.chosen_collections
     specs = tuple(chosen.values())
-    every = tuple(config.all_collections.values())
-    # Ids do not depend on which languages are chosen.
-    prefixes = pool_prefixes(every) if len(every) > 1 else None
+    # Ids do not depend on which languages are chosen. What is not at hand need not be fetched for that.
+    every = [spec for spec in config.all_collections.values() if spec in specs or at_hand(spec)]
+    prefixes = pool_prefixes(every) if config.pooled else None
     whole = _pool(config, specs, prefixes)
     groups: list[tuple[str, tuple[str, ...], str | None]]
     if config.setting is Setting.MULTI_MONOLINGUAL:
