@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mimo_plugin.collections import load_pool, require
 from mimo_plugin.errors import DataError, Findings, UsageError
 from mimo_plugin.evaluation.runs import write_run
+from mimo_plugin.evaluation.trained_on import write_run_record
 from mimo_plugin.files import check_place
 from mimo_plugin.indexing.nearest import Found, Nearest, searching_thread
 from mimo_plugin.indexing.reader import OpenIndex, check_encoder
@@ -119,6 +120,7 @@ def search_to_run(
             "with --search-parameters, e.g. nprobe=64"
         )
     warnings += cut_warning(cut)
+    warnings += write_run_record(output, student.name, student.fingerprint)
     return Searched(len(read.queries), lines, tuple(warnings))
 
 

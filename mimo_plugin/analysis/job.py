@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from mimo_plugin.analysis.records import Analysis
 from mimo_plugin.analysis.texts import Role, sample_texts
 from mimo_plugin.errors import DataError, Findings, Problems, UsageError
 from mimo_plugin.evaluation.run_reader import RunFile, file_problem, run_files, same_names
+from mimo_plugin.evaluation.trained_on import TrainedOn, open_seen, trained_on
 from mimo_plugin.files import check_place
 from mimo_plugin.progress import bar
 
@@ -42,19 +43,23 @@ class AnalyzeOptions:
 
 @dataclass(frozen=True)
 class Analyzed:
-    """analysis: None without encoders. language_bias: run -> what was found. warnings: a line each."""
+    """analysis: None without encoders. language_bias: run -> what was found. warnings: a line each.
+    trained_on: encoder -> how many of the texts it was trained on, where that is known."""
 
     analysis: Analysis | None
     language_bias: "Mapping[str, LanguageBias]"
     warnings: tuple[str, ...]
+    trained_on: Mapping[str, TrainedOn] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         from mimo_plugin.analysis.json_report import as_json
         from mimo_plugin.evaluation.language_bias_json import as_json as bias_as_json
 
+        seen = {name: found.as_json() for name, found in self.trained_on.items()}
         return {
             "geometry": None if self.analysis is None else as_json(self.analysis),
             "language_bias": {name: bias_as_json(bias) for name, bias in self.language_bias.items()},
+            **({"trained_on": seen} if seen else {}),
         }
 
 
@@ -105,7 +110,11 @@ def analyze(
         progress=options.progress,
     )
     analysis = analyse(chosen, texts, encoder_options, progress=options.progress)
-    return Analyzed(analysis, biases, tuple(warnings))
+    seen, told = open_seen({encoder.label: encoder.checkpoint for encoder in chosen})
+    found = trained_on(texts.texts, seen)
+    for name, one in found.items():
+        told += one.warnings(name, f"{options.role.value} looked at")
+    return Analyzed(analysis, biases, (*warnings, *told), found)
 
 
 def _check_options(options: AnalyzeOptions, anything: bool) -> None:
