@@ -104,7 +104,8 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
 
     try:
         snapshot = fetch([f"{folder}/*"] if folder else None)
-        if not folder or _is_there(snapshot, folder):
+        # Of the files of a subset some may be missing, where a hub can be asked.
+        if not folder or (snapshot / folder).is_dir() or (offline and _is_there(snapshot, folder)):
             return snapshot, folder
         files = (
             [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*")]
