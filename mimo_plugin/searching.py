@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mimo_plugin.collections import load_pool, require
 from mimo_plugin.errors import DataError, Findings, UsageError
 from mimo_plugin.evaluation.runs import write_run
+from mimo_plugin.evaluation.trained_on import write_run_record
 from mimo_plugin.files import check_place
 from mimo_plugin.indexing.nearest import Found, Nearest, searching_thread
 from mimo_plugin.indexing.reader import OpenIndex, check_encoder
@@ -95,10 +96,13 @@ def search_to_run(
     documents = sum(index.faiss.ntotal for index in indexes)
     depth = min(options.hits, documents)
     short = 0
+    cut: list[str] = []
 
     def counted() -> Iterator[Hits]:
         nonlocal short
-        for hits in search(indexes, student, read.queries, hits=depth, advance=counter.update):
+        for hits in search(
+            indexes, student, read.queries, hits=depth, advance=counter.update, cut=cut.append
+        ):
             short += len(hits.docids) < depth
             yield hits
 
@@ -116,7 +120,20 @@ def search_to_run(
             f"{short} queries got fewer than {depth} hits from this approximate index: search more of it "
             "with --search-parameters, e.g. nprobe=64"
         )
+    warnings += cut_warning(cut)
+    warnings += write_run_record(output, student.name, student.fingerprint)
     return Searched(len(read.queries), lines, tuple(warnings))
+
+
+def cut_warning(cut: Sequence[str]) -> list[str]:
+    """What to say of queries whose last hits are an arbitrary choice among documents of equal score."""
+    if not cut:
+        return []
+    return [
+        f"{len(cut):,} queries ({cut[0]}{', ...' if len(cut) > 1 else ''}) have more documents of equal "
+        "score at the last hit than this approximate index gives: which of them are in the run is not in "
+        "trec_eval's order; a Flat index decides by docid"
+    ]
 
 
 def _load_encoder(
@@ -207,6 +224,7 @@ def search(
     hits: int,
     batch_size: int = QUERIES_AT_ONCE,
     advance: Callable[[int], object] | None = None,
+    cut: Callable[[str], object] | None = None,
 ) -> Iterator[Hits]:
     """Yields the hits of one query at a time, in the queries' order.
 
@@ -215,6 +233,8 @@ def search(
         hits: documents a query at most.
         batch_size: queries encoded and searched together at most.
         advance: called with the number of queries done since the last call.
+        cut: called with the id of a query whose last hits are an arbitrary choice among documents of equal
+            score, see `nearest.Found`.
 
     Raises:
         ArtifactError: two indexes hold the same docid.
@@ -226,6 +246,10 @@ def search(
     def hits_of(batch: list[tuple[str, str]], found: Found) -> Iterator[Hits]:
         for (query_id, _), (docids, scores) in zip(batch, nearest.named(found), strict=True):
             yield Hits(query_id, docids, scores)
+        if cut is not None:
+            for (query_id, _), one in zip(batch, found.cut.tolist(), strict=True):
+                if one:
+                    cut(query_id)
         if advance is not None:
             advance(len(batch))
 

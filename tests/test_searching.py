@@ -317,6 +317,69 @@ def test_what_is_found_depends_on_the_vectors_alone(factory: str, tmp_path: Path
         assert sorted(docid for _, docid in expected[8][1]) == sorted(best[:hits])
 
 
+@pytest.mark.parametrize("block", [1 << 16, 700])
+def test_a_tie_of_any_size_is_in_trec_evals_order(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More documents than FAISS is asked for share a score; those below, among and above them are right."""
+    monkeypatch.setattr("mimo_plugin.indexing.nearest._BLOCK", block)
+    generator = np.random.default_rng(5)
+    vectors = generator.standard_normal((3000, 16)).astype(np.float32)
+    vectors[200:2900] = vectors[0]
+    queries = np.stack([vectors[0], vectors[0] + vectors[5] * 0.3, -vectors[0], vectors[0] * 0])
+    docids = [f"d{number}" for number in generator.permutation(3000)]
+    flat = faiss.IndexFlatIP(16)
+    flat.add(vectors)
+    whole = opened(tmp_path / "whole", flat, docids)
+    parts = []
+    for start, stop in ((1500, 3000), (0, 1500)):
+        part = faiss.IndexFlatIP(16)
+        part.add(vectors[start:stop])
+        parts.append(opened(tmp_path / f"part{start}", part, docids[start:stop]))
+    asked = [(f"q{number}", str(number)) for number in range(len(queries))]
+    for indexes in (whole, parts):
+        cut: list[str] = []
+        for hits in (1, 7, 30):
+            for query, (_, found, scores) in zip(
+                queries, search(indexes, Encoded(queries), asked, hits=hits, cut=cut.append), strict=True
+            ):
+                exact = np.array([faiss_product(query, vector) for vector in vectors])
+                order = sorted(range(3000), key=lambda row: (exact[row], docids[row].encode()), reverse=True)
+                assert set(found) == {docids[row] for row in order[:hits]}
+                assert sorted(scores.tolist(), reverse=True) == exact[order[:hits]].tolist()
+        assert not cut
+
+
+def faiss_product(query: np.ndarray, vector: np.ndarray) -> float:
+    product = faiss.fvec_inner_product(faiss.swig_ptr(query), faiss.swig_ptr(vector), len(query))
+    return float(np.float32(product))
+
+
+def test_a_tie_that_an_approximate_index_cuts_is_told(checkpoint: Path, index: Path, tmp_path: Path) -> None:
+    docs = [{"_id": f"d{number}", "text": "the same", "lang": "de"} for number in range(300)]
+    same = f"path:{tmp_path / 'same'}"
+    write_folder(tmp_path / "same", docs, [{"_id": "q", "text": "same", "lang": "de"}], {"q": {"d1": 1}})
+    runs = {}
+    for factory in ("Flat", "SQfp16"):
+        build_index(
+            load_pool([same]),
+            [same],
+            Student.load(str(checkpoint), EncoderOptions(device="cpu")),
+            tmp_path / factory,
+            IndexOptions(factory=factory, progress=False),
+        )
+        output = tmp_path / f"{factory}.trec"
+        runs[factory] = search_to_run(
+            tmp_path / factory, [same], output, SearchOptions(hits=2, progress=False)
+        ).warnings
+        if factory == "Flat":
+            found = [line.split()[2] for line in output.read_text().splitlines()]
+            assert found == ["d99", "d98"]
+    assert runs["Flat"] == ()
+    (warning,) = runs["SQfp16"]
+    assert warning.startswith("1 queries (q) have more documents of equal score at the last hit")
+
+
 def test_a_docid_in_two_indexes_is_named(index: Path, spec: str, tmp_path: Path) -> None:
     import shutil
 

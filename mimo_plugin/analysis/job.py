@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from mimo_plugin.analysis.records import Analysis
 from mimo_plugin.analysis.texts import Role, sample_texts
 from mimo_plugin.errors import DataError, Findings, Problems, UsageError
 from mimo_plugin.evaluation.run_reader import RunFile, file_problem, run_files, same_names
+from mimo_plugin.evaluation.trained_on import TrainedOn, open_seen, trained_on
 from mimo_plugin.files import check_place
 from mimo_plugin.progress import bar
 
@@ -26,6 +27,7 @@ class AnalyzeOptions:
     texts: see `sample_texts`.
     seed: of all that is drawn.
     hits_cutoff: how many hits of a query are looked at, in runs.
+    fairness: further cutoffs of PEER and MRC, see `parse_cutoffs`.
     pooled: ids are `lang:id` also for a single collection.
     progress: bars; None shows them on a terminal only.
     """
@@ -34,25 +36,30 @@ class AnalyzeOptions:
     texts: int = 1000
     seed: int = 42
     hits_cutoff: int = 20
+    fairness: Sequence[str] = ()
     pooled: bool = False
     progress: bool | None = None
 
 
 @dataclass(frozen=True)
 class Analyzed:
-    """analysis: None without encoders. language_bias: run -> what was found. warnings: a line each."""
+    """analysis: None without encoders. language_bias: run -> what was found. warnings: a line each.
+    trained_on: encoder -> how many of the texts it was trained on, where that is known."""
 
     analysis: Analysis | None
     language_bias: "Mapping[str, LanguageBias]"
     warnings: tuple[str, ...]
+    trained_on: Mapping[str, TrainedOn] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         from mimo_plugin.analysis.json_report import as_json
         from mimo_plugin.evaluation.language_bias_json import as_json as bias_as_json
 
+        seen = {name: found.as_json() for name, found in self.trained_on.items()}
         return {
             "geometry": None if self.analysis is None else as_json(self.analysis),
             "language_bias": {name: bias_as_json(bias) for name, bias in self.language_bias.items()},
+            **({"trained_on": seen} if seen else {}),
         }
 
 
@@ -103,10 +110,16 @@ def analyze(
         progress=options.progress,
     )
     analysis = analyse(chosen, texts, encoder_options, progress=options.progress)
-    return Analyzed(analysis, biases, tuple(warnings))
+    seen, told = open_seen({encoder.label: encoder.checkpoint for encoder in chosen})
+    found = trained_on(texts.texts, seen)
+    for name, one in found.items():
+        told += one.warnings(name, f"{options.role.value} looked at")
+    return Analyzed(analysis, biases, (*warnings, *told), found)
 
 
 def _check_options(options: AnalyzeOptions, anything: bool) -> None:
+    from mimo_plugin.evaluation.language_bias import parse_cutoffs
+
     problems = Problems(UsageError)
     if not anything:
         problems.add("nothing to look at: name a checkpoint with --encoder, or a run with --run")
@@ -114,6 +127,10 @@ def _check_options(options: AnalyzeOptions, anything: bool) -> None:
         problems.add(f"{options.texts} texts, expected 1 or more: a thousand give stable numbers")
     if options.hits_cutoff < 1:
         problems.add(f"--hits-cutoff {options.hits_cutoff}, expected 1 or more")
+    try:
+        parse_cutoffs(options.fairness)
+    except UsageError as error:
+        problems.extend(str(error).splitlines())
     problems.raise_any()
 
 
@@ -168,11 +185,13 @@ def _runs(
         DataError: with the problems of all runs.
     """
     from mimo_plugin.evaluation.doc_languages import documents_of
-    from mimo_plugin.evaluation.language_bias import language_bias
+    from mimo_plugin.evaluation.language_bias import language_bias, parse_cutoffs
     from mimo_plugin.evaluation.run_reader import read_run
     from mimo_plugin.evaluation.topics import check_docids, check_queries, load_topics
 
     cutoff = options.hits_cutoff
+    further = parse_cutoffs(options.fairness)
+    deepest = further.deepest(cutoff)
     findings = Findings()
     read = [findings.attempt(read_run, file.path, file.name) for file in files]
     topics = findings.attempt(load_topics, pool)
@@ -186,12 +205,12 @@ def _runs(
     for run in runs:
         warnings += check_docids(run, topics)
         depth = max(len(ranking.docids) for ranking in run.queries.values())
-        if depth < cutoff:
+        if depth < deepest:
             warnings.append(
-                f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} that are looked "
-                f"at: search deeper, or read them as the first {depth}"
+                f"run {run.name!r} has {depth} hits a query at most, fewer than the {deepest} that are "
+                f"looked at: search deeper, or read them as the first {depth}"
             )
-    wanted = set().union(*(documents_of(run, topics, cutoff) for run in runs))
+    wanted = set().union(*(documents_of(run, topics, deepest) for run in runs))
     doc_langs: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for doc in bar(pool.docs_iter(), what="reading", unit="documents", enabled=options.progress):
@@ -200,7 +219,9 @@ def _runs(
             if doc.doc_id in wanted:
                 doc_langs[doc.doc_id] = doc.lang
     biases = {
-        run.name: findings.attempt(language_bias, run, topics, doc_langs, k=cutoff, collection=counts)
+        run.name: findings.attempt(
+            language_bias, run, topics, doc_langs, k=cutoff, collection=counts, further=further
+        )
         for run in runs
     }
     findings.raise_any()

@@ -1,8 +1,9 @@
 """The languages that runs bring back, as tables."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mimo_plugin.analysis.tables import matrix
+from mimo_plugin.evaluation.fairness import Peer, RankCorrelation
 from mimo_plugin.evaluation.language_bias import LanguageBias
 from mimo_plugin.evaluation.tables import MISSING, Table
 
@@ -34,7 +35,25 @@ def make_run_tables(biases: Mapping[str, LanguageBias]) -> list[Table]:
         title = f"{name}: languages of the first {cutoff} hits, a row for each language of the queries"
         tables.append(matrix(title, mix.query_languages, mix.doc_languages, mix.shares))
     headers = ["run", "own language", "entropy", "PEER", "AWRF", "MRC", "preference", "gap"]
-    return [Table(f"language bias of the first {cutoff} hits", headers, rows, notes=tuple(notes)), *tables]
+    first = Table(f"language bias of the first {cutoff} hits", headers, rows, notes=tuple(notes))
+    return [first, *_fairness_tables(biases), *tables]
+
+
+def _fairness_tables(biases: Mapping[str, LanguageBias]) -> Iterator[Table]:
+    """MRC and PEER by query language at each further cutoff, a row a run."""
+    measured: dict[str, dict[str, Peer | RankCorrelation]] = {}
+    for name, bias in biases.items():
+        for at, correlation in bias.mrc_at.items():
+            measured.setdefault(f"MRC@{at}", {})[name] = correlation
+        for at, peer in bias.peer_at.items():
+            measured.setdefault(f"PEER@{at}", {})[name] = peer
+    for title, found in measured.items():
+        languages = sorted({language for one in found.values() for language in one.per_language})
+        rows = [
+            [name, _cell(one.mean), *(_cell(one.per_language.get(language)) for language in languages)]
+            for name, one in found.items()
+        ]
+        yield Table(f"{title} by query language", ["run", "mean", *languages], rows)
 
 
 def _cell(value: float | None) -> str:

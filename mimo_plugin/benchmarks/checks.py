@@ -68,7 +68,8 @@ def _collections(good: Mapping[str, Any], given: Collection[str]) -> Iterator[Fa
         if counts[spec] > 1 and spec in seen:
             yield place, f"{shown_place(place)}: {spec!r} is there twice, expected each collection once"
         seen.add(spec)
-    if "obtain" not in given and any(DATA in spec for _, spec in places):
+    source = good["topics"].source if good.get("topics") else None
+    if "obtain" not in given and any(DATA in spec for spec in (*(spec for _, spec in places), source or "")):
         yield (
             ("collections",),
             f"collections: found {DATA}, expected a key 'obtain' that says where its files come from",
@@ -112,12 +113,19 @@ def _measures(good: Mapping[str, Any]) -> Iterator[Fault]:
                 "first",
             )
     fairness = good.get("fairness")
-    if fairness is not None and (fairness.cutoff or 0) > depth:
-        yield (
-            ("fairness", "cutoff"),
-            f"fairness.cutoff: {fairness.cutoff} is deeper than depth, which is {depth}, expected a depth of "
-            f"{fairness.cutoff} or more",
-        )
+    cutoffs: list[tuple[tuple[str | int, ...], int | None]] = []
+    if fairness is not None:
+        cutoffs.append((("fairness", "cutoff"), fairness.cutoff))
+        for name in ("peer", "mrc"):
+            found = enumerate(getattr(fairness, name) or ())
+            cutoffs += [(("fairness", name, number), cutoff) for number, cutoff in found]
+    for where, cutoff in cutoffs:
+        if (cutoff or 0) > depth:
+            yield (
+                where,
+                f"{shown_place(where)}: {cutoff} is deeper than depth, which is {depth}, expected a depth of "
+                f"{cutoff} or more",
+            )
 
 
 def _systems(good: Mapping[str, Any]) -> Iterator[Fault]:

@@ -18,6 +18,13 @@ class Setting(StrEnum):
     MIXED_MONOLINGUAL = "mixed-monolingual"
 
 
+class Gain(StrEnum):
+    """What a judgment counts: its grade, or 1 for every document that is relevant at all."""
+
+    GRADED = "graded"
+    BINARY = "binary"
+
+
 class Analyzers(StrEnum):
     """BM25's analysis of text: that of each language, as Pyserini has it, or one for all of them."""
 

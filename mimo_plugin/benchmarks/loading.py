@@ -4,17 +4,21 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.benchmarks.catalog import find_config
 from mimo_plugin.benchmarks.checks import contradictions, unknown_languages
+from mimo_plugin.benchmarks.choices import Gain
 from mimo_plugin.benchmarks.data import check_data_option, placed
 from mimo_plugin.benchmarks.reading import Source, read_source
 from mimo_plugin.benchmarks.references import chosen_references
-from mimo_plugin.benchmarks.schema import BenchmarkConfig
+from mimo_plugin.benchmarks.schema import BenchmarkConfig, Fairness
 from mimo_plugin.benchmarks.validation import EXTENDS, validate
 from mimo_plugin.errors import MimoError, Problems, UsageError
 from mimo_plugin.evaluation.choices import split_names
+
+if TYPE_CHECKING:
+    from mimo_plugin.evaluation.language_bias import Cutoffs
 
 # What is a file's own, not those' that extend it.
 _OWN = ("name", EXTENDS)
@@ -34,7 +38,12 @@ class _Merged:
 
 
 def load_config(
-    name_or_path: str, *, languages: Sequence[str] = (), data: str | None = None
+    name_or_path: str,
+    *,
+    languages: Sequence[str] = (),
+    data: str | None = None,
+    gain: Gain | None = None,
+    fairness: Sequence[str] = (),
 ) -> BenchmarkConfig:
     """Reads a benchmark's config.
 
@@ -43,6 +52,8 @@ def load_config(
         languages: restricts the config's, `"de,en"` or several such; none are all of them.
         data: folder, or `hub:OWNER/NAME[@REVISION]`, that `{data}` stands for; None is the environment's
             MIMO_DATA, else `data`.
+        gain: in place of the config's.
+        fairness: cutoffs of PEER and MRC in place of the config's, see `parse_cutoffs`.
 
     Raises:
         UsageError: with all that is wrong, a line each, where it is in a file with its line.
@@ -74,8 +85,37 @@ def load_config(
     problems.extend(unknown_languages(asked, good))
     data = data or os.environ.get("MIMO_DATA") or "data"
     problems.extend(check_data_option(data))
+    further = _cutoffs(fairness, good, problems)
     problems.raise_any()
-    return _chosen(BenchmarkConfig(**good), asked, merged, data)
+    config = _chosen(BenchmarkConfig(**good), asked, merged, data)
+    if gain is not None:
+        config = config.model_copy(update={"gain": gain})
+    if further is not None:
+        cutoffs = (config.fairness or Fairness()).model_copy(
+            update={"peer": further.peer, "mrc": further.mrc}
+        )
+        config = config.model_copy(update={"fairness": cutoffs})
+    return config
+
+
+def _cutoffs(texts: Sequence[str], good: Mapping[str, Any], problems: Problems) -> "Cutoffs | None":
+    """What a caller asks for, if anything; nothing is deeper than runs are."""
+    from mimo_plugin.evaluation.language_bias import parse_cutoffs
+
+    if not texts:
+        return None
+    try:
+        found = parse_cutoffs(texts)
+    except UsageError as error:
+        problems.extend(str(error).splitlines())
+        return None
+    depth = good.get("depth", BenchmarkConfig.model_fields["depth"].default)
+    if found.deepest(1) > depth:
+        problems.add(
+            f"--fairness: {found.deepest(1)} is deeper than the config's depth, which is {depth}, expected "
+            f"cutoffs of {depth} at most"
+        )
+    return found
 
 
 def _chain(path: Path, problems: Problems) -> tuple[list[Source], bool]:
@@ -129,8 +169,12 @@ def _chosen(config: BenchmarkConfig, asked: Sequence[str], merged: _Merged, data
         languages = tuple(name for name in config.collections if not chosen or name in chosen)
         collections = {name: placed(spec, data, base) for name, spec in config.collections.items()}
     same = set(languages) == _published(config, merged.reference_languages)
+    topics = config.topics
+    if topics.source is not None:
+        topics = topics.model_copy(update={"source": placed(topics.source, data, base)})
     update: Mapping[str, Any] = {
         "collections": collections,
+        "topics": topics,
         "languages": languages,
         "reference": chosen_references(config.reference, languages, same),
     }

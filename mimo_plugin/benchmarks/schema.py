@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from mimo_plugin.analysis.texts import Role
-from mimo_plugin.benchmarks.choices import Analyzers
+from mimo_plugin.benchmarks.choices import Analyzers, Gain
 from mimo_plugin.benchmarks.choices import Setting as Setting
 from mimo_plugin.benchmarks.fields import (
     Collections,
@@ -15,6 +15,7 @@ from mimo_plugin.benchmarks.fields import (
     MeasureName,
     Name,
     Score,
+    Spec,
     Text,
     Weight,
 )
@@ -43,14 +44,16 @@ class TopicOptions(_Consistent):
     shared: the collections have topics in common, under the same ids, as NeuCLIR's; see `load_pool`.
     field: of shared topics, such as `title`; None is the source's default text.
     lang: of shared topics whose source does not say.
+    source: collection whose queries are searched in place of the collections' own.
     """
 
     shared: bool = False
     field: Text | None = None
     lang: Language | None = None
+    source: Spec | None = None
 
     def contradictions(self) -> Iterator[str]:
-        for name in ("field", "lang"):
+        for name in ("field", "lang", "source"):
             if getattr(self, name) is not None and not self.shared:
                 yield f"{name} is of shared topics, expected `shared: true` with it"
 
@@ -59,10 +62,13 @@ class Fairness(Record):
     """Attributes:
     cutoff: ranks that count.
     target: of AWRF.
+    peer, mrc: further cutoffs of PEER and MRC.
     """
 
     cutoff: Count = 20
     target: Target = Target.RELEVANT
+    peer: tuple[Count, ...] = ()
+    mrc: tuple[Count, ...] = ()
 
 
 class Geometry(Record):
@@ -141,6 +147,7 @@ class BenchmarkConfig(Record):
         fields: of documents that make their text; None is the source's default text.
         measures: canonical names; the first is the one that stands for all.
         depth: documents a query that systems return.
+        gain: what judgments count.
         test, correction, alpha: see `mimo_plugin.evaluation`.
         baseline: system that others are compared with.
         fairness, geometry, bm25: None leaves them out.
@@ -159,6 +166,7 @@ class BenchmarkConfig(Record):
     fields: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
     measures: Annotated[tuple[MeasureName, ...], Field(min_length=1)]
     depth: Count = 100
+    gain: Gain = Gain.GRADED
     test: SignificanceTest = SignificanceTest.STUDENT
     correction: Correction = Correction.HOLM
     alpha: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.05

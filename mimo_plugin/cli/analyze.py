@@ -51,6 +51,12 @@ from mimo_plugin.cli.options import (
     show_default=True,
     help="How many hits a query of the runs.",
 )
+@click.option(
+    "--fairness",
+    cls=ListOption,
+    metavar="MEASURE@K,...",
+    help="MRC and PEER at further cutoffs, of each query language too: MRC@5,10,20 PEER@20,100.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Draws the texts.")
 @click.option("--pooled", is_flag=True, help="Ids are lang:id also for a single collection.")
 @table_format_option
@@ -69,6 +75,7 @@ def command(
     texts: int,
     runs: tuple[str, ...],
     hits_cutoff: int,
+    fairness: tuple[str, ...],
     seed: int,
     pooled: bool,
     table_format: str,
@@ -105,6 +112,7 @@ def command(
             texts=texts,
             seed=seed,
             hits_cutoff=hits_cutoff,
+            fairness=fairness,
             pooled=pooled,
             progress=progress,
         ),

@@ -1,5 +1,6 @@
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -47,7 +48,23 @@ from mimo_plugin.cli.options import (
 @click.option(
     "--data",
     metavar="DIR|hub:OWNER/NAME",
-    help="Where {data} of a config lies.  [default: $MIMO_DATA, else data]",
+    help="Where {data} of a config lies, or copies of hub repositories.  [default: $MIMO_DATA, else data]",
+)
+@click.option(
+    "--suite",
+    metavar="NAME",
+    help="Several benchmarks in place of one, with a table of all: `paper` is what the MIMO paper reports.",
+)
+@click.option(
+    "--gain",
+    type=click.Choice(["graded", "binary"]),
+    help="What judgments count: their grade, or 1 if relevant at all.  [default: the config's]",
+)
+@click.option(
+    "--fairness",
+    cls=ListOption,
+    metavar="MEASURE@K,...",
+    help="Further cutoffs of MRC and PEER, such as MRC@5,10,20 PEER@20,100.  [default: the config's]",
 )
 @click.option(
     "--baseline", metavar="NAME", help="Compare with this system.  [default: the config's, else the first]"
@@ -83,6 +100,9 @@ def command(
     docs: str | None,
     seed: int,
     data: str | None,
+    suite: str | None,
+    gain: str | None,
+    fairness: tuple[str, ...],
     baseline: str | None,
     factory: str,
     shard_size: int,
@@ -104,18 +124,30 @@ def command(
       mimo reproduce sample --encoder packaged:all-MiniLM-L6-v2
       mimo reproduce miracl-dev --encoder intfloat/multilingual-e5-small --languages sw,yo
       mimo reproduce neuclir-2022 --encoder mimo=runs/mimo e5=intfloat/multilingual-e5-large --dry-run
+      mimo reproduce belebele --data hub:yjoonjang/mlir-benchmarks --encoder yjoonjang/MIMO-xlm-roberta-large
+      mimo reproduce --suite paper --data hub:yjoonjang/mlir-benchmarks --encoder mimo=runs/mimo
       mimo reproduce debian --data debian --encoder mimo=student/stage2 --run colbert.trec --docs judged+1000
     """
     from mimo_plugin.benchmarks import config_names, load_config
-    from mimo_plugin.errors import UsageError
+    from mimo_plugin.errors import Problems, UsageError
+    from mimo_plugin.reproduction.suite import SUITES, reproduce_suite
 
     if list_configs:
         names = config_names()
         width = max(len(name) for name, _ in names)
         click.echo("\n".join(f"{name:<{width}}  {title}" for name, title in names))
+        for name, parts in SUITES.items():
+            click.echo(f"--suite {name}: {', '.join(parts)}")
         return
-    if config is None:
-        raise UsageError("no CONFIG was given, expected a name from --list or a YAML file")
+    problems = Problems(UsageError)
+    if config is None and suite is None:
+        problems.add("no CONFIG was given, expected a name from --list or a YAML file, or --suite NAME")
+    if config is not None and suite is not None:
+        problems.add(f"{config} and --suite {suite}, expected one of them")
+    if suite is not None and runs:
+        problems.add("--run with --suite, expected it with a CONFIG: a run is of one benchmark")
+    problems.raise_any()
+    from mimo_plugin.benchmarks.choices import Gain
     from mimo_plugin.evaluation.choices import TableFormat
     from mimo_plugin.evaluation.rendering import render
     from mimo_plugin.evaluation.tables import make_tables
@@ -124,9 +156,12 @@ def command(
     from mimo_plugin.reproduction.running import plan, reproduce
     from mimo_plugin.reproduction.selection import parse_docs
 
-    read = load_config(config, languages=languages, data=data)
+    load = partial(
+        load_config, languages=languages, data=data, gain=Gain(gain) if gain else None, fairness=fairness
+    )
+    read = load(config) if config is not None else None
     options = ReproduceOptions(
-        output=output or Path("indexes", read.name),
+        output=output or Path("indexes", f"suite-{suite}" if read is None else read.name),
         encoders=encoders,
         runs=runs,
         bm25=bm25,
@@ -141,6 +176,15 @@ def command(
         command=shlex.join(["mimo", *sys.argv[1:]]),
         progress=progress,
     )
+    if read is None:
+        together = reproduce_suite(suite or "", load, options, click.echo, only_plan=dry_run)
+        for name, results in together.results.items():
+            for warning in results["warnings"]:
+                click.echo(f"mimo: warning: {name}: {warning}", err=True)
+        if together.results:
+            click.echo(render([together.table()], TableFormat.TEXT), nl=False)
+        together.raise_lacking()
+        return
     if dry_run:
         plan(read, options, click.echo)
         return

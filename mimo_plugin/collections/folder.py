@@ -4,7 +4,8 @@ BEIR: `corpus.jsonl` (`_id`, `text`, optional `title` and `lang`), `queries.json
 `lang`), `qrels/SPLIT.tsv` (header `query-id corpus-id score`). The paper's: `corpus.jsonl` with objects
 `{doc_id: {"text", "lang"}}`, the same `queries.jsonl`, and `qrels.jsonl` with objects
 `{query_id: {doc_id: relevance}}`. Each file may be gzipped (`.jsonl.gz`, `.tsv.gz`). The corpus is told by
-its first record and the qrels by their name, so a folder may also mix the two.
+its first record and the qrels by their name, so a folder may also mix the two. A part that is in
+neither layout may be in that of MTEB's tasks, see `folder_mteb`.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 from mimo_plugin.collections.faults import Faults, unreadable
 from mimo_plugin.collections.folder_docs import BeirDocs, PaperDocs
+from mimo_plugin.collections.folder_mteb import PARTS, TableQrels, find_parts, is_table, load_parts
 from mimo_plugin.collections.folder_topics import FolderQrels, FolderQueries, PaperQrels, TsvQrels
 from mimo_plugin.collections.jsonlines import read_objects
 from mimo_plugin.errors import DataError
@@ -25,15 +27,29 @@ class FolderSpec:
     """Attributes:
     directory: the folder, absolute.
     split: the qrels' split that was asked for after `#`, if any.
+    subset: what was asked for of a folder in MTEB's layout, such as a language; "" is all of it.
     """
 
     directory: Path
     split: str | None
+    subset: str = ""
 
     @property
     def collection_id(self) -> str:
         """The folder's name, made fit to stand before the colon of a pooled id."""
-        return "_".join(self.directory.name.replace(":", " ").split()) or "root"
+        return "_".join((self.subset or self.directory.name).replace(":", " ").split()) or "root"
+
+    @property
+    def place(self) -> Path:
+        return self.directory / self.subset
+
+    @property
+    def files(self) -> list[Path]:
+        """Of a subset: its files; otherwise all of the folder."""
+        if not self.subset:
+            return sorted(file for file in self.directory.rglob("*") if file.is_file())
+        parts = find_parts(self.directory, self.subset).values()
+        return [file for splits in parts for files in splits.values() for file in files]
 
 
 def parse_spec(spec: str) -> FolderSpec:
@@ -55,6 +71,8 @@ def parse_spec(spec: str) -> FolderSpec:
                 return FolderSpec(path.resolve(), split or None)
             if name and path.is_file():
                 found = "is a file"
+            elif name and find_parts(path.parent, path.name):
+                return FolderSpec(path.parent.resolve(), split or None, path.name)
     except OSError as error:
         raise DataError(f"{spec}: {unreadable(error.filename, error)}") from error
     except RuntimeError as error:  # ~nobody
@@ -72,6 +90,9 @@ def load_folder(spec: str) -> Any:
     from ir_datasets import Dataset
 
     folder = parse_spec(spec)
+    if folder.subset:
+        found = load_parts(folder.directory, folder.subset, folder.split, spec, PARTS)
+        return Dataset(*(found.get(part) for part in PARTS))
     parts: list[Any] = []
     with Faults() as faults:
         for find in (_docs, _queries, _qrels):
@@ -81,12 +102,18 @@ def load_folder(spec: str) -> Any:
                 faults.add(f"{spec}: {unreadable(error.filename, error)}")
             except DataError as error:
                 faults.add(str(error))
-    docs, queries, qrels = parts
+    # What is not there in these layouts may be in MTEB's.
+    found = dict(zip(PARTS, parts, strict=True))
+    missing = [part for part in PARTS if found[part] is None]
+    tables = load_parts(folder.directory, "", folder.split, spec, missing)
+    docs, queries, qrels = (tables.get(part, found[part]) for part in PARTS)
     if not (docs or queries or qrels):
         raise DataError(
             f"{spec}: no corpus.jsonl, queries.jsonl or qrels in it, expected a folder in BEIR layout"
         )
-    return Dataset(docs, FolderQueries(queries, qrels) if queries else None, qrels)
+    if isinstance(queries, Path):
+        queries = FolderQueries(queries, qrels)
+    return Dataset(docs, queries, qrels)
 
 
 def _docs(folder: FolderSpec) -> BeirDocs | PaperDocs | None:
@@ -131,7 +158,7 @@ def _qrels(folder: FolderSpec) -> FolderQrels | None:
             f"qrels/*.tsv: {', '.join(splits) or 'there are none'}"
         )
     if paper:
-        return PaperQrels(paper)
+        return TableQrels((paper,)) if is_table(paper) else PaperQrels(paper)
     return TsvQrels(directory, tuple(splits.items()), folder.split) if splits else None
 
 

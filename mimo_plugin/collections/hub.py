@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from mimo_plugin.collections.folder import PREFIX as FOLDER_PREFIX
+from mimo_plugin.collections.folder_mteb import PARTS, find_parts, part_names
+from mimo_plugin.collections.named import matching_folders
 from mimo_plugin.errors import DataError
 from mimo_plugin.network import reachable
 
@@ -60,42 +62,100 @@ def parse_hub(spec: str) -> HubSpec:
 def folder_spec(spec: str) -> str:
     """The `path:` spec of the folder, which is fetched where it is not in the local cache.
 
+    A folder that the repository does not have may be there by a like name, see `matching_folders`, or be the
+    subset of one in MTEB's layout, see `folder_mteb`.
+
     Raises:
         DataError: there is no such repository or folder, or it cannot be had now.
     """
     hub = parse_hub(spec)
-    directory = _fetched(hub.repository, hub.revision, hub.folder)
-    return f"{FOLDER_PREFIX}{directory}{f'#{hub.split}' if hub.split else ''}"
+    snapshot, folder = _fetched(hub.repository, hub.revision, hub.folder)
+    return f"{FOLDER_PREFIX}{snapshot / folder}{f'#{hub.split}' if hub.split else ''}"
+
+
+def found_folder(spec: str) -> str:
+    """The folder that stands for a spec's, relative to the repository's top: it may have another name there.
+
+    Raises: as `folder_spec`.
+    """
+    hub = parse_hub(spec)
+    return _fetched(hub.repository, hub.revision, hub.folder)[1]
 
 
 # The hub is asked once a process: all of one command reads the same revision.
 @cache
-def _fetched(repository: str, revision: str | None, folder: str) -> Path:
-    from huggingface_hub import constants, snapshot_download
+def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, str]:
+    """The snapshot, and the folder below it that stands for the one asked for, or whose subset it is."""
+    from huggingface_hub import HfApi, constants, snapshot_download
 
     name = HubSpec(repository, revision, folder, None).key
     offline = constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT])
-    try:
-        snapshot = snapshot_download(
-            repository,
-            repo_type="dataset",
-            revision=revision,
-            allow_patterns=f"{folder}/*" if folder else None,
-            local_files_only=offline,
+
+    def fetch(patterns: list[str] | None) -> Path:
+        return Path(
+            snapshot_download(
+                repository,
+                repo_type="dataset",
+                revision=revision,
+                allow_patterns=patterns,
+                local_files_only=offline,
+            )
         )
+
+    try:
+        snapshot = fetch([f"{folder}/*"] if folder else None)
+        # Of the files of a subset some may be missing, where a hub can be asked.
+        if not folder or (snapshot / folder).is_dir() or (offline and _is_there(snapshot, folder)):
+            return snapshot, folder
+        files = (
+            [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*")]
+            if offline
+            else HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
+        )
+        found = _alike(files, folder, name)
+        if found is not None and not offline:
+            fetch(found[1])
+    except DataError:
+        raise
     except Exception as error:
         if offline:
             raise DataError(_not_here(name, repository, revision, folder)) from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise DataError(f"{name}: cannot be fetched from the hub: {reason}") from error
-    directory = Path(snapshot) / folder
-    if not directory.is_dir():
+    if found is None or not _is_there(snapshot, found[0]):
         if offline:
             raise DataError(_not_here(name, repository, revision, folder))
         raise DataError(
             f"{name}: the repository has no folder {folder}, expected one with corpus.jsonl in it"
         )
-    return directory
+    return snapshot, found[0]
+
+
+def _is_there(snapshot: Path, folder: str) -> bool:
+    place = snapshot / folder
+    return place.is_dir() or bool(find_parts(place.parent, place.name))
+
+
+def _alike(files: list[str], folder: str, name: str) -> tuple[str, list[str]] | None:
+    """The folder that stands for one that the repository does not have, and patterns of its files.
+
+    Raises:
+        DataError: several could.
+    """
+    parent, _, subset = folder.rpartition("/")
+    stems = [f"{parent}/{stem}" if parent else stem for part in PARTS for stem in part_names(subset, part)]
+    tables = [file for file in files if any(file.startswith((f"{stem}.", f"{stem}/")) for stem in stems)]
+    if tables:
+        return folder, tables
+    corpora = (file.rpartition("/") for file in files)
+    folders = [place for place, _, file in corpora if place and file.startswith("corpus.")]
+    found = matching_folders(folders, folder)
+    if len(found) > 1:
+        raise DataError(
+            f"{name}: not there, and {len(found)} folders are alike ({', '.join(found)}), expected "
+            "one: name it"
+        )
+    return (found[0], [f"{found[0]}/*"]) if found else None
 
 
 def _not_here(name: str, repository: str, revision: str | None, folder: str) -> str:

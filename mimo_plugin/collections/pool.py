@@ -25,6 +25,7 @@ def load_pool(
     shared_topics: bool = False,
     topic_field: str | None = None,
     topic_lang: str | None = None,
+    topic_source: str | None = None,
 ) -> Any:
     """Loads collections as one ir_datasets dataset of `Doc`, `Query` and `TrecQrel`; nothing is read yet.
 
@@ -49,6 +50,8 @@ def load_pool(
             the queries raises where two collections have different queries under one id.
         topic_field: field of the queries to use as text; None takes ir_datasets' default.
         topic_lang: language of queries whose source does not say.
+        topic_source: collection whose queries are searched in place of the collections' own: as those of
+            NeuCLIR in English for sets that have translations of them.
 
     Raises:
         DataError: unknown collections, fields that documents or queries do not have, the same prefix twice.
@@ -58,9 +61,16 @@ def load_pool(
     """
     if not specs:
         raise UsageError("no collection was given, expected at least one")
-    if not shared_topics and (topic_field is not None or topic_lang is not None):
-        raise UsageError("topic_field and topic_lang are of shared topics, expected shared_topics=True")
-    loaded = _load_all(specs, fields, topic_field)
+    if not shared_topics and (topic_field, topic_lang, topic_source) != (None, None, None):
+        raise UsageError(
+            "topic_field, topic_lang and topic_source are of shared topics, expected shared_topics=True"
+        )
+    loaded = _load_all(specs, fields, None if topic_source else topic_field)
+    topics = None
+    if topic_source is not None:
+        topics = Member(topic_source, load(topic_source), prefix="")
+        if topic_field is not None:
+            check_topic_field(topic_field, topics)
     collections = [_named(members, prefixes or {}) for members in loaded]
     if pooled is None:
         pooled = len(specs) > 1
@@ -80,6 +90,7 @@ def load_pool(
         tuple(fields) if fields is not None else None,
         partial(SharedQueries, field=topic_field, lang=topic_lang or "") if shared_topics else PooledQueries,
         shared_topics,
+        topics,
     )
 
 
@@ -164,7 +175,7 @@ def _collection_id(member: Member) -> str:
 
 def _key(member: Member) -> str:
     if member.spec.startswith(PREFIX):
-        return str(parse_spec(member.spec).directory)
+        return str(parse_spec(member.spec).place)
     if member.spec.startswith(hub.PREFIX):
         return hub.parse_hub(member.spec).key
     return documents_id(member.spec)
@@ -175,12 +186,14 @@ def _dataset(
     fields: tuple[str, ...] | None,
     queries: Callable[[tuple[Member, ...]], Any],
     shared_topics: bool,
+    topics: Member | None,
 ) -> Any:
     from ir_datasets import Dataset
 
     members = [member for group in groups for member in group]
     with_docs = tuple(group[0] for group in groups if group[0].dataset.has_docs())
-    with_queries = tuple(member for member in members if member.dataset.has_queries())
+    asking = members if topics is None else [topics]
+    with_queries = tuple(member for member in asking if member.dataset.has_queries())
     with_qrels = tuple(member for member in members if member.dataset.has_qrels())
     return Dataset(
         PooledDocs(with_docs, fields) if with_docs else None,

@@ -50,5 +50,5 @@ def collection_identity(spec: str) -> Any:
     if not spec.startswith(PREFIX):
         return spec
     folder = parse_spec(spec)
-    files = files_identity(folder.directory)
-    return {"folder": folder.directory.name, "split": folder.split, "files": files}
+    files = [file_identity(file) for file in folder.files]
+    return {"folder": folder.place.name, "split": folder.split, "files": files}

@@ -1,7 +1,7 @@
 """The whole of it: run files and collections in, scores and comparisons out."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mimo_plugin.evaluation.run_reader import read_run
 from mimo_plugin.evaluation.scoring import RunScores, score_run
 from mimo_plugin.evaluation.significance import Plan
 from mimo_plugin.evaluation.topics import Topics, check_docids, check_queries, load_topics
+from mimo_plugin.evaluation.trained_on import TrainedOn, of_runs
 from mimo_plugin.progress import bar
 
 _DEFAULT_DEPTH = 10
@@ -24,7 +25,8 @@ class Evaluation:
     """Runs scored and compared.
 
     measures: those asked for. judged: the Judged@k that goes with them. comparisons and plan: empty and
-    None where nothing was compared. warnings: what a user should know, a line each.
+    None where nothing was compared. trained_on: run -> what its encoder was trained on, where that is known.
+    warnings: what a user should know, a line each.
     """
 
     topics: Topics
@@ -35,6 +37,7 @@ class Evaluation:
     plan: Plan | None
     baseline: str | None
     warnings: tuple[str, ...]
+    trained_on: Mapping[str, TrainedOn] = field(default_factory=dict)
 
     def averages(self, scores: RunScores, measure: Measure) -> Averages:
         return average(scores.per_topic[measure], self.topics)
@@ -47,12 +50,15 @@ def evaluate(
     outputs: Sequence[Path] = (),
     *,
     pool: Any = None,
+    seen: Mapping[str, TrainedOn] | None = None,
 ) -> Evaluation:
     """Evaluates run files, FILE or NAME=FILE, against the judgments of one collection or a pool of
     several.
 
     outputs: files that the caller will write afterwards; they are checked with the options. pool: an
     ir_datasets dataset with the topics and judgments, in place of the one that is made of the collections.
+    seen: what `Evaluation.trained_on` is to hold; None looks for the encoders of the runs, and where one has
+    a record of its training reads the documents.
 
     Problems are reported in two steps: first everything about options, files and collections that can be
     seen without reading them (see `check_request`), then everything about the contents of the collections
@@ -64,6 +70,10 @@ def evaluate(
     measures, plan = request.measures, request.plan
     judged = _judged_measure(measures)
     topics, scores, warnings = _read(request, tuple(dict.fromkeys((*measures, judged))), options)
+    if seen is None:
+        runs_by_name = {file.name: file.path for file in request.files}
+        seen, told = of_runs(runs_by_name, request.pool, collections, options.progress)
+        warnings += told
     comparisons: list[Comparison] = []
     if plan is not None:
         total = count_tests(len(scores), topics, measures, request.pairs, plan)
@@ -74,6 +84,7 @@ def evaluate(
         measures=measures,
         judged=judged,
         scores=tuple(scores),
+        trained_on=seen,
         comparisons=tuple(comparisons),
         plan=plan,
         baseline=options.baseline,

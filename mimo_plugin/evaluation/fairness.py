@@ -26,7 +26,8 @@ Similarity = Callable[[str, NDArray[np.bytes_]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Peer:
-    """PEER@k. per_topic: (n,) in the order of the topics. mean: over topics.
+    """PEER@k. per_topic: (n,) in the order of the topics. mean: over topics. per_language: over a query
+    language's topics.
 
     compared: topics with relevant documents in two languages or more (in `peer_raw`, of one relevance level);
     the others have 1, whatever the run. sensitive: of these, with two documents or more in one of the
@@ -35,6 +36,7 @@ class Peer:
 
     per_topic: Scores
     mean: float
+    per_language: Mapping[str, float]
     compared: int
     sensitive: int
 
@@ -86,7 +88,7 @@ def peer(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> Peer
             sensitive += int(0 < languages.max() < len(relevant) - 1)
             ranks = _ranks(run.queries.get(query_id), relevant, k)
             values[position] = _equal_rank_p(rankdata(ranks), languages)
-    return Peer(values, fsum(values) / len(values), compared, sensitive)
+    return _peer(values, topics, compared, sensitive)
 
 
 def peer_raw(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> Peer:
@@ -130,7 +132,16 @@ def peer_raw(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> 
         sizes = [np.unique(languages[one], return_counts=True)[1] for one in levels]
         compared += any(len(counts) > 1 for counts in sizes)
         sensitive += any(1 < len(counts) < counts.sum() for counts in sizes)
-    return Peer(values, fsum(values) / len(values), compared, sensitive)
+    return _peer(values, topics, compared, sensitive)
+
+
+def _peer(values: Scores, topics: Topics, compared: int, sensitive: int) -> Peer:
+    per_language = {}
+    for language, name in enumerate(topics.languages):
+        part = values[topics.language_of == language]
+        if len(part):
+            per_language[name] = fsum(part) / len(part)
+    return Peer(values, fsum(values) / len(values), per_language, compared, sensitive)
 
 
 def _ranks(ranking: Ranking | None, relevant: NDArray[np.bytes_], k: int) -> NDArray[np.intp]:

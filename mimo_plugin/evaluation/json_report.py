@@ -34,6 +34,7 @@ def to_json(evaluation: Evaluation) -> str:
 def _run(evaluation: Evaluation, scores: RunScores, measures: tuple[Measure, ...]) -> dict[str, Any]:
     averages = {str(measure): evaluation.averages(scores, measure) for measure in measures}
     counts = scores.counts
+    trained_on = evaluation.trained_on.get(scores.name)
     return {
         "mean": {name: average.mean for name, average in averages.items()},
         "macro": {name: average.macro for name, average in averages.items()},
@@ -49,6 +50,7 @@ def _run(evaluation: Evaluation, scores: RunScores, measures: tuple[Measure, ...
             "unjudged": counts.unjudged,
             "unknown": counts.unknown,
         },
+        **({"trained_on": trained_on.as_json()} if trained_on else {}),
     }
 
 

@@ -1,8 +1,10 @@
 """All that is measured of how a run treats languages."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import nan
 from typing import TypeVar
 
@@ -26,9 +28,42 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Cutoffs:
+    """Cutoffs at which PEER and MRC are measured besides that of all the rest."""
+
+    peer: tuple[int, ...] = ()
+    mrc: tuple[int, ...] = ()
+
+    def deepest(self, cutoff: int) -> int:
+        """The deepest of these and the cutoff of all the rest."""
+        return max((cutoff, *self.peer, *self.mrc))
+
+
+def parse_cutoffs(texts: Sequence[str]) -> Cutoffs:
+    """Reads `MRC@5,10,20,PEER@20,100`: a number without a name is of the one before it.
+
+    Raises:
+        UsageError: with everything that is no such measure.
+    """
+    found: dict[str, list[int]] = {PEER: [], MRC: []}
+    problems = Problems(UsageError)
+    name = None
+    for item in filter(None, (part.strip() for text in texts for part in text.split(","))):
+        matched = re.fullmatch(r"(?:(peer|mrc)@)?([1-9][0-9]{0,8})", item.casefold(), re.ASCII)
+        name = (matched and matched[1]) or name
+        if matched is None or name is None:
+            problems.add(f"--fairness: found {item!r}, expected such as MRC@5,10,20 PEER@20,100")
+        else:
+            found[name].append(int(matched[2]))
+    problems.raise_any()
+    return Cutoffs(*(tuple(dict.fromkeys(found[name])) for name in (PEER, MRC)))
+
+
+@dataclass(frozen=True)
 class LanguageBias:
     """Language bias of the first `cutoff` hits; each part says what it holds.
 
+    peer_at, mrc_at: cutoff -> PEER and MRC there, of further cutoffs that were asked for.
     skipped: name of a part that could not be computed -> why, in one line. Such a part is None; of `peer` and
     `peer_raw`, the mean is NaN.
     """
@@ -42,6 +77,8 @@ class LanguageBias:
     same_language_preference: Preference | None
     cross_lingual_gap: CrossLingualGap | None
     skipped: Mapping[str, str]
+    peer_at: Mapping[int, Peer]
+    mrc_at: Mapping[int, RankCorrelation]
 
 
 def language_bias(
@@ -53,15 +90,18 @@ def language_bias(
     target: str = Target.RELEVANT,
     collection: Mapping[str, int] | None = None,
     similarity: Similarity | None = None,
+    further: Cutoffs = Cutoffs(),
 ) -> LanguageBias:
     """Measures the language bias of a run, as far as its topics and their judgments allow.
 
     Args:
-        doc_langs: docid -> language, of the whole collection, or of `documents_of(run, topics, k)`.
+        doc_langs: docid -> language, of the whole collection, or of `documents_of(run, topics, k)` with the
+            deepest cutoff.
         target: of AWRF, see `Target`.
         collection: language -> number of documents, as an index's manifest has it; None where `doc_langs`
             holds the whole collection. Documents without a language do not count.
         similarity: of a query and documents that its ranking does not hold, see `mrc`.
+        further: cutoffs of PEER and MRC besides k.
 
     Raises:
         UsageError: an unknown target, a cutoff below 1.
@@ -89,13 +129,15 @@ def language_bias(
         if found.compared:
             return found
         skipped.setdefault(name, f"no topic has relevant documents {where}two languages, which PEER compares")
-        return replace(found, mean=nan)
+        return replace(found, mean=nan, per_language={})
 
+    peers = {at: peer(run, topics, doc_langs, at) for at in (k, *further.peer)}
+    correlations = {at: attempt(MRC, partial(mrc, run, topics, at, similarity)) for at in (k, *further.mrc)}
     return LanguageBias(
         cutoff=k,
-        peer=compared(PEER, peer(run, topics, doc_langs, k), "in "),
+        peer=compared(PEER, peers[k], "in "),
         peer_raw=compared(PEER_RAW, peer_raw(run, topics, doc_langs, k), "of one relevance level in "),
-        mrc=attempt(MRC, lambda: mrc(run, topics, k, similarity)),
+        mrc=correlations[k],
         awrf=attempt(AWRF, lambda: awrf(run, topics, doc_langs, k, chosen, sizes)),
         language_mix=mix,
         same_language_preference=attempt(
@@ -103,6 +145,8 @@ def language_bias(
         ),
         cross_lingual_gap=attempt(GAP, lambda: cross_lingual_gap(run, topics, doc_langs, k)),
         skipped=skipped,
+        peer_at={at: compared(PEER, peers[at], "in ") for at in further.peer},
+        mrc_at={at: found for at in further.mrc if (found := correlations[at]) is not None},
     )
 
 

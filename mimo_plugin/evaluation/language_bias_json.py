@@ -12,7 +12,14 @@ from mimo_plugin.evaluation.preference import Preference
 
 
 def as_json(bias: LanguageBias) -> dict[str, Any]:
-    """What `json.dumps` takes. What is not defined is null, never NaN or 0; `skipped` says why."""
+    """What `json.dumps` takes. What is not defined is null, never NaN or 0; `skipped` says why.
+
+    `peer_at` and `mrc_at`, cutoff -> what `peer` and `mrc` hold, are there where further cutoffs are.
+    """
+    further = {
+        "peer_at": {str(at): _peer(found) for at, found in bias.peer_at.items()},
+        "mrc_at": {str(at): _mrc(found) for at, found in bias.mrc_at.items()},
+    }
     return {
         "cutoff": bias.cutoff,
         "peer": _peer(bias.peer),
@@ -25,15 +32,14 @@ def as_json(bias: LanguageBias) -> dict[str, Any]:
         ),
         "cross_lingual_gap": _cross_lingual_gap(bias.cross_lingual_gap) if bias.cross_lingual_gap else None,
         "skipped": dict(bias.skipped),
+        **{name: found for name, found in further.items() if found},
     }
 
 
 def _peer(found: Peer) -> dict[str, Any]:
-    return {
-        "mean": None if isnan(found.mean) else found.mean,
-        "sensitive": found.sensitive,
-        "topics": len(found.per_topic),
-    }
+    mean = {"mean": None if isnan(found.mean) else found.mean}
+    languages = {"per_language": dict(found.per_language)} if found.per_language else {}
+    return {**mean, **languages, "sensitive": found.sensitive, "topics": len(found.per_topic)}
 
 
 def _mrc(found: RankCorrelation) -> dict[str, Any]:

@@ -4,7 +4,8 @@ What is found depends on the vectors alone: not on how the documents are spread 
 or on which queries are searched together. Two things would stand in the way of that. At the last place FAISS
 takes any of several documents with equal scores; here the docid decides, as in trec_eval. And a flat index is
 searched by matrix products, whose last bit depends on the shape of the matrices; here the documents that they
-find are scored again, one by one. Approximate indexes find what they find, in each index for itself.
+find are scored again, one by one. Where a tie holds more documents than FAISS is asked for, flat indexes are
+read through. Approximate indexes find what they find, each for itself; `Found.cut` tells of such ties.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 # Documents looked at beyond those asked for, so that ties at the last place seldom need a second look.
 _SPARE = 16
-# How many times as many are looked at then, and when that ends: then a tie is cut where FAISS cuts it.
+# How many times as many are looked at then, and when that ends: then flat indexes are read through, and in
+# others a tie is cut where FAISS cuts it.
 _FURTHER, _FURTHEST = 8, 64
+# Documents of a flat index that are read at a time.
+_BLOCK = 1 << 16
 # Scores that are held at a time.
 _AT_ONCE = 1 << 22
 
@@ -66,10 +70,15 @@ class Ranked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What `Ranked` says, of the documents that were asked for alone."""
+    """What `Ranked` says, of the documents that were asked for alone.
+
+    Attributes:
+        cut: bool (queries,), whether other documents may have the last one's score and a better docid.
+    """
 
     scores: "np.ndarray"
     rows: "np.ndarray"
+    cut: "np.ndarray"
 
 
 class Nearest:
@@ -84,6 +93,7 @@ class Nearest:
         self._docids = [index.docids for index in indexes]
         sizes = [index.faiss.ntotal for index in indexes]
         self._starts: np.ndarray = np.cumsum([0, *sizes])
+        self._order: np.ndarray | None = None
 
     @property
     def documents(self) -> int:
@@ -108,7 +118,7 @@ class Nearest:
         Raises:
             ArtifactError: two indexes hold the same docid.
         """
-        scores, rows = found
+        scores, rows, _ = found
         there = rows >= 0
         counts = there.sum(axis=1)
         docids = self._docids_of(rows.ravel() if there.all() else rows[there])
@@ -131,21 +141,83 @@ class Nearest:
         reach = min(reach, self.documents)
         scores: np.ndarray = np.empty((len(vectors), hits), dtype=np.float32)
         rows: np.ndarray = np.empty((len(vectors), hits), dtype=np.int64)
+        cut: np.ndarray = np.zeros(len(vectors), dtype=bool)
         step = max(_AT_ONCE // reach, 1)
         for start in range(0, len(vectors), step):
             some = vectors[start : start + step]
             ranked = self._ranked(some, reach)
             last = ranked.scores[:, hits - 1]
             unsettled = (last <= ranked.floor) & (ranked.rows[:, hits - 1] >= 0)
-            if reach >= _FURTHEST * hits:
+            if reach >= _FURTHEST * hits and not self._flat:
+                cut[start : start + step] = unsettled
                 unsettled[:] = False
             self._break_ties(ranked, ~unsettled, hits)
             scores[start : start + step] = ranked.scores[:, :hits]
             rows[start : start + step] = ranked.rows[:, :hits]
             again = np.flatnonzero(unsettled)
-            if len(again):
-                scores[start + again], rows[start + again] = self._best(some[again], hits, _FURTHER * reach)
-        return Found(scores, rows)
+            if reach >= _FURTHEST * hits:
+                for query in again:
+                    scores[start + query], rows[start + query] = self._read_through(
+                        some[query : query + 1], hits, last[query]
+                    )
+            elif len(again):
+                scores[start + again], rows[start + again], cut[start + again] = self._best(
+                    some[again], hits, _FURTHER * reach
+                )
+        return Found(scores, rows, cut)
+
+    @property
+    def _flat(self) -> bool:
+        import faiss
+
+        return all(isinstance(index.faiss, faiss.IndexFlat) for index in self._indexes)
+
+    def _read_through(
+        self, vector: "np.ndarray", hits: int, least: "np.floating[Any]"
+    ) -> tuple["np.ndarray", "np.ndarray"]:
+        """The best documents of flat indexes by score and docid, as many as asked for; all are scored.
+
+        Args:
+            vector: (1, dimension).
+            least: a score that so many documents have or exceed.
+
+        Returns:
+            Scores and rows, (hits,).
+        """
+        import numpy as np
+
+        order = self._docid_order()
+        best: np.ndarray = np.empty(0, dtype=np.float32)
+        rows: np.ndarray = np.empty(0, dtype=np.int64)
+        lowest = -1
+        for index, start in zip(self._indexes, self._starts.tolist(), strict=False):
+            for first in range(0, index.faiss.ntotal, _BLOCK):
+                block: np.ndarray = np.arange(first, min(first + _BLOCK, index.faiss.ntotal))
+                scores = _scored_again(index.faiss, vector, block[None])[0]
+                block += start
+                better = (scores > least) | ((scores == least) & (order[block] > lowest))
+                best, rows = np.append(best, scores[better]), np.append(rows, block[better])
+                ranks = np.lexsort((-order[rows], -best))[:hits]
+                best, rows = best[ranks], rows[ranks]
+                if len(rows) == hits:
+                    least, lowest = best[-1], order[rows[-1]]
+        return best, rows
+
+    def _docid_order(self) -> "np.ndarray":
+        """The place of each document in the order of docids, int64 (documents,)."""
+        import numpy as np
+
+        if self._order is None:
+            names: np.ndarray = np.array(
+                [
+                    docid.encode()
+                    for docids, index in zip(self._docids, self._indexes, strict=True)
+                    for docid in docids.take(np.arange(index.faiss.ntotal))
+                ]
+            )
+            self._order = np.empty(len(names), dtype=np.int64)
+            self._order[np.argsort(names, kind="stable")] = np.arange(len(names))
+        return self._order
 
     def _ranked(self, vectors: "np.ndarray", reach: int) -> Ranked:
         """The best documents of all indexes together, `reach` of each."""

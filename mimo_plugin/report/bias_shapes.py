@@ -13,6 +13,7 @@ class Peer(Shape):
     mean: float | None
     sensitive: int
     topics: int
+    per_language: Mapping[str, float | None] = {}
 
 
 class RankCorrelation(Shape):
@@ -93,3 +94,5 @@ class LanguageBias(Shape):
     same_language_preference: Preference | None
     cross_lingual_gap: Gap | None
     skipped: Mapping[str, str]
+    peer_at: Mapping[int, Peer] = {}
+    mrc_at: Mapping[int, RankCorrelation] = {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from mimo_plugin.report.bias_shapes import LanguageBias, LanguageMix
+from mimo_plugin.report.bias_shapes import LanguageBias, LanguageMix, Peer, RankCorrelation
 from mimo_plugin.report.names import measure_name, system_names
 from mimo_plugin.report.results import Results
 from mimo_plugin.report.table import Cell, Column, Note, Part, Table, number, words
@@ -138,10 +138,52 @@ def _skipped(results: Results) -> Iterator[str]:
         yield f"Skipped: {what}{where}: {why}"
 
 
+def cutoffs_table(results: Results) -> Table | None:
+    """MRC and PEER at further cutoffs, a row a run; None where none were asked for."""
+    found = results.language_bias
+    columns: list[Column] = []
+    rows = {name: [words(label, name)] for name, label in system_names(results).items() if name in found}
+    for kind, form in (("MRC", ".2f"), ("PEER", ".4f")):
+        for at in _further(results, kind):
+            columns.append(Column(f"{kind}@{at}"))
+            for name, bias in found.items():
+                one = _at(bias, kind).get(at)
+                rows[name].append(number(one.mean if one else None, form))
+    if not columns:
+        return None
+    title = "MRC and PEER at several cutoffs"
+    return Table(
+        "fairness-cutoffs", title, [Column("run"), *columns], [Part(list(rows.values()))], (), labels(results)
+    )
+
+
+def _at(bias: LanguageBias, kind: str) -> Mapping[int, Peer] | Mapping[int, RankCorrelation]:
+    return bias.mrc_at if kind == "MRC" else bias.peer_at
+
+
+def _further(results: Results, kind: str) -> list[int]:
+    return sorted({at for bias in results.language_bias.values() for at in _at(bias, kind)})
+
+
+def _further_by_language(
+    results: Results, kind: str, form: str
+) -> Iterator[tuple[str, str, str, Callable[[LanguageBias], Mapping[str, float | None]]]]:
+    for at in _further(results, kind):
+
+        def values(bias: LanguageBias, at: int = at) -> Mapping[str, float | None]:
+            found = _at(bias, kind).get(at)
+            return found.per_language if found else {}
+
+        yield f"{kind.lower()}-{at}-by-language", f"{kind}@{at}", form, values
+
+
 def bias_by_language(results: Results) -> Iterator[Table]:
-    """MRC, AWRF, same-language preference and gap, language by run, where there is one."""
+    """MRC, PEER, AWRF, same-language preference and gap, language by run, where there is one."""
     kinds: list[tuple[str, str, str, Callable[[LanguageBias], Mapping[str, float | None]]]] = [
         ("mrc-by-language", "MRC", ".2f", lambda bias: bias.mrc.per_language if bias.mrc else {}),
+        *_further_by_language(results, "MRC", ".2f"),
+        ("peer-by-language", "PEER", ".4f", lambda bias: bias.peer.per_language if bias.peer else {}),
+        *_further_by_language(results, "PEER", ".4f"),
         ("awrf-by-language", "AWRF", ".4f", lambda bias: bias.awrf.per_language if bias.awrf else {}),
         ("preference-by-language", "Same-language preference", ".2f", _preference),
         ("gap-by-language", "Cross-lingual gap", "+.4f", _gap),

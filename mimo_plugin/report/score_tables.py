@@ -59,8 +59,19 @@ def _overall(results: Results) -> Table:
         parts.append(Part(published, _PUBLISHED))
     title = f"Scores over {evaluation.topics.judged:,} topics in {_languages(results)}"
     note = "macro: mean over languages. mean: over topics. " if len(averages) > 1 else ""
-    notes = [Note(note + _BOLD), *_test_notes(results), *sources]
+    notes = [Note(note + _BOLD), *_trained_on(results), *_test_notes(results), *sources]
     return Table(SCORES, title, columns, parts, notes, labels(results))
+
+
+def _trained_on(results: Results) -> Iterator[Note]:
+    names = system_names(results)
+    for name, run in results.evaluation.runs.items():
+        found = run.trained_on
+        if found is not None and found.documents:
+            yield Note(
+                f"{names[name]} was trained on {found.documents:,} of the {found.of:,} documents "
+                f"({100 * found.share:.1f} %)."
+            )
 
 
 def _column(results: Results, measure: str, average: str) -> list[Cell]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from mimo_plugin.report.bias_tables import bias_by_language, bias_table, mix_table
+from mimo_plugin.report.bias_tables import bias_by_language, bias_table, cutoffs_table, mix_table
 from mimo_plugin.report.comparison_tables import comparison_tables
 from mimo_plugin.report.figure import Figure
 from mimo_plugin.report.forest import forest_plots
@@ -80,6 +80,9 @@ def _bias(results: Results, files: FileNames) -> Iterator[Part]:
     if not results.language_bias:
         return
     yield bias_table(results)
+    cutoffs = cutoffs_table(results)
+    if cutoffs is not None:
+        yield cutoffs
     for table in bias_by_language(results):
         yield Folded(table)
     for name, mix, figure in heat_maps(results, files):

@@ -66,6 +66,15 @@ class Counts(Shape):
     unknown: int = 0
 
 
+class TrainedOn(Shape):
+    """Documents of the collection that a run's encoder was trained on."""
+
+    documents: int
+    of: int
+    share: float
+    training_data: str
+
+
 class Run(Shape):
     """per_language: language -> measure -> value; `queries` among the measures is their number."""
 
@@ -73,6 +82,7 @@ class Run(Shape):
     macro: Mapping[str, float | None]
     per_language: Mapping[str, Mapping[str, float | None]]
     queries: Counts
+    trained_on: TrainedOn | None = None
 
 
 class Comparison(Shape):

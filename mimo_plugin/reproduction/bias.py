@@ -10,6 +10,7 @@ from mimo_plugin.errors import DataError
 
 if TYPE_CHECKING:
     from mimo_plugin.evaluation.fairness import Similarity
+    from mimo_plugin.evaluation.language_bias import Cutoffs
     from mimo_plugin.evaluation.runs import Run
     from mimo_plugin.evaluation.topics import Topics
     from mimo_plugin.reproduction.parts import Benchmark
@@ -63,12 +64,18 @@ class BiasOptions:
     """Attributes:
     cutoff: hits a query that are looked at.
     target: of AWRF, see `language_bias`; None looks only whether runs are of this collection.
+    further: cutoffs of PEER and MRC besides.
     similarity: makes what `language_bias` takes as such, for a run and these docids; None where it cannot.
     """
 
     cutoff: int
     target: str | None
+    further: "Cutoffs"
     similarity: "Callable[[str, Set[str]], Similarity | None]" = lambda _name, _docids: None
+
+    @property
+    def deepest(self) -> int:
+        return self.further.deepest(self.cutoff)
 
 
 def look_at_runs(
@@ -88,7 +95,7 @@ def look_at_runs(
 
     needed: set[str] = set()
     for name, file in files.items():
-        needed |= documents_of(read_run(file, name), topics, options.cutoff)
+        needed |= documents_of(read_run(file, name), topics, options.deepest)
     known = languages(needed) if needed else {}
     warnings: list[str] = []
     if languages.all_known:
@@ -108,7 +115,7 @@ def look_at_runs(
                 f"documents among its first {options.cutoff} are not in the collection ({_shown(strangers)})"
             )
         elif options.target is not None:
-            warnings += _shallow(run, topics, min(options.cutoff, languages.benchmark.documents))
+            warnings += _shallow(run, topics, min(options.deepest, languages.benchmark.documents))
             try:
                 found[name] = _bias(run, topics, known, languages.sizes, options.target, options)
             except DataError as error:
@@ -135,7 +142,8 @@ def _bias(
         k=options.cutoff,
         target=target,
         collection=sizes,
-        similarity=options.similarity(run.name, documents_of(run, topics, options.cutoff)),
+        similarity=options.similarity(run.name, documents_of(run, topics, options.deepest)),
+        further=options.further,
     )
     return as_json(found)
 

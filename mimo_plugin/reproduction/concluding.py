@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.data.identity import identity_key
 from mimo_plugin.errors import ArtifactError
-from mimo_plugin.files import sha256, write_text
+from mimo_plugin.evaluation.trained_on import TrainedOn, open_seen, trained_on
+from mimo_plugin.files import make_parent, sha256, write_text
 from mimo_plugin.locking import Held
+from mimo_plugin.manifests import sealed_text, unseal
 from mimo_plugin.reproduction.bias import BiasOptions, Languages, look_at_runs
 from mimo_plugin.reproduction.dense import DenseSystem
-from mimo_plugin.reproduction.directory import REPORT, RESULTS
+from mimo_plugin.reproduction.directory import COLLECTIONS, REPORT, RESULTS
 from mimo_plugin.reproduction.geometry import encoder_geometry
 from mimo_plugin.reproduction.made import MadeRun, RunPlace
 from mimo_plugin.reproduction.models import Models
@@ -157,7 +159,31 @@ class _Conclusion:
                 progress=self._options.progress,
             ),
             pool=self._benchmark.pool,
+            seen=self._trained_on(),
         )
+
+    def _trained_on(self) -> "dict[str, TrainedOn]":
+        """Of the encoders that say what they were trained on; the documents are read once an encoder."""
+        encoders = {system.name: system.encoder for system in self._runs.systems if system.encoder}
+        seen, warnings = open_seen(encoders)
+        self._warnings += warnings
+        found: dict[str, TrainedOn] = {}
+        for name, one in seen.items():
+            identity = {
+                "encoder": self._runs.dense[name].facts.fingerprint,
+                "training_data": one.training_data,
+                "documents": self._benchmark.documents_identity,
+            }
+            note = self._options.output / COLLECTIONS / f"trained-on-{identity_key(identity)}.json"
+            known = _read_note(note)
+            if known is None:
+                self._say(f"{name}: looking for its training texts among the documents")
+                known = trained_on((doc.text for doc in self._benchmark.pool.docs_iter()), {name: one})[name]
+                make_parent(note)
+                write_text(note, sealed_text(known.as_json()))
+            found[name] = known
+            self._warnings += known.warnings(name)
+        return found
 
     def _depths(self, evaluation: "Evaluation") -> Iterator[str]:
         """Runs made elsewhere that look deeper or less deep, which measures without a cutoff see."""
@@ -172,7 +198,7 @@ class _Conclusion:
                 )
 
     def _look(self, evaluation: "Evaluation") -> dict[str, Any]:
-        from mimo_plugin.evaluation.language_bias import CUTOFF
+        from mimo_plugin.evaluation.language_bias import CUTOFF, Cutoffs
 
         fairness = self._config.fairness
         files = {
@@ -187,6 +213,7 @@ class _Conclusion:
         options = BiasOptions(
             cutoff=fairness.cutoff if fairness else CUTOFF,
             target=fairness.target if fairness else None,
+            further=Cutoffs(fairness.peer, fairness.mrc) if fairness else Cutoffs(),
             similarity=self._similarity,
         )
         found, warnings = look_at_runs(files, evaluation.topics, Languages(self._benchmark, indexes), options)
@@ -218,6 +245,15 @@ class _Conclusion:
         found |= {f"run {system.name}": sha256(system.run) for system in self._runs.systems if system.run}
         found["config"] = identity_key(self._config.model_dump(mode="json"))
         return found
+
+
+def _read_note(note: Path) -> TrainedOn | None:
+    """What was counted before; None where there is nothing, or something damaged."""
+    try:
+        found, whole = unseal(note.read_bytes())
+        return TrainedOn(found["documents"], found["of"], found["training_data"]) if whole else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def _same(file: Path, results: Mapping[str, Any]) -> bool:

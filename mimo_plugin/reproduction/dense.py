@@ -23,7 +23,7 @@ from mimo_plugin.reproduction.made import MadeRun, RunPlace, directory_bytes, di
 from mimo_plugin.reproduction.models import Facts, shortened
 from mimo_plugin.reproduction.parts import Benchmark, Part
 from mimo_plugin.reproduction.speed import seconds_a_document
-from mimo_plugin.searching import Hits, search
+from mimo_plugin.searching import Hits, cut_warning, search
 from mimo_plugin.student import Student
 from mimo_plugin.vectors.shards import Shards
 
@@ -148,13 +148,16 @@ class DenseSystem:
         depth = self._benchmark.config.depth
         total = sum(len(part.queries) for part in parts)
         short = 0
+        cut: list[str] = []
 
         def found() -> Iterator[Hits]:
             nonlocal short
             for part in parts:
                 index = open_index(self.index_of(part))
                 most = min(depth, index.faiss.ntotal)
-                for hits in search(index, student, part.queries, hits=most, advance=counter.update):
+                for hits in search(
+                    index, student, part.queries, hits=most, advance=counter.update, cut=cut.append
+                ):
                     short += len(hits.docids) < most
                     yield hits
 
@@ -187,11 +190,17 @@ class DenseSystem:
                     "backend": self.facts.backend,
                 },
                 warnings=(
-                    f"{self.name}: {short:,} queries got fewer hits than asked for from an approximate index "
-                    f"({self._options.factory}): choose another --factory, such as Flat",
-                )
-                if short
-                else (),
+                    *(
+                        [
+                            f"{self.name}: {short:,} queries got fewer hits than asked for from an "
+                            f"approximate index ({self._options.factory}): choose another --factory, such as "
+                            "Flat"
+                        ]
+                        if short
+                        else []
+                    ),
+                    *(f"{self.name}: {warning}" for warning in cut_warning(cut)),
+                ),
             )
         )
 

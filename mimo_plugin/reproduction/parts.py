@@ -3,16 +3,16 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.data.identity import collection_identity, identity_key
-from mimo_plugin.errors import DataError
+from mimo_plugin.errors import DataError, Findings
 from mimo_plugin.reproduction.looking import Looked, look
 
 if TYPE_CHECKING:
-    from mimo_plugin.benchmarks.schema import BenchmarkConfig
+    from mimo_plugin.benchmarks.schema import BenchmarkConfig, TopicOptions
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,25 @@ class Benchmark:
         }
 
 
+def check_collections(config: "BenchmarkConfig") -> None:
+    """Checks that the collections are there, or fetches them; nothing is read.
+
+    Raises:
+        DataError: with every problem of every collection.
+    """
+    from mimo_plugin.benchmarks.data import check_data
+    from mimo_plugin.collections import require
+
+    check_data(config)
+    source = config.topics.source
+    findings = Findings()
+    specs = tuple(config.chosen_collections.values())
+    findings.attempt(partial(require, docs=True, queries=source is None, qrels=True), specs)
+    if source is not None:
+        findings.attempt(partial(require, queries=True), [source])
+    findings.raise_any()
+
+
 def open_benchmark(
     config: "BenchmarkConfig",
     cache: Path,
@@ -152,17 +171,16 @@ def open_benchmark(
         UsageError: a language that they do not have.
     """
     from mimo_plugin.benchmarks.choices import Setting
-    from mimo_plugin.benchmarks.data import check_data
+    from mimo_plugin.benchmarks.data import at_hand
     from mimo_plugin.benchmarks.languages import check_languages
-    from mimo_plugin.collections import pool_prefixes, require
+    from mimo_plugin.collections import pool_prefixes
 
-    check_data(config)
+    check_collections(config)
     chosen = config.chosen_collections
     specs = tuple(chosen.values())
-    require(specs, docs=True, queries=True, qrels=True)
-    every = tuple(config.all_collections.values())
-    # Ids do not depend on which languages are chosen.
-    prefixes = pool_prefixes(every) if len(every) > 1 else None
+    # Ids do not depend on which languages are chosen. What is not at hand need not be fetched for that.
+    every = [spec for spec in config.all_collections.values() if spec in specs or at_hand(spec)]
+    prefixes = pool_prefixes(every) if config.pooled else None
     whole = _pool(config, specs, prefixes)
     groups: list[tuple[str, tuple[str, ...], str | None]]
     if config.setting is Setting.MULTI_MONOLINGUAL:
@@ -192,17 +210,27 @@ def open_benchmark(
 
 
 def _pool(config: "BenchmarkConfig", specs: Sequence[str], prefixes: Mapping[str, str] | None) -> Any:
+    from mimo_plugin.benchmarks.choices import Gain
     from mimo_plugin.collections import load_pool
+    from mimo_plugin.reproduction.selection import binary
 
     topics = config.topics
-    return load_pool(
+    pool = load_pool(
         specs,
         fields=config.fields,
         prefixes=prefixes,
         shared_topics=topics.shared,
         topic_field=topics.field,
         topic_lang=topics.lang,
+        topic_source=topics.source,
     )
+    return pool if config.gain is Gain.GRADED else binary(pool)
+
+
+def _topics_identity(topics: "TopicOptions") -> dict[str, Any]:
+    """Nothing of a source where there is none: what earlier versions noted stays valid."""
+    found = topics.model_dump(mode="json", exclude={"source"})
+    return found | ({"source": collection_identity(topics.source)} if topics.source else {})
 
 
 def _key(
@@ -218,7 +246,7 @@ def _key(
             "collections": [collection_identity(spec) for spec in specs],
             "prefixes": prefixes and sorted(prefixes.values()),
             "fields": config.fields,
-            "topics": config.topics.model_dump(mode="json"),
+            "topics": _topics_identity(config.topics),
             "languages": sorted(config.languages_within or ()),
             "distractors": distractors,
             "seed": seed if distractors is not None else None,

@@ -4,12 +4,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from mimo_plugin.benchmarks.choices import Gain
 from mimo_plugin.evaluation.json_report import to_json
 from mimo_plugin.evaluation.language_bias import CUTOFF
 from mimo_plugin.reproduction.made import MadeRun
 from mimo_plugin.reproduction.systems import System
 
 if TYPE_CHECKING:
+    from mimo_plugin.benchmarks.schema import BenchmarkConfig
     from mimo_plugin.evaluation.evaluation import Evaluation
     from mimo_plugin.reproduction.parts import Benchmark
 
@@ -38,7 +40,8 @@ def results_object(
             "name": config.name,
             "title": config.title,
             "setting": config.setting.value,
-            "note": config.note,
+            "note": _note(config),
+            "gain": config.gain.value,
             "collections": list(benchmark.specs),
             "languages": list(evaluation.topics.counts),
             "measures": [str(measure) for measure in evaluation.measures],
@@ -54,6 +57,11 @@ def results_object(
         "warnings": list(warnings),
         "provenance": dict(provenance),
     }
+
+
+def _note(config: "BenchmarkConfig") -> str | None:
+    binary = "Judgments count 0 or 1, whatever their grade." if config.gain is Gain.BINARY else None
+    return " ".join(filter(None, [config.note, binary])) or None
 
 
 def _system(system: System, made: MadeRun | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mimo_plugin.analysis.encoders import parse_encoders
+from mimo_plugin.benchmarks.data import shown_collection
 from mimo_plugin.errors import DataError, Findings
 from mimo_plugin.files import size_text
 from mimo_plugin.indexing.faiss_index import new_index
@@ -130,6 +131,8 @@ class _Running:
             f"{self._config.title}: {benchmark.documents:,} documents, {queries:,} judged queries, "
             f"{len(benchmark.parts)} {'index' if len(benchmark.parts) == 1 else 'indexes'} a system"
         )
+        if self._config.obtain is not None:
+            self._say(f"  collections: {', '.join(map(shown_collection, benchmark.specs))}")
         subset = benchmark.subset()
         if subset is not None:
             self._say(subset["text"])

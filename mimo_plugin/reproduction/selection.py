@@ -108,6 +108,33 @@ def selected_pool(
     )
 
 
+def binary(pool: Any) -> Any:
+    """The pool with judgments of 0 and 1: what is relevant at all counts the same."""
+    from ir_datasets import Dataset
+
+    # ir_datasets takes each part from the first that has it.
+    return Dataset(BinaryQrels(pool.qrels_handler()), pool)
+
+
+@dataclass(frozen=True)
+class BinaryQrels(BaseQrels):
+    """Attributes:
+    source: a qrels handler.
+    """
+
+    source: Any
+
+    def qrels_iter(self) -> Iterator[Any]:
+        for qrel in self.source.qrels_iter():
+            yield qrel._replace(relevance=min(qrel.relevance, 1))
+
+    def qrels_cls(self) -> type[Any]:
+        return TrecQrel  # type: ignore[no-any-return]
+
+    def qrels_defs(self) -> dict[int, str]:
+        return {}
+
+
 @dataclass(frozen=True)
 class SelectedDocs(StreamedDocs):
     """Attributes:

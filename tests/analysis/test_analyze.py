@@ -60,10 +60,15 @@ def test_everything(world: dict[str, str], tmp_path: Path, capsys: pytest.Captur
         *("mimo-sample", "--encoder", f"tiny={world['plain']}", world["prompted"]),
         *("--texts", "40", "--seed", "7", "--json", str(out)),
         *("--run", f"noise={world['run']}", "--hits-cutoff", "5", "--device", "cpu"),
+        *("--fairness", "MRC@2,5", "PEER@4"),
     )
     printed = capsys.readouterr()
     assert status == 0, printed.err
     found = _json(out)
+    bias = found["language_bias"]["noise"]
+    assert (list(bias["mrc_at"]), list(bias["peer_at"])) == (["2", "5"], ["4"])
+    assert bias["mrc_at"]["5"] == bias["mrc"]
+    assert all(f"{kind} by query language" in printed.out for kind in ("MRC@2", "MRC@5", "PEER@4"))
     geometry = found["geometry"]
     assert set(geometry) == {"texts", "encoders", "skipped"}
     assert list(geometry["encoders"]) == ["tiny", "prompted"]

@@ -123,7 +123,7 @@ def test_records_inside_are_reported_field_by_field(tmp_path: Path) -> None:
         "4: measures[0]: ndcg@20 looks deeper than depth, which is 10, expected a depth of 20 or more",
         "6: fairness.target: found 'relevent', expected 'relevant', 'collection' or 'uniform' "
         "(near: relevant)",
-        "6: fairness: unknown key 'cutof', expected one of cutoff, target (near: cutoff)",
+        "6: fairness: unknown key 'cutof', expected one of cutoff, target, peer, mrc (near: cutoff)",
         "6: fairness.cutoff: 20 is deeper than depth, which is 10, expected a depth of 20 or more",
         "7: geometry.texts: found '1', expected a number greater than or equal to 2",
         "8: bm25.analyzers: found 'true', which is true in YAML (text needs quotes), expected 'language' or "
@@ -238,8 +238,8 @@ def test_faults_are_reported_in_the_file_that_has_them(tmp_path: Path) -> None:
         [
             f"{base}:5",
             "unknown key 'dept', expected one of name, title, setting, collections, languages, topics, "
-            "fields, measures, depth, test, correction, alpha, baseline, fairness, geometry, bm25, fusion, "
-            "reference, note, obtain, extends (near",
+            "fields, measures, depth, gain, test, correction, alpha, baseline, fairness, geometry, bm25, "
+            "fusion, reference, note, obtain, extends (near",
         ],
     ]
 

@@ -6,9 +6,10 @@ import pytest
 from beir import write_folder
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_mteb import write_mteb
 
 from mimo_plugin.collections import collection_key, load_pool, pool_prefixes, require
-from mimo_plugin.collections.hub import _fetched, parse_hub
+from mimo_plugin.collections.hub import _fetched, found_folder, parse_hub
 from mimo_plugin.errors import DataError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -80,3 +81,48 @@ def test_any_text_is_a_spec_or_an_error(spec: str) -> None:
         return
     assert hub.repository.count("/") == 1
     assert ".." not in Path(hub.folder).parts
+
+
+def _hub_folder(cache: Path, name: str) -> None:
+    directory = cache / "datasets--owner--benchmarks" / "snapshots" / COMMIT / name
+    docs = [{"_id": name, "text": "See", "lang": "de"}]
+    write_folder(directory, docs, [{"_id": "q", "text": "See?", "lang": "de"}], {"q": {name: 1}})
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (["MMLIR/Belebele_test", "MLIR-en/Belebele_test", "MMLIR/XQuAD_test"], "MMLIR/Belebele_test"),
+        (["any/belebele-test", "any/belebele_dev"], "any/belebele-test"),
+        (["Belebele", "MMLIR/Belebele_test"], "Belebele"),
+        (["belebele", "Belebele_test"], "belebele"),
+        (["some/folder/Belebele_test", "MMLIR/NotBelebele_test"], None),
+        (["MLIR-en/Belebele_test", "MLIR-de/Belebele_test"], None),
+    ],
+)
+def test_a_folder_by_the_name_of_its_release(there: list[str], expected: str | None, cache: Path) -> None:
+    for name in there:
+        _hub_folder(cache, name)
+    spec = "hub:owner/benchmarks/belebele"
+    if expected is not None:
+        assert found_folder(spec) == expected
+        assert [doc.doc_id for doc in load_pool([spec]).docs_iter()] == [expected]
+        return
+    with pytest.raises(DataError) as caught:
+        load_pool([spec])
+    if "MLIR-de/Belebele_test" in there:
+        assert "2 folders are alike (MLIR-de/Belebele_test, MLIR-en/Belebele_test), expected one" in str(
+            caught.value
+        )
+    else:
+        assert "not in the local cache" in str(caught.value)
+
+
+def test_a_language_of_a_repository_in_mtebs_layout(cache: Path) -> None:
+    snapshot = cache / "datasets--owner--benchmarks" / "snapshots" / COMMIT
+    for lang in ("rus", "zho"):
+        write_mteb(snapshot, lang, "test")
+    pool = load_pool(["hub:owner/benchmarks/rus", "hub:owner/benchmarks/zho"])
+    assert {doc.doc_id for doc in pool.docs_iter()} == {
+        f"{lang}:{own}{n}" for n in range(3) for lang, own in (("ru", "rus"), ("zh", "zho"))
+    }

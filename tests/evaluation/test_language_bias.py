@@ -14,7 +14,7 @@ from mimo_plugin.collections import load_pool
 from mimo_plugin.errors import DataError, UsageError
 from mimo_plugin.evaluation.doc_languages import documents_of, pool_doc_languages
 from mimo_plugin.evaluation.fairness import mrc, peer, peer_raw
-from mimo_plugin.evaluation.language_bias import LanguageBias, language_bias
+from mimo_plugin.evaluation.language_bias import Cutoffs, LanguageBias, language_bias, parse_cutoffs
 from mimo_plugin.evaluation.language_bias_json import as_json
 from mimo_plugin.evaluation.runs import Run
 from mimo_plugin.evaluation.topics import Topics, load_topics, make_topics
@@ -39,8 +39,8 @@ def parallel(seed: int = 0) -> tuple[Run, Topics]:
 
 
 PARTS = {
-    "peer": {"mean", "sensitive", "topics"},
-    "peer_raw": {"mean", "sensitive", "topics"},
+    "peer": {"mean", "per_language", "sensitive", "topics"},
+    "peer_raw": {"mean", "per_language", "sensitive", "topics"},
     "mrc": {"mean", "per_language", "per_pair", "topics", "missing", "unscored"},
     "awrf": {"mean", "per_language", "target", "attention", "queries"},
     "language_mix": {
@@ -71,6 +71,7 @@ def test_everything_there_is() -> None:
     assert (found["cutoff"], found["skipped"]) == (6, {})
     assert found["peer"] == {
         "mean": peer(run, topics, DOC_LANGS, 6).mean,
+        "per_language": peer(run, topics, DOC_LANGS, 6).per_language,
         "sensitive": 0,
         "topics": 12,
     }
@@ -243,3 +244,39 @@ def test_languages_from_a_collection(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'xx:00' is none of the 5 whose language is known"):
         language_bias(run, topics, languages, k=1)
     assert pool_doc_languages(pool, []) == {}
+
+
+def test_further_cutoffs_are_those_of_runs_looked_at_alone() -> None:
+    run, topics = parallel(3)
+    found = language_bias(run, topics, DOC_LANGS, k=3, further=Cutoffs(peer=(2, 3, 8), mrc=(1, 5)))
+    for at, peer in found.peer_at.items():
+        alone = language_bias(run, topics, DOC_LANGS, k=at).peer
+        assert (peer.mean, peer.per_language) == (alone.mean, alone.per_language)
+        for number, language in enumerate(topics.languages):
+            mine = peer.per_topic[topics.language_of == number]
+            assert peer.per_language[language] == pytest.approx(mine.mean())
+    for at, correlation in found.mrc_at.items():
+        alone_mrc = language_bias(run, topics, DOC_LANGS, k=at).mrc
+        assert alone_mrc is not None
+        assert (correlation.mean, correlation.per_language) == (alone_mrc.mean, alone_mrc.per_language)
+    assert (list(found.peer_at), list(found.mrc_at)) == ([2, 3, 8], [1, 5])
+    # All else is what it is without them.
+    whole, plain = written(found), written(language_bias(run, topics, DOC_LANGS, k=3))
+    assert {name: whole[name] for name in plain} == plain
+    assert whole.keys() - plain.keys() == {"peer_at", "mrc_at"}
+
+
+def test_cutoffs_as_they_are_written() -> None:
+    assert parse_cutoffs(["MRC@5,10,20,", "PEER@20,100"]) == Cutoffs((20, 100), (5, 10, 20))
+    assert parse_cutoffs(["peer@7", "mrc@7,7", "peer@7,1"]) == Cutoffs((7, 1), (7,))
+    assert parse_cutoffs([]) == Cutoffs()
+
+
+@given(text=st.text(max_size=12))
+def test_any_other_text_is_refused(text: str) -> None:
+    try:
+        found = parse_cutoffs([text])
+    except UsageError as error:
+        assert "expected such as MRC@5,10,20 PEER@20,100" in str(error)
+        return
+    assert all(cutoff > 0 for cutoff in (*found.peer, *found.mrc))
