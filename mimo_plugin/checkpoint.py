@@ -40,7 +40,9 @@ def check_device(device: str | None) -> str:
     return device
 
 
-def load_model(path: str, checkpoint: str, device: str) -> "SentenceTransformer":
+def load_model(
+    path: str, checkpoint: str, device: str, *, attention: str | None = None
+) -> "SentenceTransformer":
     """Loads a directory or a hub id as float32; `checkpoint` is its name in messages.
 
     Only safetensors weights are read and no code from the checkpoint is run.
@@ -72,7 +74,11 @@ def load_model(path: str, checkpoint: str, device: str) -> "SentenceTransformer"
                 device=device,
                 trust_remote_code=False,
                 local_files_only=_only_local(path),
-                model_kwargs={"use_safetensors": True, "dtype": torch.float32},
+                model_kwargs={
+                    "use_safetensors": True,
+                    "dtype": torch.float32,
+                    **({} if attention is None else {"attn_implementation": attention}),
+                },
             )
     except Exception as error:
         reason = " ".join(str(error).split())

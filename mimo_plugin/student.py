@@ -38,6 +38,8 @@ class EncoderOptions:
         device: torch device; None is the fastest that is there.
         dtype: number format of the weights: float32, bfloat16, float16 or int8. Vectors are float32 whatever
             it is.
+        attention: implementation of the attention, "eager", "sdpa", "flash_attention_2", ...; None is what
+            transformers chooses.
         backend: "torch", "onnx" or "openvino"; "auto" is OpenVINO for float32 on a CPU, where it is installed
             and gives the same vectors, else torch. MIMO_BACKEND in the environment stands in for "auto".
         batch_size: most texts a batch; long texts share one with fewer.
@@ -55,6 +57,7 @@ class EncoderOptions:
 
     device: str | None = None
     dtype: str = "float32"
+    attention: str | None = None
     backend: str = "auto"
     batch_size: int = 64
     max_length: int | None = None
@@ -115,7 +118,7 @@ class Student:
         backend = wanted(options.backend, options.dtype, options.device)
         on_cpu = backend in ("onnx", "openvino")
         device = checkpoint_files.check_device("cpu" if on_cpu else options.device)
-        model = checkpoint_files.load_model(path, checkpoint, device)
+        model = checkpoint_files.load_model(path, checkpoint, device, attention=options.attention)
         # Whoever reads the name later may be in another directory.
         name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
         student = cls(model, name, options)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from mimo_plugin.training.options import PROJECTION_INPUT
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -19,6 +21,7 @@ _NAMES = {
     "contrastive_weight": "--lambda",
     "carry_projection": "--carry-projection/--fresh-projection",
     "cache_gradients": "--cache-gradients/--no-cache-gradients",
+    "gradient_checkpointing": "--gradient-checkpointing/--no-gradient-checkpointing",
 }
 _HELP = {
     "batch_size": "Texts (stage 1) or rows (stage 2) an optimiser step, over all devices.",
@@ -30,6 +33,11 @@ _HELP = {
     "weight_decay": "Of AdamW.",
     "max_grad_norm": "Longer gradients of the encoder are cut to this length.",
     "metric": "How far the projected student is from the teacher.",
+    "projection_input": "What the projection reads: the pooled vector as it is, as in the paper, or "
+    f"L2-normalised.  [default: as in stage 1, else {PROJECTION_INPUT}]",
+    "gradient_accumulation_steps": "Cut each batch into so many parts, one after another; each has the "
+    "negatives of its own part only.",
+    "gradient_checkpointing": "Compute activations again in the backward pass: slower, with less memory.",
     "precision": "Of the forward pass; auto is bfloat16 where the device has it.",
     "eval_steps": "Steps between two scores on --dev, each with a checkpoint.  [default: ten times a run]",
     "save_steps": "Steps between two checkpoints, each scored on --dev.  [default: ten times a run]",

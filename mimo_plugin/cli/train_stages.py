@@ -1,12 +1,12 @@
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
 from mimo_plugin.cli.options import progress_option
 from mimo_plugin.cli.train_options import load_recipe, model_options
-from mimo_plugin.training.options import Stage1Options, Stage2Options
+from mimo_plugin.training.options import Attention, Stage1Options, Stage2Options
 
 if TYPE_CHECKING:
     from mimo_plugin.training.options import Recipe
@@ -41,6 +41,22 @@ def _common(function: F) -> F:
             "--teacher-max-length", type=click.IntRange(min=3), help="Tokens.  [default: the teacher's own]"
         ),
         click.option(
+            "--teacher-dtype",
+            type=click.Choice(["float32", "bfloat16", "float16"]),
+            help="Number format of the teacher's weights.  [default: that of the store; of a new one "
+            "bfloat16 on an accelerator, float32 on a CPU]",
+        ),
+        click.option(
+            "--teacher-batch-size",
+            type=click.IntRange(min=1),
+            help="Texts a batch of the teacher.  [default: --encoder-batch-size]",
+        ),
+        click.option(
+            "--teacher-attention",
+            type=click.Choice(get_args(Attention)),
+            help="Of the teacher.  [default: what transformers chooses]",
+        ),
+        click.option(
             "--teacher-store",
             type=_DIRECTORY,
             help="Directory of the teacher's embeddings, shared between runs.  "
@@ -50,6 +66,18 @@ def _common(function: F) -> F:
             "--vocabulary",
             type=click.IntRange(min=300),
             help="Tokens of a new student's tokenizer, for example 24000.  [default: the size's own]",
+        ),
+        click.option(
+            "--pooling",
+            type=click.Choice(["mean", "cls", "lasttoken"]),
+            help="Of the student.  [default: the checkpoint's own, else mean]",
+        ),
+        click.option(
+            "--query-prompt",
+            help="Put before the student's queries, from stage 2 on.  [default: the checkpoint's own]",
+        ),
+        click.option(
+            "--document-prompt", help="Before its passages and documents.  [default: the checkpoint's own]"
         ),
         click.option(
             "--dev",
@@ -75,6 +103,12 @@ def _common(function: F) -> F:
             default=True,
             show_default=True,
             help="Go on with a run that was cut short, or start over.",
+        ),
+        click.option(
+            "--report-to",
+            multiple=True,
+            metavar="NAME",
+            help="Tracker to report to besides: wandb, mlflow, ...; may be given more than once.",
         ),
         progress_option,
     ]
@@ -170,6 +204,13 @@ def _read(values: dict[str, Any], changes: dict[str, Any]) -> "tuple[Recipe, Job
         "teacher.query_prompt": values["teacher_query_prompt"],
         "teacher.passage_prompt": values["teacher_passage_prompt"],
         "teacher.max_length": values["teacher_max_length"],
+        "teacher.compute_dtype": values["teacher_dtype"],
+        "teacher.batch_size": values["teacher_batch_size"],
+        "teacher.attention": values["teacher_attention"],
+        "student.pooling": values["pooling"],
+        "student.query_prompt": values["query_prompt"],
+        "student.document_prompt": values["document_prompt"],
+        "report_to": values["report_to"] or None,
         "dev": values["dev"],
         "seed": values["seed"],
     }

@@ -1,7 +1,7 @@
 """Training data on disk: pairs and tables as the trainer reads them, and what writes them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,12 +49,24 @@ class _Stored:
 class Pairs(_Stored):
     """Stage-1 data: `text` in the language `lang`, and `anchor`, the text that the teacher sees."""
 
+    def texts(self) -> Iterator[str]:
+        """Every text, anchors too, from disk."""
+        for batch in self.dataset.select_columns(["text", "anchor"]).iter(batch_size=4096):
+            yield from batch["text"]
+            yield from batch["anchor"]
+
 
 class Table(_Stored):
     """Stage-2 data: a row is one (query, positive passage), `queries` and `passages` parallel to `langs`.
 
     Every row has the anchor language and at least one other.
     """
+
+    def texts(self) -> Iterator[str]:
+        """Every text, queries and passages, from disk."""
+        for batch in self.dataset.select_columns(["queries", "passages"]).iter(batch_size=1024):
+            for versions in (*batch["queries"], *batch["passages"]):
+                yield from versions
 
 
 def open_pairs(directory: Path) -> Pairs:

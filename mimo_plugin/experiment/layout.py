@@ -101,7 +101,7 @@ class Layout:
 
     @cached_property
     def _teacher(self) -> dict[str, Any]:
-        teacher = self._experiment.recipe.teacher.model_dump(mode="json")
+        teacher = self._experiment.recipe.teacher.identity()
         return {**teacher, **_content(self._experiment.teacher.checkpoint)}
 
 

@@ -25,5 +25,6 @@ def make_student(experiment: Experiment, seed: int, directory: Path) -> None:
         max_length=experiment.max_length,
         vocab_size=experiment.student.vocabulary,
         device="cpu",
+        **experiment.student.encoding(),
     )
     save_student(student, directory)

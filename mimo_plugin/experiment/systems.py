@@ -118,7 +118,7 @@ class Experiment:
     def training(self, system: ResolvedSystem, seed: int, student: str) -> Recipe:
         """The recipe of a system's stages; the student is the one that its next stage starts from."""
         return Recipe(
-            student=StudentOptions(checkpoint=student),
+            student=StudentOptions(checkpoint=student, **self.student.encoding()),
             teacher=self.teacher,
             pairs=None if system.pairs is None else str(system.pairs),
             table=str(system.table),

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimo_plugin.training.losses import CrossLingualContrastive, Distillation, Joint, LanguageAlignment
-from mimo_plugin.training.options import Stage2Options, StageOptions
+from mimo_plugin.training.options import PROJECTION_INPUT, ProjectionInput, Stage2Options, StageOptions
 from mimo_plugin.training.schedule import Objective
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def build_loss(
             teacher_dimension,
             projection,
             mini_batch_size=options.mini_batch_size,
+            raw=(options.projection_input or PROJECTION_INPUT) is ProjectionInput.RAW,
         )
         if not isinstance(options, Stage2Options):
             return distillation, distillation.projection

@@ -1,7 +1,9 @@
 """One stage run by the trainer: from examples and a loss to weights."""
 
 import logging
-from collections.abc import Iterator
+import os
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.checkpoint import check_device
-from mimo_plugin.errors import UsageError
+from mimo_plugin.errors import EnvironmentProblem, UsageError
+from mimo_plugin.network import reachable
 from mimo_plugin.student import EncoderOptions
 from mimo_plugin.training.options import Precision, StageOptions
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 # Evaluations and checkpoints a run, unless asked otherwise.
 _TIMES = 10
 _SAVED_CHECKPOINTS = 2
+_WANDB = "https://api.wandb.ai"
 # How long processes wait for one another: the first one runs the teacher while the others have nothing to do.
 _PATIENCE = timedelta(days=7)
 
@@ -70,18 +74,20 @@ class Devices:
         state = PartialState(cpu=kind.type == "cpu", timeout=_PATIENCE)
         return cls(kind.type, state.num_processes, state.is_main_process)
 
-    def slice_of(self, batch_size: int) -> int:
-        """Texts of a batch that one process gets.
+    def slice_of(self, options: StageOptions) -> int:
+        """Texts of a batch that one process gets at a time.
 
         Raises:
             UsageError: the batch cannot be shared evenly.
         """
-        if batch_size % self.processes:
+        parts = options.gradient_accumulation_steps
+        if options.batch_size % (self.processes * parts):
+            accumulated = f" in --gradient-accumulation-steps {parts}" if parts > 1 else ""
             raise UsageError(
-                f"--batch-size {batch_size} cannot be shared by {self.processes} processes: a multiple was "
-                "expected"
+                f"--batch-size {options.batch_size} cannot be shared by {self.processes} processes"
+                f"{accumulated}: a multiple of {self.processes * parts} was expected"
             )
-        return batch_size // self.processes
+        return options.batch_size // (self.processes * parts)
 
     def wait(self) -> None:
         """Returns when every process has come here."""
@@ -105,6 +111,33 @@ def use_bfloat16(precision: Precision, kind: str) -> bool:
     if precision is Precision.AUTO:
         return native_bfloat16(kind)
     return precision is Precision.BFLOAT16
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Checks the trackers that a run reports to, and has them stay offline where nobody can be reached.
+
+    Raises:
+        EnvironmentProblem: one of them is not installed.
+        UsageError: there is none of that name.
+    """
+    if not names:
+        return
+    from huggingface_hub import constants
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise UsageError(f"--report-to {name}: unknown, expected one of {known}")
+        if name not in get_available_reporting_integrations():
+            raise EnvironmentProblem(
+                f"--report-to {name}: it is not installed: pip install {name}, or leave the option out "
+                "(metrics are in the run's directory in any case, for TensorBoard too)"
+            )
+    if "wandb" in names and "WANDB_MODE" not in os.environ:
+        online = not constants.HF_HUB_OFFLINE and reachable([os.environ.get("WANDB_BASE_URL", _WANDB)])
+        os.environ["WANDB_MODE"] = "online" if online else "offline"
 
 
 class InOrder:
@@ -140,6 +173,7 @@ def fit(
     dev: "DevCollection | None",
     prompts: dict[str, str],
     encoder_batch_size: int,
+    report_to: Sequence[str],
     progress: bool | None,
 ) -> Fit:
     """Trains the model and the projection in place, and goes on from the last checkpoint where there is one.
@@ -150,6 +184,7 @@ def fit(
         projection: the loss's own layer, which checkpoints must hold; None where there is none.
         prompts: put before the texts of a column.
         encoder_batch_size: texts a batch when the dev collection is encoded.
+        report_to: see `check_trackers`.
 
     Raises:
         EnvironmentProblem: the file system refuses.
@@ -164,7 +199,7 @@ def fit(
     from mimo_plugin.training.trainer import Trainer, discard_incomplete, last_checkpoint
     from mimo_plugin.training.writing import writing_tensors
 
-    slice_size = devices.slice_of(options.batch_size)
+    slice_size = devices.slice_of(options)
     texts_a_step = options.batch_size * (len(examples.text_columns))
     progress_bar = ProgressBar(stage, progress)
     guard = GradientGuard()
@@ -181,7 +216,15 @@ def fit(
         # Measured: the backward pass of fused attention takes twice as long in bfloat16 on a CPU.
         model.transformers_model.set_attn_implementation("eager")
     arguments = _arguments(
-        options, examples.steps, slice_size, devices, directory.checkpoints, seed, dev is not None, prompts
+        options,
+        examples.steps,
+        slice_size,
+        devices,
+        directory.checkpoints,
+        seed,
+        dev is not None,
+        prompts,
+        report_to,
     )
     with _quiet():
         trainer = Trainer(
@@ -247,14 +290,19 @@ def _arguments(
     seed: int,
     scored: bool,
     prompts: dict[str, str],
+    report_to: Sequence[str],
 ) -> Any:
     from sentence_transformers import SentenceTransformerTrainingArguments
 
     save_steps = steps_between_checkpoints(options, steps, scored=scored)
+    # transformers has renamed it.
+    renamed = "activation_checkpointing" in SentenceTransformerTrainingArguments.__dataclass_fields__
+    checkpointing = "activation_checkpointing" if renamed else "gradient_checkpointing"
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(output),
         max_steps=steps,
         per_device_train_batch_size=slice_size,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
         batch_sampler=InOrder,
         dataloader_drop_last=True,
         learning_rate=options.learning_rate,
@@ -276,9 +324,12 @@ def _arguments(
         greater_is_better=True if scored else None,
         logging_steps=options.log_steps,
         logging_nan_inf_filter=False,
-        report_to="none",
+        # What TensorBoard reads is written in any case.
+        report_to=[name for name in report_to if name != "tensorboard"] or "none",
+        run_name=output.parent.name,
         disable_tqdm=True,
         prompts=prompts or None,
+        **{checkpointing: options.gradient_checkpointing},
         accelerator_config={"split_batches": False, "even_batches": False, "use_seedable_sampler": False},
     )
     # One process trains on one GPU: more are used through a launcher, with negatives gathered across them.
@@ -295,7 +346,10 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of transformers, about what sentence-transformers is to call by other names.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

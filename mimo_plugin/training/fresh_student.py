@@ -59,11 +59,12 @@ def create_student(
     *,
     vocab_size: int | None = None,
     max_length: int = DEFAULT_MAX_LENGTH,
+    pooling: str = "mean",
     seed: int,
     overrides: Mapping[str, Any] | None = None,
     device: str = "cpu",
 ) -> "SentenceTransformer":
-    """A student with random weights: encoder, mean pooling, L2-normalisation.
+    """A student with random weights: encoder, pooling, L2-normalisation.
 
     The same texts, options and seed give the same student; torch's own random numbers are left alone. There
     is no dropout: models of this size underfit, and on a CPU its random numbers take longer than the rest.
@@ -73,6 +74,7 @@ def create_student(
         texts: (language, text) pairs that the tokenizer is trained on, read once.
         vocab_size: in place of the size's own.
         max_length: longest text in tokens, special tokens included.
+        pooling: "mean", "cls" or "lasttoken".
         seed: of weights and tokenizer.
         overrides: fields of `XLMRobertaConfig` in place of the size's own.
 
@@ -97,8 +99,8 @@ def create_student(
         _random_model(_config(preset, len(tokenizer), max_length, overrides), seed).save_pretrained(directory)
         tokenizer.save_pretrained(directory)
         transformer = Transformer(str(directory), max_seq_length=max_length)
-    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="mean")
-    return SentenceTransformer(modules=[transformer, pooling, Normalize()], device=device)
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=pooling), Normalize()]
+    return SentenceTransformer(modules=modules, device=device)
 
 
 def _config(preset: Size, vocab_size: int, max_length: int, overrides: Mapping[str, Any] | None) -> Any:

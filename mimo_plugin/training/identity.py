@@ -43,7 +43,7 @@ def identity_of(
         "options": options.model_dump(mode="json"),
     }
     if taught:
-        identity["teacher"] = recipe.teacher.model_dump(mode="json")
+        identity["teacher"] = recipe.teacher.identity()
     if projection is not None:
         identity["projection"] = FileRecord.of(projection).sha256
     return identity
@@ -52,12 +52,16 @@ def identity_of(
 def teacher_vectors(store: "TeacherStore") -> dict[str, Any]:
     """What the teacher turned out to be."""
     found = store.manifest.identity
-    return found.model_dump(include={"fingerprint", "query_prompt", "passage_prompt", "max_length"})
+    return found.model_dump(
+        include={"fingerprint", "query_prompt", "passage_prompt", "max_length", "compute_dtype", "attention"}
+    )
 
 
 def only_vectors(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Of an identity, what the teacher turned out to be."""
-    return {"teacher": {"vectors": identity.get("teacher", {}).get("vectors")}}
+    vectors = identity.get("teacher", {}).get("vectors")
+    # Earlier versions had one number format, and did not say so.
+    return {"teacher": {"vectors": vectors and {"compute_dtype": "float32", "attention": None, **vectors}}}
 
 
 def without_places(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def load_or_create(
     max_length: int | None = None,
     vocab_size: int | None = None,
     pooling: str | None = None,
+    query_prompt: str | None = None,
+    document_prompt: str | None = None,
     device: str | None = None,
 ) -> "SentenceTransformer":
     """A student: encoder, pooling, L2-normalisation.
@@ -42,7 +44,8 @@ def load_or_create(
         seed: of all weights that the checkpoint does not hold.
         max_length: longest text in tokens; None is the checkpoint's own, 256 for a new student.
         vocab_size: of a new student, in place of its size's own.
-        pooling: in place of a checkpoint's own.
+        pooling: in place of a checkpoint's own, or of the mean.
+        query_prompt, document_prompt: in place of a checkpoint's own; "" is none. They become the student's.
         device: torch device; None is the fastest that is there.
 
     Raises:
@@ -58,6 +61,7 @@ def load_or_create(
             texts,
             vocab_size=vocab_size,
             max_length=DEFAULT_MAX_LENGTH if max_length is None else max_length,
+            pooling=pooling or "mean",
             seed=seed,
             device=device,
         )
@@ -72,6 +76,9 @@ def load_or_create(
         checkpoint_files.apply_overrides(
             student, own_modules, pooling=pooling, normalize=True, max_length=max_length
         )
+    for name, prompt in (("query", query_prompt), ("document", document_prompt)):
+        if prompt is not None:
+            student.prompts[name] = prompt
     _freeze_pooler(student)
     return student
 
@@ -95,6 +102,8 @@ def _what_else(model: "SentenceTransformer", own_modules: bool) -> str | None:
     """What a checkpoint is that is no encoder; None where it is one."""
     from transformers import MODEL_MAPPING
 
+    if has_routes(model):
+        return "two encoders, one of queries and one of documents (Router)"
     if model.transformers_model is None:
         return "a table of word vectors"
     config = model.config
@@ -117,6 +126,13 @@ def _what_else(model: "SentenceTransformer", own_modules: bool) -> str | None:
     except Exception as error:
         return f"a {config.model_type} model that cannot read a text ({type(error).__name__})"
     return None
+
+
+def has_routes(model: "SentenceTransformer") -> bool:
+    """Whether queries and documents may go through different modules."""
+    from sentence_transformers.base.modules import Router
+
+    return any(isinstance(module, Router) for module in model)
 
 
 def _freeze_pooler(model: "SentenceTransformer") -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimo_plugin.errors import Findings, UsageError
-from mimo_plugin.training.fitting import Devices
+from mimo_plugin.training.fitting import Devices, check_trackers
 from mimo_plugin.training.options import Recipe, StageOptions
 from mimo_plugin.training.run_directory import RunDirectory, TrainingManifest
 from mimo_plugin.training.starting import Start, may_be_fetched
@@ -69,7 +69,8 @@ class Ground:
         devices = findings.attempt(Devices.find, job.device)
         if devices is None:
             return None
-        shared = findings.attempt(devices.slice_of, options.batch_size)
+        shared = findings.attempt(devices.slice_of, options)
+        findings.attempt(check_trackers, recipe.report_to)
         if findings and may_be_fetched(recipe.student.checkpoint):
             return None
         start = findings.attempt(Start.find, recipe, options.max_length, devices.kind)

@@ -6,6 +6,7 @@ device, `N` the batch over all devices, `d` the student's dimension and `t` the 
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -14,6 +15,7 @@ from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
     EmbedDistillLoss,
 )
+from sentence_transformers.sentence_transformer.modules import Normalize
 from sentence_transformers.util import all_gather_with_grad
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,8 +38,34 @@ def _average_over_devices(gradient: Tensor) -> Tensor:
     return total / torch.distributed.get_world_size()
 
 
+class _LastInput:
+    """Keeps what a model's last module was given, where that is its L2-normalisation."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        self.vectors: Tensor | None = None
+        last = list(model)[-1]
+        if isinstance(last, Normalize):
+            last.register_forward_pre_hook(self._keep)
+
+    def _keep(self, _: nn.Module, inputs: tuple[Features, ...]) -> None:
+        self.vectors = inputs[0]["sentence_embedding"]
+
+
 class _MiniBatches(CachedLossMixin):
-    """Embeds a batch in mini-batches, each only as wide as its own longest text."""
+    """Embeds a batch in mini-batches, each only as wide as its own longest text.
+
+    Vectors are the model's, cut where it cuts them (`truncate_dim`): normalised, or as they are before that.
+    """
+
+    # Set where vectors are wanted as they are before the normalisation.
+    last_input: _LastInput | None = None
+    truncate_dim: int | None = None
+
+    def embed_minibatch(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+        vectors, random_state = super().embed_minibatch(*args, **kwargs)
+        if self.last_input is not None and self.last_input.vectors is not None:
+            vectors, self.last_input.vectors = self.last_input.vectors, None
+        return vectors[:, : self.truncate_dim], random_state
 
     def embed(self, columns: Iterable[Features]) -> list[list[Tensor]]:
         """The embeddings of each column with gradients, a tensor a mini-batch."""
@@ -58,6 +86,7 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
         projection_dim: t.
         projection: file of a trained projection to go on with; None starts with random weights.
         mini_batch_size: texts that are embedded at a time.
+        raw: whether the projection reads the student's vectors as they are before its normalisation.
     """
 
     def __init__(
@@ -68,9 +97,13 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
         projection: Path | None = None,
         *,
         mini_batch_size: int,
+        raw: bool = False,
     ) -> None:
         super().__init__(model, distance_metric=metric, projection_dim=projection_dim)
         self.mini_batch_size = mini_batch_size
+        self.truncate_dim = model.truncate_dim
+        self.raw = raw
+        self.last_input = _LastInput(model) if raw else None
         if projection is not None:
             self.load_projection(projection)
         self.parts: dict[str, Tensor] = {}
@@ -90,9 +123,11 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
     ) -> Tensor:
         # Cosines near 1 need more digits than bfloat16 has.
         with torch.autocast(embeddings[0].device.type, enabled=False):
-            loss: Tensor = super().compute_loss_from_embeddings(
-                [embedding.float() for embedding in embeddings], teacher_embeddings
-            )
+            inputs = [embedding.float() for embedding in embeddings]
+            if self.truncate_dim is not None and not self.raw:
+                # The model normalises before it cuts.
+                inputs = [functional.normalize(vectors, dim=-1) for vectors in inputs]
+            loss: Tensor = super().compute_loss_from_embeddings(inputs, teacher_embeddings)
         self.parts = {
             "distillation": loss.detach(),
             "similarity": mean_similarity(torch.cat(embeddings)),
@@ -112,6 +147,7 @@ class _Contrastive(_MiniBatches, nn.Module):
         super().__init__()
         self.model = model
         self.mini_batch_size = mini_batch_size
+        self.truncate_dim = model.truncate_dim
         self.cache = cache
         self.parts: dict[str, Tensor] = {}
 
@@ -153,6 +189,9 @@ class Joint(_Contrastive):
 
     The contrastive part lives in the student's own space; the distillation of query and passage goes through
     `distillation`'s projection to the teacher's embeddings in the anchor language, labels (L, 2, t).
+
+    With cached gradients the loss has gone backward before the trainer scales it. The vectors' gradients wait
+    for the scale; so do the projection's here.
     """
 
     def __init__(
@@ -168,7 +207,27 @@ class Joint(_Contrastive):
         super().__init__(model, mini_batch_size, cache)
         self.contrastive = CrossLingualContrastive(model, mini_batch_size, temperature)
         self.distillation = distillation
+        self.last_input = distillation.last_input
         self.weight = weight
+
+    def forward_cached(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
+        parameters = list(self.distillation.projection.parameters())
+        before = [parameter.grad for parameter in parameters]
+        for parameter in parameters:
+            parameter.grad = None
+        loss: Tensor = super().forward_cached(sentence_features, labels)
+        own = [parameter.grad for parameter in parameters]
+        for parameter, gradient in zip(parameters, before, strict=True):
+            parameter.grad = gradient
+
+        def add(scale: Tensor) -> None:
+            for parameter, gradient in zip(parameters, own, strict=True):
+                scaled = gradient * scale
+                parameter.grad = scaled if parameter.grad is None else parameter.grad + scaled
+
+        if loss.requires_grad:
+            loss.register_hook(add)
+        return loss
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False

@@ -118,20 +118,44 @@ scores = model.similarity(model.encode_query(["..."]), model.encode_document([".
 mimo index path:my-collection --encoder {name} --output my-index
 mimo search my-index --topics path:my-collection --output run.trec
 ```"""
-    if student.pooling != "mean" or student.query_prompt or student.document_prompt:
-        return text
-    norm = " --l2-norm" if student.normalizes else ""
+    if beyond := beyond_stock(model):
+        return (
+            f"{text}\n\nStock Pyserini's `auto` encoder gives other vectors: it knows nothing of "
+            f"{', '.join(beyond)}. `mimo pyserini ... --encoder-class mimo` runs its commands with its own."
+        )
+    norm = f"--pooling {student.pooling}" + (" --l2-norm" if student.normalizes else "")
     return f"""{text}
 
 Stock Pyserini needs to be told what the files say:
 
 ```
 python -m pyserini.encode input --corpus corpus.jsonl --fields text output --embeddings my-index --to-faiss \\
-  encoder --encoder {name} --encoder-class auto --fields text --pooling mean{norm} \\
+  encoder --encoder {name} --encoder-class auto --fields text {norm} \\
   --dimension {student.dimension} --max-length {student.max_length}
-python -m pyserini.search.faiss --encoder {name} --encoder-class auto --pooling mean{norm} \\
+python -m pyserini.search.faiss --encoder {name} --encoder-class auto {norm} \\
   --index my-index --topics topics.tsv --output run.trec
 ```"""
+
+
+def beyond_stock(model: "SentenceTransformer") -> list[str]:
+    """What of a model Pyserini's own `auto` encoder and plain transformers leave out; empty where nothing."""
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    student = Student(model, "", EncoderOptions())
+    plain = (Transformer, Pooling, Normalize)
+    found = sorted({f"its {type(module).__name__} module" for module in model if type(module) not in plain})
+    if [type(module) for module in model] not in ([*plain], [*plain[:2]]) and not found:
+        found.append("the order of its modules")
+    pads_left = getattr(model.tokenizer, "padding_side", "right") != "right"
+    if student.pooling != "mean" and (student.pooling != "cls" or pads_left):
+        found.append(f"{student.pooling} pooling")
+    if model.truncate_dim is not None:
+        found.append(f"vectors cut to {model.truncate_dim} dimensions")
+    if student.query_prompt or student.document_prompt:
+        found.append("prompts")
+    if getattr(model[0], "do_lower_case", False):
+        found.append("texts put into lower case")
+    return found
 
 
 def _scores(card: ModelCard) -> str:

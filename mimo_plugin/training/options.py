@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 from mimo_plugin.errors import UsageError
 from mimo_plugin.files import make_parent, write_text
@@ -15,6 +15,10 @@ from mimo_plugin.training.teacher_manifest import TeacherOptions
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
+Trackers = Annotated[
+    tuple[str, ...], BeforeValidator(lambda found: (found,) if isinstance(found, str) else found)
+]
 # Lists and mappings within each other in a file of YAML.
 _DEEPEST = 20
 
@@ -38,7 +42,37 @@ class Precision(StrEnum):
     BFLOAT16 = "bfloat16"
 
 
-class StageOptions(Record):
+class ProjectionInput(StrEnum):
+    """What the projection to the teacher's space reads.
+
+    RAW is the student's vector before its L2-normalisation, as in the paper; NORMALIZED the one after.
+    """
+
+    RAW = "raw"
+    NORMALIZED = "normalized"
+
+
+# Measured, see benchmarks/README.md.
+PROJECTION_INPUT = ProjectionInput.NORMALIZED
+
+
+class Options(Record):
+    """Options whose fields decide what comes out.
+
+    Attributes:
+        BEFORE: fields that came later, and the values that stand for what held before. With one of them they
+            are left out of a dump, so that what an earlier version wrote is found again.
+    """
+
+    BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {}
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        return {name: value for name, value in values.items() if value not in self.BEFORE.get(name, ())}
+
+
+class StageOptions(Options):
     """What both stages have.
 
     Attributes:
@@ -52,7 +86,12 @@ class StageOptions(Record):
         weight_decay: of AdamW.
         max_grad_norm: longer gradients of the encoder are cut to this length.
         metric: of the distillation.
+        projection_input: of the projection; None is what a carried projection was trained on, else
+            `PROJECTION_INPUT`.
         precision: of the forward pass.
+        gradient_accumulation_steps: parts of equal size that a batch is cut into, one after another; their
+            gradients are averaged. Each has the negatives of its own part only.
+        gradient_checkpointing: compute a layer's activations again in the backward pass, to save memory.
         eval_steps: steps between two evaluations on the dev collection; None is `save_steps`.
         save_steps: steps between two checkpoints; None is `eval_steps` with a dev collection, else ten a run.
             What is scored is saved, so with a dev collection both are the same.
@@ -60,6 +99,12 @@ class StageOptions(Record):
         collapse_similarity: training stops when the mean cosine between texts of a batch stays above it.
         collapse_steps: for this many steps on end, counted after the warm-up.
     """
+
+    BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {
+        "projection_input": (None, ProjectionInput.NORMALIZED),
+        "gradient_accumulation_steps": (1,),
+        "gradient_checkpointing": (False,),
+    }
 
     batch_size: Positive
     learning_rate: Annotated[float, Field(gt=0)]
@@ -71,7 +116,10 @@ class StageOptions(Record):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     metric: Metric = Metric.COSINE
+    projection_input: ProjectionInput | None = None
     precision: Precision = Precision.AUTO
+    gradient_accumulation_steps: Positive = 1
+    gradient_checkpointing: bool = False
     eval_steps: Positive | None = None
     save_steps: Positive | None = None
     log_steps: Positive = 10
@@ -111,29 +159,62 @@ class Stage2Options(StageOptions):
     lakda_alpha: Share = 0.5
 
 
-class StudentOptions(Record):
+class StudentOptions(Options):
     """Attributes:
     checkpoint: a directory, a hub id, or `new:tiny`, `new:mini`, `new:small`.
     vocabulary: tokens of a fresh student's tokenizer; None is its size's own.
+    pooling: None is the checkpoint's own, else the mean.
+    query_prompt, document_prompt: put before a text in stage 2, and ever after by whoever encodes with the
+        student; "" is none, None is the checkpoint's own.
     """
+
+    BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
+        ("pooling", "query_prompt", "document_prompt"), (None,)
+    )
 
     checkpoint: str = "FacebookAI/xlm-roberta-large"
     vocabulary: Positive | None = None
+    pooling: Literal["mean", "cls", "lasttoken"] | None = None
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+
+    def encoding(self) -> dict[str, Any]:
+        """How texts become vectors, as `load_or_create` takes it."""
+        return {
+            "pooling": self.pooling,
+            "query_prompt": self.query_prompt,
+            "document_prompt": self.document_prompt,
+        }
 
 
-class TeacherSettings(Record):
+class TeacherSettings(Options):
     """Attributes:
     checkpoint: the English teacher.
     query_prompt, passage_prompt: put before a text; None is the checkpoint's own.
     max_length: in tokens; None is the checkpoint's own.
     dtype: of the stored embeddings.
+    compute_dtype: of the teacher's weights; None is bfloat16 on an accelerator and float32 on a CPU, or what
+        the store was begun with.
+    attention: implementation, see `TeacherOptions`.
+    batch_size: texts a batch; None is that of the other encoders. It is no part of an identity.
     """
+
+    BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
+        ("compute_dtype", "attention", "batch_size"), (None,)
+    )
 
     checkpoint: str = "Qwen/Qwen3-Embedding-8B"
     query_prompt: str | None = None
     passage_prompt: str | None = None
     max_length: Positive | None = None
     dtype: Literal["float16", "float32"] = "float16"
+    compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    attention: Attention | None = None
+    batch_size: Positive | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the vectors, as plain data."""
+        return self.model_dump(mode="json", exclude={"batch_size"})
 
     def options(self, device: str | None, batch_size: int) -> TeacherOptions:
         return TeacherOptions(
@@ -142,8 +223,10 @@ class TeacherSettings(Record):
             passage_prompt=self.passage_prompt,
             max_length=self.max_length,
             dtype=self.dtype,
+            compute_dtype=self.compute_dtype,
+            attention=self.attention,
             device=device,
-            batch_size=batch_size,
+            batch_size=self.batch_size or batch_size,
         )
 
 
@@ -153,6 +236,7 @@ class Recipe(Record):
     Attributes:
         dev: collection that is scored during training.
         seed: of the plan, of fresh weights and of dropout.
+        report_to: trackers besides the files of a run, as the trainer names them: "wandb", "mlflow", ...
     """
 
     student: StudentOptions = StudentOptions()
@@ -161,6 +245,7 @@ class Recipe(Record):
     table: str | None = None
     dev: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    report_to: Trackers = ()
     stage1: Stage1Options = Stage1Options()
     stage2: Stage2Options = Stage2Options()
 

@@ -4,12 +4,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimo_plugin.errors import ArtifactError, UsageError
+from mimo_plugin.files import replacing
+from mimo_plugin.training.options import PROJECTION_INPUT, ProjectionInput
 from mimo_plugin.training.run_directory import MODEL, PROJECTION
+from mimo_plugin.training.writing import writing_tensors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from torch import nn
 
     from mimo_plugin.training.teacher_store import TeacherStore
+
+# What a projection reads, in its file's metadata.
+_INPUT = "input"
 
 
 def find_projection(student: str, given: Path | None) -> Path:
@@ -40,6 +47,41 @@ def find_projection(student: str, given: Path | None) -> Path:
             "--fresh-projection"
         )
     return found
+
+
+def projection_input(asked: ProjectionInput | None, carried: Path | None) -> ProjectionInput:
+    """What the projection reads: what was asked for, what a carried one was trained on, or the default.
+
+    Raises:
+        ArtifactError: the carried one cannot be read.
+        UsageError: it was trained on the other.
+    """
+    if carried is None:
+        return asked or PROJECTION_INPUT
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(carried, framework="np") as file:
+            # Earlier versions had the normalised vectors only, and did not say so.
+            said = (file.metadata() or {}).get(_INPUT, ProjectionInput.NORMALIZED)
+        trained = ProjectionInput(said)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ArtifactError(f"{carried} is no projection that stage 1 wrote: {error}") from error
+    if asked not in (None, trained):
+        raise UsageError(
+            f"--projection-input {asked}: stage 1 trained {carried} on {trained} vectors; leave the option "
+            "out, or start with a fresh projection: --fresh-projection"
+        )
+    return trained
+
+
+def save_projection(projection: "nn.Module", path: Path, reads: ProjectionInput) -> None:
+    """Writes a projection, `weight` (t, d) and `bias` (t,), as sentence-transformers' losses read it."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in projection.state_dict().items()}
+    with writing_tensors(path), replacing(path) as beside:
+        save_file(tensors, beside, metadata={_INPUT: reads.value})
 
 
 def check_projection(path: Path | None, model: "SentenceTransformer", store: "TeacherStore | None") -> None:

@@ -38,6 +38,8 @@ class TrainingManifest(SealedRecord):
         best_step: the step whose weights were kept; None is the last.
         scores: on the dev collection, of the kept weights.
         seconds: of training in this process, evaluations included.
+        training_texts: file of the `SeenTexts` of this run's data and of its student's before it; None of an
+            earlier version.
         files: the checkpoint, but for its card, and the projection.
     """
 
@@ -51,6 +53,7 @@ class TrainingManifest(SealedRecord):
     best_step: int | None
     scores: dict[str, float]
     seconds: float
+    training_texts: str | None = None
     files: dict[str, FileRecord]
 
 

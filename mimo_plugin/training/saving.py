@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,13 @@ _CARD = "README.md"
 _SIGNS = ("modules.json", "config.json")
 
 
-def save_student(model: "SentenceTransformer", directory: Path, *, card: ModelCard | None = None) -> None:
+def save_student(
+    model: "SentenceTransformer",
+    directory: Path,
+    *,
+    card: ModelCard | None = None,
+    add: Callable[[Path], object] = lambda _: None,
+) -> None:
     """Writes a checkpoint with its model card; what lies in its place is whole at any moment.
 
     Where an earlier checkpoint is replaced there is none for the time between two renames.
@@ -30,6 +37,7 @@ def save_student(model: "SentenceTransformer", directory: Path, *, card: ModelCa
     Args:
         directory: new, empty, or an earlier checkpoint, which is replaced.
         card: what is known of how the model came to be.
+        add: writes further files into the directory that it is given.
 
     Raises:
         ArtifactError: something else lies there.
@@ -50,6 +58,7 @@ def save_student(model: "SentenceTransformer", directory: Path, *, card: ModelCa
             (beside / _CARD).write_text(
                 render_card(model, directory.name, card or ModelCard()), encoding="utf-8"
             )
+            add(beside)
             _settle(beside)
             if directory.exists():
                 directory.rename(replaced)

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimo_plugin import seen
 from mimo_plugin.data.stored import Pairs, Table
 from mimo_plugin.errors import ArtifactError, Findings, UsageError
 from mimo_plugin.locking import one_writer
@@ -15,9 +16,9 @@ from mimo_plugin.training.examples import Examples, Plan
 from mimo_plugin.training.fitting import Devices, Fit, fit
 from mimo_plugin.training.identity import identity_of, only_vectors, teacher_vectors, without_places
 from mimo_plugin.training.job import Ground, Job, Trained
-from mimo_plugin.training.options import Recipe, StageOptions
-from mimo_plugin.training.projection import check_projection
-from mimo_plugin.training.run_directory import PROJECTION, RunDirectory, TrainingManifest, differences
+from mimo_plugin.training.options import PROJECTION_INPUT, Recipe, StageOptions
+from mimo_plugin.training.projection import check_projection, save_projection
+from mimo_plugin.training.run_directory import MODEL, PROJECTION, RunDirectory, TrainingManifest, differences
 from mimo_plugin.training.starting import Start
 from mimo_plugin.training.teacher_manifest import Role
 
@@ -196,6 +197,7 @@ class Stage:
             dev=self.dev,
             prompts=_prompts(model, examples.text_columns),
             encoder_batch_size=self.job.encoder_batch_size,
+            report_to=self.recipe.report_to,
             progress=self.job.progress,
         )
         return fitted, projection
@@ -212,17 +214,17 @@ class Stage:
     ) -> None:
         from mimo_plugin.training.curves import draw_curves
         from mimo_plugin.training.saving import save_student
-        from mimo_plugin.training.trainer import save_projection
 
         directory = self.directory
         directory.require_there()
         ran_on = environment(devices.kind, devices.processes)
         card = self._card(identity, fitted, ran_on)
-        save_student(model, directory.model, card=card)
+        save_student(model, directory.model, card=card, add=self._write_seen)
         # The card is for readers, who may edit it.
         files = [path for path in directory.model.rglob("*") if path.is_file() and path.suffix != ".md"]
         if projection is not None:
-            save_projection(projection, self.job.output / PROJECTION)
+            reads = self.options.projection_input or PROJECTION_INPUT
+            save_projection(projection, self.job.output / PROJECTION, reads)
             files.append(self.job.output / PROJECTION)
         draw_curves(directory.metrics, directory.curves)
         manifest = TrainingManifest(
@@ -234,9 +236,15 @@ class Stage:
             best_step=fitted.best_step,
             scores=fitted.scores,
             seconds=round(seconds, 3),
+            training_texts=f"{MODEL}/{seen.FILE}",
             files={str(path.relative_to(self.job.output)): FileRecord.of(path) for path in sorted(files)},
         )
         directory.finish(manifest)
+
+    def _write_seen(self, directory: Path) -> None:
+        name = f"{self.data.directory.name} ({self.data.fingerprint[:12]})"
+        before = self.ground.start.seen
+        seen.write_seen(directory, self.data.texts(), training_data=name, before=before)
 
     def _card(self, identity: dict[str, Any], fitted: Fit, ran_on: Mapping[str, Any]) -> Any:
         from mimo_plugin.training.saving import ModelCard
@@ -249,6 +257,7 @@ class Stage:
                 "languages": self.data.manifest.languages,
                 "fingerprint": self.data.fingerprint,
                 "source": self.data.manifest.source,
+                "hashes of the texts": seen.FILE,
             },
             scores=fitted.scores,
             environment=dict(ran_on),

@@ -3,16 +3,16 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mimo_plugin.data.stored import Pairs, Table, open_pairs, open_table
 from mimo_plugin.errors import Findings, UsageError
 from mimo_plugin.training.examples import Plan, plan_stage1, plan_stage2
 from mimo_plugin.training.fitting import steps_between_checkpoints
 from mimo_plugin.training.job import Ground, Job, Trained
-from mimo_plugin.training.options import Recipe, StageOptions
+from mimo_plugin.training.options import ProjectionInput, Recipe, StageOptions
 from mimo_plugin.training.plan import steps_of
-from mimo_plugin.training.projection import find_projection
+from mimo_plugin.training.projection import find_projection, projection_input
 from mimo_plugin.training.run_directory import MODEL
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.stage import Stage
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Job", "Trained", "describe", "train_both", "train_stage1", "train_stage2"]
 
 STAGE1, STAGE2 = "stage1", "stage2"
+
+AnyStage = TypeVar("AnyStage", bound=StageOptions)
 
 
 def train_stage1(recipe: Recipe, job: Job) -> Trained:
@@ -41,10 +43,11 @@ def train_stage1(recipe: Recipe, job: Job) -> Trained:
     dev = findings.attempt(_load_dev, recipe.dev)
     ground = Ground.find(findings, recipe, recipe.stage1, job)
     data = findings.complete(pairs)
-    stage = Stage(STAGE1, recipe, recipe.stage1, job, findings.complete(ground), data, dev)
+    options = _with_input(recipe.stage1, projection_input(recipe.stage1.projection_input, None))
+    stage = Stage(STAGE1, recipe, options, job, findings.complete(ground), data, dev)
 
     def plan() -> Plan:
-        return plan_stage1(data, recipe.stage1, seed=recipe.seed)
+        return plan_stage1(data, options, seed=recipe.seed)
 
     return stage.run(plan, {Role.TEXT: PairAnchors(data)}, lambda: labelled_texts(data))
 
@@ -68,6 +71,9 @@ def train_stage2(recipe: Recipe, job: Job, projection: Path | None = None) -> Tr
         findings.add(
             UsageError, ["--projection: only `--objective mimo` with a carried projection reads one"]
         )
+    if options.objective is Objective.MIMO:
+        reads = findings.attempt(projection_input, options.projection_input, carried)
+        options = _with_input(options, reads)
     dev = findings.attempt(_load_dev, recipe.dev)
     ground = Ground.find(findings, recipe, options, job)
     data = findings.complete(table)
@@ -124,6 +130,10 @@ def _required_table(recipe: Recipe) -> Table:
     if recipe.table is None:
         raise UsageError("stage 2 needs --table, a directory that `mimo data aligned` or `debian` wrote")
     return open_table(Path(recipe.table))
+
+
+def _with_input(options: AnyStage, reads: ProjectionInput | None) -> AnyStage:
+    return options.model_copy(update={"projection_input": reads})
 
 
 def _load_dev(dev: str | None) -> "DevCollection | None":

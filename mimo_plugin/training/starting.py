@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mimo_plugin.seen import SeenTexts
 from mimo_plugin.training.fitting import Devices
 from mimo_plugin.training.fresh_student import PREFIX, parse_size
 from mimo_plugin.training.initial_student import load_or_create
@@ -21,11 +22,13 @@ class Start:
     checkpoint: as given.
     model: the loaded student; None for a new one, which is made when it is needed.
     fingerprint: of the loaded weights; None for a new one.
+    seen: the texts that it was trained on before; None where nobody knows.
     """
 
     checkpoint: str
     model: "SentenceTransformer | None"
     fingerprint: str | None
+    seen: SeenTexts | None = None
 
     @classmethod
     def find(cls, recipe: Recipe, max_length: int, device: str) -> "Start":
@@ -43,9 +46,14 @@ class Start:
             parse_size(given)
             return cls(given, None, None)
         model = load_or_create(
-            checkpoint_of(given), (), seed=recipe.seed, max_length=max_length, device=device
+            checkpoint_of(given),
+            (),
+            seed=recipe.seed,
+            max_length=max_length,
+            device=device,
+            **recipe.student.encoding(),
         )
-        return cls(given, model, fingerprint(model))
+        return cls(given, model, fingerprint(model), SeenTexts.open(checkpoint_of(given)))
 
     def student(
         self,
@@ -74,6 +82,7 @@ class Start:
                 max_length=max(recipe.stage1.max_length, recipe.stage2.max_length),
                 vocab_size=recipe.student.vocabulary,
                 device=devices.kind,
+                **recipe.student.encoding(),
             )
             save_student(new, kept)
         devices.wait()

@@ -97,7 +97,7 @@ def fill(
         if not total:
             return Filled(manifest, computed=0)
         if teacher is None:
-            teacher = options.load()
+            teacher = options.like(manifest.identity).load()
             require_teacher(directory, manifest.identity, teacher, options)
         _require_space(directory, manifest, total)
         with bar(total=total, what="teacher", unit="texts", enabled=progress) as counter:

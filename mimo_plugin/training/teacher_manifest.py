@@ -1,7 +1,7 @@
 """Whose vectors a teacher store holds: teacher, prompts, length and number formats."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from mimo_plugin import packaged
+from mimo_plugin.checkpoint import check_device
 from mimo_plugin.errors import ArtifactError, ModelError, UsageError
 from mimo_plugin.files import write_text
 from mimo_plugin.manifests import Record, SealedRecord, parse_manifest
@@ -36,7 +37,10 @@ class TeacherOptions:
         query_prompt, passage_prompt: put before queries and passages; "" is none.
         max_length: longest text in tokens, prompt and special tokens included.
         dtype: number format that vectors are stored in, "float16" or "float32".
-        compute_dtype: number format of the teacher's weights.
+        compute_dtype: number format of the teacher's weights; None is bfloat16 on an accelerator and float32
+            on a CPU, or what a store was begun with.
+        attention: implementation of the attention: "eager", "sdpa", "flash_attention_2", ...; None is what
+            transformers chooses.
         device: torch device; None is the fastest that is there.
         batch_size: texts a batch.
     """
@@ -46,7 +50,8 @@ class TeacherOptions:
     passage_prompt: str | None = None
     max_length: int | None = None
     dtype: str = "float16"
-    compute_dtype: str = "float32"
+    compute_dtype: str | None = None
+    attention: str | None = None
     device: str | None = None
     batch_size: int = 64
 
@@ -54,18 +59,39 @@ class TeacherOptions:
         if self.dtype not in DTYPES:
             raise UsageError(f"teacher vectors in {self.dtype}: expected one of {', '.join(DTYPES)}")
 
+    def resolved(self) -> "TeacherOptions":
+        """With the number format of the device where none was asked for.
+
+        Raises:
+            EnvironmentProblem, UsageError: there is no such device.
+        """
+        if self.compute_dtype is not None:
+            return self
+        device = check_device(self.device)
+        return replace(self, compute_dtype="float32" if device.startswith("cpu") else "bfloat16")
+
+    def like(self, found: "Identity") -> "TeacherOptions":
+        """With the number format and attention of a store that was begun, where none was asked for."""
+        return replace(
+            self,
+            compute_dtype=self.compute_dtype or found.compute_dtype,
+            attention=self.attention or found.attention,
+        )
+
     def load(self) -> Student:
         """The teacher.
 
         Raises:
-            EnvironmentProblem, ModelError, UsageError: as `Student.load`.
-            ModelError: queries go through other modules than documents; vectors are kept by their texts.
+            EnvironmentProblem, ModelError, UsageError: as `Student.load`; a ModelError where queries and
+                passages go through different encoders, since one projection cannot lead to both.
         """
+        options = self.resolved()
         teacher = Student.load(
             self.teacher,
             EncoderOptions(
                 device=self.device,
-                dtype=self.compute_dtype,
+                dtype=str(options.compute_dtype),
+                attention=self.attention,
                 batch_size=self.batch_size,
                 max_length=self.max_length,
                 query_prompt=self.query_prompt,
@@ -76,8 +102,8 @@ class TeacherOptions:
         )
         if teacher.asymmetric:
             raise ModelError(
-                f"{self.teacher} has a Router with other modules for queries than for documents, expected a "
-                "teacher that encodes both alike: save one of its routes as a checkpoint of its own"
+                f"{self.teacher} encodes queries and documents by different modules (Router): --teacher must "
+                "be one encoder of both; name another, or save one of its routes as a checkpoint"
             )
         return teacher
 
@@ -91,7 +117,7 @@ class Identity(Record):
             it is the same; None for a name.
         fingerprint: see `Student.fingerprint`.
         query_prompt, passage_prompt, max_length: resolved.
-        dtype, compute_dtype: see `TeacherOptions`.
+        dtype, compute_dtype, attention: see `TeacherOptions`.
         dimension: of the vectors.
     """
 
@@ -103,6 +129,7 @@ class Identity(Record):
     max_length: int
     dtype: Annotated[str, Field(pattern=f"^({'|'.join(DTYPES)})$")]
     compute_dtype: str
+    attention: str | None = None
     dimension: Annotated[int, Field(ge=1)]
 
     @classmethod
@@ -116,7 +143,8 @@ class Identity(Record):
             passage_prompt=teacher.document_prompt if asked_passage is None else asked_passage,
             max_length=teacher.max_length,
             dtype=options.dtype,
-            compute_dtype=options.compute_dtype,
+            compute_dtype=str(options.resolved().compute_dtype),
+            attention=options.attention,
             dimension=teacher.dimension,
         )
 
@@ -173,6 +201,7 @@ def require_same(directory: Path, found: Identity, options: TeacherOptions) -> S
         "maximum length": (found.max_length, options.max_length),
         "dtype": (found.dtype, options.dtype),
         "compute dtype": (found.compute_dtype, options.compute_dtype),
+        "attention": (found.attention, options.attention),
     }
     _refuse(
         directory,
@@ -186,14 +215,14 @@ def require_same(directory: Path, found: Identity, options: TeacherOptions) -> S
     same_name = found.teacher == (directory_name if Path(options.teacher).is_dir() else options.teacher)
     if same_name and found.files == _files(options.teacher):
         return None
-    teacher = options.load()
+    teacher = options.like(found).load()
     require_teacher(directory, found, teacher, options)
     return teacher
 
 
 def require_teacher(directory: Path, found: Identity, teacher: Student, options: TeacherOptions) -> None:
     """Raises an ArtifactError unless a store's vectors are a loaded teacher's; its name does not matter."""
-    wanted = Identity.of(teacher, options)
+    wanted = Identity.of(teacher, options.like(found))
     differences = []
     if found.fingerprint != wanted.fingerprint:
         differences.append(

@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformerTrainer
 from torch import Tensor
 
 from mimo_plugin.errors import MimoError
-from mimo_plugin.files import remove_tree, replacing, write_text
+from mimo_plugin.files import remove_tree, write_text
 from mimo_plugin.quiet import without_model_bars
 from mimo_plugin.training.collator import SortedByLength
-from mimo_plugin.training.options import StageOptions
+from mimo_plugin.training.options import PROJECTION_INPUT, StageOptions
+from mimo_plugin.training.projection import save_projection
 from mimo_plugin.training.run_directory import PROJECTION
-from mimo_plugin.training.writing import writing_tensors
 
 # Written last into a checkpoint: one without it was cut short.
 _COMPLETE = "complete"
@@ -32,13 +32,15 @@ class Trainer(SentenceTransformerTrainer):
     """
 
     data_collator_class = SortedByLength
+    # Our losses are means over a batch: the trainer divides them by the number of accumulated batches.
+    loss_is_scaled_for_ga = False
 
     def __init__(
         self, *args: Any, projection: torch.nn.Module | None, options: StageOptions, **kwargs: Any
     ) -> None:
         self._projection = projection
         self._options = options
-        self._similar_steps = 0
+        self._similar_batches = 0
         super().__init__(*args, **kwargs)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
@@ -66,8 +68,8 @@ class Trainer(SentenceTransformerTrainer):
             )
         limit, patience = self._options.collapse_similarity, self._options.collapse_steps
         warm = step > self.args.get_warmup_steps(self.state.max_steps)
-        self._similar_steps = self._similar_steps + 1 if warm and float(similarity) > limit else 0
-        if self._similar_steps >= patience:
+        self._similar_batches = self._similar_batches + 1 if warm and float(similarity) > limit else 0
+        if self._similar_batches >= patience * self.args.gradient_accumulation_steps:
             raise TrainingFailed(
                 f"step {step}: the encoder has collapsed, different texts have had a mean cosine above "
                 f"{limit} for {patience} steps: use a lower --learning-rate or a longer --warmup. "
@@ -94,7 +96,8 @@ class Trainer(SentenceTransformerTrainer):
         with without_model_bars():
             self.model.save_pretrained(str(directory), create_model_card=False)
         if self._projection is not None:
-            save_projection(self._projection, directory / PROJECTION)
+            reads = self._options.projection_input or PROJECTION_INPUT
+            save_projection(self._projection, directory / PROJECTION, reads)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         directory = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -121,13 +124,6 @@ class Trainer(SentenceTransformerTrainer):
     def _load_projection(self, checkpoint: Path) -> None:
         if self._projection is not None:
             self._projection.load_state_dict(load_file(checkpoint / PROJECTION))
-
-
-def save_projection(projection: torch.nn.Module, path: Path) -> None:
-    """Writes a projection, `weight` (t, d) and `bias` (t,), as sentence-transformers' losses read it."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in projection.state_dict().items()}
-    with writing_tensors(path), replacing(path) as beside:
-        save_file(tensors, beside)
 
 
 def last_checkpoint(directory: Path, *, before: int | None = None) -> Path | None:

@@ -12,7 +12,7 @@ from tiny_training import World
 
 from mimo_plugin.errors import ArtifactError, DataError, EnvironmentProblem, MimoError, ModelError, UsageError
 from mimo_plugin.training import teacher_fill
-from mimo_plugin.training.options import Recipe
+from mimo_plugin.training.options import ProjectionInput, Recipe
 from mimo_plugin.training.stages import Job, train_both, train_stage1, train_stage2
 
 
@@ -111,9 +111,9 @@ def test_no_projection(world: World, tmp_path: Path) -> None:
 def write_projection(path: Path, teacher: int, student: int) -> Path:
     import torch
 
-    from mimo_plugin.training.trainer import save_projection
+    from mimo_plugin.training.projection import save_projection
 
-    save_projection(torch.nn.Linear(student, teacher), path)
+    save_projection(torch.nn.Linear(student, teacher), path, ProjectionInput.NORMALIZED)
     return path
 
 

@@ -9,7 +9,7 @@ import tiny_training
 from mimo_plugin.training.building import build_loss
 from mimo_plugin.training.initial_student import load_or_create
 from mimo_plugin.training.losses import Distillation, mean_similarity
-from mimo_plugin.training.options import Metric, Stage1Options, Stage2Options
+from mimo_plugin.training.options import Metric, ProjectionInput, Stage1Options, Stage2Options
 from mimo_plugin.training.schedule import Objective
 
 ROWS, DIMENSION, TEACHER = 7, 32, 20
@@ -147,10 +147,10 @@ def test_the_joint_loss_needs_labels(model) -> None:
 def test_the_trained_projection_is_taken(model, tmp_path: Path) -> None:
     import torch
 
-    from mimo_plugin.training.trainer import save_projection
+    from mimo_plugin.training.projection import save_projection
 
     _, first = build_loss(model, Stage1Options(), TEACHER, None)
-    save_projection(first, tmp_path / "projection.safetensors")
+    save_projection(first, tmp_path / "projection.safetensors", ProjectionInput.NORMALIZED)
     _, carried = build_loss(model, Stage2Options(), TEACHER, tmp_path / "projection.safetensors")
     assert torch.equal(first.weight, carried.weight)
     assert torch.equal(first.bias, carried.bias)
