@@ -283,13 +283,15 @@ class Student:
         return Texts(texts, [_length(text) for text in texts], prompt, self.options.batch_size, task)
 
     def _finished(self, side: "_Side", vectors: "np.ndarray") -> "np.ndarray":
+        vectors = self._finite(vectors)
+        return unit(vectors) if side.normalizes_cut else vectors
+
+    def _finite(self, vectors: "np.ndarray") -> "np.ndarray":
         import numpy as np
 
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             raise NotFinite(int(np.flatnonzero(~finite)[0]), self.name)
-        if side.normalizes_cut:
-            unit(vectors)
         return vectors
 
 

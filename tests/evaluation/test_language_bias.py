@@ -249,12 +249,12 @@ def test_languages_from_a_collection(tmp_path: Path) -> None:
 def test_further_cutoffs_are_those_of_runs_looked_at_alone() -> None:
     run, topics = parallel(3)
     found = language_bias(run, topics, DOC_LANGS, k=3, further=Cutoffs(peer=(2, 3, 8), mrc=(1, 5)))
-    for at, peer in found.peer_at.items():
+    for at, other in found.peer_at.items():
         alone = language_bias(run, topics, DOC_LANGS, k=at).peer
-        assert (peer.mean, peer.per_language) == (alone.mean, alone.per_language)
+        assert (other.mean, other.per_language) == (alone.mean, alone.per_language)
         for number, language in enumerate(topics.languages):
-            mine = peer.per_topic[topics.language_of == number]
-            assert peer.per_language[language] == pytest.approx(mine.mean())
+            mine = other.per_topic[topics.language_of == number]
+            assert other.per_language[language] == pytest.approx(mine.mean())
     for at, correlation in found.mrc_at.items():
         alone_mrc = language_bias(run, topics, DOC_LANGS, k=at).mrc
         assert alone_mrc is not None
@@ -272,11 +272,9 @@ def test_cutoffs_as_they_are_written() -> None:
     assert parse_cutoffs([]) == Cutoffs()
 
 
-@given(text=st.text(max_size=12))
+@pytest.mark.parametrize(
+    "text", ["5", "mrc@", "mrc@0", "ndcg@5", "mrc@5 peer@6", "mrc@-1", "mrc@1.5", "mrc@٣"]
+)
 def test_any_other_text_is_refused(text: str) -> None:
-    try:
-        found = parse_cutoffs([text])
-    except UsageError as error:
-        assert "expected such as MRC@5,10,20 PEER@20,100" in str(error)
-        return
-    assert all(cutoff > 0 for cutoff in (*found.peer, *found.mrc))
+    with pytest.raises(UsageError, match="expected such as MRC@5,10,20 PEER@20,100"):
+        parse_cutoffs([text])
