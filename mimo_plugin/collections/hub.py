@@ -162,7 +162,9 @@ def _not_here(name: str, repository: str, revision: str | None, folder: str) -> 
     from huggingface_hub import constants
 
     why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub does not answer"
-    options = (f" --revision {revision}" if revision else "") + (f" --include '{folder}/*'" if folder else "")
+    options = f" --revision {revision}" if revision else ""
+    # At the top a folder may have another name there, or be a subset of several.
+    options += f" --include '{folder}/*'" if "/" in folder else ""
     return (
         f"{name}: not in the local cache, and {why}: fetch it where there is a network (hf download "
         f"--repo-type dataset {repository}{options}) and give its folder as {FOLDER_PREFIX}DIR"
