@@ -19,7 +19,7 @@ def open_binary(path: Path | zipfile.Path) -> IO[bytes]:
     """A file, or the member of a zip file, unpacked where its name ends in .gz."""
     if isinstance(path, zipfile.Path):
         file = path.open("rb")
-        return gzip.open(file, "rb") if path.suffix == ".gz" else file  # type: ignore[return-value,arg-type]
+        return gzip.open(file, "rb") if path.suffix == ".gz" else file  # type: ignore[return-value]
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 

@@ -37,6 +37,7 @@ class EncodingPlan(Record):
         pooling, normalize: what the user put in place of the checkpoint's own; None is the checkpoint's.
         shard_size: documents a file of vectors.
         versions: the libraries whose release can change a vector or a file.
+        copies: records of the collections that were left out, see `Survey`.
     """
 
     collections: tuple[str, ...]
@@ -59,18 +60,20 @@ class EncodingPlan(Record):
     batch_size: int | None
     shard_size: int
     versions: dict[str, str]
+    copies: int = 0
 
     @property
     def part(self) -> Part:
         return Part.parse(self.shard)
 
     def differences(self, other: "EncodingPlan", ignoring: frozenset[str] = frozenset()) -> list[str]:
-        """What is not the same in `other`, a line each; the encoder's name and path do not count."""
+        """What is not the same in `other`, a line each; the encoder's name and path do not count, nor
+        do records that were left out."""
         mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
         return [
             f"{name} is {mine[name]!r}, there it is {others[name]!r}"
             for name in mine
-            if name not in {"encoder", *ignoring} and mine[name] != others[name]
+            if name not in {"encoder", "copies", *ignoring} and mine[name] != others[name]
         ]
 
 
@@ -110,4 +113,5 @@ def plan_encoding(
         batch_size=student.options.batch_size,
         shard_size=shard_size,
         versions={name: version(name) for name in (*_LIBRARIES, *_OF_BACKEND.get(student.backend, ()))},
+        copies=found.copies,
     )
