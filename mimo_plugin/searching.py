@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimo_plugin.collections import load_pool, require
-from mimo_plugin.errors import DataError, Findings, UsageError
-from mimo_plugin.evaluation.runs import write_run
+from mimo_plugin.collections.records import ERROR
+from mimo_plugin.errors import DataError, Findings, MimoError, UsageError
+from mimo_plugin.evaluation.runs import trec_order, write_run
+from mimo_plugin.evaluation.topics import often_own, own_text
 from mimo_plugin.evaluation.trained_on import write_run_record
 from mimo_plugin.files import check_place
 from mimo_plugin.indexing.nearest import Found, Nearest, searching_thread
@@ -33,7 +35,8 @@ class SearchOptions:
     allow_other_encoder: accept one that did not.
     tag: sixth column of the run.
     parameters: FAISS search parameters such as "nprobe=16".
-    shared_topics, topic_field, topic_lang: see `load_pool`.
+    shared_topics, topic_field, topic_lang, lang, duplicates: see `load_pool`.
+    remove_query: hits whose docid is the query's id are left out.
     progress: progress bars; None shows them on a terminal only.
     """
 
@@ -45,6 +48,9 @@ class SearchOptions:
     shared_topics: bool = False
     topic_field: str | None = None
     topic_lang: str | None = None
+    lang: Sequence[str] = ()
+    duplicates: str = ERROR
+    remove_query: bool = False
     progress: bool | None = None
 
 
@@ -77,12 +83,16 @@ def search_to_run(
         ArtifactError: an index is damaged, another encoder's, or does not go with the others.
         DataError: the topics are not as they must be.
     """
+    from mimo_plugin.collections.pool import is_file
+
     options = options or SearchOptions()
     indexes = open_indexes([index_dirs] if isinstance(index_dirs, Path) else index_dirs, options.parameters)
     prefixes = shared_prefixes(indexes)
     findings = Findings()
     findings.attempt(require, topics, queries=True)
     findings.attempt(check_place, output)
+    if options.lang and not any(map(is_file, topics)):
+        findings.add(UsageError, ["--lang is the language of a file of topics, and none was given"])
     student = findings.complete(findings.attempt(_load_encoder, indexes, options, encoder_options))
     pool = load_pool(
         topics,
@@ -91,20 +101,25 @@ def search_to_run(
         shared_topics=options.shared_topics,
         topic_field=options.topic_field,
         topic_lang=options.topic_lang,
+        lang=options.lang,
+        duplicates=options.duplicates,
     )
     read = read_topics(pool)
     documents = sum(index.faiss.ntotal for index in indexes)
     depth = min(options.hits, documents)
-    short = 0
+    reach = min(depth + options.remove_query, documents)
+    short = own_first = 0
     cut: list[str] = []
 
     def counted() -> Iterator[Hits]:
-        nonlocal short
+        nonlocal short, own_first
         for hits in search(
-            indexes, student, read.queries, hits=depth, advance=counter.update, cut=cut.append
+            indexes, student, read.queries, hits=reach, advance=counter.update, cut=cut.append
         ):
-            short += len(hits.docids) < depth
-            yield hits
+            own = hits.query_id in hits.docids
+            own_first += own and hits.query_id == hits.docids[0]
+            short += len(hits.docids) < reach
+            yield _without_query(hits, depth) if options.remove_query else hits
 
     with bar(total=len(read.queries), what="searching", unit="queries", enabled=options.progress) as counter:
         lines = write_run(output, counted(), options.tag)
@@ -112,12 +127,16 @@ def search_to_run(
     if read.empty:
         shown = ", ".join(read.empty[:5])
         warnings.append(f"{len(read.empty)} queries have no text and were searched all the same: {shown}")
+    if read.copies:
+        warnings.append(f"{read.copies} queries were there once more, and were searched once")
+    if not options.remove_query and often_own(own_first, len(read.queries)) and not _judged_own(pool):
+        warnings.append(own_text(own_first, len(read.queries)))
     if options.hits > depth:
         holds = "the index holds" if len(indexes) == 1 else f"the {len(indexes)} indexes hold"
         warnings.append(f"--hits {options.hits}: {holds} {depth} documents")
     if short:
         warnings.append(
-            f"{short} queries got fewer than {depth} hits from this approximate index: search more of it "
+            f"{short} queries got fewer than {reach} hits from this approximate index: search more of it "
             "with --search-parameters, e.g. nprobe=64"
         )
     warnings += cut_warning(cut)
@@ -134,6 +153,27 @@ def cut_warning(cut: Sequence[str]) -> list[str]:
         "score at the last hit than this approximate index gives: which of them are in the run is not in "
         "trec_eval's order; a Flat index decides by docid"
     ]
+
+
+def _without_query(hits: "Hits", depth: int) -> "Hits":
+    """The best hits, `depth` at most, that are not the query itself."""
+    import numpy as np
+
+    docids = np.array([docid.encode() for docid in hits.docids], dtype=np.bytes_)
+    order = [at for at in trec_order(docids, hits.scores).tolist() if hits.docids[at] != hits.query_id][
+        :depth
+    ]
+    return Hits(hits.query_id, [hits.docids[at] for at in order], hits.scores[order])
+
+
+def _judged_own(pool: Any) -> bool:
+    """Whether the judgments know documents with the ids of their queries as relevant: then they are meant."""
+    try:
+        return pool.has_qrels() and any(
+            qrel.query_id == qrel.doc_id and qrel.relevance > 0 for qrel in pool.qrels_iter()
+        )
+    except MimoError:
+        return False
 
 
 def _load_encoder(
@@ -190,10 +230,12 @@ class Topics:
     """Attributes:
     queries: (query id, text) pairs.
     empty: ids of queries without text; they are searched like any other.
+    copies: queries that were there once more.
     """
 
     queries: list[tuple[str, str]]
     empty: list[str]
+    copies: int = 0
 
 
 def read_topics(collection: Any) -> Topics:
@@ -205,7 +247,8 @@ def read_topics(collection: Any) -> Topics:
     queries = [(query.query_id, query.text) for query in collection.queries_iter()]
     if not queries:
         raise DataError("the topics hold no queries: at least one was expected")
-    return Topics(queries, [query_id for query_id, text in queries if not text.strip()])
+    copies = len(getattr(collection.queries_handler(), "copies", ()))
+    return Topics(queries, [query_id for query_id, text in queries if not text.strip()], copies)
 
 
 class Hits(NamedTuple):

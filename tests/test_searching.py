@@ -154,7 +154,8 @@ def test_overrides_of_the_index_hold_for_queries(spec: str, checkpoint: Path, tm
 
 
 def test_topics_are_checked(index: Path, tmp_path: Path) -> None:
-    twice = write_folder(tmp_path / "twice", documents(3), [*QUERIES[:2], QUERIES[0]], {"q1": {"d1": 1}})
+    again = [*QUERIES[:2], QUERIES[0], {**QUERIES[0], "text": "anders"}]
+    twice = write_folder(tmp_path / "twice", documents(3), again, {"q1": {"d1": 1}})
     with pytest.raises(DataError, match="query id q1 occurs twice"):
         read_topics(load_pool([twice]))
     none = write_folder(tmp_path / "none", documents(3))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mimo_plugin.analysis.encoders import Encoder, parse_encoder, same_labels
 from mimo_plugin.analysis.records import Analysis
 from mimo_plugin.analysis.texts import Role, sample_texts
+from mimo_plugin.collections.records import ERROR
 from mimo_plugin.errors import DataError, Findings, Problems, UsageError
 from mimo_plugin.evaluation.run_reader import RunFile, file_problem, run_files, same_names
 from mimo_plugin.evaluation.trained_on import TrainedOn, open_seen, trained_on
@@ -29,6 +30,7 @@ class AnalyzeOptions:
     hits_cutoff: how many hits of a query are looked at, in runs.
     fairness: further cutoffs of PEER and MRC, see `parse_cutoffs`.
     pooled: ids are `lang:id` also for a single collection.
+    duplicates: see `survey` and `load_pool`.
     progress: bars; None shows them on a terminal only.
     """
 
@@ -38,6 +40,7 @@ class AnalyzeOptions:
     hits_cutoff: int = 20
     fairness: Sequence[str] = ()
     pooled: bool = False
+    duplicates: str = ERROR
     progress: bool | None = None
 
 
@@ -100,7 +103,13 @@ def analyze(
     if not chosen:
         return Analyzed(None, biases, tuple(warnings))
     from mimo_plugin.analysis.analysis import analyse
+    from mimo_plugin.collections.survey import copies_text, survey
 
+    if options.role is Role.DOCUMENTS:
+        surveyed = survey(pool, duplicates=options.duplicates, progress=options.progress)
+        if surveyed.repeated:
+            warnings.append(copies_text(surveyed.copies))
+            pool = _with_docs(pool, surveyed.distinct(pool))
     texts = sample_texts(
         pool,
         collections,
@@ -163,7 +172,16 @@ def _open(collections: Sequence[str], encoded: bool, searched: bool, options: An
         queries=searched or (encoded and options.role is Role.QUERIES),
         qrels=searched,
     )
-    return load_pool(collections, pooled=options.pooled or None)
+    return load_pool(collections, pooled=options.pooled or None, duplicates=options.duplicates)
+
+
+def _with_docs(pool: Any, docs: Any) -> Any:
+    from ir_datasets import Dataset
+
+    queries, qrels = (
+        getattr(pool, f"{part}_handler")() if pool.has(part) else None for part in ("queries", "qrels")
+    )
+    return Dataset(docs, queries, qrels)
 
 
 def _loadable(findings: Findings, spec: str, options: "EncoderOptions | None") -> Encoder | None:

@@ -6,6 +6,7 @@ from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
     collections_argument,
+    duplicates_option,
     encoder_options,
     json_option,
     make_encoder_options,
@@ -59,6 +60,7 @@ from mimo_plugin.cli.options import (
 )
 @click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Draws the texts.")
 @click.option("--pooled", is_flag=True, help="Ids are lang:id also for a single collection.")
+@duplicates_option("texts with one id and different content")
 @table_format_option
 @click.option(
     "--output",
@@ -78,6 +80,7 @@ def command(
     fairness: tuple[str, ...],
     seed: int,
     pooled: bool,
+    duplicates: str,
     table_format: str,
     output: Path | None,
     json_file: Path | None,
@@ -114,6 +117,7 @@ def command(
             hits_cutoff=hits_cutoff,
             fairness=fairness,
             pooled=pooled,
+            duplicates=duplicates,
             progress=progress,
         ),
         make_encoder_options(encoder_values),

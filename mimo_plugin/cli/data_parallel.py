@@ -26,11 +26,35 @@ from mimo_plugin.cli.options import CommandWithLists, ListOption, progress_optio
     help="A dataset of the hub (streamed), or a local directory or .parquet, .json(l), .csv or .arrow file.",
 )
 @click.option(
+    "--opus",
+    metavar="DIR|hub",
+    help="The paper's corpora and languages from OPUS: a folder of downloads (Moses files or their zips, "
+    "Sentence Transformers' lists or hub datasets), or `hub`.",
+)
+@click.option(
+    "--opus-corpora",
+    cls=ListOption,
+    metavar="NAME...",
+    help="[default: Europarl GlobalVoices JW300 News-Commentary OpenSubtitles Talks Tatoeba WikiMatrix]",
+)
+@click.option(
+    "--opus-languages",
+    cls=ListOption,
+    metavar="LANG...",
+    help="[default: ar de es fr hi id it ja nl pt ru vi zh]",
+)
+@click.option(
+    "--skip-missing",
+    is_flag=True,
+    help="Go on where the folder of --opus lacks texts that OPUS has; they are listed.",
+)
+@click.option(
     "--columns",
     default="english,non_english",
     show_default=True,
     metavar="ANCHOR,TEXT",
-    help="Columns of the datasets; a dot leads into a nested one: translation.en,translation.de.",
+    help="Columns of the datasets; a dot leads into a nested one, also one of the lists language and "
+    "translation: translation.en,translation.de.",
 )
 @click.option("--split", default="train", show_default=True, help="Of datasets that name none.")
 @click.option(
@@ -81,6 +105,10 @@ def command(
     tsv: tuple[str, ...],
     moses: tuple[str, ...],
     datasets: tuple[str, ...],
+    opus: str | None,
+    opus_corpora: tuple[str, ...],
+    opus_languages: tuple[str, ...],
+    skip_missing: bool,
     columns: str,
     split: str,
     output: Path,
@@ -107,15 +135,30 @@ def command(
       mimo data parallel --moses nl=europarl.en,europarl.nl nl=talks.en.gz,talks.nl.gz --output pairs
       mimo data parallel --dataset de=sentence-transformers/parallel-sentences-talks:en-de \\
           fr=sentence-transformers/parallel-sentences-talks:en-fr#train --output pairs
+      mimo data parallel --opus downloads --output pairs
       mimo data parallel --dataset de=my.parquet --columns translation.en,translation.de --output pairs
     """
     from mimo_plugin.data.filters import PairFilter
+    from mimo_plugin.data.opus import opus_sources
     from mimo_plugin.data.parallel import ParallelOptions, make_pairs
     from mimo_plugin.data.parallel_specs import parse_sources
     from mimo_plugin.data.statistics import report
 
+    found = None
+    if opus is not None:
+        found = opus_sources(opus, corpora=opus_corpora, languages=opus_languages, skip_missing=skip_missing)
+    elif opus_corpora or opus_languages or skip_missing:
+        raise click.UsageError("--opus-corpora, --opus-languages and --skip-missing go with --opus")
     made = make_pairs(
-        parse_sources(tsv=tsv, moses=moses, datasets=datasets, columns=columns, split=split, anchor=anchor),
+        parse_sources(
+            tsv=tsv,
+            moses=moses,
+            datasets=datasets,
+            columns=columns,
+            split=split,
+            anchor=anchor,
+            opus=found.sources if found else (),
+        ),
         output,
         ParallelOptions(
             anchor=anchor,
@@ -127,4 +170,6 @@ def command(
             progress=progress,
         ),
     )
+    if found is not None:
+        click.echo(found.summary())
     click.echo(report(output, made.manifest, new=made.new, statistics=stats))

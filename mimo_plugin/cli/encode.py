@@ -74,6 +74,7 @@ def command(
     output: Path,
     fields: tuple[str, ...],
     pooled: bool,
+    duplicates: str,
     shard: str | None,
     shard_size: int,
     resume: bool,
@@ -103,7 +104,15 @@ def command(
     Vectors from elsewhere:
       mimo encode --import corpus.jsonl.gz --encoder BAAI/bge-m3 --output vectors/bge
     """
-    needless = {"collections", "fields", "pooled", "shard", "ray", *(() if encoder else encoder_values)}
+    needless = {
+        "collections",
+        "fields",
+        "pooled",
+        "duplicates",
+        "shard",
+        "ray",
+        *(() if encoder else encoder_values),
+    }
     if files and (found := given(needless)):
         raise click.UsageError(f"--import says what the vectors are: leave {', '.join(found)} out")
     if not files and not (collections and encoder):
@@ -118,7 +127,7 @@ def command(
     from mimo_plugin.vectors.importing import import_vectors
     from mimo_plugin.vectors.part import Part
 
-    options = EncodeOptions(Part.parse(shard), shard_size, resume, progress)
+    options = EncodeOptions(Part.parse(shard), shard_size, resume, progress, duplicates)
     encoding = make_encoder_options(encoder_values)
     if encoder is None or files:
         done = import_vectors(files, output, options, encoder=encoder, encoder_options=encoding, lang=lang)

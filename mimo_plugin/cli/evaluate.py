@@ -5,6 +5,7 @@ import click
 from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
+    files_options,
     json_option,
     progress_option,
     shared_topics_options,
@@ -15,7 +16,17 @@ from mimo_plugin.cli.options import (
 @click.command("evaluate", cls=CommandWithLists)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option(
-    "--qrels", cls=ListOption, required=True, metavar="COLLECTION...", help="Whose topics and judgments."
+    "--qrels",
+    cls=ListOption,
+    required=True,
+    metavar="COLLECTION|FILE...",
+    help="Whose topics and judgments; a FILE holds TREC qrels, plain or .gz.",
+)
+@click.option(
+    "--topics",
+    cls=ListOption,
+    metavar="COLLECTION|FILE...",
+    help="Whose topics, where --qrels is a FILE; without them its query ids are the topics.",
 )
 @click.option(
     "--measures",
@@ -53,6 +64,7 @@ from mimo_plugin.cli.options import (
 )
 @click.option("--pooled", is_flag=True, help="Ids are lang:id also for a single collection.")
 @shared_topics_options
+@files_options
 @click.option("--ignore-unknown-queries", is_flag=True, help="Leave out queries that are no topics.")
 @table_format_option
 @click.option(
@@ -75,6 +87,10 @@ def command(
     shared_topics: bool,
     topic_field: str | None,
     topic_lang: str | None,
+    topics: tuple[str, ...],
+    lang: tuple[str, ...],
+    remove_query: bool,
+    duplicates: str,
     ignore_unknown_queries: bool,
     table_format: str,
     output: Path | None,
@@ -91,6 +107,7 @@ def command(
     Examples:
       mimo evaluate e5.trec --qrels miracl/sw/dev
       mimo evaluate e5.trec bm25.trec --qrels miracl/sw/dev miracl/yo/dev --baseline bm25
+      mimo evaluate sw.trec --qrels qrels.miracl-v1.0-sw-dev.tsv --lang sw
       mimo evaluate a=1/run.trec b=2/run.trec c=3/run.trec --qrels mimo-sample --test tukey-hsd
       mimo evaluate e5.trec bm25.trec --qrels miracl/sw/dev --baseline bm25 --test permutation \\
           --measures ndcg@10,recall@100,mrr@10 --format latex --output table.tex --json scores.json
@@ -116,6 +133,10 @@ def command(
             topic_field=topic_field,
             topic_lang=topic_lang,
             languages=languages,
+            topics=topics,
+            lang=lang,
+            remove_query=remove_query,
+            duplicates=duplicates,
             ignore_unknown_queries=ignore_unknown_queries,
             progress=progress,
         ),

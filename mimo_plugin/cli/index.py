@@ -59,6 +59,7 @@ def command(
     factory: str,
     fields: tuple[str, ...],
     pooled: bool,
+    duplicates: str,
     shard: str | None,
     shard_size: int,
     seed: int,
@@ -95,6 +96,7 @@ def command(
         shard_size=shard_size,
         resume=resume,
         progress=progress,
+        duplicates=duplicates,
     )
     if encoder is None:
         from mimo_plugin.vectors import open_vectors

@@ -59,6 +59,7 @@ def encoded_options(function: F) -> F:
             "--fields", cls=ListOption, help="Document fields to encode.  [default: what ir_datasets says]"
         ),
         click.option("--pooled", is_flag=True, help="Ids become lang:id for a single collection, too."),
+        duplicates_option("documents with one docid and different content"),
         click.option(
             "--shard",
             metavar="I/N",
@@ -114,6 +115,39 @@ def dimension_option(function: F) -> F:
         help="Keep the first N components of each vector, for Matryoshka models, and normalise what is left "
         "where the vectors are normalised.  [default: all]",
     )(function)
+
+
+def files_options(function: F) -> F:
+    """The options for topics and qrels in files of their own, and for queries that are documents."""
+    decorators = [
+        click.option(
+            "--lang",
+            cls=ListOption,
+            metavar="LANG...",
+            help="Of a FILE, or one for each in order; in a pool it becomes the prefix of its ids.  "
+            "[default: what stands before the colon of its ids]",
+        ),
+        click.option(
+            "--remove-query",
+            is_flag=True,
+            help="Leave out hits that are the query itself: docid and query id, with their prefixes, are the "
+            "same.",
+        ),
+        duplicates_option("queries with one id and different text"),
+    ]
+    for decorate in reversed(decorators):
+        function = decorate(function)
+    return function
+
+
+def duplicates_option(what: str) -> Callable[[F], F]:
+    return click.option(
+        "--duplicates",
+        type=click.Choice(["error", "first"]),
+        default="error",
+        show_default=True,
+        help=f"Of {what}: an error, or the first is taken. The very same record is always taken once.",
+    )
 
 
 def encoder_options(function: F) -> F:

@@ -6,6 +6,7 @@ from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
     encoder_options,
+    files_options,
     make_encoder_options,
     progress_option,
     shared_topics_options,
@@ -17,7 +18,11 @@ from mimo_plugin.cli.options import (
     "index_dirs", metavar="INDEX_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
 @click.option(
-    "--topics", cls=ListOption, required=True, metavar="COLLECTION...", help="Whose queries to search."
+    "--topics",
+    cls=ListOption,
+    required=True,
+    metavar="COLLECTION|FILE...",
+    help="Whose queries to search; a FILE holds lines of id, tab and text, plain or .gz.",
 )
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
 @click.option("--hits", type=click.IntRange(min=1), default=100, show_default=True, help="Documents a query.")
@@ -28,6 +33,7 @@ from mimo_plugin.cli.options import (
 @click.option("--tag", default="mimo", show_default=True, help="Sixth column of the run.")
 @click.option("--search-parameters", help="FAISS search parameters, e.g. nprobe=16 or efSearch=128.")
 @shared_topics_options
+@files_options
 @encoder_options
 @progress_option
 def command(
@@ -42,6 +48,9 @@ def command(
     shared_topics: bool,
     topic_field: str | None,
     topic_lang: str | None,
+    lang: tuple[str, ...],
+    remove_query: bool,
+    duplicates: str,
     progress: bool | None,
     **encoder_values: object,
 ) -> None:
@@ -50,12 +59,14 @@ def command(
     Several indexes, of the same encoder, are searched as one: each query is encoded once and the best hits of
     all of them are its hits. Over the parts of a flat index that is the run over the whole, bit for bit.
 
-    Query ids become lang:id exactly when the index has pooled ids.
+    Query ids become lang:id exactly when the index has pooled ids; those of a FILE with --lang, or where they
+    are so already. An index that Pyserini made (`index` and `docid`) is searched with --encoder.
 
     \b
     Examples:
       mimo search indexes/sw-yo --topics miracl/sw/dev miracl/yo/dev --output runs/e5.trec
       mimo search indexes/sample --topics mimo-sample --hits 20 --output runs/sample.trec
+      mimo search indexes/sw --topics topics.miracl-v1.0-sw-dev.tsv --lang sw --output runs/sw.trec
       mimo search indexes/sw indexes/yo --topics miracl/sw/dev miracl/yo/dev --output runs/e5.trec
       mimo search indexes/ru-zh --topics neuclir/1/ru/trec-2022 neuclir/1/zh/trec-2022 --shared-topics \\
           --topic-field title --hits 1000 --output runs/neuclir.trec
@@ -75,6 +86,9 @@ def command(
             shared_topics=shared_topics,
             topic_field=topic_field,
             topic_lang=topic_lang,
+            lang=lang,
+            remove_query=remove_query,
+            duplicates=duplicates,
             progress=progress,
         ),
         make_encoder_options(encoder_values),

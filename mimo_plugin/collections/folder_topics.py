@@ -15,7 +15,7 @@ from mimo_plugin.collections.jsonlines import get_id, get_lang, get_text, read_l
 from mimo_plugin.collections.records import Query, check_id
 from mimo_plugin.errors import DataError
 
-_HEADER = ["query-id", "corpus-id", "score"]
+HEADER = ["query-id", "corpus-id", "score"]
 # trec_eval's own are smaller still; Python's integers have no end, and take 1_0 for ten.
 _RELEVANCE = re.compile(r"[+-]?[0-9]{1,9}")
 
@@ -76,10 +76,10 @@ class TsvQrels(FolderQrels):
             number, header = next(lines, (1, ""))
             if faults:  # the header itself cannot be read
                 return
-            if header.split() != _HEADER:
+            if header.split() != HEADER:
                 # Not a BEIR file, so nothing is to be said about its other lines.
                 faults.add(
-                    f"{path}:{number}: {header!r:.100}, expected the header {' '.join(_HEADER)!r} in the "
+                    f"{path}:{number}: {header!r:.100}, expected the header {' '.join(HEADER)!r} in the "
                     "first line"
                 )
                 return
@@ -89,13 +89,11 @@ class TsvQrels(FolderQrels):
         number, line = numbered
         where = f"{path}:{number}"
         columns = line.split("\t")
-        if len(columns) != len(_HEADER):
+        if len(columns) != len(HEADER):
             raise DataError(f"{where}: {len(columns)} columns, expected 3 with tabs between them")
         query_id = check_id(columns[0], f"{where}: query id")
         doc_id = check_id(columns[1], f"{where}: docid")
-        if not _RELEVANCE.fullmatch(columns[2].strip()):
-            raise _not_an_integer(columns[2], where)
-        return TrecQrel(query_id, doc_id, int(columns[2]), "0")
+        return TrecQrel(query_id, doc_id, to_relevance(columns[2], where), "0")
 
 
 @dataclass(frozen=True)
@@ -170,6 +168,13 @@ class FolderQueries(BaseQueries):
         number, record = numbered
         where = f"{self.path}:{number}"
         return Query(get_id(record, "_id", where), get_text(record, "text", where), get_lang(record, where))
+
+
+def to_relevance(text: str, where: str) -> int:
+    """The integer in a column; DataError where there is none."""
+    if not _RELEVANCE.fullmatch(text.strip()):
+        raise _not_an_integer(text, where)
+    return int(text)
 
 
 def _not_an_integer(value: object, where: str) -> DataError:

@@ -16,12 +16,14 @@ class Named:
         lang: the language of its documents; "" where it has none, or more than one.
         collection_id: an id for the documents, without colon or white space.
         given: the prefix that it has elsewhere and keeps; None where there is none.
+        file: it is a file of topics or qrels; these may be of one collection and have its prefix.
     """
 
     specs: tuple[str, ...]
     lang: str
     collection_id: str
     given: str | None = None
+    file: bool = False
 
 
 def pooled_id(prefix: str, identifier: str) -> str:
@@ -40,7 +42,7 @@ def choose_prefixes(collections: Sequence[Named]) -> list[str]:
     Raises:
         DataError: two prefixes are the same even so.
     """
-    shared = Counter(collection.lang for collection in collections)
+    shared = Counter(collection.lang for collection in collections if not collection.file)
     prefixes = []
     for collection in collections:
         if collection.given is not None:
@@ -50,13 +52,10 @@ def choose_prefixes(collections: Sequence[Named]) -> list[str]:
         else:
             prefixes.append(collection.collection_id)
     problems = Problems(DataError)
-    for prefix, count in Counter(prefixes).items():
+    named = [(one, own) for one, own in zip(collections, prefixes, strict=True) if not one.file]
+    for prefix, count in Counter(own for _, own in named).items():
         if count > 1:
-            same = [
-                collection.specs[0]
-                for collection, own in zip(collections, prefixes, strict=True)
-                if own == prefix
-            ]
+            same = [collection.specs[0] for collection, own in named if own == prefix]
             start = f"that start with '{prefix}:'" if prefix else "without a prefix"
             problems.add(
                 f"{' and '.join(same)} would both have ids {start}, expected a prefix of "

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -14,11 +15,15 @@ from mimo_plugin.collections.records import check_id, check_text
 from mimo_plugin.errors import DataError
 
 
-def open_binary(path: Path) -> IO[bytes]:
+def open_binary(path: Path | zipfile.Path) -> IO[bytes]:
+    """A file, or the member of a zip file, unpacked where its name ends in .gz."""
+    if isinstance(path, zipfile.Path):
+        file = path.open("rb")
+        return gzip.open(file, "rb") if path.suffix == ".gz" else file  # type: ignore[return-value]
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def read_lines(path: Path, faults: Faults) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path | zipfile.Path, faults: Faults) -> Iterator[tuple[int, str]]:
     """Yields (line number from 1, line without its end); blank lines are passed over.
 
     Lines that are not UTF-8 become faults; so does a file that cannot be read or is a damaged gzip file, and
@@ -39,8 +44,11 @@ def read_lines(path: Path, faults: Faults) -> Iterator[tuple[int, str]]:
                     continue
                 if line.strip():
                     yield number, line.rstrip("\r\n")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        faults.add(f"{path}:{number + 1}: damaged gzip file ({error}), expected a whole one: fetch it again")
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        kind = "zip" if isinstance(path, zipfile.Path) else "gzip"
+        faults.add(
+            f"{path}:{number + 1}: damaged {kind} file ({error}), expected a whole one: fetch it again"
+        )
     except OSError as error:
         faults.add(unreadable(path, error))
 

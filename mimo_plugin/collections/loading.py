@@ -7,8 +7,11 @@ from typing import Any
 from mimo_plugin.collections import hub
 from mimo_plugin.collections.folder import PREFIX, load_folder
 from mimo_plugin.collections.packaged import register_sample
+from mimo_plugin.collections.plain_files import load_file, plain_file
 from mimo_plugin.collections.repairs import repaired
 from mimo_plugin.errors import DataError
+
+_SUFFIXES = {".tsv", ".txt", ".trec", ".qrels", ".gz", ".jsonl"}
 
 
 def load(spec: str) -> Any:
@@ -16,7 +19,7 @@ def load(spec: str) -> Any:
 
     Args:
         spec: an ir_datasets id, `path:DIR`, `path:DIR#SPLIT`, `hub:OWNER/NAME[@REVISION][/FOLDER][#SPLIT]`,
-            or a packaged id.
+            a packaged id, or a file of topics or qrels.
 
     Returns:
         An ir_datasets dataset.
@@ -28,6 +31,8 @@ def load(spec: str) -> Any:
         return load_folder(spec)
     if spec.startswith(hub.PREFIX):
         return load_folder(hub.folder_spec(spec))
+    if (path := plain_file(spec)) is not None:
+        return load_file(path)
     import ir_datasets
 
     register_sample()
@@ -57,6 +62,8 @@ def _unknown(spec: str, known: list[str]) -> str:
     )
     if _is_folder(spec):
         return f"{message}; for the folder write {PREFIX}{spec}"
+    if Path(spec).suffix in _SUFFIXES:
+        return f"{message}; for topics or qrels a file, and there is none of that name: check the path"
     near = difflib.get_close_matches(spec, known, n=5, cutoff=0.6)
     # A right start is worth more than a similar end: miracl/de/devel -> miracl/de/dev.
     parent, _, _ = spec.rpartition("/")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mimo_plugin.collections import hub
@@ -10,7 +11,9 @@ from mimo_plugin.collections.folder import PREFIX, parse_spec
 from mimo_plugin.collections.ids import Named, choose_prefixes
 from mimo_plugin.collections.languages import usual_language
 from mimo_plugin.collections.loading import documents_id, load
+from mimo_plugin.collections.plain_files import plain_file
 from mimo_plugin.collections.pooled import Member, PooledDocs, PooledQrels, PooledQueries
+from mimo_plugin.collections.records import ERROR
 from mimo_plugin.collections.shared import SharedQueries, check_topic_field
 from mimo_plugin.collections.texts import check_fields
 from mimo_plugin.errors import DataError, Problems, UsageError
@@ -26,6 +29,8 @@ def load_pool(
     topic_field: str | None = None,
     topic_lang: str | None = None,
     topic_source: str | None = None,
+    lang: Sequence[str] = (),
+    duplicates: str = ERROR,
 ) -> Any:
     """Loads collections as one ir_datasets dataset of `Doc`, `Query` and `TrecQrel`; nothing is read yet.
 
@@ -52,6 +57,11 @@ def load_pool(
         topic_lang: language of queries whose source does not say.
         topic_source: collection whose queries are searched in place of the collections' own: as those of
             NeuCLIR in English for sets that have translations of them.
+        lang: languages of the files of topics or qrels, one for each in order, or one for all. In a pool it
+            is the prefix of their ids, where these do not begin with it already. Ids of files without one
+            stay as they are, and what stands before their colon is their language.
+        duplicates: of queries with one id and different content, "first" takes the first; "error" raises on
+            reading. What is there twice with the same content is taken once.
 
     Raises:
         DataError: unknown collections, fields that documents or queries do not have, the same prefix twice.
@@ -65,15 +75,15 @@ def load_pool(
         raise UsageError(
             "topic_field, topic_lang and topic_source are of shared topics, expected shared_topics=True"
         )
-    loaded = _load_all(specs, fields, None if topic_source else topic_field)
+    if pooled is None:
+        pooled = len(specs) > 1
+    loaded = _load_all(specs, fields, None if topic_source else topic_field, lang)
     topics = None
     if topic_source is not None:
         topics = Member(topic_source, load(topic_source), prefix="")
         if topic_field is not None:
             check_topic_field(topic_field, topics)
-    collections = [_named(members, prefixes or {}) for members in loaded]
-    if pooled is None:
-        pooled = len(specs) > 1
+    collections = [_named(members, prefixes or {}, pooled) for members in loaded]
     if not pooled and len(collections) > 1 and any(one.given is None for one in collections):
         names = ", ".join(specs)
         raise UsageError(
@@ -88,7 +98,9 @@ def load_pool(
     return _dataset(
         members,
         tuple(fields) if fields is not None else None,
-        partial(SharedQueries, field=topic_field, lang=topic_lang or "") if shared_topics else PooledQueries,
+        partial(SharedQueries, field=topic_field, lang=topic_lang or "", duplicates=duplicates)
+        if shared_topics
+        else partial(PooledQueries, duplicates=duplicates),
         shared_topics,
         topics,
     )
@@ -104,7 +116,7 @@ def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
         DataError: as `load_pool`.
     """
     groups = _load_all(specs)
-    prefixes = choose_prefixes([_named(group, {}) for group in groups])
+    prefixes = choose_prefixes([_named(group, {}, pooled=True) for group in groups])
     return {_key(member): prefix for group, prefix in zip(groups, prefixes, strict=True) for member in group}
 
 
@@ -122,17 +134,22 @@ def collection_key(spec: str) -> str:
 
 
 def _load_all(
-    specs: Sequence[str], fields: Sequence[str] | None = None, topic_field: str | None = None
+    specs: Sequence[str],
+    fields: Sequence[str] | None = None,
+    topic_field: str | None = None,
+    lang: Sequence[str] = (),
 ) -> list[list[Member]]:
     """The collections, those that read the same documents together, in order of first appearance."""
     problems = Problems(DataError)
+    languages = _file_languages(specs, lang)
     groups: list[list[Member]] = []
     for position, spec in enumerate(specs):
         if spec in specs[:position]:
             problems.add(f"{spec}: given twice, expected each collection once: leave one out")
             continue
         try:
-            member = Member(spec, load(spec), prefix="")
+            own = languages.get(spec, "")
+            member = Member(spec, load(spec), prefix="", lang=own, file=spec in languages)
             if fields is not None and member.dataset.has_docs():
                 check_fields(fields, member.dataset.docs_cls(), spec)
             if topic_field is not None:
@@ -150,14 +167,37 @@ def _load_all(
     return groups
 
 
+def _file_languages(specs: Sequence[str], lang: Sequence[str]) -> dict[str, str]:
+    """The language of each file among the collections; "" where none was given."""
+    files = [spec for spec in dict.fromkeys(specs) if is_file(spec)]
+    if len(lang) > 1 and len(lang) != len(files):
+        raise UsageError(
+            f"{len(lang)} languages ({', '.join(lang)}) for {len(files)} files of topics or qrels, expected "
+            "one for each, in order, or one for all"
+        )
+    for own in lang:
+        if own.split() != [own] or ":" in own:
+            raise UsageError(f"language {own!r}, expected a code such as sw")
+    return dict(
+        zip(files, [*lang] * len(files) if len(lang) == 1 else lang or [""] * len(files), strict=True)
+    )
+
+
+def is_file(spec: str) -> bool:
+    """Whether a name is that of a file of topics or qrels."""
+    return not spec.startswith((PREFIX, hub.PREFIX)) and plain_file(spec) is not None
+
+
 def _same_documents(one: Member, other: Member) -> bool:
     if not (one.dataset.has_docs() and other.dataset.has_docs()):
         return False
     return bool(one.dataset.docs_handler() == other.dataset.docs_handler())
 
 
-def _named(group: list[Member], prefixes: Mapping[str, str]) -> Named:
+def _named(group: list[Member], prefixes: Mapping[str, str], pooled: bool) -> Named:
     first = group[0]
+    if first.file:
+        return Named((first.spec,), first.lang, "", first.lang if pooled else "", file=True)
     part = "docs" if first.dataset.has_docs() else "queries"
     has_language = first.dataset.has_docs() or first.dataset.has_queries()
     lang = getattr(first.dataset, f"{part}_lang")() if has_language else None
@@ -178,6 +218,8 @@ def _key(member: Member) -> str:
         return str(parse_spec(member.spec).place)
     if member.spec.startswith(hub.PREFIX):
         return hub.parse_hub(member.spec).key
+    if member.file or is_file(member.spec):
+        return str(Path(member.spec).expanduser().resolve())
     return documents_id(member.spec)
 
 

@@ -1,7 +1,7 @@
 """The three parts of a pool as ir_datasets handlers."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from mimo_plugin.collections.faults import Faults
 from mimo_plugin.collections.ids import pooled_id
 from mimo_plugin.collections.languages import usual_language
 from mimo_plugin.collections.reading import read
-from mimo_plugin.collections.records import Doc, Query, check_id, check_text
+from mimo_plugin.collections.records import ERROR, FIRST, Doc, Query, check_id, check_text
 from mimo_plugin.collections.streaming import StreamedDocs
 from mimo_plugin.collections.texts import default_text, fields_text
 from mimo_plugin.errors import DataError
@@ -26,11 +26,20 @@ class Member:
         spec: its name.
         dataset: the ir_datasets dataset.
         prefix: what stands before the colon of its ids; "" without a colon.
+        lang: of queries whose source does not say.
+        file: it is a file of topics or qrels, whose ids may have the prefix already.
     """
 
     spec: str
     dataset: Any
     prefix: str
+    lang: str = ""
+    file: bool = False
+
+    def pooled(self, identifier: str) -> str:
+        """What an id of its is called in the pool."""
+        named = self.file and identifier.startswith(f"{self.prefix}:")
+        return identifier if named else pooled_id(self.prefix, identifier)
 
 
 @dataclass(frozen=True)
@@ -96,32 +105,48 @@ class PooledDocstore(Docstore):
 class PooledQueries(BaseQueries):
     """Attributes:
     members: collections with queries.
+    duplicates: of queries with one id and another text, "error" or "first".
+    copies: ids that the last reading has found once more, and left out.
     """
 
     members: tuple[Member, ...]
+    duplicates: str = ERROR
+    copies: list[str] = field(default_factory=list, compare=False)
 
     def queries_iter(self) -> Iterator[Query]:
-        owner: dict[str, str] = {}
+        owner: dict[str, tuple[Query, str]] = {}
+        self.copies.clear()
         with Faults() as faults:
             for member in self.members:
-                convert = partial(self._query, owner, member, usual_language(member.dataset.queries_lang()))
-                yield from faults.convert(
-                    enumerate(read(member.dataset, "queries", member.spec), start=1), convert
-                )
+                lang = usual_language(member.dataset.queries_lang()) or member.lang
+                convert = partial(self._query, owner, member, lang)
+                records = enumerate(read(member.dataset, "queries", member.spec), start=1)
+                yield from (query for query in faults.convert(records, convert) if query is not None)
 
-    def _query(self, owner: dict[str, str], member: Member, lang: str, numbered: tuple[int, Any]) -> Query:
+    def _query(
+        self, owner: dict[str, tuple[Query, str]], member: Member, lang: str, numbered: tuple[int, Any]
+    ) -> Query | None:
+        """The query; None for one more of the same."""
         number, record = numbered
         check_id(record.query_id, f"{member.spec}: query number {number}: query id")
-        query_id = pooled_id(member.prefix, record.query_id)
-        if query_id in owner:
-            names = " and in ".join(dict.fromkeys((owner[query_id], member.spec)))
-            raise DataError(
-                f"query id {query_id} occurs twice, in {names}: expected each once, leave one out"
-            )
-        owner[query_id] = member.spec
+        query_id = member.pooled(record.query_id)
         where = f"{member.spec}: query {record.query_id}"
         text = check_text(default_text(record, where), where)
-        return Query(query_id, text, getattr(record, "lang", None) or lang)
+        own = member.lang if member.file and member.lang else getattr(record, "lang", None) or lang
+        query = Query(query_id, text, own)
+        if query_id not in owner:
+            owner[query_id] = query, member.spec
+            return query
+        first, spec = owner[query_id]
+        if first != query and self.duplicates != FIRST:
+            names = " and in ".join(dict.fromkeys((spec, member.spec)))
+            differ = "text" if first.text != query.text else "language"
+            raise DataError(
+                f"query id {query_id} occurs twice, in {names}, with another {differ}: expected each once, "
+                "leave one out, or take the first (--duplicates first)"
+            )
+        self.copies.append(query_id)
+        return None
 
     def queries_cls(self) -> type[Query]:
         return Query
@@ -159,8 +184,8 @@ class PooledQrels(BaseQrels):
         query_id = check_id(record.query_id, f"{where}: query id")
         doc_id = check_id(record.doc_id, f"{where}: docid")
         return TrecQrel(
-            pooled_id("" if self.shared_topics else member.prefix, query_id),
-            pooled_id(member.prefix, doc_id),
+            query_id if self.shared_topics else member.pooled(query_id),
+            member.pooled(doc_id),
             _integer(record.relevance, f"{member.spec}: query {query_id}, document {doc_id}"),
             getattr(record, "iteration", "0"),
         )

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 from mimo_plugin.errors import DataError
 
+# What to do with records that have one id and different content.
+ERROR, FIRST = "error", "first"
+
 
 class Doc(NamedTuple):
     """A document; `lang` is "" where nothing tells it."""

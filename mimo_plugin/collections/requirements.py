@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mimo_plugin.collections.folder_topics import FolderQrels
 from mimo_plugin.collections.loading import documents_id, load
+from mimo_plugin.collections.plain_files import JudgedIds
 from mimo_plugin.collections.reading import PARTS, offline_problem
 from mimo_plugin.errors import DataError, Problems
 
@@ -24,10 +25,10 @@ def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, 
             continue
         for part in wanted:
             name = PARTS[part]
-            if not dataset.has(part):
+            handler = getattr(dataset, f"{part}_handler")() if dataset.has(part) else None
+            if handler is None or isinstance(handler, JudgedIds):
                 problems.add(f"{spec} has no {name}, expected a collection with {name}{_instead(spec, part)}")
                 continue
-            handler = getattr(dataset, f"{part}_handler")()
             if isinstance(handler, FolderQrels):
                 try:
                     handler.file()

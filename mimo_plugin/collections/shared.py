@@ -1,5 +1,6 @@
 """Topics that several collections share, as in NeuCLIR: one query, judged in each of them."""
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from mimo_plugin.collections.faults import Faults
 from mimo_plugin.collections.languages import usual_language
 from mimo_plugin.collections.pooled import Member, common_language
 from mimo_plugin.collections.reading import read
-from mimo_plugin.collections.records import Query, check_id, check_text
+from mimo_plugin.collections.records import ERROR, FIRST, Query, check_id, check_text
 from mimo_plugin.collections.texts import default_text
 from mimo_plugin.errors import DataError
 
@@ -27,17 +28,21 @@ class SharedQueries(BaseQueries):
         members: collections with queries.
         field: of a query that is its text; None is the source's default text.
         lang: of queries whose source does not say; "" where nothing is known.
+        duplicates, copies: see `PooledQueries`.
     """
 
     members: tuple[Member, ...]
     field: str | None
     lang: str
+    duplicates: str = ERROR
+    copies: list[str] = dataclasses.field(default_factory=list, compare=False)
 
     def queries_iter(self) -> Iterator[Query]:
         seen: dict[str, tuple[Query, set[str]]] = {}
+        self.copies.clear()
         with Faults() as faults:
             for member in self.members:
-                lang = usual_language(member.dataset.queries_lang()) or self.lang
+                lang = usual_language(member.dataset.queries_lang()) or member.lang or self.lang
                 records = enumerate(read(member.dataset, "queries", member.spec), start=1)
                 for query in faults.convert(records, partial(self._query, seen, member, lang)):
                     if query is not None:
@@ -58,7 +63,13 @@ class SharedQueries(BaseQueries):
             return query
         first, specs = seen[query.query_id]
         if member.spec in specs:
-            raise DataError(f"{where} occurs twice, expected each once, leave one out")
+            if first != query and self.duplicates != FIRST:
+                raise DataError(
+                    f"{where} occurs twice, with another text: expected each once, leave one out, or take "
+                    "the first (--duplicates first)"
+                )
+            self.copies.append(query.query_id)
+            return None
         if first != query:
             other = next(iter(specs))
             differ = "text" if first.text != query.text else "language"

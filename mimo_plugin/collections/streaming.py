@@ -1,6 +1,6 @@
 """What our own sources share: documents that are streamed and never stored a second time."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -67,3 +67,23 @@ class StreamedDocs(BaseDocs):
 
     def docs_count(self) -> int | None:
         return None  # unknown before the collection has been read
+
+
+class DistinctDocs(StreamedDocs):
+    """Args:
+    collection: has `docs_iter`.
+    repeated: docids of which the first record is taken alone.
+    """
+
+    def __init__(self, collection: Any, repeated: Collection[str]) -> None:
+        self._collection = collection
+        self._repeated = repeated
+
+    def stream(self) -> Iterator[Any]:
+        met = set()
+        for doc in self._collection.docs_iter():
+            if doc.doc_id in self._repeated:
+                if doc.doc_id in met:
+                    continue
+                met.add(doc.doc_id)
+            yield doc

@@ -3,10 +3,12 @@
 import hashlib
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from mimo_plugin.collections.records import ERROR, FIRST
 from mimo_plugin.errors import DataError, Problems
 from mimo_plugin.files import writing
 from mimo_plugin.progress import bar
@@ -27,44 +29,79 @@ class Survey:
         empty: documents without text; they are encoded like any other.
         languages: language -> number of documents, in the order of first appearance.
         fingerprint: SHA-256 over ids, languages and texts in order.
+        copies: records that are left out, because an earlier one has their docid.
+        repeated: the docids that several records have.
     """
 
     documents: int
     empty: int
     languages: dict[str, int]
     fingerprint: str
+    copies: int = 0
+    repeated: frozenset[str] = frozenset()
+
+    def distinct(self, collection: Any) -> Any:
+        """The collection that was surveyed, with the first record of each docid alone."""
+        return _distinct(collection, self.repeated) if self.repeated else collection
 
 
-def survey(collection: Any, *, progress: bool | None = None) -> Survey:
-    """Streams a collection's documents once; memory does not grow with their number.
+def copies_text(count: int) -> str:
+    return f"{count} documents were left out: an earlier one has their docid"
+
+
+def survey(
+    collection: Any,
+    *,
+    duplicates: str = ERROR,
+    identical: bool = True,
+    progress: bool | None = None,
+) -> Survey:
+    """Streams a collection's documents once, where docids are repeated three times; memory does not grow with
+    their number, but with that of repeated docids.
 
     Args:
         collection: an ir_datasets dataset of `Doc`s.
+        duplicates: of documents with one docid and different content, "first" takes the first.
+        identical: one docid several times with the same content is taken once; False refuses that, too.
 
     Raises:
-        DataError: there are no documents, or docids occur more than once.
+        DataError: there are no documents, or docids occur more than once with different content.
     """
+    with tempfile.TemporaryFile() as file:
+        found = _count(bar(collection.docs_iter(), what="reading", unit="docs", enabled=progress), file)
+        if not found.documents:
+            raise DataError("the collection holds no documents: at least one was expected")
+        hashes = repeated_hashes(file, found.documents)
+    repeated = _repeated(collection, hashes, duplicates, identical) if hashes else frozenset()
+    if not repeated:
+        return found
+    once = _count(_distinct(collection, repeated).docs_iter())
+    return replace(once, copies=found.documents - once.documents, repeated=repeated)
+
+
+def _distinct(collection: Any, repeated: frozenset[str]) -> Any:
+    from mimo_plugin.collections.streaming import DistinctDocs
+
+    return DistinctDocs(collection, repeated)
+
+
+def _count(docs: Iterable[Any], file: IO[bytes] | None = None) -> Survey:
+    """Counts documents; their docids' hashes go into the file."""
     digest = hashlib.sha256()
     languages: Counter[str] = Counter()
     empty = 0
-    with tempfile.TemporaryFile() as file:
-        for doc in bar(collection.docs_iter(), what="reading", unit="docs", enabled=progress):
-            text = doc.text.encode("utf-8", "surrogatepass")
-            docid = doc.doc_id.encode("utf-8", "surrogatepass")
-            digest.update(b"%d %d %s\n" % (len(docid), len(text), doc.lang.encode()))
-            digest.update(docid)
-            digest.update(text)
-            languages[doc.lang] += 1
-            empty += not text.strip()
+    for doc in docs:
+        text = doc.text.encode("utf-8", "surrogatepass")
+        docid = doc.doc_id.encode("utf-8", "surrogatepass")
+        digest.update(b"%d %d %s\n" % (len(docid), len(text), doc.lang.encode()))
+        digest.update(docid)
+        digest.update(text)
+        languages[doc.lang] += 1
+        empty += not text.strip()
+        if file is not None:
             with writing(Path(tempfile.gettempdir())):
                 file.write(docid_hash(docid))
-        documents = languages.total()
-        if not documents:
-            raise DataError("the collection holds no documents: at least one was expected")
-        repeated = repeated_hashes(file, documents)
-    if repeated:
-        _raise_duplicates(collection, repeated)
-    return Survey(documents, empty, dict(languages), digest.hexdigest())
+    return Survey(languages.total(), empty, dict(languages), digest.hexdigest())
 
 
 def docid_hash(docid: bytes) -> bytes:
@@ -99,17 +136,32 @@ def _of_part(hashes: "np.ndarray", part: int, parts: int) -> "np.ndarray":
     return hashes if parts == 1 else hashes[hashes % parts == part]
 
 
-def _raise_duplicates(collection: Any, repeated: set[int]) -> None:
-    """A second pass tells real duplicates from ids whose hashes happen to be equal."""
+def _repeated(collection: Any, hashes: set[int], duplicates: str, identical: bool) -> frozenset[str]:
+    """The docids that several records have: a second pass tells them from ids with equal hashes.
+
+    Raises:
+        DataError: with those whose records may not be taken for one.
+    """
     counts: Counter[str] = Counter()
+    first: dict[str, bytes] = {}
+    refused = set()
     for doc in collection.docs_iter():
-        if int.from_bytes(docid_hash(doc.doc_id.encode("utf-8", "surrogatepass")), "little") in repeated:
-            counts[doc.doc_id] += 1
+        docid = doc.doc_id.encode("utf-8", "surrogatepass")
+        if int.from_bytes(docid_hash(docid), "little") not in hashes:
+            continue
+        counts[doc.doc_id] += 1
+        content = docid_hash(f"{doc.lang}\n{doc.text}".encode("utf-8", "surrogatepass"))
+        same = first.setdefault(doc.doc_id, content) == content
+        if counts[doc.doc_id] > 1 and not (same and identical) and duplicates != FIRST:
+            refused.add(doc.doc_id)
     problems = Problems(DataError)
-    for docid, count in counts.items():
-        if count > 1:
+    differ = " with different content" if identical else ""
+    advice = ", or take the first of each (--duplicates first)" if identical else ""
+    for name, count in counts.items():
+        if name in refused:
             problems.add(
-                f"docid {docid!r} occurs {count} times in the collection: docids must be unique; "
-                "remove or rename the copies"
+                f"docid {name!r} occurs {count} times in the collection{differ}: docids must be unique; "
+                f"remove or rename the copies{advice}"
             )
     problems.raise_any()
+    return frozenset(docid for docid, count in counts.items() if count > 1)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,25 @@ def identity_key(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
-def file_identity(path: Path) -> dict[str, Any]:
-    """Name, size and hash of a file.
+def file_identity(path: Path | zipfile.Path) -> dict[str, Any]:
+    """Name, size and hash of a file, or of the member of a zip file.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
+        if isinstance(path, zipfile.Path):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+            size = path.root.getinfo(path.at).file_size
+            return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
         return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
     except OSError as error:
         raise DataError(unreadable(path, error)) from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path}: damaged zip file ({error}), expected a whole one: fetch it again"
+        ) from error
 
 
 def files_identity(path: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from mimo_plugin.errors import DataError, MimoError
 from mimo_plugin.network import reachable
 from mimo_plugin.quiet import without_dataset_logs
 
+# Rows that are looked at before the work for one that shows where the columns lead.
+_LOOKED_AT = 1000
+_TRANSLATION = {"language", "translation"}
 _BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".arrow": "arrow"}
 
 
@@ -25,7 +29,9 @@ class DatasetColumns:
         anchor: language of the column of anchor texts.
         name: a hub id, or a local file or directory.
         config: of a hub dataset; None where it has only one.
-        anchor_column, text_column: names; dots go into a nested column (`translation.en`).
+        anchor_column, text_column: names; dots go into a nested column (`translation.en`), and to a language
+            of one with the fields `language` and `translation`, as `datasets` has them for several
+            translations a row (TranslationVariableLanguages).
     """
 
     lang: str
@@ -38,10 +44,11 @@ class DatasetColumns:
 
     def check(self) -> None:
         """Raises a DataError where the dataset cannot be had, or lacks the split or the columns."""
-        for row in self._rows():
-            for column in (self.anchor_column, self.text_column):
-                self._value(row, column)
-            break
+        columns = (self.anchor_column, self.text_column)
+        for row in islice(self._rows(), _LOOKED_AT):
+            # A null may hide that a column is not there.
+            if None not in chain(*(self._values(row, column) for column in columns)):
+                break
 
     def identity(self) -> dict[str, Any]:
         known = {
@@ -56,19 +63,23 @@ class DatasetColumns:
         return {**known, "name": path.name, "files": files_identity(path)}
 
     def pairs(self, faults: Faults) -> Iterator[tuple[str, str]]:
-        """Yields (text, anchor text), "" for one that is null; what is not text becomes a fault."""
-        rows = enumerate(self._rows(), start=1)
+        """Yields (text, anchor text), "" for one that is null or not there; what is not text becomes a fault.
 
-        def texts(numbered: tuple[int, Any]) -> tuple[str, str]:
+        Where a row has several translations into a language, every text is paired with every anchor text.
+        """
+
+        def texts(numbered: tuple[int, Any]) -> list[tuple[str, str]]:
             number, row = numbered
-            found = []
-            for column in (self.text_column, self.anchor_column):
-                value = self._value(row, column)
-                where = f"{self._title}: {column!r} of row {number}"
-                found.append("" if value is None else check_text(value, where))
-            return found[0], found[1]
+            text, anchor = (
+                [
+                    "" if value is None else check_text(value, f"{self._title}: {column!r} of row {number}")
+                    for value in self._values(row, column)
+                ]
+                for column in (self.text_column, self.anchor_column)
+            )
+            return list(product(text, anchor))
 
-        return faults.convert(rows, texts)
+        return chain.from_iterable(faults.convert(enumerate(self._rows(), start=1), texts))
 
     @property
     def _title(self) -> str:
@@ -157,17 +168,39 @@ class DatasetColumns:
                 f"{self._title}: cannot be read after row {count}: {_one_line(error)}; {advice}"
             ) from error
 
-    def _value(self, row: Any, column: str) -> Any:
+    def _values(self, row: Any, column: str) -> list[Any]:
+        """What a column holds in a row, at least one value; None where it is null, at whatever depth."""
         value = row
         # A name with a dot in it may be that of a column, or lead into a nested one.
-        for key in [column] if column in row else column.split("."):
+        keys = [column] if column in row else column.split(".")
+        for key in keys:
+            if value is None:
+                return [None]
+            translations = _translations(value, keys[-1], self._title)
+            if translations is not None:
+                return translations or [None]
             if not isinstance(value, dict) or key not in value:
                 raise DataError(
                     f"{self._title}: no column {column!r}, it has {', '.join(map(repr, row))}: name the "
                     "column of anchor texts and that of the texts with --columns ANCHOR,TEXT"
                 )
             value = value[key]
-        return value
+        return [value]
+
+
+def _translations(value: Any, lang: str, where: str) -> list[Any] | None:
+    """A language's texts in a list of translations, or two aligned lists; None where it is no such thing."""
+    if isinstance(value, dict) and isinstance(value.get("language"), list) and "translation" in value:
+        languages, texts = value["language"], value["translation"]
+        if not isinstance(texts, list) or len(languages) != len(texts):
+            found = f"{len(texts)} translations" if isinstance(texts, list) else "no list of translations"
+            raise DataError(
+                f"{where}: {len(languages)} languages and {found} in one row, expected as many of each"
+            )
+        return [text for own, text in zip(languages, texts, strict=True) if own == lang]
+    if isinstance(value, list) and all(isinstance(one, dict) and one.keys() >= _TRANSLATION for one in value):
+        return [one["translation"] for one in value if one["language"] == lang]
+    return None
 
 
 def _one_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Parallel texts in files: TSV, and Moses pairs of two aligned files; plain or gzipped."""
 
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,12 +56,13 @@ class MosesFiles:
     Attributes:
         lang: of `text`.
         anchor: language of `anchor_path`.
+        anchor_path, text_path: plain or .gz, each possibly a member of a zip file.
     """
 
     lang: str
     anchor: str
-    anchor_path: Path
-    text_path: Path
+    anchor_path: Path | zipfile.Path
+    text_path: Path | zipfile.Path
 
     def check(self) -> None:
         """Raises a DataError where a file is not there or cannot be read, or their lines are not as many."""
@@ -93,7 +95,7 @@ class MosesFiles:
                 text = next(texts, None)
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path | zipfile.Path) -> None:
     try:
         if path.is_dir():
             raise DataError(f"{path}: is a directory, expected a text file, plain or .gz")
@@ -105,7 +107,7 @@ def _check_file(path: Path) -> None:
         raise DataError(unreadable(path, error)) from error
 
 
-def _count_lines(path: Path) -> int:
+def _count_lines(path: Path | zipfile.Path) -> int:
     try:
         with open_binary(path) as file:
             lines, end = 0, b"\n"
@@ -113,7 +115,7 @@ def _count_lines(path: Path) -> int:
                 lines += chunk.count(b"\n")
                 end = chunk[-1:]
             return lines + (end != b"\n")
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path}: cannot be read to its end ({error}), expected a whole file: fetch it again"
         ) from error

@@ -18,10 +18,12 @@ def parse_sources(
     columns: str = "english,non_english",
     split: str = "train",
     anchor: str = "en",
+    opus: Sequence[Source] = (),
 ) -> list[Source]:
     """The sources that options name, in order.
 
     Args:
+        opus: what `opus_sources` found; they come first.
         tsv: LANG=FILE.
         moses: LANG=ANCHOR_FILE,LANG_FILE.
         datasets: LANG=NAME or LANG=ID:CONFIG, either with #SPLIT at the end.
@@ -32,7 +34,9 @@ def parse_sources(
         UsageError: with everything that is wrong with the options.
     """
     problems = Problems(UsageError)
-    sources: list[Source] = []
+    sources: list[Source] = list(opus)
+    if opus and anchor != opus[0].anchor:
+        problems.add(f"--anchor {anchor}: OPUS's texts of the paper are with {opus[0].anchor}, expected that")
     for option, specs in (("--tsv", tsv), ("--moses", moses), ("--dataset", datasets)):
         for spec in specs:
             lang, equals, rest = spec.partition("=")
@@ -59,8 +63,8 @@ def parse_sources(
                 sources.append(_dataset(lang, anchor, rest, columns, split))
     if datasets and (len(columns.split(",")) != 2 or not all(columns.split(","))):
         problems.add(f"--columns {columns}: expected two names, ANCHOR_COLUMN,TEXT_COLUMN")
-    if not (tsv or moses or datasets):
-        problems.add("no source was given, expected at least one of --tsv, --moses and --dataset")
+    if not (tsv or moses or datasets or opus):
+        problems.add("no source was given, expected at least one of --tsv, --moses, --dataset and --opus")
     repeated = {source for source in sources if sources.count(source) > 1}
     problems.extend(
         f"{source.lang}: the same source was given twice, expected it once" for source in repeated

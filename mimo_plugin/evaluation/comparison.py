@@ -105,8 +105,9 @@ def compare_runs(
     the macro tests of all pairs another. `advance` is called after each test.
     """
     comparisons: list[Comparison] = []
+    listed, topics = topics.in_languages, topics.listed()
     for measure in tested_measures(measures):
-        values = np.stack([score.per_topic[measure] for score in scores])
+        values = np.stack([score.per_topic[measure][listed] for score in scores])
         families: dict[bool, list[Comparison]] = {False: [], True: []}
         for rows, wanted in _groups(len(scores), pairs, plan.test):
             for language in (*topics.languages, ALL_LANGUAGES):

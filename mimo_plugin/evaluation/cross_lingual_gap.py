@@ -64,7 +64,7 @@ def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k:
     own, other = _Side(run, topics), _Side(run, topics)
     for position, judged in enumerate(topics.judged):
         relevant = judged.relevance > 0
-        language = topics.languages[topics.language_of[position]]
+        language = topics.language(position)
         same = np.zeros(len(relevant), dtype=bool)
         same[relevant] = [name == language for name in languages_of(judged.docids[relevant], doc_langs)]
         if same.any() and (relevant & ~same).any():

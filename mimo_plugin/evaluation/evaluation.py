@@ -13,7 +13,14 @@ from mimo_plugin.evaluation.request import EvaluationOptions, Request, check_req
 from mimo_plugin.evaluation.run_reader import read_run
 from mimo_plugin.evaluation.scoring import RunScores, score_run
 from mimo_plugin.evaluation.significance import Plan
-from mimo_plugin.evaluation.topics import Topics, check_docids, check_queries, load_topics
+from mimo_plugin.evaluation.topics import (
+    Topics,
+    check_docids,
+    check_own,
+    check_queries,
+    load_topics,
+    without_queries,
+)
 from mimo_plugin.evaluation.trained_on import TrainedOn, of_runs
 from mimo_plugin.progress import bar
 
@@ -115,9 +122,11 @@ def _read(
         run = findings.attempt(read_run, file.path, file.name)
         if run is None or topics is None:
             continue
+        if options.remove_query:
+            run = without_queries(run)
         findings.add(DataError, check_queries(run, topics, options.ignore_unknown_queries))
         if not findings:
-            warnings += check_docids(run, topics)
+            warnings += [*check_docids(run, topics), *check_own(run, topics)]
             scores.append(score_run(run, topics, measures))
     return findings.complete(topics), scores, warnings
 
@@ -130,8 +139,11 @@ def _warnings(
     if topics.unlisted:
         yield (
             f"{len(topics.unlisted)} judged topics are not among the collection's queries, for example "
-            f"{topics.unlisted[0]!r}; as in trec_eval they count, and score 0 where a run lacks them"
+            f"{topics.unlisted[0]!r}; as in trec_eval they count in the mean, and score 0 where a run lacks "
+            "them, but they are in no language and not in the macro average"
         )
+    if topics.copies:
+        yield f"{topics.copies} queries and judgments were there once more, and are counted once"
     barren = sum(not (judged.relevance > 0).any() for judged in topics.judged)
     if barren == len(topics.judged):
         yield f"none of the {barren} judged topics has a relevant document: every score is 0"

@@ -110,6 +110,7 @@ def language_bias(
     """
     chosen = _check(k, target)
     sizes = _sizes(collection, doc_langs, documents_of(run, topics, k))
+    topics = topics.listed()
     mix = language_mix(run, topics.query_languages, doc_langs, k, sizes)
     skipped = {}
     if len(sizes) == 1:

@@ -50,7 +50,7 @@ def same_language_preference(run: Run, topics: Topics, doc_langs: Mapping[str, s
         ranking = run.queries.get(query_id)
         relevant = languages_of(judged.docids[judged.relevance > 0], doc_langs)
         code = topics.language_of[position]
-        own = relevant.count(topics.languages[code])
+        own = relevant.count(topics.language(position))
         if ranking is not None and len(ranking.docids) and own:
             found = languages_of(ranking.docids[:k], doc_langs)
             observed[code] += found.count(topics.languages[code]) / len(found)

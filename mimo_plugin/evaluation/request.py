@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mimo_plugin.collections.records import ERROR
 from mimo_plugin.errors import DataError, Findings, Problems, UsageError
 from mimo_plugin.evaluation.choices import Correction, SignificanceTest
 from mimo_plugin.evaluation.comparison import compared_pairs, tested_measures
@@ -26,7 +27,8 @@ class EvaluationOptions:
     seed: see `Plan`. pooled: topics get their pool's prefix also for a single collection; None gives it
     to several only. shared_topics, topic_field, topic_lang: see `load_pool`. languages: of the topics to
     evaluate on, `"de,en"` or several such, none for all. ignore_unknown_queries: leave out queries of a run
-    that are no topics. progress: None shows bars on a terminal.
+    that are no topics. topics, lang, duplicates: see `open_pool`. remove_query: hits whose docid is the
+    query's id are left out. progress: None shows bars on a terminal.
     """
 
     measures: str | Sequence[str] = DEFAULT_MEASURES
@@ -42,6 +44,10 @@ class EvaluationOptions:
     topic_lang: str | None = None
     languages: str | Sequence[str] = ()
     ignore_unknown_queries: bool = False
+    topics: Sequence[str] = ()
+    lang: Sequence[str] = ()
+    duplicates: str = ERROR
+    remove_query: bool = False
     progress: bool | None = None
 
 
@@ -92,6 +98,9 @@ def check_request(
             shared_topics=options.shared_topics,
             topic_field=options.topic_field,
             topic_lang=options.topic_lang,
+            topics=options.topics,
+            lang=options.lang,
+            duplicates=options.duplicates,
         )
     missing = [problem for problem in (file_problem(file.path) for file in files) if problem]
     if findings or len(missing) == len(files):

@@ -38,7 +38,7 @@ def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> Sam
     rankings = {}
     judged = {}
     for position, query_id in enumerate(topics.query_ids):
-        language = topics.languages[topics.language_of[position]]
+        language = topics.language(position)
         documents = _own_judgments(topics.judged[position], language, doc_langs)
         if not np.any(documents.relevance > 0):
             continue

@@ -1,7 +1,7 @@
 """The topics of an evaluation: which are judged, in which language, and what a run may hold."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any, NamedTuple
@@ -9,15 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.errors import DataError, Problems, UsageError
+from mimo_plugin.collections.records import ERROR, FIRST
+from mimo_plugin.errors import DataError, Findings, Problems, UsageError
 from mimo_plugin.evaluation.choices import split_names
-from mimo_plugin.evaluation.runs import Run
+from mimo_plugin.evaluation.runs import Ranking, Run
 
 Judgments = Mapping[str, Mapping[str, int]]
 
 UNKNOWN_LANGUAGE = "unknown"
 _NAMED = 3
 _CONTRADICTIONS = 5
+# Of so many queries, one may have the id of its first hit by chance.
+_CHANCE = 10
 
 
 class Judged(NamedTuple):
@@ -36,7 +39,8 @@ class Topics:
 
     language_of: (n,) positions in `languages`. block_of: (n,) topics with the same number are language
     versions of one topic; `parallel` says whether there are any. all_ids: judged or not. unlisted:
-    judged, but not among the collection's queries.
+    judged, but not among the collection's queries; they count in means over topics, and in no language:
+    their position is that of no name. copies: queries and judgments that were there once more.
     """
 
     query_ids: tuple[str, ...]
@@ -46,18 +50,44 @@ class Topics:
     block_of: NDArray[np.intp]
     all_ids: frozenset[str]
     unlisted: tuple[str, ...]
+    copies: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
         """Judged topics a language."""
         numbers = np.bincount(self.language_of, minlength=len(self.languages)).tolist()
-        return dict(zip(self.languages, numbers, strict=True))
+        return dict(zip(self.languages, numbers, strict=False))
+
+    def language(self, position: int) -> str:
+        """A topic's language; "" where it is among those that no query has."""
+        code = int(self.language_of[position])
+        return self.languages[code] if code < len(self.languages) else ""
+
+    def listed(self) -> "Topics":
+        """The topics without those that no query has."""
+        kept = np.flatnonzero(self.in_languages)
+        if len(kept) == len(self.query_ids):
+            return self
+        return replace(
+            self,
+            query_ids=tuple(self.query_ids[position] for position in kept),
+            judged=tuple(self.judged[position] for position in kept),
+            language_of=self.language_of[kept],
+            block_of=np.unique(self.block_of[kept], return_inverse=True)[1].astype(np.intp),
+            unlisted=(),
+        )
+
+    @property
+    def in_languages(self) -> NDArray[np.bool_]:
+        """Whether a topic has a language, that is, a query. (n,)"""
+        return np.asarray(self.language_of < len(self.languages))
 
     @property
     def query_languages(self) -> dict[str, str]:
-        """Query id -> language, of the judged topics."""
-        names = (self.languages[position] for position in self.language_of.tolist())
-        return dict(zip(self.query_ids, names, strict=True))
+        """Query id -> language, of the judged topics that are queries."""
+        listed = self.listed()
+        names = (self.languages[position] for position in listed.language_of.tolist())
+        return dict(zip(listed.query_ids, names, strict=True))
 
     @property
     def blocks(self) -> int:
@@ -73,23 +103,29 @@ def make_topics(judgments: Judgments, languages: Mapping[str, str]) -> Topics:
 
     Topics with the same relevant documents in two languages or more are taken for versions of one topic,
     as in a parallel collection, where every version of the gold passage is relevant to every version of
-    the query. Raises `DataError` when nothing is judged.
+    the query. Where `languages` has some of the judged ids, the others are in no language; where it has
+    none, all are in one that is unknown. Raises `DataError` when nothing is judged.
     """
     query_ids = tuple(sorted(query_id for query_id, documents in judgments.items() if documents))
     if not query_ids:
         raise DataError(
             "the qrels are empty, expected at least one judged topic: name a collection with judgments"
         )
-    names = [languages.get(query_id) or UNKNOWN_LANGUAGE for query_id in query_ids]
-    known = tuple(sorted(set(names)))
+    unlisted = tuple(query_id for query_id in query_ids if query_id not in languages)
+    strays = set(unlisted) if len(unlisted) < len(query_ids) else set()
+    names = [
+        "" if query_id in strays else languages.get(query_id) or UNKNOWN_LANGUAGE for query_id in query_ids
+    ]
+    known = tuple(sorted(set(names) - {""}))
+    codes = {name: code for code, name in enumerate((*known, ""))}
     return Topics(
         query_ids=query_ids,
         judged=tuple(_judged(judgments[query_id]) for query_id in query_ids),
         languages=known,
-        language_of=np.array([known.index(name) for name in names], dtype=np.intp),
+        language_of=np.array([codes[name] for name in names], dtype=np.intp),
         block_of=_blocks([judgments[query_id] for query_id in query_ids], names),
         all_ids=frozenset(languages) | frozenset(query_ids),
-        unlisted=tuple(query_id for query_id in query_ids if query_id not in languages),
+        unlisted=unlisted,
     )
 
 
@@ -106,8 +142,9 @@ def _blocks(judgments: Sequence[Mapping[str, int]], languages: Sequence[str]) ->
         together.setdefault(relevant, []).append(position)
     label = np.arange(len(judgments))
     for relevant, positions in together.items():
-        if relevant and len({languages[position] for position in positions}) > 1:
-            label[positions] = positions[0]
+        versions = [position for position in positions if languages[position]]
+        if relevant and len({languages[position] for position in versions}) > 1:
+            label[versions] = versions[0]
     return np.unique(label, return_inverse=True)[1].astype(np.intp)
 
 
@@ -118,23 +155,45 @@ def open_pool(
     shared_topics: bool = False,
     topic_field: str | None = None,
     topic_lang: str | None = None,
+    topics: Sequence[str] = (),
+    lang: Sequence[str] = (),
+    duplicates: str = ERROR,
 ) -> Any:
-    """One ir_datasets dataset over collections that have topics and judgments; nothing is read yet.
+    """One ir_datasets dataset over collections, or files, that have topics and judgments; nothing is read
+    yet.
 
-    Arguments as for `load_pool`.
+    topics: collections or files with the topics; none takes those of the collections, and of files with
+    judgments the ids that they judge. Other arguments as for `load_pool`; `lang` is of the files among the
+    collections and, in the same order, of those among the topics.
 
     Raises `DataError` with every collection that has none, and the problems that `load_pool` finds.
     """
-    from mimo_plugin.collections import load_pool, require
+    from ir_datasets import Dataset
 
-    require(collections, queries=True, qrels=True)
-    return load_pool(
-        collections,
-        pooled=pooled,
-        shared_topics=shared_topics,
-        topic_field=topic_field,
-        topic_lang=topic_lang,
-    )
+    from mimo_plugin.collections import load_pool, pool_prefixes, require
+    from mimo_plugin.collections.pool import is_file
+
+    findings = Findings()
+    sources = [spec for spec in collections if not is_file(spec)]
+    findings.attempt(require, collections, qrels=True)
+    findings.attempt(require, topics or sources, queries=True)
+    if lang and len(sources) == len(collections) and not any(map(is_file, topics)):
+        findings.add(UsageError, ["--lang is the language of a file of topics or qrels, and none was given"])
+    findings.raise_any()
+    how: dict[str, Any] = {
+        "pooled": len(collections) > 1 if pooled is None else pooled,
+        "shared_topics": shared_topics,
+        "topic_field": topic_field,
+        "topic_lang": topic_lang,
+        "duplicates": duplicates,
+    }
+    pool = load_pool(collections, lang=lang if len(sources) < len(collections) else (), **how)
+    if not topics:
+        return pool
+    prefixes = pool_prefixes(sources) if how["pooled"] and sources else None
+    asked = load_pool(topics, prefixes=prefixes, lang=lang if any(map(is_file, topics)) else (), **how)
+    docs = pool.docs_handler() if pool.has_docs() else None
+    return Dataset(docs, asked.queries_handler(), pool.qrels_handler())
 
 
 def load_topics(pool: Any, only: str | Sequence[str] = ()) -> Topics:
@@ -143,27 +202,37 @@ def load_topics(pool: Any, only: str | Sequence[str] = ()) -> Topics:
     only: languages to evaluate on, `"de,en"` or several such; none means all. The other languages' topics
     stay known, unjudged.
 
-    Raises `DataError` with every document that a topic judges in two ways, `UsageError` with every
-    language that no judged topic has.
+    Raises `DataError` with every document that a topic judges in two ways, unless the pool takes the first,
+    `UsageError` with every language that no judged topic has.
     """
     languages = {query.query_id: query.lang for query in pool.queries_iter()}
     judgments: dict[str, dict[str, int]] = {}
     problems = Problems(DataError, limit=_CONTRADICTIONS)
+    queries = pool.queries_handler()
+    first = getattr(queries, "duplicates", ERROR) == FIRST
+    copies = len(getattr(queries, "copies", ()))
     for qrel in pool.qrels_iter():
         judged = judgments.setdefault(qrel.query_id, {})
-        before = judged.setdefault(qrel.doc_id, qrel.relevance)
-        if before != qrel.relevance:
+        if qrel.doc_id not in judged:
+            judged[qrel.doc_id] = qrel.relevance
+            continue
+        copies += 1
+        before = judged[qrel.doc_id]
+        if before != qrel.relevance and not first:
             problems.add(
                 f"qrels: query {qrel.query_id!r}, document {qrel.doc_id!r} is judged {before} and "
                 f"{qrel.relevance}, expected one relevance: keep one of the two judgments"
             )
     problems.raise_any()
-    return make_topics(_only(judgments, languages, split_names(only)) if only else judgments, languages)
+    chosen = _only(judgments, languages, split_names(only)) if only else judgments
+    return replace(make_topics(chosen, languages), copies=copies)
 
 
 def _only(judgments: Judgments, languages: Mapping[str, str], only: Sequence[str]) -> Judgments:
-    language_of = {query_id: languages.get(query_id) or UNKNOWN_LANGUAGE for query_id in judgments}
-    known = sorted(set(language_of.values()))
+    language_of = {query_id: languages.get(query_id, "") or UNKNOWN_LANGUAGE for query_id in judgments}
+    if any(query_id in languages for query_id in judgments):
+        language_of |= {query_id: "" for query_id in judgments if query_id not in languages}
+    known = sorted(set(language_of.values()) - {""})
     problems = Problems(UsageError)
     for name in only:
         if name not in known:
@@ -212,6 +281,46 @@ def check_docids(run: Run, topics: Topics) -> list[str]:
         f"run {run.name!r}: none of its hits is judged in any topic; its docids look like {found!r}, those "
         f"of the qrels like {expected!r}: is it the run of another pool or collection, with other prefixes?"
     ]
+
+
+def without_queries(run: Run) -> Run:
+    """The run without hits that are the query itself: their docid is its id, in a pool with the prefix."""
+    kept = {query_id: ranking.docids != query_id.encode() for query_id, ranking in run.queries.items()}
+    return Run(
+        run.name,
+        {
+            query_id: Ranking(ranking.docids[kept[query_id]], ranking.scores[kept[query_id]])
+            for query_id, ranking in run.queries.items()
+            if kept[query_id].any()
+        },
+    )
+
+
+def check_own(run: Run, topics: Topics) -> list[str]:
+    """A warning where many topics' first hit has the topic's own id, and is not judged relevant to it."""
+    first = 0
+    for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
+        ranking = run.queries.get(query_id)
+        own = query_id.encode()
+        if ranking is not None and ranking.docids[0] == own:
+            first += own not in judged.docids[judged.relevance > 0]
+    return (
+        [f"run {run.name!r}: {own_text(first, len(run.queries))}"]
+        if often_own(first, len(run.queries))
+        else []
+    )
+
+
+def often_own(first: int, queries: int) -> bool:
+    """Whether so many queries find themselves first that it is no chance."""
+    return first * _CHANCE >= max(queries, 1)
+
+
+def own_text(first: int, queries: int) -> str:
+    return (
+        f"the first hit of {first} of {queries} queries has the query's own id: where queries are documents "
+        "of the collection (ArguAna, Quora), leave them out of the hits with --remove-query"
+    )
 
 
 def _prefix_hint(unknown: Iterable[str], topics: frozenset[str]) -> str:

@@ -37,8 +37,8 @@ def topic_versions(topics: Topics) -> list[list[int]]:
     """
     together: dict[tuple[int, str], list[int]] = {}
     for position, query_id in enumerate(topics.query_ids):
-        language = topics.languages[topics.language_of[position]]
-        if query_id.startswith(language):
+        language = topics.language(position)
+        if language and query_id.startswith(language):
             key = int(topics.block_of[position]), query_id.removeprefix(language)
             together.setdefault(key, []).append(position)
     return [positions for positions in together.values() if len(positions) > 1]

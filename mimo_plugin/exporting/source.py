@@ -9,7 +9,7 @@ from typing import Any
 from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.indexing.lines import Lines
 from mimo_plugin.indexing.manifest import FORMAT as INDEX_FORMAT
-from mimo_plugin.indexing.manifest import LANG, MANIFEST, require_unchanged
+from mimo_plugin.indexing.manifest import LANG, MANIFEST, made_by_pyserini, require_unchanged
 from mimo_plugin.indexing.reader import OpenIndex, open_index
 from mimo_plugin.student import lengths, unit
 from mimo_plugin.vectors import EncodingPlan, VectorBatch, open_vectors
@@ -96,6 +96,8 @@ def open_source(directories: Sequence[Path]) -> Source:
 
 
 def _is_index(directory: Path) -> bool:
+    if made_by_pyserini(directory):
+        return True  # opening it says that this is for searches only
     try:
         found = json.loads((directory / MANIFEST).read_bytes())
     except (OSError, ValueError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections.survey import Survey, survey
+from mimo_plugin.collections.survey import Survey, copies_text, survey
 from mimo_plugin.files import replacing
 from mimo_plugin.indexing.directory import IndexDirectory
 from mimo_plugin.indexing.faiss_index import new_index, write_index
@@ -70,6 +70,8 @@ class Built:
             lines.append("all vectors were there before; nothing was encoded")
         if self.manifest.empty_documents:
             lines.append(empty_text(self.manifest.empty_documents))
+        if plan.copies:
+            lines.append(copies_text(plan.copies))
         if self.note:
             lines.append(self.note)
         return "\n".join(lines)
@@ -106,7 +108,8 @@ def build_index(
     options = options or IndexOptions()
     directory = IndexDirectory(output)
     directory.refuse_foreign()
-    found = found or survey(collection, progress=options.progress)
+    found = found or survey(collection, duplicates=options.duplicates, progress=options.progress)
+    collection = found.distinct(collection)
     encoding = plan_encoding(
         collections,
         found,

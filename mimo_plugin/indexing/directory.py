@@ -8,16 +8,22 @@ from pathlib import Path
 
 from mimo_plugin.errors import ArtifactError
 from mimo_plugin.files import remove_tree, writing
-from mimo_plugin.indexing.manifest import FILES, FORMAT, MANIFEST, IndexManifest, Plan, read_manifest
+from mimo_plugin.indexing.manifest import (
+    DISCARDED,
+    FILES,
+    FORMAT,
+    MANIFEST,
+    WORK,
+    IndexManifest,
+    Plan,
+    read_manifest,
+)
 from mimo_plugin.locking import one_writer
 from mimo_plugin.manifests import said_format
 from mimo_plugin.vectors.plan import OF_THE_MACHINE, EncodingPlan
 from mimo_plugin.vectors.shards import Shards
 from mimo_plugin.vectors.work import OURS, refuse, take_up
 
-# What is needed only while the index is built lies here. It is renamed before it is removed, so that what a
-# kill leaves of it is never taken for shards.
-WORK, DISCARDED = "building", ".discarded"
 _LEFTOVER = re.compile(rf"\.({'|'.join((*FILES, MANIFEST))})\.\d+\.tmp")
 
 

@@ -61,6 +61,28 @@ class Lines:
         return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(self), buffers)
 
 
+class StrippedLines:
+    """The lines of a text file in memory, without white space at their ends: so Pyserini reads docids."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open(encoding="utf-8") as file:
+            self._lines = [line.rstrip() for line in file]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, number: int) -> str:
+        return self._lines[number]
+
+    def between(self, start: int, stop: int) -> list[str]:
+        """The lines from `start` up to, not including, `stop`."""
+        return self._lines[start:stop]
+
+    def take(self, numbers: "np.ndarray") -> list[str]:
+        """The lines of these numbers, int64 (n,), in their order."""
+        return [self._lines[number] for number in numbers.tolist()]
+
+
 def _split(lines: bytes) -> list[str]:
     """Lines that all end with a line end, without it."""
     return lines.decode("utf-8").split("\n")[:-1]

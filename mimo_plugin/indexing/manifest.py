@@ -12,6 +12,9 @@ MANIFEST = "manifest.json"
 FORMAT: Final = "mimo-index"
 INDEX, DOCID, LANG = "index", "docid", "lang"
 FILES = (INDEX, DOCID, LANG)
+# What is needed only while the index is built lies here. It is renamed before it is removed, so that what a
+# kill leaves of it is never taken for shards.
+WORK, DISCARDED = "building", ".discarded"
 
 
 class Plan(EncodingPlan):
@@ -53,6 +56,14 @@ class IndexManifest(SealedRecord):
         write_text(directory / MANIFEST, self.sealed(indent=2))
 
 
+def made_by_pyserini(directory: Path) -> bool:
+    """Whether `index` and `docid` lie there, and nothing that `mimo index` leaves before it is done."""
+    ours = (MANIFEST, LANG, WORK, DISCARDED)
+    return all((directory / name).is_file() for name in (INDEX, DOCID)) and not any(
+        (directory / name).exists() for name in ours
+    )
+
+
 def read_manifest(directory: Path) -> IndexManifest:
     """Reads an index's manifest and checks it against the files beside it.
 
@@ -62,6 +73,11 @@ def read_manifest(directory: Path) -> IndexManifest:
     path = directory / MANIFEST
     if not directory.is_dir():
         raise ArtifactError(f"{directory}: no such directory; an index made by `mimo index` was expected")
+    if made_by_pyserini(directory):
+        raise ArtifactError(
+            f"{directory} has no {MANIFEST}: it looks like an index that Pyserini made, which `mimo search` "
+            "takes with --encoder; for anything else make one with `mimo index`"
+        )
     if not path.is_file():
         raise ArtifactError(
             f"{directory} has no {MANIFEST}: it is not a finished index; run the `mimo index` command "

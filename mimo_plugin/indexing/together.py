@@ -12,7 +12,7 @@ _OF_THE_VECTORS = ("encoder_fingerprint", "dimension", "pooling", "normalize")
 
 
 def open_indexes(directories: Sequence[Path], parameters: str | None = None) -> list[OpenIndex]:
-    """Opens indexes whose hits are to be merged; see `open_index`.
+    """Opens indexes, also of Pyserini, whose hits are to be merged; see `open_index`.
 
     Raises:
         ArtifactError: one is damaged or there twice, or their scores or ids do not go together.
@@ -24,7 +24,7 @@ def open_indexes(directories: Sequence[Path], parameters: str | None = None) -> 
     for directory, count in Counter(path.resolve() for path in directories).items():
         if count > 1:
             findings.add(ArtifactError, [f"{directory}: given {count} times, expected each index once"])
-    opened = [findings.attempt(open_index, directory, parameters) for directory in directories]
+    opened = [findings.attempt(open_index, directory, parameters, pyserini=True) for directory in directories]
     indexes = [index for index in opened if index is not None]
     findings.attempt(_check_alike, indexes)
     findings.attempt(shared_prefixes, indexes)

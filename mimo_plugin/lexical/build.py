@@ -68,6 +68,7 @@ def index_bm25(
     refuse_foreign(directory)
     analysis = analysis_of(language)
     found = surveyed or survey(collection, progress=progress)
+    collection = found.distinct(collection)
     plan = Bm25Plan(
         collection_fingerprint=found.fingerprint,
         documents=found.documents,

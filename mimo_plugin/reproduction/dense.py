@@ -11,9 +11,8 @@ from mimo_plugin.errors import ArtifactError, EnvironmentProblem
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.files import size_text
 from mimo_plugin.indexing.build import IndexOptions, build_index
-from mimo_plugin.indexing.directory import WORK
 from mimo_plugin.indexing.faiss_index import new_index
-from mimo_plugin.indexing.manifest import MANIFEST, read_manifest
+from mimo_plugin.indexing.manifest import MANIFEST, WORK, read_manifest
 from mimo_plugin.indexing.presets import resolve
 from mimo_plugin.indexing.reader import open_index
 from mimo_plugin.manifests import FileRecord

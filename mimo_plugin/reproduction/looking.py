@@ -20,7 +20,7 @@ class Note(SealedRecord):
     """What a pass over a collection found.
 
     Attributes:
-        documents, empty, languages, fingerprint: see `Survey`.
+        documents, empty, languages, fingerprint, copies, repeated: see `Survey`.
         text_bytes: of all documents, as UTF-8.
         sample: texts drawn evenly, to measure the speed of an encoder with.
         docids: of a subset; None is all.
@@ -38,6 +38,8 @@ class Note(SealedRecord):
     docids: tuple[str, ...] | None
     judged: tuple[str, ...] | None
     judged_count: int | None
+    copies: int = 0
+    repeated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def look(
             docids=None if selected is None or selected.docids is None else tuple(sorted(selected.docids)),
             judged=None if selected is None else tuple(sorted(selected.judged)),
             judged_count=None if selected is None else selected.judged_count,
+            copies=found.copies,
+            repeated=tuple(sorted(found.repeated)),
         )
         make_parent(file)
         write_text(file, note.sealed())
@@ -106,7 +110,14 @@ def look(
         selected = Selected(docids, frozenset(note.judged), note.judged_count or 0, 0)
     return Looked(
         _part(pool, doc_languages, query_languages, selected),
-        Survey(note.documents, note.empty, note.languages, note.fingerprint),
+        Survey(
+            note.documents,
+            note.empty,
+            note.languages,
+            note.fingerprint,
+            note.copies,
+            frozenset(note.repeated),
+        ),
         note.text_bytes,
         note.sample,
         note.judged_count or 0,

@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimo_plugin.collections.survey import copies_text
 from mimo_plugin.data.identity import collection_identity, identity_key
 from mimo_plugin.errors import DataError, Findings
 from mimo_plugin.reproduction.looking import Looked, look
@@ -104,6 +105,9 @@ class Benchmark:
         documents = sum(part.looked.survey.empty for part in self.parts)
         queries = [name for part in self.parts for name, text in part.queries if not text.strip()]
         found = []
+        copies = sum(part.looked.survey.copies for part in self.parts)
+        if copies:
+            found.append(copies_text(copies))
         if documents:
             found.append(
                 f"{documents:,} documents have no text; encoders take them all the same, BM25 does not"

@@ -50,7 +50,7 @@ class DevCollection:
         require([collection], docs=True, queries=True, qrels=True)
         pool = load_pool([collection])
         topics = load_topics(pool)
-        docs = list(pool.docs_iter())
+        docs = list(dict.fromkeys(pool.docs_iter()))
         if not docs:
             raise DataError(f"{collection} has no documents: a dev collection with some was expected")
         judged = set(topics.query_ids)

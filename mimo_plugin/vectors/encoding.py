@@ -10,7 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mimo_plugin.collections.survey import Survey, survey
+from mimo_plugin.collections.records import ERROR
+from mimo_plugin.collections.survey import Survey, copies_text, survey
 from mimo_plugin.errors import ArtifactError, EnvironmentProblem
 from mimo_plugin.files import size_text
 from mimo_plugin.progress import bar
@@ -30,12 +31,14 @@ class EncodeOptions:
     shard_size: documents encoded and kept at a time; a kill loses two shards at most.
     resume: go on with work that was cut short; False starts over.
     progress: progress bars; None shows them on a terminal only.
+    duplicates: see `survey`.
     """
 
     part: Part = WHOLE
     shard_size: int = 4096
     resume: bool = True
     progress: bool | None = None
+    duplicates: str = ERROR
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Encoded:
             lines.append(f"{self.resumed} documents were encoded before and kept, {self.encoded} now")
         if self.manifest.empty_documents:
             lines.append(empty_text(self.manifest.empty_documents))
+        if plan.copies:
+            lines.append(copies_text(plan.copies))
         return "\n".join(lines)
 
 
@@ -109,7 +114,8 @@ def encode_collection(
     options = options or EncodeOptions()
     directory = VectorsDirectory(output)
     directory.refuse_foreign()
-    found = found or survey(collection, progress=options.progress)
+    found = found or survey(collection, duplicates=options.duplicates, progress=options.progress)
+    collection = found.distinct(collection)
     plan = plan_encoding(
         collections,
         found,

@@ -52,7 +52,7 @@ def import_vectors(
     findings.raise_any()
     foreign = Foreign(tuple(files), lang)
     looked = _Looked(foreign)
-    found = survey(looked, progress=options.progress)
+    found = survey(looked, identical=False, progress=options.progress)
     plan = _plan(foreign, found, looked.dimension, student, options)
 
     def copy(shards: Shards, missing: Sequence[int]) -> None:

@@ -43,6 +43,7 @@ class EncodingPlan(Record):
         normalized: whether every vector has length 1; None where that is not known.
         shard_size: documents a file of vectors.
         versions: the libraries whose release can change a vector or a file.
+        copies: records of the collections that were left out, see `Survey`.
     """
 
     collections: tuple[str, ...]
@@ -68,13 +69,15 @@ class EncodingPlan(Record):
     query_prompt: str | None = None
     truncate: int | None = None
     normalized: bool | None = None
+    copies: int = 0
 
     @property
     def part(self) -> Part:
         return Part.parse(self.shard)
 
     def differences(self, other: "EncodingPlan", ignoring: frozenset[str] = frozenset()) -> list[str]:
-        """What is not the same in `other`, a line each; the encoder's name and path do not count."""
+        """What is not the same in `other`, a line each; the encoder's name and path do not count, nor
+        do records that were left out."""
 
         def hint(name: str, there: Any) -> str:
             option = {"prompt": "--document-prompt", "query_prompt": "--query-prompt"}.get(name)
@@ -84,7 +87,7 @@ class EncodingPlan(Record):
         return [
             f"{name} is {mine[name]!r}, there it is {others[name]!r}{hint(name, others[name])}"
             for name in mine
-            if name not in {"encoder", *ignoring}
+            if name not in {"encoder", "copies", *ignoring}
             and mine[name] != others[name]
             and not (name in _SAID_LATER and None in (mine[name], others[name]))
         ]
@@ -129,4 +132,5 @@ def plan_encoding(
         truncate=student.options.dimension,
         normalized=student.normalizes,
         versions={name: version(name) for name in (*_LIBRARIES, *_OF_BACKEND.get(student.backend, ()))},
+        copies=found.copies,
     )

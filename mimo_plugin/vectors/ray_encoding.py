@@ -80,13 +80,19 @@ def encode_on_ray(
             workers.cpus,
         )
         terms = _terms(work, workers)
-        found = survey(load_pool(collections, fields=fields, pooled=in_pool), progress=options.progress)
+        found = survey(
+            load_pool(collections, fields=fields, pooled=in_pool),
+            duplicates=options.duplicates,
+            progress=options.progress,
+        )
+        work = replace(work, repeated=found.repeated)
         plan = terms.model_copy(
             update={
                 "collection_fingerprint": found.fingerprint,
                 "collection_documents": found.documents,
                 "documents": options.part.documents(found.documents, options.shard_size),
                 "shard": options.part.name,
+                "copies": found.copies,
             }
         )
 

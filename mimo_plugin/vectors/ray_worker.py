@@ -29,6 +29,7 @@ class Work:
         prefixes: see `pool_prefixes`.
         encoder: the checkpoint; a directory by its absolute path.
         threads: that torch computes with on a CPU. Another number may round otherwise.
+        repeated: see `Survey`.
     """
 
     collections: tuple[str, ...]
@@ -40,6 +41,7 @@ class Work:
     encoder_options: EncoderOptions
     shard_size: int
     threads: int
+    repeated: frozenset[str] = frozenset()
 
     def load(self) -> Student:
         """The encoder, in a process of its own; raises as `Student.load`."""
@@ -90,10 +92,13 @@ def read_texts(batch: "pa.Table", work: Work, shards: Shards, missing: Sequence[
         batch: of no interest: Ray Data makes rows from rows.
     """
     from mimo_plugin.collections import load_pool
+    from mimo_plugin.collections.streaming import DistinctDocs
 
     try:
         with chdir(work.directory):
             collection = load_pool(work.collections, fields=work.fields, pooled=work.pooled)
+            if work.repeated:
+                collection = DistinctDocs(collection, work.repeated)
             for shard, docs in chunks(collection, shards, missing):
                 yield texts_row(shard, docs)
     except Exception as error:

@@ -137,7 +137,9 @@ def test_folders_with_topics_in_common(tmp_path: Path) -> None:
         ("q1", "fi:1", 2),
     }
     twice = write_folder(tmp_path / "sv", [{"_id": "1", "text": "Sjö"}], [queries[0], queries[0]])
-    with pytest.raises(DataError, match=rf"{twice}: query q1 occurs twice, expected each once"):
+    with pytest.raises(
+        DataError, match=rf"{twice}: query q1 occurs twice, with another text: expected each once"
+    ):
         list(load_pool([de, twice], shared_topics=True).queries_iter())
     other = write_folder(tmp_path / "no", [{"_id": "1", "text": "Sjø"}], [{**queries[0], "lang": "de"}])
     with pytest.raises(DataError, match="query id q1 has another language in"):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from mimo_plugin.cli import main
 from mimo_plugin.data.filters import PairFilter
 from mimo_plugin.data.manifest import Made
+from mimo_plugin.data.opus import CORPORA, LANGUAGES, opus_sources
 from mimo_plugin.data.parallel import ParallelOptions, make_pairs
 from mimo_plugin.data.parallel_specs import parse_sources
 from mimo_plugin.data.stored import open_pairs
@@ -326,3 +328,119 @@ def test_a_failure_leaves_no_directory_and_only_its_own_lines(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"mimo: {broken}: cannot be read after row 0")
     assert not output.exists()
+
+
+def test_nested_columns_with_nulls_and_several_translations(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    nested = pa.struct([("en", pa.string()), ("de", pa.string())])
+    columns = [None, {"en": None, "de": "Das ist allein."}, {"en": SENTENCES[0][0], "de": SENTENCES[0][1]}]
+    parquet.write_table(pa.table({"t": pa.array(columns, nested)}), tmp_path / "nulls.parquet")
+    made = make(tmp_path / "nulls", datasets=[f"de={tmp_path / 'nulls.parquet'}"], columns="t.en,t.de")
+    assert rows(tmp_path / "nulls") == KEPT[:1]
+    assert made.manifest.dropped["empty"]["de"] == 2
+
+    feature = datasets.TranslationVariableLanguages(languages=["de", "en", "fr"])
+    given = [
+        {"en": SENTENCES[0][0], "de": [SENTENCES[0][1], "Dieses Haus ist alt."]},
+        {"en": [SENTENCES[1][0], "This garden is big."], "de": SENTENCES[1][1]},
+        {"en": "Nobody says it in German.", "fr": "Personne ne le dit."},
+    ]
+    lists = [feature.encode_example(one) for one in given]
+    told = datasets.Dataset.from_dict({"t": given}, features=datasets.Features(t=feature))
+    told.to_parquet(str(tmp_path / "lists.parquet"))
+    # The lists as a row of their own, and a list of pairs.
+    write_jsonl(tmp_path / "row.jsonl", lists)
+    pairs = [
+        [{"language": lang, "translation": text} for lang, text in zip(*one.values(), strict=True)]
+        for one in lists
+    ]
+    write_jsonl(tmp_path / "pairs.jsonl", [{"t": one} for one in pairs])
+    for name, names in (("lists.parquet", "t.en,t.de"), ("row.jsonl", "en,de"), ("pairs.jsonl", "t.en,t.de")):
+        made = make(tmp_path / f"{name}.pairs", datasets=[f"de={tmp_path / name}"], columns=names)
+        assert sorted(rows(tmp_path / f"{name}.pairs")) == sorted(
+            [*KEPT[:2], ("Der Garten ist groß.", "de", "This garden is big.")]
+        ), name
+        # The second German text of one English text, and the row without German.
+        assert {kind: by["de"] for kind, by in made.manifest.dropped.items()} == {"duplicate": 1, "empty": 1}
+
+    write_jsonl(tmp_path / "odd.jsonl", [{"t": {"language": ["en", "de"], "translation": ["one only"]}}])
+    with pytest.raises(DataError, match=r"odd.jsonl: 2 languages and 1 translations in one row"):
+        make(tmp_path / "odd", datasets=[f"de={tmp_path / 'odd.jsonl'}"], columns="t.en,t.de")
+
+
+def test_opus_in_every_form_that_it_is_handed_out_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    downloads = tmp_path / "opus"
+    (downloads / "deep").mkdir(parents=True)
+
+    def texts(name: str) -> tuple[list[str], list[str]]:
+        return [f"The {name} is {n} years old." for n in (1, 2)], [f"{name}: {n} Jahre alt" for n in (1, 2)]
+
+    def zipped(path: Path, name: str, pair: str, lang: str) -> None:
+        english, other = texts(name)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("README", "read me")
+            archive.writestr(f"{name}.{pair}.en", "".join(line + "\n" for line in english))
+            archive.writestr(f"{name}.{pair}.{lang}", "".join(line + "\n" for line in other))
+
+    zipped(downloads / "de-en.txt.zip", "Europarl", "de-en", "de")
+    zipped(
+        downloads / "deep" / "OpenSubtitles_latest_moses_en-zh_cn.txt.zip",
+        "OpenSubtitles",
+        "en-zh_cn",
+        "zh_cn",
+    )
+    english, other = texts("WikiMatrix")
+    write_lines(downloads / "WikiMatrix.de-en.en", english)
+    write_lines(downloads / "deep" / "WikiMatrix.de-en.de", other)
+    write_tsv(downloads / "Tatoeba-eng-cmn-train.tsv.gz", list(zip(*texts("Tatoeba"), strict=True)))
+    folder = downloads / "parallel-sentences-talks" / "en-zh-cn"
+    folder.mkdir(parents=True)
+    rows_ = [{"english": a, "non_english": b} for a, b in zip(*texts("Talks"), strict=True)]
+    datasets.Dataset.from_list(rows_).to_parquet(str(folder / "train-00000-of-00001.parquet"))
+    datasets.Dataset.from_list(rows_[:1]).to_parquet(str(folder / "dev-00000-of-00001.parquet"))
+
+    chosen = ["--opus-corpora", "Europarl", "opensubtitles", "Talks", "Tatoeba", "WikiMatrix"]
+    arguments = ["data", "parallel", "--opus", str(downloads), *chosen, "--opus-languages", "de", "zh"]
+    output = ["--output", str(tmp_path / "pairs"), "--no-identity", "--no-progress"]
+    # Everything that is missing is said at once, and what no corpus has is not missed.
+    assert main([*arguments, *output]) == 1
+    errors = capsys.readouterr().err
+    for corpus, lang in (("OpenSubtitles", "de"), ("Talks", "de"), ("Tatoeba", "de"), ("WikiMatrix", "zh")):
+        assert f"no {corpus} for {lang}, expected" in errors
+    assert "no Europarl" not in errors
+    assert not (tmp_path / "pairs").exists()
+
+    assert main([*arguments, *output, "--skip-missing"]) == 0
+    told = capsys.readouterr().out
+    assert "OPUS: 5 pairs of a corpus and a language" in told
+    assert "no such texts in the corpus: Europarl zh" in told
+    assert "not here and left out: OpenSubtitles de; Talks de; Tatoeba de; WikiMatrix zh" in told
+    expected = {
+        (text, lang, anchor)
+        for name, lang in (
+            *((name, "de") for name in ("Europarl", "WikiMatrix")),
+            *((name, "zh") for name in ("OpenSubtitles", "Tatoeba", "Talks")),
+        )
+        for anchor, text in zip(*texts(name), strict=True)
+    }
+    assert set(rows(tmp_path / "pairs")) == expected
+
+    zipped(downloads / "deep" / "again.zip", "Europarl", "de-en", "de")
+    with pytest.raises(DataError, match="hold the same texts, expected them once"):
+        opus_sources(str(downloads), corpora=["Europarl"], languages=["de"])
+    (downloads / "deep" / "again.zip").write_bytes(b"no zip")
+    with pytest.raises(DataError, match="is no whole zip file"):
+        opus_sources(str(downloads))
+    with pytest.raises(UsageError, match="unknown corpus 'Europal', expected some of Europarl, Glob"):
+        opus_sources(str(downloads), corpora=["Europal"])
+    with pytest.raises(DataError, match="fetch the corpora where there is a network"):
+        opus_sources("hub")
+
+
+def test_opus_of_the_paper_is_89_of_104() -> None:
+    assert len(CORPORA) * len(LANGUAGES) == 104
+    assert sum(len(corpus.without) for corpus in CORPORA) == 15

@@ -11,9 +11,12 @@ from evaluation.samples import Hits, Qrels, random_trial
 
 from mimo_plugin.errors import DataError
 from mimo_plugin.evaluation.averages import average
+from mimo_plugin.evaluation.choices import Correction, SignificanceTest
+from mimo_plugin.evaluation.comparison import compare_runs
 from mimo_plugin.evaluation.measures import OFFERED, Measure, MeasureKind, parse_measures
 from mimo_plugin.evaluation.runs import Run
-from mimo_plugin.evaluation.scoring import Scores, score_run
+from mimo_plugin.evaluation.scoring import Counts, RunScores, Scores, score_run
+from mimo_plugin.evaluation.significance import Plan
 from mimo_plugin.evaluation.topics import check_queries, make_topics
 from mimo_plugin.files import user_caches
 
@@ -126,7 +129,8 @@ def test_more_topics_than_go_into_one_call() -> None:
 def test_counts_and_depth() -> None:
     languages = {"q1": "de", "q2": "de", "q3": "fi", "open": "fi"}
     topics = make_topics({"q1": {"a": 1}, "q2": {"a": 1}, "q3": {"a": 0}, "stray": {"a": 1}}, languages)
-    assert topics.languages == ("de", "fi", "unknown")
+    assert topics.languages == ("de", "fi")
+    assert topics.counts == {"de": 2, "fi": 1}
     assert topics.unlisted == ("stray",)
     hits = {
         "q1": {"a": 1.0, "b": 0.5},
@@ -147,6 +151,42 @@ def test_averages() -> None:
     assert found.mean == pytest.approx(0.55)
     assert found.per_language == {"de": 1.0, "fi": pytest.approx(0.4)}
     assert found.macro == pytest.approx(0.7)
+
+
+def test_a_judged_id_that_no_query_has_is_in_no_language() -> None:
+    """It counts in the mean, as in trec_eval, and is no version of a topic."""
+    qrels = {"de:1": {"a": 1}, "fi:1": {"a": 1}, "fi:2": {"b": 1}, "stray": {"a": 1}, "gone": {"c": 1}}
+    topics = make_topics(qrels, {"de:1": "de", "fi:1": "fi", "fi:2": "fi", "open": "fi"})
+    assert topics.query_languages == {"de:1": "de", "fi:1": "fi", "fi:2": "fi"}
+    found = average(np.array([1.0, 0.5, 0.0, 0.0, 1.0]), topics)
+    assert topics.query_ids == ("de:1", "fi:1", "fi:2", "gone", "stray")
+    assert found.per_language == {"de": 1.0, "fi": 0.25}
+    assert (found.macro, found.mean) == (0.625, 0.5)
+    blocks = topics.block_of.tolist()
+    assert blocks[0] == blocks[1]
+    assert len(set(blocks)) == 4
+    # Without them nothing else changes, in tests as in averages.
+    alone = make_topics(
+        {query: judged for query, judged in qrels.items() if ":" in query}, topics.query_languages
+    )
+    rng = np.random.default_rng(0)
+    values = rng.random((2, 5))
+    plan = Plan(SignificanceTest.STUDENT, Correction.HOLM, permutations=1000)
+    (measure,) = parse_measures("map")
+    compared = [
+        compare_runs(
+            [
+                RunScores(name, {measure: row}, Counts(5, 5, 0, 0, 0), 9)
+                for name, row in zip("ab", rows, strict=True)
+            ],
+            of,
+            [measure],
+            [(0, 1)],
+            plan,
+        )
+        for rows, of in ((values, topics), (values[:, :3], alone))
+    ]
+    assert compared[0] == compared[1]
 
 
 def test_topics_with_the_same_relevant_documents_across_languages_are_one_unit() -> None:
