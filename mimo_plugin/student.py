@@ -13,7 +13,7 @@ from mimo_plugin import checkpoint as checkpoint_files
 from mimo_plugin import packaged
 from mimo_plugin.backends import Runner, Texts, TorchRunner, choose, encode, encode_each, wanted
 from mimo_plugin.errors import ModelError, UsageError
-from mimo_plugin.prompts import own_prompts, resolve
+from mimo_plugin.prompts import Prompts, resolve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +82,6 @@ class Student:
         model: the checkpoint as it was loaded.
         name: for messages and manifests.
         options: how it was loaded.
-        prompts: put before queries and documents.
     """
 
     def __init__(
@@ -95,11 +94,8 @@ class Student:
         self._documents = self._queries = _Side(documents, runner or TorchRunner(documents))
         if queries is not documents:
             self._queries = _Side(queries, TorchRunner(queries))
-        own = own_prompts(model)
-        self.prompts = own._replace(
-            query=own.query if options.query_prompt is None else options.query_prompt,
-            document=own.document if options.document_prompt is None else options.document_prompt,
-        )
+        # Where a checkpoint was loaded from; None for a model in memory, whose family nobody knows.
+        self._source: tuple[str, str] | None = None
 
     @classmethod
     def load(cls, checkpoint: str, options: EncoderOptions | None = None) -> "Student":
@@ -139,15 +135,21 @@ class Student:
             _ = student.fingerprint
             for side in student._sides():
                 side.model.to(dtype=getattr(torch, options.dtype))
-        student.prompts = resolve(
-            model,
+        student._source = checkpoint, path
+        return student
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """Put before queries and documents; the first look gives the notices of `prompts.resolve`."""
+        checkpoint, path = self._source or (self.name, "")
+        return resolve(
+            self.model,
             checkpoint,
             path,
-            query=options.query_prompt,
-            document=options.document_prompt,
-            known=options.known_prompts,
+            query=self.options.query_prompt,
+            document=self.options.document_prompt,
+            known=self.options.known_prompts and self._source is not None,
         )
-        return student
 
     @property
     def asymmetric(self) -> bool:

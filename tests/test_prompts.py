@@ -38,6 +38,9 @@ def load(path: Path | str, **options: Any) -> tuple[Student, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         student = Student.load(str(path), EncoderOptions(device="cpu", backend="torch", **options))
+        # The first look, after what else may be wrong.
+        assert not [each for each in caught if issubclass(each.category, Notice)]
+        assert len(student.prompts) == 2
     return student, [str(each.message) for each in caught if issubclass(each.category, Notice)]
 
 
