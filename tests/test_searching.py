@@ -456,3 +456,58 @@ def test_languages_in_indexes_of_their_own(checkpoint: Path, tmp_path: Path) -> 
     assert {line[2].partition(":")[0] for line in apart} == {"de", "fi"}
     # Vectors encoded in batches of other texts differ by rounding.
     assert len({tuple(line) for line in apart} & {tuple(line) for line in together}) >= 18
+
+
+def test_queries_that_are_documents(index: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """As in ArguAna: the query's own document would be found first."""
+    rows = documents(20)
+    queries = [
+        {"_id": f"d{number}", "text": f"{rows[number]['title']} {rows[number]['text']}".strip()}
+        for number in range(8)
+    ]
+    spec = write_folder(tmp_path / "c", rows, [*queries, {"_id": "else", "text": "Wort"}], {"d0": {"d1": 1}})
+    own = tmp_path / "index"
+    build_index(load_pool([spec]), (spec,), Student.load(str(checkpoint)), own, IndexOptions(progress=False))
+    told = search_to_run(own, [spec], tmp_path / "with.trec", SearchOptions(hits=20, progress=False))
+    (notice,) = (text for text in told.warnings if "--remove-query" in text)
+    assert notice.startswith("the first hit of 8 of 9 queries has the query's own id")
+    whole = run_of(own, spec, tmp_path / "with.trec", hits=20)
+    for hits in (1, 7, 19, 20):
+        options = SearchOptions(hits=hits, remove_query=True, progress=False)
+        told = search_to_run(own, [spec], tmp_path / "without.trec", options)
+        assert not any("--remove-query" in text or "approximate" in text for text in told.warnings)
+        found = run_of(own, spec, tmp_path / "without.trec", hits=hits, remove_query=True)
+        expected = {
+            query: [docid for docid, _, _ in ranked if docid != query][:hits]
+            for query, ranked in whole.items()
+        }
+        assert {query: [docid for docid, _, _ in ranked] for query, ranked in found.items()} == expected
+        assert [rank for _, rank, _ in found["d3"]] == list(range(1, len(found["d3"]) + 1))
+
+    # In a pool ids are compared with their prefix.
+    pooled = tmp_path / "pooled"
+    prefixes = pool_prefixes([spec])
+    pool = load_pool([spec], pooled=True)
+    build_index(
+        pool, (spec,), Student.load(str(checkpoint)), pooled, IndexOptions(progress=False), prefixes=prefixes
+    )
+    found = run_of(pooled, spec, tmp_path / "pooled.trec", remove_query=True)
+    assert all(query != docid for query, ranked in found.items() for docid, _, _ in ranked)
+    assert {query.split(":")[0] for query in found} == {"c"}
+
+
+def test_no_notice_where_documents_with_the_ids_of_queries_are_relevant(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    rows = documents(10)
+    queries = [{"_id": row["_id"], "text": f"{row['title']} {row['text']}".strip()} for row in rows]
+    spec = write_folder(tmp_path / "c", rows, queries, {"d0": {"d0": 1}})
+    build_index(
+        load_pool([spec]),
+        (spec,),
+        Student.load(str(checkpoint)),
+        tmp_path / "i",
+        IndexOptions(progress=False),
+    )
+    told = search_to_run(tmp_path / "i", [spec], tmp_path / "a.trec", SearchOptions(hits=5, progress=False))
+    assert not any("--remove-query" in text for text in told.warnings)

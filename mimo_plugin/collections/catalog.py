@@ -29,6 +29,7 @@ A folder of your own
   The paper's benchmark files work as well: corpus.jsonl {"d1": {"text": "...", "lang": "de"}} and
   qrels.jsonl {"q1": {"d1": 1}}. Each file may be gzipped (.gz).
   hub:OWNER/NAME[@REVISION][/FOLDER] is such a folder in a dataset repository of the Hugging Face hub.
+  For topics and qrels alone, a file: lines of id, tab and text, or of a TREC qrels file.
 
 Several collections given together are one pool: ids become LANG:ID, in the index, in runs and in qrels.
 Where two of them share a language, or one has several, the collection's id takes the language's place."""

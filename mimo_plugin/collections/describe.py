@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from mimo_plugin.collections.ids import pooled_id
 from mimo_plugin.collections.languages import usual_language
 from mimo_plugin.collections.loading import load
 from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
@@ -62,7 +63,10 @@ def _ids_text(specs: Sequence[str]) -> str:
     except DataError as error:
         return f"Not to be used as one pool: {error}"
     return "\n".join(
-        ["Ids as one pool", *(f"  {spec:<24} {prefixes[collection_key(spec)]}:ID" for spec in specs)]
+        [
+            "Ids as one pool",
+            *(f"  {spec:<24} {pooled_id(prefixes[collection_key(spec)], 'ID')}" for spec in specs),
+        ]
     )
 
 

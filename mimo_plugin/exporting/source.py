@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mimo_plugin.errors import ArtifactError, UsageError
-from mimo_plugin.indexing.lines import Lines
+from mimo_plugin.indexing.lines import Lines, StrippedLines
 from mimo_plugin.indexing.manifest import FORMAT as INDEX_FORMAT
 from mimo_plugin.indexing.manifest import LANG, MANIFEST, made_by_pyserini, require_unchanged
 from mimo_plugin.indexing.reader import OpenIndex, open_index
@@ -121,7 +121,7 @@ def _exact(index: OpenIndex) -> Any:
     return found
 
 
-def _read(index: Any, docids: Lines, langs: Lines) -> Iterator[VectorBatch]:
+def _read(index: Any, docids: Lines | StrippedLines, langs: Lines) -> Iterator[VectorBatch]:
     for start in range(0, index.ntotal, _ROWS):
         rows = range(start, min(start + _ROWS, index.ntotal))
         yield VectorBatch(

@@ -136,7 +136,10 @@ def test_folders_with_topics_in_common(tmp_path: Path) -> None:
         ("q2", "de:1", 0),
         ("q1", "fi:1", 2),
     }
-    twice = write_folder(tmp_path / "sv", [{"_id": "1", "text": "Sjö"}], [queries[0], queries[0]])
+    again = [queries[0], queries[0], {**queries[0], "text": "mere"}]
+    twice = write_folder(tmp_path / "sv", [{"_id": "1", "text": "Sjö"}], again)
+    first = load_pool([de, twice], shared_topics=True, topic_lang="en", duplicates="first")
+    assert [query.text for query in first.queries_iter()] == ["lake", "sea"]
     with pytest.raises(
         DataError, match=rf"{twice}: query q1 occurs twice, with another text: expected each once"
     ):

@@ -11,6 +11,7 @@ from beir import write_folder
 
 from mimo_plugin.cli import main
 from mimo_plugin.cli.evaluate import command
+from mimo_plugin.collections.records import ERROR, FIRST
 from mimo_plugin.evaluation.choices import Correction, SignificanceTest, TableFormat
 from mimo_plugin.evaluation.runs import write_run
 
@@ -73,6 +74,7 @@ def test_choices_on_the_command_line_are_those_of_the_library() -> None:
         "test": list(SignificanceTest),
         "correction": list(Correction),
         "table_format": list(TableFormat),
+        "duplicates": [ERROR, FIRST],
     }
 
 
@@ -495,3 +497,44 @@ def test_topics_without_a_relevant_document_are_warned_about(
     assert _mimo(str(run), "--qrels", spec, "--measures", "success@1") == 0
     errors = capsys.readouterr().err
     assert (warning in errors) if warning else ("no relevant" not in errors)
+
+
+def test_queries_that_are_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The query among its own hits takes a relevant document's place, unless it is left out."""
+    docs = [{"_id": f"d{number}", "text": "x"} for number in range(4)]
+    queries = [{"_id": "d0", "text": "x"}, {"_id": "d1", "text": "x"}]
+    spec = write_folder(tmp_path / "c", docs, queries, {"d0": {"d2": 1}, "d1": {"d3": 1}})
+    run = tmp_path / "run.trec"
+    write_run(run, [("d0", ["d0", "d2", "d3"], [3, 2, 1]), ("d1", ["d1"], [1])], "t")
+    scores = {}
+    for option in ([], ["--remove-query"]):
+        out = tmp_path / "scores.json"
+        assert _mimo(str(run), "--qrels", spec, "--measures", "mrr@10", "--json", str(out), *option) == 0
+        scores[len(option)] = json.loads(out.read_text())["runs"]["run"]
+        told = capsys.readouterr().err
+        assert ("first hit of 2 of 2 queries has the query's own id" in told) is not bool(option)
+    assert (scores[0]["mean"]["mrr@10"], scores[1]["mean"]["mrr@10"]) == (0.25, 0.5)
+    # d1 has nothing left, and scores 0 all the same.
+    assert scores[1]["queries"]["missing"] == 1
+
+
+def test_a_judged_id_that_no_query_has_is_no_language(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docs = [{"_id": "d0", "text": "x", "lang": "de"}]
+    queries = [{"_id": "q1", "text": "x", "lang": "de"}, {"_id": "q2", "text": "x", "lang": "fi"}]
+    judged = {"q1": {"d0": 1}, "q2": {"d0": 1}, "gone": {"d0": 1}}
+    spec = write_folder(tmp_path / "c", docs, queries, judged)
+    write_run(tmp_path / "a.trec", [("q1", ["d0"], [1.0])], "t")
+    write_run(tmp_path / "b.trec", [("q1", ["d0"], [1.0]), ("q2", ["d0"], [1.0])], "t")
+    out = tmp_path / "scores.json"
+    files = [str(tmp_path / name) for name in ("a.trec", "b.trec")]
+    assert _mimo(*files, "--qrels", spec, "--measures", "mrr@10", "--baseline", "a", "--json", str(out)) == 0
+    assert "they are in no language and not in the macro average" in capsys.readouterr().err
+    found = json.loads(out.read_text())
+    assert found["topics"]["languages"] == {"de": 1, "fi": 1}
+    assert set(found["runs"]["a"]["per_language"]) == {"de", "fi"}
+    assert found["runs"]["a"]["macro"]["mrr@10"] == 0.5
+    assert found["runs"]["a"]["mean"]["mrr@10"] == pytest.approx(1 / 3)
+    assert {row["language"] for row in found["comparisons"]} == {"de", "fi", "all"}
+    assert next(row["difference"] for row in found["comparisons"] if row["language"] == "all") == 0.5

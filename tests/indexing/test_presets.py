@@ -44,6 +44,7 @@ def _plan(documents: int, dimension: int) -> EncodingPlan:
     values = {
         name: None if type(None) in get_args(field.annotation) else ""
         for name, field in EncodingPlan.model_fields.items()
+        if field.is_required()
     }
     return EncodingPlan(
         **values

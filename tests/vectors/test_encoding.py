@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -346,10 +347,47 @@ def test_a_damaged_shard_is_named_on_resuming(encode: Encode, tmp_path: Path) ->
 
 
 def test_duplicates_are_found_before_anything_is_encoded(student: Student, tmp_path: Path) -> None:
-    spec = write_folder(tmp_path / "folder", [*documents(5), documents(5)[2]])
-    with pytest.raises(DataError, match="occurs 2 times"):
+    spec = write_folder(tmp_path / "folder", [*documents(5), {**documents(5)[2], "text": "anders"}])
+    with pytest.raises(DataError, match=r"occurs 2 times .* with different content.*--duplicates first"):
         encode_collection(load_pool([spec]), (spec,), student, tmp_path / "vectors")
     assert not (tmp_path / "vectors").exists()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_copies_of_documents_are_left_out_everywhere_alike(
+    student: Student, tmp_path: Path, same: bool
+) -> None:
+    """Whole, in parts, resumed: as if only the first of each docid were there."""
+    rows = documents(40)
+    again = [rows[3], rows[17]] if same else [{**rows[3], "text": "anders"}, {**rows[17], "lang": "xx"}]
+    once = write_folder(tmp_path / "once", rows)
+    more = write_folder(tmp_path / "more", [*rows[:20], again[0], *rows[20:], again[1], again[1]])
+    options = EncodeOptions(shard_size=7, progress=False, duplicates="error" if same else "first")
+
+    def encode(spec: str, name: str, **changes: Any) -> Encoded:
+        return encode_collection(
+            load_pool([spec]), ("c",), student, tmp_path / name, replace(options, **changes)
+        )
+
+    alone, done = encode(once, "alone"), encode(more, "done")
+    assert done.manifest.files == alone.manifest.files
+    assert done.manifest.languages == alone.manifest.languages
+    assert done.manifest.plan == alone.manifest.plan.model_copy(update={"copies": 3})
+    assert "3 documents were left out: an earlier one has their docid" in done.summary(tmp_path)
+    assert "left out" not in alone.summary(tmp_path)
+    # The collection without its copies is the same collection, for work that was done before.
+    assert encode(once, "done").already
+    (tmp_path / "done" / "manifest.json").unlink()
+    (tmp_path / "done" / "plan.json").write_text(done.manifest.plan.model_dump_json())
+    for end in ("parquet", "json"):
+        (tmp_path / "done" / f"00003.{end}").unlink()
+    assert encode(more, "done").encoded == 7
+    assert read_manifest(tmp_path / "done").files == alone.manifest.files
+    parts = [encode(more, f"part{number}", part=Part(number, 2)) for number in (1, 2)]
+    assert sum(part.manifest.plan.documents for part in parts) == 40
+    joined = open_vectors([tmp_path / "part1", tmp_path / "part2"])
+    docids = [docid for batch in joined.batches() for docid in batch.docids]
+    assert docids == [row["_id"] for row in rows]
 
 
 def test_shards_of_another_shape_are_refused(encode: Encode, tmp_path: Path) -> None:
