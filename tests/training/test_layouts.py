@@ -9,13 +9,13 @@ import pytest
 from checkpoints import plain_xlmr
 from tiny_training import World
 
-from mimo_plugin.errors import ModelError
+from mimo_plugin.errors import ArtifactError, ModelError, UsageError
 from mimo_plugin.seen import FILE, SeenTexts
 from mimo_plugin.student import EncoderOptions, Student
 from mimo_plugin.training import teacher_fill
-from mimo_plugin.training.options import Recipe, StudentOptions
+from mimo_plugin.training.options import Recipe, StudentOptions, read_yaml, write_recipe
 from mimo_plugin.training.run_directory import PROJECTION
-from mimo_plugin.training.stages import train_stage1, train_stage2
+from mimo_plugin.training.stages import train_both, train_stage1, train_stage2
 
 
 @pytest.fixture(scope="module")
@@ -227,18 +227,40 @@ def test_options_at_what_held_before_are_left_out_of_identities() -> None:
     """So that runs and experiments of earlier versions are found again."""
     recipe = Recipe.model_validate({"stage1": {"projection_input": "normalized"}})
     new = {"projection_input", "gradient_accumulation_steps", "gradient_checkpointing", "pooling"}
-    new |= {"query_prompt", "document_prompt", "compute_dtype", "attention", "batch_size"}
-    assert not new & (recipe.stage1.model_dump().keys() - {"batch_size"})
-    assert not new & recipe.student.model_dump().keys()
-    assert recipe.teacher.identity().keys() == {
-        "checkpoint",
-        "query_prompt",
-        "passage_prompt",
-        "max_length",
-        "dtype",
-    }
-    assert StudentOptions(pooling="mean", query_prompt="").model_dump()["query_prompt"] == ""
+    new |= {"document_prompt", "compute_dtype", "attention"}
+    assert not new & recipe.stage1.identity().keys()
+    assert recipe.student.identity().keys() == {"checkpoint", "vocabulary"}
+    old = {"checkpoint", "query_prompt", "passage_prompt", "max_length", "dtype"}
+    assert recipe.teacher.identity().keys() == old
+    assert StudentOptions(query_prompt="").identity()["query_prompt"] == ""
     changed = Recipe.model_validate({"stage1": {"projection_input": "raw"}, "teacher": {"batch_size": 4}})
-    assert changed.stage1.model_dump(mode="json")["projection_input"] == "raw"
-    assert "batch_size" not in changed.teacher.identity()
+    assert changed.stage1.identity()["projection_input"] == "raw"
+    assert changed.teacher.identity().keys() == old
     assert changed.teacher.options("cpu", 64).batch_size == 4
+
+
+def test_a_recipe_that_is_written_is_the_same_when_read(tmp_path: Path) -> None:
+    changes = {"projection_input": "normalized", "gradient_accumulation_steps": 2}
+    recipe = Recipe.model_validate({"stage1": changes, "report_to": "wandb", "student": {"pooling": "cls"}})
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    assert Recipe.model_validate(read_yaml(tmp_path / "recipe.yaml")) == recipe
+
+
+def test_a_run_of_an_earlier_version_is_told_from_one_with_other_vectors(
+    world: World, tmp_path: Path
+) -> None:
+    """It had no choice of what the projection reads, and did not say so."""
+    asked = world.recipe(stage1={"steps": 1, "projection_input": "normalized"})
+    train_stage1(asked, world.job(tmp_path / "run"))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert "projection_input" not in manifest["identity"]["options"]
+    assert train_stage1(asked, world.job(tmp_path / "run")).already
+    with pytest.raises(ArtifactError, match="projection_input is 'raw', there it is 'normalized'"):
+        train_stage1(world.recipe(stage1={"steps": 1}), world.job(tmp_path / "run"))
+
+
+def test_both_stages_must_read_the_same(world: World, tmp_path: Path) -> None:
+    recipe = world.recipe(stage1={"projection_input": "raw"}, stage2={"projection_input": "normalized"})
+    with pytest.raises(UsageError, match="stage2.projection_input is normalized, stage 1 trains"):
+        list(train_both(recipe, world.job(tmp_path / "run")))
+    assert not (tmp_path / "run").exists()
