@@ -83,7 +83,7 @@ def check_inputs(stage1: StageOptions, stage2: Stage2Options) -> None:
     if carried and stage2.projection_input not in (None, trained):
         raise UsageError(
             f"stage2.projection_input is {stage2.projection_input}, stage 1 trains the projection on "
-            f"{trained} vectors: leave it out in stage 2, say the same in both, or set carry_projection to false"
+            f"{trained} vectors: leave it out in stage 2, say the same in both, or carry none"
         )
 
 
