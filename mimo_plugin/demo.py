@@ -20,6 +20,7 @@ from mimo_plugin.packaged import TEACHER
 from mimo_plugin.progress import bar
 from mimo_plugin.searching import SearchOptions, read_topics, search_to_run
 from mimo_plugin.training.options import (
+    ProjectionInput,
     Recipe,
     Stage1Options,
     Stage2Options,
@@ -37,7 +38,10 @@ _TEST_SHARE = 0.25
 
 
 # Small enough for minutes, long enough that the difference is clear.
-_STAGE1 = Stage1Options(batch_size=64, learning_rate=2e-3, max_length=64, steps=500)
+# Normalised, as when README's figures were made.
+_STAGE1 = Stage1Options(
+    batch_size=64, learning_rate=2e-3, max_length=64, steps=500, projection_input=ProjectionInput.NORMALIZED
+)
 _STAGE2 = Stage2Options(batch_size=128, mini_batch_size=128, learning_rate=1e-3, max_length=64, steps=100)
 
 

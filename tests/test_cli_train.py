@@ -144,3 +144,64 @@ def test_a_projection_named_on_the_command_line(
     arguments[-1] = str(tmp_path / "three")
     assert main([*arguments, "--fresh-projection"]) == 0
     assert not tiny_training.same_weights(tmp_path / "two", tmp_path / "three")
+
+
+def test_options_of_student_and_teacher(world: World, tmp_path: Path) -> None:
+    recipe = world.recipe(stage2={"carry_projection": False, "steps": 1}).model_dump(mode="json")
+    arguments = ["train", "stage2", "--recipe", write(tmp_path / "recipe.yaml", recipe), "--no-progress"]
+    arguments += ["--pooling", "cls", "--query-prompt", "q: ", "--document-prompt", "", "--device", "cpu"]
+    arguments += ["--teacher-dtype", "bfloat16", "--teacher-batch-size", "3", "--teacher-attention", "eager"]
+    arguments += ["--teacher-store", str(tmp_path / "store"), "--projection-input", "raw"]
+    arguments += ["--gradient-accumulation-steps", "2", "--gradient-checkpointing"]
+    assert main([*arguments, "--output", str(tmp_path / "run")]) == 0
+    identity = read_training_manifest(tmp_path / "run").identity
+    student, teacher, options = (identity[section] for section in ("student", "teacher", "options"))
+    assert (student["pooling"], student["query_prompt"], student["document_prompt"]) == ("cls", "q: ", "")
+    assert (teacher["compute_dtype"], teacher["attention"]) == ("bfloat16", "eager")
+    assert teacher["vectors"]["compute_dtype"] == "bfloat16"
+    assert "batch_size" not in teacher
+    assert options["projection_input"] == "raw"
+    assert (options["gradient_accumulation_steps"], options["gradient_checkpointing"]) == (2, True)
+
+
+def test_the_projection_goes_on_as_it_was_trained(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = world.recipe(stage1={"steps": 1, "projection_input": "raw"}, stage2={"steps": 1})
+    file = write(tmp_path / "recipe.yaml", recipe.model_dump(mode="json"))
+    common = [
+        "--recipe",
+        file,
+        "--no-progress",
+        "--device",
+        "cpu",
+        "--teacher-store",
+        str(tmp_path / "store"),
+    ]
+    assert main(["train", "stage1", *common, "--output", str(tmp_path / "first")]) == 0
+    second = ["train", "stage2", *common, "--student", str(tmp_path / "first")]
+    assert main([*second, "--output", str(tmp_path / "second")]) == 0
+    assert read_training_manifest(tmp_path / "second").identity["options"]["projection_input"] == "raw"
+    capsys.readouterr()
+    other = [*second, "--projection-input", "normalized", "--output", str(tmp_path / "other")]
+    assert main(other) == 2
+    assert "stage 1 trained" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_trackers(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    recipe = write(tmp_path / "recipe.yaml", world.recipe(stage1={"steps": 1}).model_dump(mode="json"))
+    run = ["train", "stage1", "--recipe", recipe, "--output", str(tmp_path / "run"), "--device", "cpu"]
+    missing = sorted(set(INTEGRATION_TO_CALLBACK) - set(get_available_reporting_integrations()))[0]
+    assert main([*run, "--report-to", missing]) == 1
+    assert f"--report-to {missing}: it is not installed: pip install {missing}" in capsys.readouterr().err
+    assert main([*run, "--report-to", "abacus"]) == 2
+    assert "--report-to abacus: unknown, expected one of" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    assert main([*run, "--report-to", "tensorboard", "--no-progress"]) == 0
+    # No part of what a run is.
+    assert main([*run, "--no-progress"]) == 0
+    assert "was trained before" in capsys.readouterr().out

@@ -65,7 +65,7 @@ class Layout:
         start = self._student if system.stage1 is None else self._warm_up(system)
         identity = {
             "start": start,
-            "options": system.stage2.model_dump(mode="json"),
+            "options": system.stage2.identity(),
             "data": self._data[system.table].fingerprint,
             "dev": self._dev,
             "teacher": self._teacher if system.taught else None,
@@ -74,7 +74,7 @@ class Layout:
 
     @cached_property
     def _student(self) -> dict[str, Any]:
-        student = self._experiment.recipe.student.model_dump(mode="json")
+        student = self._experiment.recipe.student.identity()
         if not self._experiment.student.checkpoint.startswith(PREFIX):
             return {**student, **_content(self._experiment.student.checkpoint)}
         pairs, table = self._experiment.tokenizer_texts
@@ -89,7 +89,7 @@ class Layout:
             raise ValueError(f"system {system.name} has no warm-up")
         return {
             "start": self._student,
-            "options": system.stage1.model_dump(mode="json"),
+            "options": system.stage1.identity(),
             "data": self._data[system.pairs].fingerprint,
             "dev": self._dev,
             "teacher": self._teacher,

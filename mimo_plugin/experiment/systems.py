@@ -13,6 +13,7 @@ from mimo_plugin.errors import Problems, UsageError
 from mimo_plugin.experiment.recipe import ExperimentRecipe, System, read_recipe
 from mimo_plugin.manifests import field_problems
 from mimo_plugin.training.options import (
+    PROJECTION_INPUT,
     Recipe,
     Stage1Options,
     Stage2Options,
@@ -20,6 +21,7 @@ from mimo_plugin.training.options import (
     StudentOptions,
     TeacherSettings,
 )
+from mimo_plugin.training.projection import check_inputs
 from mimo_plugin.training.schedule import Objective
 
 Options = TypeVar("Options", bound=StageOptions)
@@ -134,11 +136,14 @@ class Experiment:
         metric = {} if system.metric is None else {"metric": system.metric}
         stage1 = None
         if system.warmed_up:
-            stage1 = _changed(recipe.stage1, {**system.stage1, **metric})
+            stage1 = _with_input(_changed(recipe.stage1, {**system.stage1, **metric}))
+        stage2 = _changed(recipe.stage2, {**system.stage2, **metric, **_objective(system)})
+        if stage2.objective is Objective.MIMO and not stage2.carry_projection:
+            stage2 = _with_input(stage2)
         return ResolvedSystem(
             name,
             stage1,
-            _changed(recipe.stage2, {**system.stage2, **metric, **_objective(system)}),
+            stage2,
             self._place(data.pairs) if system.warmed_up and data.pairs is not None else None,
             self._place(data.table),
         )
@@ -148,6 +153,11 @@ class Experiment:
         if system.stage1 is not None and system.pairs is None:
             section = "anchor" if self.recipe.systems[system.name].anchor else "data"
             problems.append(f"systems.{system.name} has a warm-up and {section} has no pairs: name them")
+        if system.stage1 is not None:
+            try:
+                check_inputs(system.stage1, system.stage2)
+            except UsageError as error:
+                problems.append(f"systems.{system.name}: {error}")
         longest = max(stage.max_length for stage in (system.stage1, system.stage2) if stage is not None)
         if longest > self.max_length:
             problems.append(
@@ -194,6 +204,11 @@ def _objective(system: System) -> dict[str, Any]:
         # There is no stage 1 whose projection could be carried.
         fields["carry_projection"] = False
     return fields
+
+
+def _with_input(options: Options) -> Options:
+    """With what its new projection reads said, since directories are named by it."""
+    return options.model_copy(update={"projection_input": options.projection_input or PROJECTION_INPUT})
 
 
 def _changed(options: Options, changes: Mapping[str, Any]) -> Options:

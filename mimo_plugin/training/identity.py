@@ -32,7 +32,7 @@ def identity_of(
     identity: dict[str, Any] = {
         "stage": stage,
         "seed": recipe.seed,
-        "student": {**recipe.student.model_dump(mode="json"), "fingerprint": student},
+        "student": {**recipe.student.identity(), "fingerprint": student},
         "data": {
             "path": str(data.directory),
             "fingerprint": data.fingerprint,
@@ -40,7 +40,7 @@ def identity_of(
             "rows": data.manifest.rows,
         },
         "dev": recipe.dev,
-        "options": options.model_dump(mode="json"),
+        "options": options.identity(),
     }
     if taught:
         identity["teacher"] = recipe.teacher.identity()
@@ -70,6 +70,8 @@ def without_places(identity: Mapping[str, Any]) -> dict[str, Any]:
     flat = {name: value for name, value in identity.items() if name not in ("data", "teacher")}
     if "teacher" in identity:
         flat["teacher"] = {name: value for name, value in identity["teacher"].items() if name != "vectors"}
+        # Earlier versions had no choice, and did not say so.
+        flat["options"] = {"projection_input": "normalized", **identity.get("options", {})}
     data = dict(identity.get("data", {}))
     data.pop("path", None)
     student = dict(identity.get("student", {}))

@@ -122,6 +122,8 @@ def _what_else(model: "SentenceTransformer", own_modules: bool) -> str | None:
     if set(model.modalities) != {"text"} or getattr(config, "hidden_size", None) is None:
         return f"a {config.model_type} model, which does not read texts alone"
     try:
+        if "sentence_embedding" not in model(model.preprocess(["text"])):
+            return f"a {config.model_type} model without pooling (its modules.json names none)"
         model.encode(["text"], show_progress_bar=False)
     except Exception as error:
         return f"a {config.model_type} model that cannot read a text ({type(error).__name__})"

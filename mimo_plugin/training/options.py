@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BeforeValidator, Field
 
 from mimo_plugin.errors import UsageError
 from mimo_plugin.files import make_parent, write_text
@@ -53,22 +53,21 @@ class ProjectionInput(StrEnum):
 
 
 # Measured, see benchmarks/README.md.
-PROJECTION_INPUT = ProjectionInput.NORMALIZED
+PROJECTION_INPUT = ProjectionInput.RAW
 
 
 class Options(Record):
     """Options whose fields decide what comes out.
 
     Attributes:
-        BEFORE: fields that came later, and the values that stand for what held before. With one of them they
-            are left out of a dump, so that what an earlier version wrote is found again.
+        BEFORE: fields that came later, and the values that stand for what held before.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
-    @model_serializer(mode="wrap")
-    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = handler(self)
+    def identity(self) -> dict[str, Any]:
+        """As plain data, without later fields that change nothing, as an earlier version wrote it."""
+        values = self.model_dump(mode="json")
         return {name: value for name, value in values.items() if value not in self.BEFORE.get(name, ())}
 
 
@@ -214,7 +213,7 @@ class TeacherSettings(Options):
 
     def identity(self) -> dict[str, Any]:
         """What decides the vectors, as plain data."""
-        return self.model_dump(mode="json", exclude={"batch_size"})
+        return {name: value for name, value in super().identity().items() if name != "batch_size"}
 
     def options(self, device: str | None, batch_size: int) -> TeacherOptions:
         return TeacherOptions(

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from mimo_plugin.errors import ArtifactError, UsageError
 from mimo_plugin.files import replacing
-from mimo_plugin.training.options import PROJECTION_INPUT, ProjectionInput
+from mimo_plugin.training.options import PROJECTION_INPUT, ProjectionInput, Stage2Options, StageOptions
 from mimo_plugin.training.run_directory import MODEL, PROJECTION
+from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.writing import writing_tensors
 
 if TYPE_CHECKING:
@@ -73,6 +74,17 @@ def projection_input(asked: ProjectionInput | None, carried: Path | None) -> Pro
             "out, or start with a fresh projection: --fresh-projection"
         )
     return trained
+
+
+def check_inputs(stage1: StageOptions, stage2: Stage2Options) -> None:
+    """Raises a UsageError where stage 2 would carry a projection that stage 1 trains on something else."""
+    carried = stage2.objective is Objective.MIMO and stage2.carry_projection
+    trained = stage1.projection_input or PROJECTION_INPUT
+    if carried and stage2.projection_input not in (None, trained):
+        raise UsageError(
+            f"stage2.projection_input is {stage2.projection_input}, stage 1 trains the projection on "
+            f"{trained} vectors: leave it out in stage 2, say the same in both, or carry none"
+        )
 
 
 def save_projection(projection: "nn.Module", path: Path, reads: ProjectionInput) -> None:

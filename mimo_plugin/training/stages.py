@@ -12,7 +12,7 @@ from mimo_plugin.training.fitting import steps_between_checkpoints
 from mimo_plugin.training.job import Ground, Job, Trained
 from mimo_plugin.training.options import ProjectionInput, Recipe, StageOptions
 from mimo_plugin.training.plan import steps_of
-from mimo_plugin.training.projection import find_projection, projection_input
+from mimo_plugin.training.projection import check_inputs, find_projection, projection_input
 from mimo_plugin.training.run_directory import MODEL
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.stage import Stage
@@ -96,6 +96,7 @@ def train_both(recipe: Recipe, job: Job) -> Iterator[Trained]:
     findings = Findings()
     _check_steps(findings, recipe.stage1, findings.attempt(_required_pairs, recipe), recipe.dev)
     _check_steps(findings, recipe.stage2, findings.attempt(_required_table, recipe), recipe.dev)
+    findings.attempt(check_inputs, recipe.stage1, recipe.stage2)
     findings.attempt(_load_dev, recipe.dev)
     for stage, options in ((STAGE1, recipe.stage1), (STAGE2, recipe.stage2)):
         Ground.find(findings, recipe, options, replace(job, output=job.output / stage))

@@ -93,7 +93,7 @@ def test_cached_draws_the_same_dropout_twice(
 
     model = models[0.3]
     features, labels = of(model, objective)
-    loss, _ = make(model, objective, mini_batch_size)
+    loss, _ = make(model, objective, mini_batch_size, projection_input="normalized")
     torch.manual_seed(8)
     # The same chunks in the same order with their graphs kept: no second pass, so nothing to replay.
     starts = range(0, ROWS, mini_batch_size)

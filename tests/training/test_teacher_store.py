@@ -116,6 +116,7 @@ def test_other_vectors_are_refused(small: TeacherOptions, tmp_path: Path) -> Non
         (replace(small, max_length=9), "its maximum length is 64, wanted is 9"),
         (replace(small, dtype="float16"), "its dtype is 'float32', wanted is 'float16'"),
         (replace(small, compute_dtype="bfloat16"), "compute dtype is 'float32', wanted is 'bfloat16'"),
+        (replace(small, attention="eager"), "its attention is None, wanted is 'eager'"),
         (replace(small, teacher=str(other)), f"wanted is {other} with weights"),
     ):
         with pytest.raises(ArtifactError, match=f"store holds other teacher vectors: .*{message}"):
@@ -125,6 +126,49 @@ def test_other_vectors_are_refused(small: TeacherOptions, tmp_path: Path) -> Non
     # The same weights under another name are the same teacher.
     copy = shutil.copytree(small.teacher, tmp_path / "copy")
     assert fill(store, replace(small, teacher=str(copy)), {Role.TEXT: [*TEXTS, "new"]}).computed == 1
+
+
+def test_the_number_format_is_the_devices_or_that_of_the_store(
+    small: TeacherOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert small.compute_dtype is None
+    fill(tmp_path / "old", small, {Role.TEXT: TEXTS})
+    halved = replace(small, compute_dtype="bfloat16", attention="eager")
+    fill(tmp_path / "half", halved, {Role.TEXT: TEXTS})
+    exact, rough = (TeacherStore.open(tmp_path / name) for name in ("old", "half"))
+    assert [store.manifest.identity.compute_dtype for store in (exact, rough)] == ["float32", "bfloat16"]
+    difference = np.abs(exact.vectors(TEXTS, Role.TEXT) - rough.vectors(TEXTS, Role.TEXT)).max()
+    assert 0 < difference < 0.02
+    # A store goes on as it was begun, on whatever device: here one that would begin in bfloat16.
+    monkeypatch.setattr("mimo_plugin.training.teacher_manifest.check_device", lambda device: "cuda:0")
+    assert replace(small, device=None).resolved().compute_dtype == "bfloat16"
+    loaded: list[EncoderOptions] = []
+    load = Student.load.__func__
+
+    def loading(kind: type[Student], checkpoint: str, options: EncoderOptions) -> Student:
+        loaded.append(options)
+        return load(kind, checkpoint, options)
+
+    monkeypatch.setattr(Student, "load", classmethod(loading))
+    for name in ("old", "half"):
+        assert fill(tmp_path / name, small, {Role.TEXT: [*TEXTS, "new"]}).computed == 1
+        TeacherStore.open(tmp_path / name, expect=small)
+    assert [(found.dtype, found.attention) for found in loaded] == [("float32", None), ("bfloat16", "eager")]
+
+
+def test_a_store_of_an_earlier_version_opens(small: TeacherOptions, tmp_path: Path) -> None:
+    fill(tmp_path, small, {Role.TEXT: TEXTS})
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["checksum"], manifest["identity"]["attention"]
+    path.write_text(json.dumps(manifest))
+    assert len(TeacherStore.open(tmp_path, expect=small)) == len(TEXTS)
+
+
+def test_the_attention_is_the_one_asked_for(small: TeacherOptions) -> None:
+    for attention in ("eager", "sdpa"):
+        teacher = replace(small, attention=attention).load()
+        assert teacher.model.config._attn_implementation == attention
 
 
 def test_other_weights_under_the_same_name_are_refused(small: TeacherOptions, tmp_path: Path) -> None:
