@@ -79,7 +79,9 @@ class Student:
         backend = wanted(options.backend, options.dtype, options.device)
         on_cpu = backend in ("onnx", "openvino")
         device = checkpoint_files.check_device("cpu" if on_cpu else options.device)
-        model = checkpoint_files.load_model(path, checkpoint, device)
+        # A graph is made of the model in float32; torch needs it in no other format than it runs in.
+        dtype = options.dtype if backend == "torch" else "float32"
+        model = checkpoint_files.load_model(path, checkpoint, device, dtype)
         own_modules = checkpoint_files.has_modules_file(path)
         asked = options.override or not own_modules
         checkpoint_files.apply_overrides(
@@ -88,18 +90,19 @@ class Student:
             pooling=options.pooling if asked else None,
             normalize=options.normalize if asked else None,
             max_length=options.max_length,
+            checkpoint=checkpoint,
         )
         # Whoever reads the name later may be in another directory.
         name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
         student = cls(model, name, options)
         if backend != "torch":
             student._runner = choose(model, backend, options.dtype, name, lambda: student.fingerprint)
-        elif options.dtype != "float32":
-            import torch
-
-            # The weights' own values are the model's identity, so they are hashed before the cast.
-            _ = student.fingerprint
-            model.to(dtype=getattr(torch, options.dtype))
+        elif dtype != "float32":
+            student.fingerprint = checkpoint_files.fingerprint(model, path)
+            checkpoint_files.cast_others(model, dtype)
+        if student.backend == "torch":
+            # A graph was compared with torch on such texts before.
+            checkpoint_files.probe(model, student._runner, checkpoint)
         return student
 
     @property
@@ -217,7 +220,8 @@ class Student:
     def _max_length(self, max_length: int | None) -> AbstractContextManager[None]:
         if max_length is None or max_length == self.max_length:
             return nullcontext()
-        return _MaxLength(self.model, min(max_length, checkpoint_files.capacity(self.model)))
+        most = checkpoint_files.capacity(self.model)
+        return _MaxLength(self.model, max_length if most is None else min(max_length, most))
 
 
 class NotFinite(ModelError):

@@ -1,4 +1,4 @@
-"""Two threads at once: the first use of every library, in fresh processes, and an end that no thread holds up."""
+"""Two threads at once: the first use of every library in fresh processes; no thread holds up the end."""
 
 import signal
 import subprocess
