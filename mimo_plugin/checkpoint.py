@@ -2,16 +2,29 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimo_plugin.backends import Runner, Texts, encode
+from mimo_plugin.backends.check import affordable, reading_at_most
+from mimo_plugin.backends.graph import reason
+from mimo_plugin.backends.notices import notify
 from mimo_plugin.errors import EnvironmentProblem, ModelError, UsageError
 from mimo_plugin.network import reachable
 from mimo_plugin.quiet import without_model_bars
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
+
+# Longest text in tokens where a checkpoint's files set no limit.
+UNLIMITED = 512
+# What the longest text of the probe may cost, in parameters times tokens: half a second on a few cores.
+_PROBE_WORK, _PROBE_LEAST = 2**33, 8
+# Values of a weight that are looked at together.
+_AT_ONCE = 1 << 22
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def check_device(device: str | None) -> str:
@@ -41,11 +54,15 @@ def check_device(device: str | None) -> str:
 
 
 def load_model(
-    path: str, checkpoint: str, device: str, *, attention: str | None = None
+    path: str, checkpoint: str, device: str, dtype: str = "float32", *, attention: str | None = None
 ) -> "SentenceTransformer":
-    """Loads a directory or a hub id as float32; `checkpoint` is its name in messages.
+    """Loads a directory or a hub id; `checkpoint` is its name in messages.
 
-    Only safetensors weights are read and no code from the checkpoint is run.
+    Only safetensors weights are read and no code from the checkpoint is run. Where the tokenizer has no
+    padding token, its end-of-sequence token stands in; a notice says so.
+
+    Args:
+        dtype: number format of the transformer's weights, which are never held in another one.
 
     Raises:
         ModelError: there is no such checkpoint, or it cannot be loaded.
@@ -55,37 +72,119 @@ def load_model(
 
     directory = Path(path)
     if directory.is_dir():
-        if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
-            raise ModelError(
-                f"{path} holds no checkpoint: neither config.json nor modules.json is in it; expected a "
-                "sentence-transformers or Hugging Face directory"
-            )
-        if not any(directory.rglob("*.safetensors")):
-            raise ModelError(
-                f"{path} holds no *.safetensors file and other weight formats are not read: "
-                "save it again with save_pretrained()"
-            )
+        _refuse(directory, checkpoint)
     elif directory.is_absolute() or path.startswith(("./", "../")) or path.count("/") > 1:
         raise ModelError(f"{path}: no such directory; expected a checkpoint's directory or a hub id")
     try:
         with without_model_bars():
-            return SentenceTransformer(
+            model = SentenceTransformer(
                 path,
                 device=device,
                 trust_remote_code=False,
                 local_files_only=_only_local(path),
                 model_kwargs={
                     "use_safetensors": True,
-                    "dtype": torch.float32,
+                    "dtype": getattr(torch, dtype),
                     **({} if attention is None else {"attn_implementation": attention}),
                 },
             )
     except Exception as error:
-        reason = " ".join(str(error).split())
+        raise ModelError(_why_not(path, checkpoint, error)) from error
+    tokenizer = getattr(model[0], "tokenizer", None)
+    if tokenizer is not None and getattr(tokenizer, "pad_token", "") is None:
+        # Which one does not matter, since padding is masked.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+        notify(f"{checkpoint} has no padding token: {tokenizer.pad_token!r} is used for padding")
+    return model
+
+
+def _refuse(directory: Path, checkpoint: str) -> None:
+    """Raises a ModelError where a directory holds no checkpoint that is read here."""
+    adapter = next(directory.glob("adapter_config.json"), None) or next(
+        directory.glob("0_*/adapter_config.json"), None
+    )
+    if adapter is not None:
+        raise ModelError(_adapter(adapter, checkpoint))
+    if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
         raise ModelError(
-            f"{checkpoint} cannot be loaded: {type(error).__name__}: {reason[:500]} (expected a directory, "
-            "or the id of a hub checkpoint that is in the local cache or can be fetched)"
-        ) from error
+            f"{checkpoint} holds no checkpoint: neither config.json nor modules.json is in it; expected a "
+            "sentence-transformers or Hugging Face directory"
+        )
+    if not any(directory.rglob("*.safetensors")):
+        pickled = [path.name for path in directory.rglob("*") if path.suffix in _PICKLED]
+        raise ModelError(
+            f"{checkpoint} holds no *.safetensors file"
+            + (f" but {', '.join(sorted(pickled)[:3])}" if pickled else "")
+            + f", and other weight formats are not read: {_conversion(directory, checkpoint)}"
+        )
+
+
+def _conversion(root: Path | None, checkpoint: str) -> str:
+    """How to make safetensors of a checkpoint's pickled weights."""
+    whole = root is not None and (root / "modules.json").is_file()
+    classes = ("SentenceTransformer",) if whole else ("AutoModel", "AutoTokenizer")
+    calls = " and ".join(
+        f"{name}.from_pretrained({checkpoint!r}).save_pretrained('converted')"
+        if not whole
+        else f"{name}({checkpoint!r}).save_pretrained('converted')"
+        for name in classes
+    )
+    return f"where you trust its files, convert it once in Python with {calls}, and name that directory"
+
+
+def _adapter(config: Path, checkpoint: str) -> str:
+    try:
+        said = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        said = {}
+    base = said.get("base_model_name_or_path") or "its base model"
+    return (
+        f"{checkpoint} is a {said.get('peft_type') or 'LoRA'} adapter of {base} and no whole checkpoint: "
+        "merge it into its base model once, with pip install peft and then in Python "
+        f"PeftModel.from_pretrained(AutoModel.from_pretrained({base!r}), {checkpoint!r}).merge_and_unload()"
+        ".save_pretrained('merged'), save the tokenizer there with AutoTokenizer.from_pretrained("
+        f"{base!r}).save_pretrained('merged'), and name that directory"
+    )
+
+
+def _why_not(path: str, checkpoint: str, error: Exception) -> str:
+    """What to do about a checkpoint that sentence-transformers cannot load."""
+    said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+    root = _root(path)
+    adapter = root / "adapter_config.json" if root else None
+    if adapter is not None and adapter.is_file():
+        return _adapter(adapter, checkpoint)
+    if "trust_remote_code" in str(error):
+        return (
+            f"{checkpoint} needs program code that comes with it{_own_code(root)}, which is never run: "
+            "expected an architecture that transformers and sentence-transformers have; look for a version "
+            "of the model that was converted to one (its config.json has no auto_map), or take another model"
+        )
+    if isinstance(error, OSError) and "safetensors" in said:
+        return (
+            f"{checkpoint} has no *.safetensors file, and other weight formats are not read: "
+            + _conversion(root, checkpoint)
+        )
+    return (
+        f"{checkpoint} cannot be loaded: {said} (expected a directory, "
+        "or the id of a hub checkpoint that is in the local cache or can be fetched)"
+    )
+
+
+def _root(path: str) -> Path | None:
+    """Where a checkpoint's files lie, of the hub in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(path).is_dir():
+        return Path(path)
+    found = (try_to_load_from_cache(path, name) for name in ("config.json", "adapter_config.json"))
+    return next((Path(file).parent for file in found if isinstance(file, str)), None)
+
+
+def _own_code(root: Path | None) -> str:
+    """The files of a checkpoint's own code, in brackets."""
+    files = sorted(file.name for file in root.glob("*.py")) if root else []
+    return f" ({', '.join(files[:5])})" if files else ""
 
 
 def _only_local(path: str) -> bool:
@@ -109,8 +208,15 @@ def apply_overrides(
     pooling: str | None,
     normalize: bool | None,
     max_length: int | None,
+    checkpoint: str = "the checkpoint",
 ) -> None:
     """Changes what the user asked to change; None leaves what the checkpoint's own files say.
+
+    A maximum length beyond the model's positions is cut to them, and where the files set no limit one is set;
+    a notice says so.
+
+    Args:
+        checkpoint: its name in messages.
 
     Raises:
         UsageError: the checkpoint cannot be run that way.
@@ -130,11 +236,24 @@ def apply_overrides(
         model.add_module(str(len(names)), Normalize())
     while not wanted and normalizes(model):
         del model._modules[next(reversed(model._modules))]
+    if model.transformers_model is None:
+        # Static embeddings read a text whole.
+        return
+    most, own = capacity(model), model.max_seq_length
     if max_length is not None:
-        most = capacity(model)
-        if max_length > most:
+        if most is not None and max_length > most:
             raise UsageError(f"--max-length {max_length}: the checkpoint reads at most {most} tokens")
         model.max_seq_length = max_length
+    elif most is None:
+        model.max_seq_length = UNLIMITED
+        notify(
+            f"{checkpoint} sets no limit to a text's length: texts are cut to {UNLIMITED} tokens; "
+            "--max-length sets another"
+        )
+    elif own is None or own > most:
+        model.max_seq_length = most
+        allowed = "any number of tokens" if _no_limit(own) else f"{own} tokens"
+        notify(f"{checkpoint} allows {allowed} and has positions for {most}: texts are cut to {most} tokens")
 
 
 def normalizes(model: "SentenceTransformer") -> bool:
@@ -198,35 +317,106 @@ def _flat(modules: Iterable[Any], task: str, modality: Any) -> Iterator[Any]:
             yield module
 
 
-def capacity(model: "SentenceTransformer") -> int:
-    """The most tokens that the model's positions allow; its own maximum where its config says nothing."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if not positions:
-        return int(model.max_seq_length)
-    # RoBERTa's kind counts positions from pad_token_id + 1 on.
-    embeddings = getattr(model.transformers_model, "embeddings", None)
-    padding = getattr(embeddings, "padding_idx", None)
-    if padding is None or "roberta" not in str(model.config.model_type):
-        return int(positions)
-    return int(positions) - int(padding) - 1
+def capacity(model: "SentenceTransformer") -> int | None:
+    """The most tokens that the model's positions allow, its own maximum where its config says nothing; None
+    where neither does."""
+    config, own = model.config, model.max_seq_length
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None and hasattr(config, "get_text_config"):
+        positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if not positions or positions < 0:  # XLNet's config says -1
+        return None if _no_limit(own) else int(own)
+    return int(positions) - _first_position(model)
 
 
-def fingerprint(model: "SentenceTransformer") -> str:
+def _no_limit(length: int | None) -> bool:
+    """Whether a tokenizer's maximum is what transformers puts where none was given."""
+    return length is None or length > 10**9
+
+
+def _first_position(model: "SentenceTransformer") -> int:
+    """The position of a text's first token: RoBERTa's kind counts from the padding's index + 1 on."""
+    import torch
+
+    for module in model.modules():
+        table = getattr(module, "position_embeddings", None)
+        padding = getattr(module, "padding_idx", None)
+        if isinstance(padding, int) and isinstance(table, torch.nn.Embedding):
+            return padding + 1
+    return 0
+
+
+def probe(model: "SentenceTransformer", runner: Runner, checkpoint: str) -> None:
+    """Encodes nothing, a word and a text over the limit, so that what is wrong shows before the work.
+
+    Args:
+        checkpoint: its name in messages.
+
+    Raises:
+        ModelError: one of them cannot be encoded, or has no finite vector.
+    """
+    import numpy as np
+
+    longest = int(min(model.max_seq_length, max(affordable(model, _PROBE_WORK), _PROBE_LEAST)))
+    long = "word " * (longest + 1)
+    for what, text in (("an empty text", ""), ("one word", "word"), (f"a text of {longest} tokens", long)):
+        try:
+            with reading_at_most(model, longest):
+                vectors = encode(model, runner, Texts([text], [len(text)], prompt="", batch_size=1))
+        except Exception as error:
+            raise ModelError(
+                f"{checkpoint} cannot encode {what}: {reason(error)}: expected weights, tokenizer and "
+                "modules that fit together; fetch or save it again"
+                + ("" if text != long else f", or allow fewer tokens with --max-length (now {longest})")
+            ) from error
+        if not np.isfinite(vectors).all():
+            if not text:
+                notify(f"{checkpoint} gives NaN or infinity for {what}: documents and queries need some text")
+                continue
+            raise ModelError(
+                f"{checkpoint} gives NaN or infinity for {what}: the checkpoint is broken, or overflows in "
+                "this --dtype (try float32)"
+            )
+
+
+def cast_others(model: "SentenceTransformer", dtype: str) -> None:
+    """Gives the modules beside the transformer the number format that it was loaded in."""
+    import torch
+    from transformers import PreTrainedModel
+
+    loaded = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, PreTrainedModel)
+        for parameter in module.parameters()
+    }
+    for parameter in model.parameters():
+        if id(parameter) not in loaded:
+            parameter.data = parameter.data.to(getattr(torch, dtype))
+
+
+def fingerprint(model: "SentenceTransformer", path: str | None = None) -> str:
     """SHA-256 over what decides a vector: weights, tokenizer, pooling and normalisation.
 
     Path, device, prompts and maximum length are not part of it: documents and queries of one index may differ
-    in them.
+    in them. Nor is the number format: weights count as float32, those that were rounded when they were loaded
+    as the checkpoint's files have them.
+
+    Args:
+        path: of the checkpoint's files; None where the weights were loaded as float32.
     """
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        # It takes no part in the vectors, and is drawn at random where a checkpoint does not hold it.
-        if ".pooler." in name:
-            continue
-        array = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
-        digest.update(memoryview(array.reshape(-1).view(torch.uint8).numpy()))
+    weights = {name: tensor for name, tensor in model.state_dict().items() if not _at_random(name)}
+    rounded = [name for name, tensor in weights.items() if tensor.dtype in (torch.bfloat16, torch.float16)]
+    exact = _Exact(weights, path) if rounded and path is not None and _rounds(path, weights) else None
+    for name, tensor in sorted(weights.items()):
+        kind = torch.float32 if name in rounded else tensor.dtype
+        digest.update(f"{name} {kind} {tuple(tensor.shape)}\n".encode())
+        for part in _parts(tensor) if exact is None or name not in rounded else exact.parts(name):
+            array = part.detach().cpu().to(kind).contiguous()
+            digest.update(memoryview(array.reshape(-1).view(torch.uint8).numpy()))
     digest.update(_tokenizer_identity(model.tokenizer))
     # Static embeddings have no config.
     digest.update(str(getattr(model.config, "model_type", None)).encode())
@@ -234,6 +424,103 @@ def fingerprint(model: "SentenceTransformer") -> str:
         config = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
         digest.update(f"{type(module).__name__} {json.dumps(config, sort_keys=True)}\n".encode())
     return digest.hexdigest()
+
+
+def _rounds(path: str, weights: "Mapping[str, torch.Tensor]") -> bool:
+    """Whether the files hold weights in a format that none of the model's has."""
+    import torch
+    from safetensors import safe_open
+
+    names = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+    formats = {names.get(tensor.dtype) for tensor in weights.values()}
+    stored = set()
+    for file in _weight_files(path):
+        with safe_open(file, "pt") as tensors:
+            keys = tensors.keys()
+            stored |= {tensors.get_slice(key).get_dtype() for key in keys}
+    return not stored or not (stored & {"F64", *names.values()}) <= (formats - {"F32"})
+
+
+def _weight_files(path: str) -> list[Path]:
+    root = _root(path)
+    return sorted(root.rglob("*.safetensors")) if root else []
+
+
+def _at_random(name: str) -> bool:
+    """A pooler takes no part in the vectors, and is drawn at random where a checkpoint does not hold it."""
+    return ".pooler." in name
+
+
+def _parts(tensor: "torch.Tensor") -> "Iterator[torch.Tensor]":
+    """A tensor some rows at a time, so that no copy of all of it is made."""
+    if tensor.ndim == 0:
+        yield tensor
+        return
+    rows = max(1, _AT_ONCE * len(tensor) // max(tensor.numel(), 1))
+    for start in range(0, len(tensor), rows):
+        yield tensor[start : start + rows]
+
+
+class _Exact:
+    """The values of rounded weights as the checkpoint's files have them, read some rows at a time.
+
+    Names in the files and in the model differ in how they begin. A weight of the files is only taken for the
+    model's where rounding it gives the model's own values; where that fails, the checkpoint is loaded once as
+    float32.
+
+    Args:
+        weights: of the model, by name.
+        path: of the checkpoint.
+    """
+
+    def __init__(self, weights: "Mapping[str, torch.Tensor]", path: str) -> None:
+        self._weights = weights
+        self._path = path
+        self._whole: Mapping[str, torch.Tensor] | None = None
+        self._files = _weight_files(path)
+
+    def parts(self, name: str) -> "Iterator[torch.Tensor]":
+        """The float values of one weight, in the order of its rows."""
+        import torch
+        from safetensors import safe_open
+
+        loaded = self._weights[name]
+        if self._whole is None:
+            for file in self._files:
+                with safe_open(file, "pt") as tensors:
+                    for key in _same_ends(name, tensors.keys()):
+                        stored = tensors.get_slice(key)
+                        if stored.get_shape() == list(loaded.shape) and all(
+                            torch.equal(part.to(loaded.dtype), own.cpu())
+                            for part, own in zip(_parts_of(stored, loaded), _parts(loaded), strict=True)
+                        ):
+                            yield from _parts_of(stored, loaded)
+                            return
+            model = load_model(self._path, self._path, "cpu")
+            self._whole = model.state_dict()
+        yield from _parts(self._whole[name])
+
+
+def _same_ends(name: str, keys: "Iterable[str]") -> list[str]:
+    """Keys of a file that may be a weight of the model: all of the key, or of the name but for what
+    sentence-transformers puts before it, is the other's end."""
+    parts = name.split(".")
+    ends = {".".join(parts[count:]) for count in range(len(parts))}
+    own = ".".join(parts[2:])
+    return sorted(
+        (key for key in keys if key in ends or f".{key}".endswith(f".{own}")), key=len, reverse=True
+    )
+
+
+def _parts_of(stored: Any, loaded: "torch.Tensor") -> "Iterator[torch.Tensor]":
+    """What `_parts` gives for `loaded`, of a tensor in a file."""
+    if loaded.ndim == 0:
+        yield stored[...]
+        return
+    start = 0
+    for part in _parts(loaded):
+        yield stored[start : start + len(part)]
+        start += len(part)
 
 
 def _tokenizer_identity(tokenizer: Any) -> bytes:

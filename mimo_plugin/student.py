@@ -114,7 +114,9 @@ class Student:
         backend = wanted(options.backend, options.dtype, options.device)
         on_cpu = backend in ("onnx", "openvino")
         device = checkpoint_files.check_device("cpu" if on_cpu else options.device)
-        model = checkpoint_files.load_model(path, checkpoint, device, attention=options.attention)
+        # A graph is made of the model in float32; torch needs it in no other format than it runs in.
+        dtype = options.dtype if backend == "torch" else "float32"
+        model = checkpoint_files.load_model(path, checkpoint, device, dtype, attention=options.attention)
         # Whoever reads the name later may be in another directory.
         name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
         student = cls(model, name, options)
@@ -128,13 +130,14 @@ class Student:
                 # A graph is compared with torch in all components: others may want more of them.
                 with side.model.truncate_embeddings(None):
                     side.runner = choose(side.model, backend, options.dtype, which, side.identity)
-        elif options.dtype != "float32":
-            import torch
-
-            # The weights' own values are the model's identity, so they are hashed before the cast.
-            _ = student.fingerprint
+        elif dtype != "float32":
             for side in student._sides():
-                side.model.to(dtype=getattr(torch, options.dtype))
+                side.fingerprint = checkpoint_files.fingerprint(side.model, path)
+                checkpoint_files.cast_others(side.model, dtype)
+        for side in student._sides():
+            if side.runner.name == "torch":
+                # A graph was compared with torch on such texts before.
+                checkpoint_files.probe(side.model, side.runner, checkpoint)
         student._source = checkpoint, path
         return student
 
@@ -317,13 +320,14 @@ class _Side:
         """
         asked = options.override or not own_modules
         # Static embeddings read a text whole.
-        limited = math.isfinite(self.model.max_seq_length or 0)
+        limited = self.model.transformers_model is not None
         checkpoint_files.apply_overrides(
             self.model,
             own_modules,
             pooling=options.pooling if asked else None,
             normalize=options.normalize if asked else None,
             max_length=options.max_length if limited else None,
+            checkpoint=checkpoint,
         )
         if options.max_length is not None and limited:
             self._limit(self.model.max_seq_length, None, None)
@@ -376,7 +380,8 @@ class _Side:
             return
         first = self.model[0]
         own = [getattr(first, name, None) for name in _OWN_LENGTHS]
-        self._limit(min(max_length, checkpoint_files.capacity(self.model)), None, None)
+        most = checkpoint_files.capacity(self.model)
+        self._limit(max_length if most is None else min(max_length, most), None, None)
         try:
             yield
         finally:

@@ -74,3 +74,41 @@ def sentence_transformer(
         modules.append(Normalize())
     SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save_pretrained(str(directory))
     return directory
+
+
+def plain_decoder(directory: Path, *, positions: int = 64, **special: str) -> Path:
+    """A Llama whose tokenizer adds no special tokens, so that an empty text has no token at all.
+
+    Args:
+        special: more of its tokenizer's settings, such as `pad_token` and `padding_side`.
+    """
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["</s>"],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", **special)
+    fast.save_pretrained(directory)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=positions,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    LlamaModel(config).save_pretrained(directory)
+    return directory

@@ -49,7 +49,8 @@ def rectangular(features: Features, texts: int) -> bool:
 
 
 def batches(features: Features, *, texts: int, tokens: int) -> Iterator[Batch]:
-    """Cuts the features of a piece into batches of like length, the longest first.
+    """Cuts the features of a piece into batches of like length, the longest first; texts without tokens, as
+    some tokenizers make of empty ones, have batches of their own with one column of padding.
 
     Args:
         texts: most texts a batch.
@@ -59,13 +60,16 @@ def batches(features: Features, *, texts: int, tokens: int) -> Iterator[Batch]:
 
     mask = features["attention_mask"]
     lengths = mask.sum(dim=1).numpy()
-    # Padding is on one side for all: on the right where every text's first token is one of its own.
-    on_right = bool((mask[:, 0] == 1).all())
+    # Padding is on one side for all: on the right where every text that has tokens begins with one.
+    on_right = bool((mask[lengths > 0, 0] == 1).all())
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
         longest = max(1, int(lengths[order[start]]))
         rows = order[start : start + max(1, min(texts, tokens // longest))]
+        if lengths[rows[0]] > 0:
+            # What a text without tokens gets must not depend on the others.
+            rows = rows[lengths[rows] > 0]
         columns = slice(0, longest) if on_right else slice(mask.shape[1] - longest, None)
         yield Batch(rows, {name: _cut(value, rows, columns) for name, value in features.items()})
         start += len(rows)

@@ -1,8 +1,10 @@
 """A graph beside torch, on real texts, before its vectors are used for the first time on a processor."""
 
 import json
+import math
 import platform
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -17,10 +19,15 @@ from mimo_plugin.manifests import Record
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+# Longest text that is compared, in tokens, and what one side of the comparison may cost, in parameters times
+# tokens: seconds on a few cores.
+LONGEST, WORK = 512, 10**11
 # Largest difference of any component of a float32 vector.
 TOLERANCE = 1e-5
 # Where other number formats round, vectors must still point the same way.
 LEAST_COSINE = {"bfloat16": 0.98, "int8": 0.8}
+# The difference of vectors that hold NaN or infinity; JSON has neither.
+_NOT_FINITE = 3e38
 
 
 class Verdict(Record):
@@ -34,6 +41,8 @@ class Verdict(Record):
 
     def problem(self, dtype: str) -> str | None:
         """Why the graph is not to be used, or None."""
+        if self.difference >= _NOT_FINITE:
+            return "its vectors hold NaN or infinity, and torch's do not"
         if dtype in LEAST_COSINE:
             least = LEAST_COSINE[dtype]
             if self.cosine >= least:
@@ -67,28 +76,69 @@ def require_same(model: "SentenceTransformer", runner: Runner, dtype: str, direc
 
 
 def compare(model: "SentenceTransformer", runner: Runner) -> Verdict:
-    """Encodes real texts with both."""
+    """Encodes real texts with both.
+
+    Raises:
+        CheckFailed: the model's own vectors hold NaN or infinity.
+    """
     import numpy as np
 
-    texts = list(_texts(int(model.max_seq_length or 512)))
+    budget = affordable(model, WORK)
+    longest = int(min(LONGEST, model.max_seq_length, max(budget // 2, 2)))
+    texts = list(_texts(longest, budget - longest))
     source = Texts(texts, [len(text) for text in texts], prompt="", batch_size=8)
-    expected, found = encode(model, TorchRunner(model), source), encode(model, runner, source)
+    with reading_at_most(model, longest):
+        expected, found = encode(model, TorchRunner(model), source), encode(model, runner, source)
+    if not np.isfinite(expected).all():
+        raise CheckFailed("the model's own vectors, as torch computes them, hold NaN or infinity")
     if not np.isfinite(found).all():
         return Verdict(difference=float(np.finfo(np.float32).max), cosine=-1.0)
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
     cosines = (expected * found).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
+    # A text without tokens may have a vector of zeros, which points nowhere.
+    cosines = np.where(np.abs(expected - found).max(axis=1) == 0, 1.0, cosines)
     return Verdict(difference=float(np.abs(expected - found).max()), cosine=float(cosines.min()))
 
 
-def _texts(longest: int) -> Iterator[str]:
-    """Of every packaged language a short text and a long one, of different descriptions; nothing at all; and
-    one text of as many tokens as the model reads."""
+def affordable(model: "SentenceTransformer", work: int) -> int:
+    """The tokens that can be encoded for so much work, in parameters times tokens, without embeddings."""
+    import torch
+
+    tables = sum(
+        module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Embedding)
+    )
+    parameters = sum(parameter.numel() for parameter in model.parameters()) - tables
+    return int(work // max(parameters, 1))
+
+
+@contextmanager
+def reading_at_most(model: "SentenceTransformer", tokens: int) -> Iterator[None]:
+    """Texts are cut to that many tokens meanwhile, but for static embeddings, which read them whole."""
+    before = model.max_seq_length
+    if before is not None and math.isinf(before):
+        yield
+        return
+    model.max_seq_length = tokens
+    try:
+        yield
+    finally:
+        model.max_seq_length = before
+
+
+def _texts(longest: int, budget: int) -> Iterator[str]:
+    """One text of as many tokens as are read; nothing at all; and of every packaged language a short text and
+    a long one, of different descriptions, until the budget of tokens is spent, but one at least."""
     from mimo_plugin.collections.packaged import LANGUAGES, descriptions
 
-    for lang, row in zip(LANGUAGES, islice(descriptions(), len(LANGUAGES)), strict=False):
-        yield from (texts[lang] for texts in (row.short, row.long) if lang in texts)
-    yield ""
     yield "word " * longest
+    yield ""
+    for lang, row in zip(LANGUAGES, islice(descriptions(), len(LANGUAGES)), strict=False):
+        for text in (texts[lang] for texts in (row.short, row.long) if lang in texts):
+            yield text
+            # Two characters a token, so that languages of one character a token do not cost much more.
+            budget -= min(len(text) // 2, longest)
+            if budget <= 0:
+                return
 
 
 def _processor() -> str:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from mimo_plugin.backends import onnx_graph, openvino_graph
 from mimo_plugin.backends.cache import cached
 from mimo_plugin.backends.check import require_same
-from mimo_plugin.backends.graph import trace
+from mimo_plugin.backends.graph import reason, trace
 from mimo_plugin.backends.notices import notify
 from mimo_plugin.backends.runner import Runner, TorchRunner
-from mimo_plugin.errors import EnvironmentProblem, ModelError, UsageError
+from mimo_plugin.errors import EnvironmentProblem, MimoError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -93,17 +93,23 @@ def choose(
     if backend == AUTO and model.device.type == "cpu" and installed(OPENVINO):
         try:
             return _graph(model, OPENVINO, dtype, fingerprint())
-        except (EnvironmentProblem, ModelError) as error:
-            notify(f"{name} runs on torch, not on {OPENVINO}: {error}")
+        except Exception as error:
+            notify(f"{name} runs on torch, not on {OPENVINO}: {_said(error)}")
     if backend in (AUTO, TORCH):
         return TorchRunner(model)
     try:
         runner = _graph(model, backend, dtype, fingerprint())
-    except ModelError as error:
-        raise ModelError(f"{name} cannot run on {backend}: {error}; use --backend torch") from error
+    except EnvironmentProblem:
+        raise
+    except Exception as error:
+        raise ModelError(f"{name} cannot run on {backend}: {_said(error)}; use --backend torch") from error
     if dtype == "int8":
         notify(_INT8)
     return runner
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, MimoError) else reason(error)
 
 
 def _graph(model: "SentenceTransformer", backend: str, dtype: str, fingerprint: str) -> Runner:

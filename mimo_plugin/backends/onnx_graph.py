@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.backends.graph import NotExportable, Traced, exporting, reason
-from mimo_plugin.backends.runner import CPU_TOKENS, Features
+from mimo_plugin.backends.runner import CPU_TOKENS, Features, first_batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,9 +98,11 @@ class OnnxRunner:
             directory / _FILE, options, providers=["CPUExecutionProvider"]
         )
         self._names = [given.name for given in self._session.get_inputs()]
+        self._infer(first_batch(self._names))
 
     def run(self, features: Features) -> "np.ndarray":
-        vectors: np.ndarray = self._session.run(None, {name: features[name].numpy() for name in self._names})[
-            0
-        ]
+        return self._infer({name: features[name].numpy() for name in self._names})
+
+    def _infer(self, feed: dict[str, "np.ndarray"]) -> "np.ndarray":
+        vectors: np.ndarray = self._session.run(None, feed)[0]
         return vectors

@@ -5,7 +5,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.backends.graph import NotExportable, Traced, exporting, reason
-from mimo_plugin.backends.runner import CPU_TOKENS, Features
+from mimo_plugin.backends.runner import CPU_TOKENS, Features, first_batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,13 +71,16 @@ class OpenVinoRunner:
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(workers):
             self._requests.put(compiled.create_infer_request())
+        self._infer(first_batch(self._names))
 
     def run(self, features: Features) -> "np.ndarray":
+        return self._infer({name: features[name].numpy() for name in self._names})
+
+    def _infer(self, feed: dict[str, "np.ndarray"]) -> "np.ndarray":
         import numpy as np
 
         request = self._requests.get()
         try:
-            feed = {name: features[name].numpy() for name in self._names}
             return np.array(request.infer(feed, share_inputs=True, share_outputs=True)[0])
         finally:
             self._requests.put(request)

@@ -1,6 +1,6 @@
 """What runs one batch: the interface, and torch behind it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -35,13 +35,33 @@ class Runner(Protocol):
         """The vectors of one batch, float32 (texts, dimension); several threads may call it at once."""
 
 
+def first_batch(names: Sequence[str]) -> dict[str, "np.ndarray"]:
+    """A small batch that whoever makes a runner runs at once, in its own thread.
+
+    The layer between a library and NumPy sets itself up at its first conversion. Two threads that come first
+    together can lock each other out for ever: one sets up and waits for the GIL, which the other holds while
+    it waits for the set-up.
+
+    Args:
+        names: of the features, each with a row of tokens.
+    """
+    import numpy as np
+
+    tokens: np.ndarray = np.zeros((1, 2), dtype=np.int64)
+    return {name: tokens + 1 if "mask" in name else tokens for name in names}
+
+
 class TorchRunner:
     """The model as it is, on its own device."""
 
     name = "torch"
 
     def __init__(self, model: "SentenceTransformer") -> None:
+        import torch
+
         self._model = model
+        # For the reason that `first_batch` gives.
+        torch.zeros(1).numpy()
 
     @property
     def workers(self) -> int:

@@ -124,14 +124,22 @@ def _tokenised(model: "SentenceTransformer", sources: Iterable[Texts], tokens: i
 def _cut(model: "SentenceTransformer", source: Texts, piece: list[int], tokens: int) -> list[Batch]:
     import numpy as np
 
-    def tokenise(positions: list[int]) -> Features:
+    def tokenise(positions: list[int], *others: str) -> Features:
         found: Features = model.preprocess(
-            [source.texts[position] for position in positions], prompt=source.prompt, task=source.task
+            [*(source.texts[position] for position in positions), *others],
+            prompt=source.prompt,
+            task=source.task,
         )
         return found
 
     features, positions = tokenise(piece), np.asarray(piece)
     if rectangular(features, len(piece)):
+        if not features["attention_mask"].shape[1]:
+            # No text has a token. One that does brings padding for the others.
+            padded = tokenise(piece, "a")
+            features = {
+                name: value[:-1] if hasattr(value, "shape") else value for name, value in padded.items()
+            }
         cut = batches(features, texts=source.batch_size, tokens=tokens)
         return [Batch(positions[rows], part) for rows, part in cut]
     # Something else than rows of tokens: it cannot be cut, only made again.
@@ -141,7 +149,7 @@ def _cut(model: "SentenceTransformer", source: Texts, piece: list[int], tokens: 
 
 def _ahead(tokenised: Iterator[list[_Job]]) -> Generator[_Job, None, None]:
     """Has the next piece tokenised while the batches of this one are taken."""
-    with ThreadPoolExecutor(1, "tokenizer") as thread:
+    with _threads(ThreadPoolExecutor(1, "tokenizer")) as thread:
         piece = thread.submit(next, tokenised, None)
         while (jobs := piece.result()) is not None:
             piece = thread.submit(next, tokenised, None)
@@ -180,8 +188,20 @@ def _one_core_each(workers: int) -> Iterator[ThreadPoolExecutor]:
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield pool
+        with _threads(pool):
+            yield pool
     finally:
-        pool.shutdown(cancel_futures=True)
         # It is also what threads start with that begin later.
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _threads(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """Waits for the threads when the work is done; after an interrupt one of them may hang."""
+    try:
+        yield pool
+    except BaseException as error:
+        # An interrupt reaches a generator in which it was not raised as GeneratorExit.
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()

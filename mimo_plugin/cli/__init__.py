@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from mimo_plugin.cli.ending import INTERRUPTED, end_after_sigterm, leave
 from mimo_plugin.cli.lazy import LazyGroup
 from mimo_plugin.errors import MimoError
 
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("mimo: interrupted", err=True)
-        return 130
+        return INTERRUPTED
     except MimoError as error:
         if debug:
             raise
@@ -86,4 +87,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry_point() -> None:
-    sys.exit(main())
+    end_after_sigterm()
+    status = main()
+    if status == INTERRUPTED:
+        leave(status)
+    sys.exit(status)

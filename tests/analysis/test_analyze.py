@@ -177,7 +177,7 @@ def test_an_encoder_that_gives_nan(tmp_path: Path, capsys: pytest.CaptureFixture
     assert _mimo("mimo-sample", "--encoder", str(broken), "--texts", "2", "--device", "cpu") == 1
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "broken gives NaN or infinity for document " in printed.err
+    assert "broken gives NaN or infinity for one word" in printed.err
 
 
 def test_runs_alone(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
