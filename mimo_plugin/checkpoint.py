@@ -476,7 +476,7 @@ class _Exact:
     def __init__(self, weights: "Mapping[str, torch.Tensor]", path: str) -> None:
         self._weights = weights
         self._path = path
-        self._whole: Mapping[str, torch.Tensor] | None = None
+        self._whole: list[Mapping[str, torch.Tensor]] | None = None
         self._files = _weight_files(path)
 
     def parts(self, name: str) -> "Iterator[torch.Tensor]":
@@ -496,9 +496,10 @@ class _Exact:
                         ):
                             yield from _parts_of(stored, loaded)
                             return
-            model = load_model(self._path, self._path, "cpu")
-            self._whole = model.state_dict()
-        yield from _parts(self._whole[name])
+            whole = load_model(self._path, self._path, "cpu")
+            self._whole = [side.state_dict() for side in sides(whole, self._path)]
+        found = (weights[name] for weights in self._whole if name in weights)
+        yield from _parts(next(one for one in found if torch.equal(one.to(loaded.dtype), loaded.cpu())))
 
 
 def _same_ends(name: str, keys: "Iterable[str]") -> list[str]:

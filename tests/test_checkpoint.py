@@ -169,14 +169,16 @@ def test_what_cannot_be_used_is_named_with_a_remedy(copy: Path, spoil: Callable[
     assert "\n" not in str(caught.value)
 
 
-def test_word_vectors_are_no_encoder(plain: Path, tmp_path: Path) -> None:
+def test_static_embeddings_are_read_whole(plain: Path, tmp_path: Path) -> None:
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from transformers import AutoTokenizer
 
     table = StaticEmbedding(AutoTokenizer.from_pretrained(plain).backend_tokenizer, embedding_dim=8)
-    SentenceTransformer(modules=[table], device="cpu").save_pretrained(str(tmp_path / "m"))
-    with pytest.raises(ModelError, match="m is a table of word vectors: expected a transformer"):
-        load(tmp_path / "m")
+    model = SentenceTransformer(modules=[table], device="cpu")
+    model.save_pretrained(str(tmp_path / "m"))
+    texts = ["haku " * 900, "", "Suche"]
+    found = load(tmp_path / "m").encode_documents(texts)
+    assert found == pytest.approx(model.encode(texts), abs=1e-6)
 
 
 class Counting:
