@@ -1,5 +1,5 @@
 # make demo     installs once, then the main job on packaged data
-# make test     installs once, then the tests
+# make test     installs once, then the tests; those that encode, search or train a second time with two threads
 # make install  only sets up .venv
 # make lint     ruff and mypy --strict
 PYTHON ?= python3
@@ -14,6 +14,7 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m threads
 
 lint: install
 	$(BIN)/ruff check .

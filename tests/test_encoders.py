@@ -11,6 +11,8 @@ from mimo_plugin.errors import UsageError
 from mimo_plugin.packaged import TEACHER
 from mimo_plugin.student import EncoderOptions, Student
 
+pytestmark = pytest.mark.threads
+
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -15,6 +15,8 @@ from mimo_plugin.data.stored import open_table
 from mimo_plugin.demo import DemoOptions, run_demo
 from mimo_plugin.training.options import Precision, Stage1Options, Stage2Options
 
+pytestmark = pytest.mark.threads
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -19,6 +19,8 @@ from mimo_plugin.searching import SearchOptions, read_topics, search, search_to_
 from mimo_plugin.student import EncoderOptions, Student
 from mimo_plugin.vectors.part import Part
 
+pytestmark = pytest.mark.threads
+
 QUERIES = [
     {"_id": "q1", "text": "Suche Sprache", "lang": "de"},
     {"_id": "q2", "text": "haku kieli", "lang": "fi"},

@@ -17,6 +17,8 @@ from mimo_plugin.errors import EnvironmentProblem, ModelError, UsageError
 from mimo_plugin.packaged import TEACHER, teacher_directory
 from mimo_plugin.student import EncoderOptions, NotFinite, Student
 
+pytestmark = pytest.mark.threads
+
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -17,6 +17,8 @@ from mimo_plugin.backends.runner import Features, TorchRunner
 from mimo_plugin.errors import DataError
 from mimo_plugin.student import EncoderOptions, Student
 
+pytestmark = pytest.mark.threads
+
 
 @given(st.lists(st.integers(0, 10**7), max_size=3000))
 def test_pieces_hold_every_text_once_and_the_longest_first(lengths: list[int]) -> None:

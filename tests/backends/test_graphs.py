@@ -16,6 +16,8 @@ from mimo_plugin.backends.graph import NotExportable
 from mimo_plugin.errors import EnvironmentProblem, MimoError, ModelError, UsageError
 from mimo_plugin.student import EncoderOptions, Student
 
+pytestmark = pytest.mark.threads
+
 GRAPHS = ["openvino", "onnx"]
 
 
@@ -134,6 +136,40 @@ def test_a_graph_with_other_vectors_is_refused(
     for verdict in caches.glob("*/check-*.json"):
         verdict.write_text("damaged")
     assert load(tiny, "openvino").backend == "openvino"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a broken kernel"), MemoryError("no memory")])
+def test_whatever_a_graph_fails_with_torch_stands_in(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.delenv("MIMO_BACKEND", raising=False)
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(choosing.openvino_graph.OpenVinoRunner, "_infer", fail)
+    with pytest.warns(Notice, match=f"runs on torch, not on openvino: {type(error).__name__}: {error}"):
+        assert load(tiny, "auto").backend == "torch"
+    with pytest.raises(ModelError, match=f"cannot run on openvino: .*{error}; use --backend torch"):
+        load(tiny, "openvino")
+
+
+def test_nan_is_called_nan(tiny: Path, monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
+    monkeypatch.delenv("MIMO_BACKEND", raising=False)
+    infer = choosing.openvino_graph.OpenVinoRunner._infer
+    monkeypatch.setattr(
+        choosing.openvino_graph.OpenVinoRunner, "_infer", lambda *given: infer(*given) * np.nan
+    )
+    for _ in range(2):
+        for verdict in caches.glob("*/check-*.json"):
+            verdict.unlink()
+        with pytest.warns(Notice, match="its vectors hold NaN or infinity, and torch's do not"):
+            assert load(tiny, "auto").backend == "torch"
+    # What was written down says the same.
+    with pytest.raises(ModelError, match="its vectors hold NaN or infinity"):
+        load(tiny, "openvino")
+    for verdict in caches.glob("*/check-*.json"):
+        verdict.unlink()
 
 
 def test_auto_is_openvino_where_it_is_installed(

@@ -30,6 +30,8 @@ from mimo_plugin.vectors import EncodeOptions, Vectors, open_vectors
 from mimo_plugin.vectors.importing import import_vectors
 from mimo_plugin.vectors.shards import Shards
 
+pytestmark = pytest.mark.threads
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:

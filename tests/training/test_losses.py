@@ -12,6 +12,8 @@ from mimo_plugin.training.losses import Distillation, mean_similarity
 from mimo_plugin.training.options import Metric, ProjectionInput, Stage1Options, Stage2Options
 from mimo_plugin.training.schedule import Objective
 
+pytestmark = pytest.mark.threads
+
 ROWS, DIMENSION, TEACHER = 7, 32, 20
 CHUNKS = (3, 3, 1)
 SEED = np.random.SeedSequence(4)

@@ -21,6 +21,8 @@ from mimo_plugin.training.run_directory import PROJECTION
 from mimo_plugin.training.stages import Trained, describe, train_both, train_stage1, train_stage2
 from mimo_plugin.training.trainer import Trainer, TrainingFailed
 
+pytestmark = pytest.mark.threads
+
 TEXTS = ["Ein kurzer Satz", "many short words about engines", "поисковых системах", "x" * 300]
 
 

@@ -27,6 +27,8 @@ from mimo_plugin.training.teacher_manifest import Role, TeacherOptions
 from mimo_plugin.training.teacher_store import TeacherStore
 from mimo_plugin.training.text_keys import KEY, KeyIndex, text_keys
 
+pytestmark = pytest.mark.threads
+
 LONG = "a long description of a package " * 60
 ENGLISH = ["Real-time strategy game of ancient warfare", "shared library", "x", "", LONG]
 FILES = ("keys", "manifest.json", "sums", "vectors")

@@ -29,6 +29,8 @@ from mimo_plugin.vectors import Encoded, EncodeOptions, encode_collection, open_
 from mimo_plugin.vectors.part import Part
 from mimo_plugin.vectors.shards import Shards
 
+pytestmark = pytest.mark.threads
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
