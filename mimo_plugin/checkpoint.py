@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -357,7 +358,9 @@ def probe(model: "SentenceTransformer", runner: Runner, checkpoint: str) -> None
     """
     import numpy as np
 
-    longest = int(min(model.max_seq_length, max(affordable(model, _PROBE_WORK), _PROBE_LEAST)))
+    longest = max(affordable(model, _PROBE_WORK), _PROBE_LEAST)
+    # Static embeddings have no limit and cost nothing.
+    longest = _PROBE_LEAST if math.isinf(model.max_seq_length) else min(int(model.max_seq_length), longest)
     long = "word " * (longest + 1)
     for what, text in (("an empty text", ""), ("one word", "word"), (f"a text of {longest} tokens", long)):
         try:
