@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mimo_plugin.encoders import MimoDocumentEncoder, MimoQueryEncoder, register
+    from mimo_plugin.pyserini.encoders import MimoDocumentEncoder, MimoQueryEncoder, register
 
 __all__ = ["MimoDocumentEncoder", "MimoQueryEncoder", "register"]
 __version__ = version("mimo-plugin")
@@ -17,7 +17,7 @@ __version__ = version("mimo-plugin")
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module("mimo_plugin.encoders"), name)
+        return getattr(import_module("mimo_plugin.pyserini.encoders"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

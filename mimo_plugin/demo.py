@@ -5,21 +5,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections import load_pool
 from mimo_plugin.collections.packaged import sample_table
-from mimo_plugin.data.debian.job import make_debian
-from mimo_plugin.data.debian.mlir import CollectionOptions
-from mimo_plugin.data.debian.options import DebianOptions
+from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.core.environment import bar
+from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.data.debian.build import DebianOptions, make_debian
 from mimo_plugin.data.debian.split import SplitOptions
-from mimo_plugin.errors import ArtifactError
-from mimo_plugin.evaluation.picture import draw_systems
+from mimo_plugin.data.debian.table import CollectionOptions
+from mimo_plugin.encoder.packaged import TEACHER
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.indexing import IndexOptions, index_collections
-from mimo_plugin.lexical import index_bm25, search_bm25
-from mimo_plugin.packaged import TEACHER
-from mimo_plugin.progress import bar
-from mimo_plugin.searching import SearchOptions, read_topics, search_to_run
-from mimo_plugin.training.options import (
+from mimo_plugin.index.build import IndexOptions, index_collections
+from mimo_plugin.index.search import SearchOptions, read_topics, search_to_run
+from mimo_plugin.pyserini.bm25 import index_bm25, search_bm25
+from mimo_plugin.report.geometry_figures import draw_systems
+from mimo_plugin.training.recipe import (
     ProjectionInput,
     Recipe,
     Stage1Options,
@@ -28,9 +27,10 @@ from mimo_plugin.training.options import (
     TeacherSettings,
     write_recipe,
 )
-from mimo_plugin.training.run_directory import INITIAL, MODEL
+from mimo_plugin.training.run import INITIAL, MODEL
 from mimo_plugin.training.schedule import Objective
-from mimo_plugin.training.stages import STAGE1, Job, describe, train_stage1, train_stage2
+from mimo_plugin.training.stages import STAGE1, describe, train_stage1, train_stage2
+from mimo_plugin.training.start import Job
 
 HITS = 100
 # A quarter of the sample's descriptions, by software, is never trained on.

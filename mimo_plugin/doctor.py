@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from mimo_plugin import packaged
-from mimo_plugin.errors import MimoError
+from mimo_plugin.core.errors import MimoError
+from mimo_plugin.encoder import packaged
 
 NEEDED = (
     "pyserini",
@@ -79,7 +79,7 @@ _LIMITED = {
 
 
 def _java() -> Iterator[Finding]:
-    from mimo_plugin.java import candidates, find_java
+    from mimo_plugin.pyserini.java import candidates, find_java
 
     try:
         chosen = find_java()
@@ -111,8 +111,7 @@ def _device() -> Finding:
 
 
 def _backends() -> Iterator[Finding]:
-    from mimo_plugin.backends import installed
-    from mimo_plugin.backends.choosing import ONNX, OPENVINO
+    from mimo_plugin.encoder.backend import ONNX, OPENVINO, installed
 
     for name, package in ((OPENVINO, "openvino"), (ONNX, "onnxruntime")):
         if installed(name):
@@ -131,7 +130,7 @@ def _teacher() -> Finding:
 
 
 def _caches() -> Iterator[Finding]:
-    from mimo_plugin.backends.cache import graphs_directory
+    from mimo_plugin.encoder.export import graphs_directory
 
     home = Path.home()
     for name, variable, default in (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_socket
-import tiny_ir_datasets
+from helpers import tiny_ir_datasets
 
 # ir_datasets reads the variable when it is imported, so it is set before any test module is.
 _HOME = tempfile.mkdtemp(prefix="ir-datasets-")

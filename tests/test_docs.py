@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from serving import free_port, serving
+from helpers.serving import free_port, serving
 
 from mimo_plugin.cli import main
-from mimo_plugin.stock import run_module
+from mimo_plugin.pyserini.stock import run_module
 
 DOCS = Path(__file__).parents[1] / "docs"
 RELEASE = tuple(map(int, version("pyserini").split(".")[:2]))

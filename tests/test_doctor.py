@@ -6,7 +6,7 @@ import pytest
 
 from mimo_plugin.cli import main
 from mimo_plugin.doctor import Finding, examine, text
-from mimo_plugin.jvm import find_java
+from mimo_plugin.pyserini.java import find_java
 
 
 def test_findings_are_this_environments() -> None:

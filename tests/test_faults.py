@@ -1,6 +1,6 @@
 """Full disks, damaged bytes, second writers and signals: one line, nothing that looks complete, and a way on.
 
-`benchmarks/reliability.py` does the same in real processes at random moments, and kills them.
+`performance/reliability.py` does the same in real processes at random moments, and kills them.
 """
 
 import os
@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_world import Command, FaultWorld, differences, leftovers, unsound
-from readers import READERS, Reader
+from helpers.fault_world import Command, FaultWorld, differences, leftovers, unsound
+from helpers.readers import READERS, Reader
 
 from mimo_plugin.cli import main
-from mimo_plugin.errors import ArtifactError
-from mimo_plugin.locking import NOTES, one_writer
-from mimo_plugin.vectors.shards import Shards
+from mimo_plugin.core.artifact import NOTES, one_writer
+from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.index.vectors import Shards
 
 COMMANDS = ("index", "encode", "data", "train", "reproduce", "search", "fuse", "evaluate")
 HELD = {"index": ".", "encode": ".", "data": ".", "train": "stage1", "reproduce": "."}
@@ -203,9 +203,7 @@ def test_manifests_from_before_there_were_checksums(tmp_path: Path) -> None:
 
 
 def test_damaged_vectors_of_a_teacher_are_named(tmp_path: Path) -> None:
-    from mimo_plugin.training.teacher_manifest import Role
-    from mimo_plugin.training.teacher_store import TeacherStore
-    from mimo_plugin.training.text_keys import text_keys
+    from mimo_plugin.training.teacher_store import Role, TeacherStore, text_keys
 
     directory = READERS["teacher store: manifest"](tmp_path / "files").directory
     _write_keys(directory, text_keys("", [f"text {number}" for number in range(6)]))
@@ -232,15 +230,15 @@ def test_damaged_vectors_of_a_teacher_are_named(tmp_path: Path) -> None:
 def _write_keys(directory: Path, keys: Any) -> None:
     import zlib
 
-    from mimo_plugin.training.teacher_manifest import read_manifest
+    from mimo_plugin.training.teacher_store import read_manifest
 
     (directory / "keys").write_bytes(keys.tobytes())
     read_manifest(directory).model_copy(update={"keys_crc32": zlib.crc32(keys.tobytes())}).write(directory)
 
 
 def test_damaged_weights_and_data_are_named(whole: Whole, world: FaultWorld, tmp_path: Path) -> None:
-    from mimo_plugin.data.stored import open_pairs
-    from mimo_plugin.training.starting import checkpoint_of
+    from mimo_plugin.training.data import open_pairs
+    from mimo_plugin.training.start import checkpoint_of
 
     _, output = whole("train")
     run = Path(shutil.copytree(output / "stage1", tmp_path / "run"))

@@ -1,6 +1,6 @@
 """Readers fed with damaged files: in a moment a result or an error of ours, and nothing left behind.
 
-`benchmarks/reliability.py --only fuzz` does the same for minutes.
+`performance/reliability.py --only fuzz` does the same for minutes.
 """
 
 from collections.abc import Callable
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from helpers.readers import READERS, Reader, import_file
 from hypothesis import HealthCheck, Phase, given, settings
 from pyarrow import parquet
-from readers import READERS, Reader, import_file
 
-from mimo_plugin.errors import DataError
+from mimo_plugin.core.errors import DataError
 
 _DEEP = b"[" * 3000
 _HUGE = b"9" * 400

@@ -14,13 +14,13 @@ from typing import Any
 import click
 import numpy as np
 import pytest
-from beir import write_folder
-from experiment.tiny import write_recipe, write_world
-from reproduction.bench import parallel_folder, write_config
+from helpers.beir import write_folder
+from helpers.bench import parallel_folder, write_config
+from helpers.tiny_experiment import write_recipe, write_world
 from sentence_transformers import SentenceTransformer
 
 from mimo_plugin.cli import main, mimo
-from mimo_plugin.packaged import teacher_directory
+from mimo_plugin.encoder.packaged import teacher_directory
 
 GOLDEN = Path(__file__).parent / "golden"
 # What differs from machine to machine, from day to day or from release to release.

@@ -6,14 +6,14 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import tiny_ir_datasets
-from checkpoints import plain_xlmr
+from helpers import tiny_ir_datasets
+from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.cli import main
 from mimo_plugin.collections.packaged import sample_table
-from mimo_plugin.data.stored import open_table
 from mimo_plugin.demo import DemoOptions, run_demo
-from mimo_plugin.training.options import Precision, Stage1Options, Stage2Options
+from mimo_plugin.training.data import open_table
+from mimo_plugin.training.recipe import Precision, Stage1Options, Stage2Options
 
 pytestmark = pytest.mark.threads
 

@@ -1,34 +1,104 @@
-"""The `mimo` command: one module a command, loaded when it is called."""
+"""The `mimo` command: its groups and commands, loaded when they are called."""
 
+import atexit
+import ctypes
+import fcntl
 import os
 import signal
+import socket
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
-from mimo_plugin.cli.ending import INTERRUPTED, end_after_sigterm, leave
-from mimo_plugin.cli.lazy import LazyGroup
-from mimo_plugin.errors import MimoError
+from mimo_plugin.core.errors import MimoError
+
+
+class LazyGroup(click.Group):
+    """Args:
+    modules: command -> its module in this package. The click command has the name `COMMAND_command`
+        there, or the one after a colon: `train:stage1`.
+    """
+
+    def __init__(self, *args: Any, modules: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._modules:
+            return None
+        module, _, name = self._modules[cmd_name].partition(":")
+        found = getattr(import_module(f"mimo_plugin.cli.{module}"), name or f"{cmd_name}_command")
+        if not isinstance(found, click.Command):
+            raise TypeError(f"mimo_plugin.cli.{self._modules[cmd_name]} is not a click command")
+        return found
+
+
+INTERRUPTED = 130  # exit status, as shells have it
+
+# Its number is also the seconds that a command has to end by itself.
+_ALARM = signal.SIGUSR1 if hasattr(fcntl, "F_SETSIG") else signal.SIGIO
+
+
+def end_after_sigterm() -> None:
+    """From now on SIGTERM or Ctrl-C ends this process some seconds later, unless it has ended by itself.
+
+    Python's own handlers wait for the GIL, which a thread stuck in C code may hold for ever. So nothing here
+    needs it: the C handler of a signal writes its number to the wake-up descriptor, the kernel answers what
+    can be read there with a second signal, the handler of that one is the C function `alarm`, and the kernel
+    ends a process whose alarm goes off.
+    """
+    library = ctypes.CDLL(None)
+    library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    library.signal.restype = ctypes.c_void_p
+    # alarm(seconds) takes the signal's number for seconds.
+    library.signal(_ALARM, ctypes.cast(library.alarm, ctypes.c_void_p))
+    reader, writer = (end.detach() for end in socket.socketpair())
+    for end in (reader, writer):
+        os.set_blocking(end, False)
+    fcntl.fcntl(reader, fcntl.F_SETOWN, os.getpid())
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(reader, fcntl.F_SETSIG, _ALARM)
+    fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    # A child has the same descriptors: what ends it is not to end this process.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process without waiting for its threads."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
 
 # command -> its module in this package, see `LazyGroup`
 COMMANDS = {
-    "doctor": "doctor",
-    "collections": "collections",
+    "doctor": "tools",
+    "collections": "tools",
     "data": "data",
     "train": "train",
-    "experiment": "experiment",
-    "encode": "encode",
+    "experiment": "benchmark",
+    "encode": "index",
     "index": "index",
-    "merge": "merge",
-    "export": "export",
+    "merge": "index",
+    "export": "index",
     "search": "search",
     "evaluate": "evaluate",
-    "fuse": "fuse",
-    "analyze": "analyze",
-    "reproduce": "reproduce",
-    "report": "report",
-    "pyserini": "pyserini",
-    "demo": "demo",
+    "fuse": "evaluate",
+    "analyze": "benchmark",
+    "reproduce": "benchmark",
+    "report": "benchmark",
+    "pyserini": "search",
+    "demo": "tools",
 }
 
 

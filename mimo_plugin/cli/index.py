@@ -1,10 +1,15 @@
+"""`mimo index`, `encode`, `merge`, `export`."""
+
+import os
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
+    dimension_option,
     encoded_options,
     encoder_options,
     given,
@@ -51,7 +56,7 @@ from mimo_plugin.cli.options import (
 )
 @encoder_options
 @progress_option
-def command(
+def index_command(
     collections: tuple[str, ...],
     encoder: str | None,
     vectors: tuple[Path, ...],
@@ -86,8 +91,8 @@ def command(
     if not vectors and not (collections and encoder):
         raise click.UsageError("COLLECTION... with --encoder, or --vectors DIR..., was expected")
 
-    from mimo_plugin.indexing import IndexOptions, index_collections, index_vectors
-    from mimo_plugin.vectors.part import Part
+    from mimo_plugin.index.build import IndexOptions, index_collections, index_vectors
+    from mimo_plugin.index.plan import Part
 
     options = IndexOptions(
         factory=factory,
@@ -99,7 +104,7 @@ def command(
         duplicates=duplicates,
     )
     if encoder is None:
-        from mimo_plugin.vectors import open_vectors
+        from mimo_plugin.index.vectors import open_vectors
 
         built = index_vectors(open_vectors(vectors), output, options)
     else:
@@ -113,3 +118,233 @@ def command(
             pooled=pooled,
         )
     click.echo(built.summary(output))
+
+
+@click.command("encode", cls=CommandWithLists)
+@click.argument("collections", metavar="[COLLECTION...]", nargs=-1)
+@click.option("--encoder", help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2.")
+@click.option(
+    "--import",
+    "files",
+    cls=ListOption,
+    type=click.Path(path_type=Path),
+    metavar="FILE...",
+    help="Vectors that are there already, in place of COLLECTION: .npy with docids in NAME.docid, .jsonl as "
+    "Pyserini writes it, .parquet.",
+)
+@click.option("--lang", default="", help="Language of imported documents whose file does not say it.")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory of the vectors, new or begun before.",
+)
+@encoded_options
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Go on with work that was cut short, or start over.",
+)
+@click.option(
+    "--ray",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="local",
+    help="Encode with Ray Data: on the cluster at HOST:PORT, on the one that this machine is part of (auto), "
+    "or, without a value, on what RAY_ADDRESS says, else on this machine with a worker for each GPU.",
+)
+@click.option(
+    "--ray-workers",
+    type=click.IntRange(min=1),
+    help="Processes that encode.  [default: as many as there is room for]",
+)
+@click.option(
+    "--ray-cpus-per-worker",
+    type=click.IntRange(min=1),
+    help="Cores of each.  [default: 1 beside a GPU, else the smallest machine's, in groups of at most 8]",
+)
+@click.option(
+    "--ray-gpus-per-worker",
+    type=click.FloatRange(min=0),
+    help="GPUs of each; 0.5 lets two share one.  [default: 1 where there are GPUs]",
+)
+@encoder_options
+@progress_option
+def encode_command(
+    collections: tuple[str, ...],
+    encoder: str | None,
+    files: tuple[Path, ...],
+    lang: str,
+    output: Path,
+    fields: tuple[str, ...],
+    pooled: bool,
+    duplicates: str,
+    shard: str | None,
+    shard_size: int,
+    resume: bool,
+    ray: str | None,
+    ray_workers: int | None,
+    ray_cpus_per_worker: int | None,
+    ray_gpus_per_worker: float | None,
+    progress: bool | None,
+    **encoder_values: object,
+) -> None:
+    """Encode COLLECTION... once, into a directory of vectors that any number of indexes are made from.
+
+    The directory holds Parquet files (docid, lang, vector), which any tool reads, and a manifest. Killed at
+    any moment and started again, the command goes on from the last complete shard.
+
+    \b
+    Examples:
+      mimo encode miracl/sw/dev miracl/yo/dev --encoder intfloat/multilingual-e5-small --output vectors/sw-yo
+      mimo index --vectors vectors/sw-yo --output indexes/sw-yo --factory hnsw
+    On two machines, or two GPUs of one:
+      mimo encode miracl/ja/dev --encoder ./student --device cuda:0 --shard 1/2 --output vectors/ja-1
+      mimo encode miracl/ja/dev --encoder ./student --device cuda:1 --shard 2/2 --output vectors/ja-2
+      mimo index --vectors vectors/ja-1 vectors/ja-2 --output indexes/ja
+    On a Ray cluster, or on all GPUs of this machine:
+      mimo encode miracl/ja/dev --encoder ./student --output vectors/ja --ray head:6379
+      mimo encode miracl/ja/dev --encoder ./student --output vectors/ja --ray
+    Vectors from elsewhere:
+      mimo encode --import corpus.jsonl.gz --encoder BAAI/bge-m3 --output vectors/bge
+    """
+    needless = {
+        "collections",
+        "fields",
+        "pooled",
+        "duplicates",
+        "shard",
+        "ray",
+        *(() if encoder else encoder_values),
+    }
+    if files and (found := given(needless)):
+        raise click.UsageError(f"--import says what the vectors are: leave {', '.join(found)} out")
+    if not files and not (collections and encoder):
+        raise click.UsageError("COLLECTION... with --encoder, or --import FILE..., was expected")
+    sizes = ray_workers, ray_cpus_per_worker, ray_gpus_per_worker
+    if ray is None and any(size is not None for size in sizes):
+        raise click.UsageError(
+            "--ray-workers and --ray-...-per-worker are options of --ray, which was expected"
+        )
+
+    from mimo_plugin.index.encode import EncodeOptions, encode_collections
+    from mimo_plugin.index.importing import import_vectors
+    from mimo_plugin.index.plan import Part
+
+    options = EncodeOptions(Part.parse(shard), shard_size, resume, progress, duplicates)
+    encoding = make_encoder_options(encoder_values)
+    if encoder is None or files:
+        done = import_vectors(files, output, options, encoder=encoder, encoder_options=encoding, lang=lang)
+    elif ray is not None:
+        from mimo_plugin.index.ray import RayOptions, encode_on_ray
+
+        cluster = RayOptions(ray, *sizes, debug=_debug())
+        done = encode_on_ray(
+            collections, encoder, output, cluster, options, encoding, fields=fields or None, pooled=pooled
+        )
+    else:
+        done = encode_collections(
+            collections, encoder, output, options, encoding, fields=fields or None, pooled=pooled
+        )
+    click.echo(done.summary(output))
+
+
+def _debug() -> bool:
+    source = click.get_current_context().find_root().get_parameter_source("debug")
+    return source is ParameterSource.COMMANDLINE or bool(os.environ.get("MIMO_DEBUG"))
+
+
+@click.command("merge")
+@click.argument(
+    "index_dirs", metavar="INDEX_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory of the merged index.",
+)
+@click.option(
+    "--factory",
+    help="flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string.  [default: what the indexes are]",
+)
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Leave a finished merge as it is, or start over.",
+)
+@progress_option
+def merge_command(
+    index_dirs: tuple[Path, ...], output: Path, factory: str | None, resume: bool, progress: bool | None
+) -> None:
+    """Join indexes that were built apart: the parts of one collection, or languages made with --pooled.
+
+    The vectors are taken from the indexes, which must hold them as they were or in 16 bits: flat, hnsw, fp16.
+    Indexes that learn codes from their vectors (sq8, ivfpq) cannot be joined; search them together with
+    `mimo search A B`, or keep vectors with `mimo encode`. The parts of a collection may come in any order;
+    merged they are the same files as if the whole had been indexed at once.
+
+    \b
+    Examples:
+      mimo merge indexes/part-1 indexes/part-2 indexes/part-3 --output indexes/whole
+      mimo merge indexes/sw indexes/yo --output indexes/sw-yo --factory hnsw
+    """
+    from mimo_plugin.index.merge import merge_indexes
+
+    built = merge_indexes(index_dirs, output, factory, resume=resume, progress=progress)
+    click.echo(built.summary(output))
+
+
+@click.command("export")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "kind",
+    required=True,
+    type=click.Choice(["lucene-hnsw", "lucene-flat", "jsonl", "parquet"]),
+    help="What to write.",
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A new directory for lucene-hnsw and lucene-flat, a new file for jsonl and parquet.",
+)
+@click.option("--text", is_flag=True, help="jsonl: put the documents' texts into `contents`.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that Lucene uses."
+)
+@dimension_option
+@progress_option
+def export_command(
+    sources: tuple[Path, ...],
+    kind: str,
+    output: Path,
+    text: bool,
+    threads: int,
+    dimension: int | None,
+    progress: bool | None,
+) -> None:
+    """Write the vectors of SOURCE for other tools: a Lucene index, JSON Lines as Pyserini has them, Parquet.
+
+    SOURCE is what `mimo encode` wrote, several of its directories that belong together, or an index that
+    keeps its vectors unchanged, such as a Flat one.
+
+    \b
+    Examples:
+      mimo export vectors/sw-yo --to lucene-hnsw --output indexes/sw-yo-lucene --threads 8
+      mimo export indexes/sample --to lucene-flat --output indexes/sample-lucene
+      mimo export indexes/sample --to jsonl --text --output vectors/sample.jsonl
+    """
+    from mimo_plugin.index.exporting import Format, export_vectors
+
+    done = export_vectors(
+        sources, Format(kind), output, text=text, dimension=dimension, threads=threads, progress=progress
+    )
+    for warning in done.warnings:
+        click.echo(f"mimo: warning: {warning}", err=True)
+    click.echo(f"{output}: {done.documents} vectors, {done.dimension} dimensions, {kind}")
+    if done.already:
+        click.echo("it was complete already; nothing was written")

@@ -1,3 +1,5 @@
+"""`mimo search` and `mimo pyserini`."""
+
 from pathlib import Path
 
 import click
@@ -36,7 +38,7 @@ from mimo_plugin.cli.options import (
 @files_options
 @encoder_options
 @progress_option
-def command(
+def search_command(
     index_dirs: tuple[Path, ...],
     topics: tuple[str, ...],
     output: Path,
@@ -71,7 +73,7 @@ def command(
       mimo search indexes/ru-zh --topics neuclir/1/ru/trec-2022 neuclir/1/zh/trec-2022 --shared-topics \\
           --topic-field title --hits 1000 --output runs/neuclir.trec
     """
-    from mimo_plugin.searching import SearchOptions, search_to_run
+    from mimo_plugin.index.search import SearchOptions, search_to_run
 
     found = search_to_run(
         index_dirs,
@@ -96,3 +98,36 @@ def command(
     for warning in found.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
     click.echo(f"{output}: {found.queries} queries, {found.lines} lines")
+
+
+@click.command(
+    "pyserini",
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+    },
+    add_help_option=True,
+)
+@click.argument("module")
+@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+def pyserini_command(module: str, arguments: tuple[str, ...]) -> None:
+    """Run a stock Pyserini MODULE with the encoder class `mimo` registered, on whatever Java there is.
+
+    With that class, length and dimension are the checkpoint's own where they are not given. In the
+    configuration of Pyserini's server, mimo:CHECKPOINT names an encoder. docs/pyserini.md is a tutorial.
+
+    \b
+    Examples:
+      mimo pyserini search.faiss --encoder-class mimo --encoder ./student --index indexes/sample \\
+          --topics topics.tsv --output run.trec
+      mimo pyserini encode input --corpus corpus.jsonl output --embeddings vectors \\
+          encoder --encoder ./student --encoder-class mimo
+      mimo pyserini server.rest --config server.yaml --no-prebuilt-indexes --host 127.0.0.1
+      mimo pyserini eval.trec_eval -c -m ndcg_cut.10 qrels.txt run.trec
+    """
+    from mimo_plugin.encoder.backend import print_notices
+    from mimo_plugin.pyserini.stock import run_module
+
+    print_notices()
+    run_module(module, arguments)

@@ -1,15 +1,43 @@
-"""One collection by its name."""
+"""From a collection's name to its ir_datasets dataset, and whether its files are here."""
 
 import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections import hub
-from mimo_plugin.collections.folder import PREFIX, load_folder
+from mimo_plugin.collections.beir import FolderQrels
+from mimo_plugin.collections.folder import FOLDER_PREFIX, JudgedIds, load_file, load_folder, plain_file
+from mimo_plugin.collections.mteb import MTEB_PARTS, find_parts, matching_folders, part_names
 from mimo_plugin.collections.packaged import register_sample
-from mimo_plugin.collections.plain_files import load_file, plain_file
-from mimo_plugin.collections.repairs import repaired
-from mimo_plugin.errors import DataError
+from mimo_plugin.collections.reading import PARTS, offline_problem
+from mimo_plugin.core.environment import reachable
+from mimo_plugin.core.errors import DataError, Problems
+
+_NEUCLIR_2023 = re.compile(r"neuclir/1/(fa|ru|zh)/trec-2023")
+
+
+def repaired(spec: str, dataset: Any) -> Any:
+    """The dataset, or one with the parts that are right in place of those that are not.
+
+    NeuCLIR 2023: ir_datasets 0.6.3 keeps the topics that the judgments of 2022 name, so that none is left
+    (allenai/ir_datasets#292). Here they are those that the collection's own judgments name.
+    """
+    from ir_datasets import Dataset
+    from ir_datasets.datasets.base import FilteredQueries
+    from ir_datasets.util import Lazy
+
+    if not _NEUCLIR_2023.fullmatch(spec):
+        return dataset
+    queries, qrels = dataset.queries_handler(), dataset.qrels_handler()
+    every = getattr(queries, "_queries_handler", None)
+    if every is None:
+        return dataset
+    judged = Lazy(lambda: {qrel.query_id for qrel in qrels.qrels_iter()})
+    return Dataset(dataset.docs_handler(), FilteredQueries(every, judged, mode="include"), qrels)
+
 
 _SUFFIXES = {".tsv", ".txt", ".trec", ".qrels", ".gz", ".jsonl"}
 
@@ -27,10 +55,10 @@ def load(spec: str) -> Any:
     Raises:
         DataError: no such collection, or one that is only the parent of others.
     """
-    if spec.startswith(PREFIX):
+    if spec.startswith(FOLDER_PREFIX):
         return load_folder(spec)
-    if spec.startswith(hub.PREFIX):
-        return load_folder(hub.folder_spec(spec))
+    if spec.startswith(HUB_PREFIX):
+        return load_folder(folder_spec(spec))
     if (path := plain_file(spec)) is not None:
         return load_file(path)
     import ir_datasets
@@ -61,7 +89,7 @@ def _unknown(spec: str, known: list[str]) -> str:
         f"{spec!r}: unknown collection, expected an ir_datasets id, path:DIR, hub:OWNER/NAME or a packaged id"
     )
     if _is_folder(spec):
-        return f"{message}; for the folder write {PREFIX}{spec}"
+        return f"{message}; for the folder write {FOLDER_PREFIX}{spec}"
     if Path(spec).suffix in _SUFFIXES:
         return f"{message}; for topics or qrels a file, and there is none of that name: check the path"
     near = difflib.get_close_matches(spec, known, n=5, cutoff=0.6)
@@ -78,3 +106,210 @@ def _is_folder(spec: str) -> bool:
         return bool(spec) and Path(spec).expanduser().is_dir()
     except (OSError, RuntimeError):  # no right to look, too long for a path, ~nobody
         return False
+
+
+HUB_PREFIX = "hub:"
+FORM = "hub:OWNER/NAME[@REVISION][/FOLDER]"
+
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_SPEC = re.compile(
+    rf"hub:(?P<repository>{_WORD}/{_WORD})(@(?P<revision>{_WORD}))?"
+    rf"(/(?P<folder>{_WORD}(/{_WORD})*))?/?(#(?P<split>[^#/]+))?"
+)
+
+
+@dataclass(frozen=True)
+class HubSpec:
+    """Attributes:
+    repository: OWNER/NAME.
+    revision: branch, tag or commit; None is the main branch.
+    folder: below the repository's top, which is "".
+    split: the qrels' split that was asked for, if any.
+    """
+
+    repository: str
+    revision: str | None
+    folder: str
+    split: str | None
+
+    @property
+    def collection_id(self) -> str:
+        """What may stand before the colon of a pooled id."""
+        return (self.folder or self.repository).rpartition("/")[2]
+
+    @property
+    def key(self) -> str:
+        """The spec without its split."""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{HUB_PREFIX}{self.repository}{revision}{'/' if self.folder else ''}{self.folder}"
+
+
+def parse_hub(spec: str) -> HubSpec:
+    """Takes a spec apart.
+
+    Raises:
+        DataError: it is none.
+    """
+    found = _SPEC.fullmatch(spec)
+    if found is None:
+        raise DataError(f"{spec}: expected {FORM}, such as hub:owner/benchmarks/belebele")
+    return HubSpec(found["repository"], found["revision"], found["folder"] or "", found["split"])
+
+
+def folder_spec(spec: str) -> str:
+    """The `path:` spec of the folder, which is fetched where it is not in the local cache.
+
+    A folder that the repository does not have may be there by a like name, see `matching_folders`, or be the
+    subset of one in MTEB's layout, see `folder_mteb`.
+
+    Raises:
+        DataError: there is no such repository or folder, or it cannot be had now.
+    """
+    hub = parse_hub(spec)
+    snapshot, folder = _fetched(hub.repository, hub.revision, hub.folder)
+    return f"{FOLDER_PREFIX}{snapshot / folder}{f'#{hub.split}' if hub.split else ''}"
+
+
+def found_folder(spec: str) -> str:
+    """The folder that stands for a spec's, relative to the repository's top: it may have another name there.
+
+    Raises: as `folder_spec`.
+    """
+    hub = parse_hub(spec)
+    return _fetched(hub.repository, hub.revision, hub.folder)[1]
+
+
+# The hub is asked once a process: all of one command reads the same revision.
+@cache
+def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, str]:
+    """The snapshot, and the folder below it that stands for the one asked for, or whose subset it is."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    name = HubSpec(repository, revision, folder, None).key
+    offline = constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT])
+
+    def fetch(patterns: list[str] | None) -> Path:
+        return Path(
+            snapshot_download(
+                repository,
+                repo_type="dataset",
+                revision=revision,
+                allow_patterns=patterns,
+                local_files_only=offline,
+            )
+        )
+
+    try:
+        snapshot = fetch([f"{folder}/*"] if folder else None)
+        # Of the files of a subset some may be missing, where a hub can be asked.
+        if not folder or (snapshot / folder).is_dir() or (offline and _is_there(snapshot, folder)):
+            return snapshot, folder
+        files = (
+            [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*")]
+            if offline
+            else HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
+        )
+        found = _alike(files, folder, name)
+        if found is not None and not offline:
+            fetch(found[1])
+    except DataError:
+        raise
+    except Exception as error:
+        if offline:
+            raise DataError(_not_here(name, repository, revision, folder)) from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise DataError(f"{name}: cannot be fetched from the hub: {reason}") from error
+    if found is None or not _is_there(snapshot, found[0]):
+        if offline:
+            raise DataError(_not_here(name, repository, revision, folder))
+        raise DataError(
+            f"{name}: the repository has no folder {folder}, expected one with corpus.jsonl in it"
+        )
+    return snapshot, found[0]
+
+
+def _is_there(snapshot: Path, folder: str) -> bool:
+    place = snapshot / folder
+    return place.is_dir() or bool(find_parts(place.parent, place.name))
+
+
+def _alike(files: list[str], folder: str, name: str) -> tuple[str, list[str]] | None:
+    """The folder that stands for one that the repository does not have, and patterns of its files.
+
+    Raises:
+        DataError: several could.
+    """
+    parent, _, subset = folder.rpartition("/")
+    stems = [
+        f"{parent}/{stem}" if parent else stem for part in MTEB_PARTS for stem in part_names(subset, part)
+    ]
+    tables = [file for file in files if any(file.startswith((f"{stem}.", f"{stem}/")) for stem in stems)]
+    if tables:
+        return folder, tables
+    corpora = (file.rpartition("/") for file in files)
+    folders = [place for place, _, file in corpora if place and file.startswith("corpus.")]
+    found = matching_folders(folders, folder)
+    if len(found) > 1:
+        raise DataError(
+            f"{name}: not there, and {len(found)} folders are alike ({', '.join(found)}), expected "
+            "one: name it"
+        )
+    return (found[0], [f"{found[0]}/*"]) if found else None
+
+
+def _not_here(name: str, repository: str, revision: str | None, folder: str) -> str:
+    from huggingface_hub import constants
+
+    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub does not answer"
+    options = f" --revision {revision}" if revision else ""
+    # At the top a folder may have another name there, or be a subset of several.
+    options += f" --include '{folder}/*'" if "/" in folder else ""
+    return (
+        f"{name}: not in the local cache, and {why}: fetch it where there is a network (hf download "
+        f"--repo-type dataset {repository}{options}) and give its folder as {FOLDER_PREFIX}DIR"
+    )
+
+
+def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, qrels: bool = False) -> None:
+    """Checks that every collection exists and has the parts asked for, and that their files can be had.
+
+    Raises:
+        DataError: with every problem of every collection.
+    """
+    wanted = [part for part, asked in (("docs", docs), ("queries", queries), ("qrels", qrels)) if asked]
+    problems = Problems(DataError)
+    for spec in dict.fromkeys(specs):
+        try:
+            dataset = load(spec)
+        except DataError as error:
+            problems.extend(str(error).splitlines())
+            continue
+        for part in wanted:
+            name = PARTS[part]
+            handler = getattr(dataset, f"{part}_handler")() if dataset.has(part) else None
+            if handler is None or isinstance(handler, JudgedIds):
+                problems.add(f"{spec} has no {name}, expected a collection with {name}{_instead(spec, part)}")
+                continue
+            if isinstance(handler, FolderQrels):
+                try:
+                    handler.file()
+                except DataError as error:
+                    problems.add(str(error))
+            unfetchable = offline_problem(handler, part, spec)
+            if unfetchable:
+                problems.add(unfetchable)
+    problems.raise_any()
+
+
+def _instead(spec: str, part: str) -> str:
+    """Names of the same collection that do have the part: splits of this one first, then those beside it."""
+    import ir_datasets
+
+    known = list(ir_datasets.registry)
+    if spec not in known:
+        return ""
+    collection = documents_id(spec)
+    names = [name for name in known if name.startswith(f"{spec}/")]
+    names += [name for name in known if name == collection or name.startswith(f"{collection}/")]
+    having = [name for name in dict.fromkeys(names) if ir_datasets.registry[name].has(part)]
+    return f": {', '.join(having[:5])}" if having else ""

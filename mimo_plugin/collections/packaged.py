@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from ir_datasets.formats import BaseQrels, BaseQueries, TrecQrel
 
+from mimo_plugin.collections.jsonlines import StreamedDocs
 from mimo_plugin.collections.records import Doc, Query
-from mimo_plugin.collections.streaming import StreamedDocs
 
 SAMPLE = "mimo-sample"
 LANGUAGES = ("cs", "da", "de", "en", "es", "fr", "it", "ja", "ko", "pl", "pt", "ru", "sk", "uk")

@@ -6,17 +6,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections import hub
-from mimo_plugin.collections.folder import PREFIX, parse_spec
-from mimo_plugin.collections.ids import Named, choose_prefixes
-from mimo_plugin.collections.languages import usual_language
+from mimo_plugin.collections import loading as hub
+from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec, plain_file
 from mimo_plugin.collections.loading import documents_id, load
-from mimo_plugin.collections.plain_files import plain_file
-from mimo_plugin.collections.pooled import Member, PooledDocs, PooledQrels, PooledQueries
-from mimo_plugin.collections.records import ERROR
-from mimo_plugin.collections.shared import SharedQueries, check_topic_field
-from mimo_plugin.collections.texts import check_fields
-from mimo_plugin.errors import DataError, Problems, UsageError
+from mimo_plugin.collections.pooled import (
+    Member,
+    PooledDocs,
+    PooledQrels,
+    PooledQueries,
+    SharedQueries,
+    check_topic_field,
+)
+from mimo_plugin.collections.records import ERROR, Named, check_fields, choose_prefixes, usual_language
+from mimo_plugin.core.errors import DataError, Problems, UsageError
 
 
 def load_pool(
@@ -185,7 +187,7 @@ def _file_languages(specs: Sequence[str], lang: Sequence[str]) -> dict[str, str]
 
 def is_file(spec: str) -> bool:
     """Whether a name is that of a file of topics or qrels."""
-    return not spec.startswith((PREFIX, hub.PREFIX)) and plain_file(spec) is not None
+    return not spec.startswith((FOLDER_PREFIX, hub.HUB_PREFIX)) and plain_file(spec) is not None
 
 
 def _same_documents(one: Member, other: Member) -> bool:
@@ -206,17 +208,17 @@ def _named(group: list[Member], prefixes: Mapping[str, str], pooled: bool) -> Na
 
 
 def _collection_id(member: Member) -> str:
-    if member.spec.startswith(PREFIX):
+    if member.spec.startswith(FOLDER_PREFIX):
         return parse_spec(member.spec).collection_id
-    if member.spec.startswith(hub.PREFIX):
+    if member.spec.startswith(hub.HUB_PREFIX):
         return hub.parse_hub(member.spec).collection_id
     return documents_id(member.spec)
 
 
 def _key(member: Member) -> str:
-    if member.spec.startswith(PREFIX):
+    if member.spec.startswith(FOLDER_PREFIX):
         return str(parse_spec(member.spec).place)
-    if member.spec.startswith(hub.PREFIX):
+    if member.spec.startswith(hub.HUB_PREFIX):
         return hub.parse_hub(member.spec).key
     if member.file or is_file(member.spec):
         return str(Path(member.spec).expanduser().resolve())

@@ -1,8 +1,11 @@
-"""What a collection is made of once it is in the house."""
+"""`Doc` and `Query`, their ids in a pool, their texts and languages."""
 
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from mimo_plugin.errors import DataError
+from mimo_plugin.core.errors import DataError, Problems
 
 # What to do with records that have one id and different content.
 ERROR, FIRST = "error", "first"
@@ -70,3 +73,122 @@ def check_text(text: object, where: str) -> str:
 
 def _kind(value: object) -> str:
     return "missing" if value is None else f"of type {type(value).__name__} ({value!r:.40})"
+
+
+@dataclass(frozen=True)
+class Named:
+    """What the ids of one collection may be prefixed with.
+
+    Attributes:
+        specs: the names under which the collection was given: splits of one collection share its documents.
+        lang: the language of its documents; "" where it has none, or more than one.
+        collection_id: an id for the documents, without colon or white space.
+        given: the prefix that it has elsewhere and keeps; None where there is none.
+        file: it is a file of topics or qrels; these may be of one collection and have its prefix.
+    """
+
+    specs: tuple[str, ...]
+    lang: str
+    collection_id: str
+    given: str | None = None
+    file: bool = False
+
+
+def pooled_id(prefix: str, identifier: str) -> str:
+    """The id that a document or query has in a pool. An empty prefix leaves it as it is.
+
+    Prefixes hold no colon, so ids of two collections with different prefixes are never the same.
+    """
+    return f"{prefix}:{identifier}" if prefix else identifier
+
+
+def choose_prefixes(collections: Sequence[Named]) -> list[str]:
+    """A prefix for each collection: its language, or its id where another has the same or it has none.
+
+    One that was given stays as it is.
+
+    Raises:
+        DataError: two prefixes are the same even so.
+    """
+    shared = Counter(collection.lang for collection in collections if not collection.file)
+    prefixes = []
+    for collection in collections:
+        if collection.given is not None:
+            prefixes.append(collection.given)
+        elif collection.lang and shared[collection.lang] == 1:
+            prefixes.append(collection.lang)
+        else:
+            prefixes.append(collection.collection_id)
+    problems = Problems(DataError)
+    named = [(one, own) for one, own in zip(collections, prefixes, strict=True) if not one.file]
+    for prefix, count in Counter(own for _, own in named).items():
+        if count > 1:
+            same = [collection.specs[0] for collection, own in named if own == prefix]
+            start = f"that start with '{prefix}:'" if prefix else "without a prefix"
+            problems.add(
+                f"{' and '.join(same)} would both have ids {start}, expected a prefix of "
+                "its own for each collection of a pool: rename a folder, or leave one out"
+            )
+    problems.raise_any()
+    return prefixes
+
+
+# Not text, whatever else a document class holds.
+_NOT_TEXT = ("doc_id", "lang")
+
+
+def default_text(record: Any, where: str) -> Any:
+    """What ir_datasets calls the record's default text; its field `text` where the class has no default.
+
+    Raises:
+        DataError: neither is there.
+    """
+    if hasattr(record, "default_text"):
+        return record.default_text()
+    if hasattr(record, "text"):
+        return record.text
+    raise DataError(
+        f"{where}: records of type {type(record).__name__} have no default text and no field 'text': choose "
+        f"with --fields from {', '.join(record._fields)}"
+    )
+
+
+def text_fields(docs_cls: Any) -> list[str]:
+    """The fields of a document class that may make its text."""
+    return [name for name in docs_cls._fields if name not in _NOT_TEXT]
+
+
+def check_fields(fields: Sequence[str], docs_cls: Any, spec: str) -> None:
+    """Raises a DataError that lists the fields when a document class lacks one of those asked for."""
+    known = text_fields(docs_cls)
+    unknown = [name for name in fields if name not in known]
+    if unknown or not fields:
+        asked = f"no field {', '.join(map(repr, unknown))}" if fields else "no field was named"
+        raise DataError(f"{spec}: {asked}, its documents have {', '.join(known)}")
+
+
+def fields_text(record: Any, fields: Sequence[str], where: str) -> str:
+    """The named fields of a document joined by a space, empty ones left out.
+
+    Raises:
+        DataError: a field holds something that is not text.
+    """
+    pieces = []
+    for name in fields:
+        value = getattr(record, name)
+        if value is not None and not isinstance(value, str):
+            raise DataError(
+                f"{where}: field {name!r} holds {type(value).__name__}, expected text: name another"
+            )
+        if value:
+            pieces.append(value)
+    return " ".join(pieces)
+
+
+# mMARCO's code for Dutch is nobody else's; the others are ISO 639-3, as NeuCLIR's.
+_ISO = {"dt": "nl", "eng": "en", "fas": "fa", "rus": "ru", "zho": "zh"}
+
+
+def usual_language(code: str | None) -> str:
+    """The ISO 639-1 code that a dataset's own stands for; "" where it has none."""
+    return _ISO.get(code, code) if code else ""

@@ -1,22 +1,314 @@
-"""What `mimo data aligned` does: parallel collections, one a language, become the table of stage 2."""
+"""Stage-2 training data: a table of queries and passages aligned over languages."""
 
+import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
-from mimo_plugin.collections import load_pool
-from mimo_plugin.collections.languages import usual_language
-from mimo_plugin.data.aligned_specs import Member, check_members
-from mimo_plugin.data.aligned_texts import AlignedTexts, Part
-from mimo_plugin.data.directory import UNFINISHED, check_output, finished
-from mimo_plugin.data.identity import collection_identity
-from mimo_plugin.data.manifest import Format, Made
-from mimo_plugin.data.positives import Positives, read_positives
+from mimo_plugin.collections.loading import load, require
+from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.reading import offline_problem, read
+from mimo_plugin.collections.records import usual_language
+from mimo_plugin.core.environment import bar
+from mimo_plugin.core.errors import DataError, EnvironmentProblem, Findings, Problems, UsageError
+from mimo_plugin.data.sources import collection_identity
 from mimo_plugin.data.writers import TableWriter
-from mimo_plugin.errors import DataError, Findings, Problems, UsageError
-from mimo_plugin.progress import bar
+from mimo_plugin.training.data import UNFINISHED, Format, Made, check_output, finished
+
+
+class Positives(StrEnum):
+    """Where they are read from."""
+
+    TRIPLES = "triples"
+    QRELS = "qrels"
+
+    @property
+    def part(self) -> str:
+        """What ir_datasets calls it."""
+        return {Positives.TRIPLES: "docpairs", Positives.QRELS: "qrels"}[self]
+
+
+class _TriplesAsQrels:
+    """A collection whose triples stand where its qrels would be, for the reader of qrels."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.qrels_handler = dataset.docpairs_handler
+        self.qrels_iter = dataset.docpairs_iter
+
+
+def check_positives(spec: str, kind: Positives) -> None:
+    """Raises a DataError where their files are not there and cannot be fetched."""
+    problem = offline_problem(getattr(load(spec), f"{kind.part}_handler")(), "qrels", spec)
+    if problem:
+        raise DataError(problem)
+
+
+def read_positives(spec: str, kind: Positives, progress: bool | None = None) -> set[tuple[str, str]]:
+    """The distinct (query id, passage id): of the triples' positives, or judged with a relevance above 0.
+
+    Raises:
+        DataError: they cannot be read, or there is none.
+    """
+    found = set(bar(_pairs(spec, kind), what=f"{kind} of {spec}", unit="lines", enabled=progress))
+    if not found:
+        raise DataError(f"{spec}: its {kind} name no positive passage, expected at least one")
+    return found
+
+
+def _pairs(spec: str, kind: Positives) -> Iterator[tuple[str, str]]:
+    dataset = load(spec)
+    if kind is Positives.TRIPLES:
+        for triple in read(_TriplesAsQrels(dataset), "qrels", spec):
+            yield triple.query_id, triple.doc_id_a
+    else:
+        for qrel in read(dataset, "qrels", spec):
+            if qrel.relevance > 0:
+                yield qrel.query_id, qrel.doc_id
+
+
+_MMARCO = {"nl": "dt"}
+MMARCO_LANGUAGES = ("ar", "de", "es", "fr", "hi", "id", "it", "ja", "nl", "pt", "ru", "vi", "zh")
+_ENGLISH = "msmarco-passage/train"
+
+
+class Member(NamedTuple):
+    """Attributes:
+    lang: the language's code in the table.
+    spec: the collection whose documents and queries are in it.
+    """
+
+    lang: str
+    spec: str
+
+
+def mmarco_members(languages: Sequence[str]) -> list[Member]:
+    """English and the named languages of mMARCO v2; "all" names every one.
+
+    Raises:
+        UsageError: mMARCO does not have a language.
+    """
+    if not languages:
+        return []
+    named = [usual_language(code) for code in languages]
+    wanted = MMARCO_LANGUAGES if "all" in named else tuple(code for code in named if code != "en")
+    problems = Problems(UsageError)
+    problems.extend(
+        f"--mmarco {code}: not a language of mMARCO v2, expected all, or some of {' '.join(MMARCO_LANGUAGES)}"
+        for code in wanted
+        if code not in MMARCO_LANGUAGES
+    )
+    problems.raise_any()
+    members = [Member(code, f"mmarco/v2/{_MMARCO.get(code, code)}/train") for code in dict.fromkeys(wanted)]
+    return [Member("en", _ENGLISH), *members]
+
+
+def parse_members(specs: Sequence[str], mmarco: Sequence[str] = ()) -> list[Member]:
+    """The collections that options name, in order.
+
+    Args:
+        specs: LANG=COLLECTION, or COLLECTION where it says its language itself.
+        mmarco: see `mmarco_members`.
+
+    Raises:
+        MimoError: with everything that is wrong with the options.
+    """
+    findings = Findings()
+    members = list(findings.attempt(mmarco_members, mmarco) or ())
+    for spec in specs:
+        lang, equals, rest = spec.partition("=")
+        if equals and lang.split() == [lang] and rest and not lang.startswith("path:"):
+            members.append(Member(usual_language(lang), rest))
+            continue
+        dataset = findings.attempt(load, spec)
+        if dataset is not None:
+            own = _own_language(dataset)
+            if own:
+                members.append(Member(own, spec))
+            else:
+                findings.add(
+                    UsageError, [f"--collection {spec}: does not say its language, expected LANG={spec}"]
+                )
+    findings.raise_any()
+    return members
+
+
+def check_members(
+    members: Sequence[Member],
+    anchor: str,
+    *,
+    positives: Positives | None = None,
+    positives_from: str | None = None,
+) -> tuple[Member, Positives]:
+    """Checks that the collections can be had and that a table can be made of them.
+
+    Args:
+        positives: what is to say which passages are positive; None takes triples, else qrels.
+        positives_from: language whose collection is to say it. None takes the first that is not the anchor's:
+            the triples of msmarco-passage in ir_datasets are not those of mMARCO and of the paper.
+
+    Returns:
+        The collection that says which passages are positive, and by what.
+
+    Raises:
+        MimoError: with everything that is wrong.
+    """
+    findings = Findings()
+    findings.add(UsageError, _usage_problems(members, anchor, positives_from))
+    findings.attempt(require, [member.spec for member in members], docs=True, queries=True)
+    loaded = [member for member in members if _loads(member.spec)]
+    for member in loaded:
+        findings.add(DataError, _language_problems(member))
+    asked = [member for member in loaded if member.lang == positives_from]
+    judges = asked if positives_from else [member for member in loaded if member.lang != anchor]
+    kind = findings.attempt(_kind, judges[0].spec, positives) if judges else None
+    kind = findings.complete(kind)
+    return judges[0], kind
+
+
+def _usage_problems(members: Sequence[Member], anchor: str, positives_from: str | None) -> Iterator[str]:
+    counts = Counter(member.lang for member in members)
+    found = ", ".join(counts)
+    for lang, count in counts.items():
+        if count > 1:
+            yield f"{lang}: {count} collections, expected one for each language: leave the others out"
+    for spec, count in Counter(member.spec for member in members).items():
+        langs = " and ".join(member.lang for member in members if member.spec == spec)
+        if count > 1:
+            yield f"{spec} was given for {langs}, expected another collection for each language"
+    if not members:
+        yield "no collection was given, expected --mmarco, or --collection for each language"
+    elif anchor not in counts:
+        example = f"{anchor}={_ENGLISH if anchor == 'en' else 'COLLECTION'}"
+        yield (
+            f"no collection in the anchor language {anchor}, found {found}: add --collection {example}, or "
+            "choose another --anchor"
+        )
+    elif len(counts) < 2:
+        yield f"only {anchor} was given, expected at least one other language"
+    if members and positives_from is not None and positives_from not in counts:
+        yield f"--positives-from {positives_from}: expected one of {found}"
+
+
+def _kind(spec: str, asked: Positives | None) -> Positives:
+    dataset = load(spec)
+    there = [kind for kind in Positives if dataset.has(kind.part)]
+    if not there or (asked is not None and asked not in there):
+        instead = f"--positives {there[0]}" if there else "--positives-from another language"
+        raise DataError(
+            f"{spec} has no {asked or 'triples or qrels'} to say which passages are positive: give {instead}"
+        )
+    kind = asked or there[0]
+    check_positives(spec, kind)
+    return kind
+
+
+def _loads(spec: str) -> bool:
+    try:
+        load(spec)
+    except DataError:
+        return False
+    return True
+
+
+def _language_problems(member: Member) -> list[str]:
+    own = _own_language(load(member.spec))
+    if own and own != member.lang:
+        return [f"{member.lang}={member.spec}: its documents are in {own}, expected {member.lang}"]
+    return []
+
+
+def _own_language(dataset: Any) -> str:
+    return usual_language((dataset.docs_lang() if dataset.has_docs() else "") or "")
+
+
+class Part(StrEnum):
+    """What a text is in its collection; the value is also the start of a table's name."""
+
+    QUERIES = "queries"
+    PASSAGES = "passages"
+
+
+class AlignedTexts:
+    """An SQLite file with a table for each part and language, gone after the `with` block.
+
+    Args:
+        path: of the file.
+        languages: how many there are; they are numbers from 0 here.
+
+    Raises:
+        EnvironmentProblem: from each method, where the file system refuses.
+    """
+
+    def __init__(self, path: Path, languages: int) -> None:
+        self._path = path
+        self._languages = languages
+
+    def __enter__(self) -> Self:
+        with self._reported():
+            self._connection = sqlite3.connect(self._path, isolation_level=None)
+            # Nothing needs to outlive this process.
+            self._connection.execute("PRAGMA journal_mode = OFF")
+            self._connection.execute("PRAGMA synchronous = OFF")
+            for part in Part:
+                for language in range(self._languages):
+                    self._connection.execute(
+                        f"CREATE TABLE {part}{language} (number INTEGER PRIMARY KEY, text TEXT NOT NULL)"
+                    )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+        self._path.unlink(missing_ok=True)
+
+    def fill(self, part: Part, language: int, texts: Iterable[tuple[int, str]]) -> None:
+        """Stores (number, text); of a number that comes twice the first."""
+        with self._reported():
+            self._connection.execute("BEGIN")
+            self._connection.executemany(f"INSERT OR IGNORE INTO {part}{language} VALUES (?, ?)", texts)
+            self._connection.execute("COMMIT")
+
+    def count(self, part: Part, language: int) -> int:
+        with self._reported():
+            count: int = self._connection.execute(f"SELECT count(*) FROM {part}{language}").fetchone()[0]
+        return count
+
+    def join(self, rows: Iterable[tuple[int, int]]) -> Iterator[tuple[tuple[str | None, str | None], ...]]:
+        """Yields for each (query number, passage number) the two texts in each language; None is missing."""
+        with self._reported():
+            connection = self._connection
+            connection.execute(
+                "CREATE TABLE rows (number INTEGER PRIMARY KEY, query INTEGER, passage INTEGER)"
+            )
+            connection.execute("BEGIN")
+            connection.executemany("INSERT INTO rows (query, passage) VALUES (?, ?)", rows)
+            connection.execute("COMMIT")
+            cursors = [
+                connection.execute(
+                    "SELECT q.text, p.text FROM rows "
+                    f"LEFT JOIN queries{language} AS q ON q.number = rows.query "
+                    f"LEFT JOIN passages{language} AS p ON p.number = rows.passage ORDER BY rows.number"
+                )
+                for language in range(self._languages)
+            ]
+            yield from zip(*cursors, strict=True)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise EnvironmentProblem(
+                f"cannot write {self._path}: {error}. Make room or choose another place, and run the command "
+                "again"
+            ) from error
+
 
 # Why a language is left out of a row, or a row out of the table; what reports call it.
 NO_QUERY, NO_PASSAGE = "query missing", "passage missing"

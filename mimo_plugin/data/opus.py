@@ -13,11 +13,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections.faults import unreadable
-from mimo_plugin.data.parallel_dataset import DatasetColumns
-from mimo_plugin.data.parallel_files import MosesFiles, TsvFile
-from mimo_plugin.errors import DataError, Problems, UsageError
-from mimo_plugin.network import reachable
+from mimo_plugin.collections.reading import unreadable
+from mimo_plugin.core.environment import reachable
+from mimo_plugin.core.errors import DataError, Problems, UsageError
+from mimo_plugin.data.sources import DatasetColumns, MosesFiles, TsvFile
 
 HUB = "hub"
 LANGUAGES = ("ar", "de", "es", "fr", "hi", "id", "it", "ja", "nl", "pt", "ru", "vi", "zh")

@@ -1,22 +1,235 @@
-"""What `mimo data parallel` does: parallel texts of many sources become the pairs of stage 1."""
+"""Stage-1 training data: parallel pairs, filtered as in the paper."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from enum import Enum, StrEnum, auto
+from hashlib import blake2b
+from heapq import heappush, heappushpop
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from mimo_plugin.collections.faults import Faults
-from mimo_plugin.data.directory import UNFINISHED, check_output, finished
-from mimo_plugin.data.filters import Drop, PairFilter
-from mimo_plugin.data.manifest import Format, Made
-from mimo_plugin.data.parallel_specs import Source
-from mimo_plugin.data.sample import Offer, Sample
+from mimo_plugin.collections.reading import Faults
+from mimo_plugin.core.artifact import writing
+from mimo_plugin.core.environment import bar
+from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
+from mimo_plugin.data.sources import DatasetColumns, MosesFiles, TsvFile
 from mimo_plugin.data.writers import PairsWriter
-from mimo_plugin.errors import DataError, Findings, UsageError
-from mimo_plugin.files import writing
-from mimo_plugin.progress import bar
+from mimo_plugin.training.data import UNFINISHED, Format, Made, check_output, finished
+
+Source = TsvFile | MosesFiles | DatasetColumns
+
+
+def parse_sources(
+    *,
+    tsv: Sequence[str] = (),
+    moses: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+    columns: str = "english,non_english",
+    split: str = "train",
+    anchor: str = "en",
+    opus: Sequence[Source] = (),
+) -> list[Source]:
+    """The sources that options name, in order.
+
+    Args:
+        opus: what `opus_sources` found; they come first.
+        tsv: LANG=FILE.
+        moses: LANG=ANCHOR_FILE,LANG_FILE.
+        datasets: LANG=NAME or LANG=ID:CONFIG, either with #SPLIT at the end.
+        columns: ANCHOR_COLUMN,TEXT_COLUMN of all datasets.
+        split: of datasets that name none.
+
+    Raises:
+        UsageError: with everything that is wrong with the options.
+    """
+    problems = Problems(UsageError)
+    sources: list[Source] = list(opus)
+    if opus and anchor != opus[0].anchor:
+        problems.add(f"--anchor {anchor}: OPUS's texts of the paper are with {opus[0].anchor}, expected that")
+    for option, specs in (("--tsv", tsv), ("--moses", moses), ("--dataset", datasets)):
+        for spec in specs:
+            lang, equals, rest = spec.partition("=")
+            if not equals or not rest or lang.split() != [lang]:
+                problems.add(f"{option} {spec}: expected LANG=SOURCE, such as de=opus.de.tsv.gz")
+            elif lang == anchor:
+                problems.add(
+                    f"{option} {spec}: {lang} is the anchor language, its own pairs are made of the other "
+                    "languages' anchor texts (--identity); expected another language"
+                )
+            elif option == "--tsv":
+                sources.append(TsvFile(lang, anchor, Path(rest).expanduser()))
+            elif option == "--moses":
+                names = rest.split(",")
+                if len(names) != 2 or not all(names):
+                    problems.add(
+                        f"{option} {spec}: {len(names)} files, expected {lang}={anchor.upper()}_FILE,"
+                        f"{lang.upper()}_FILE"
+                    )
+                    continue
+                anchor_path, text_path = (Path(name).expanduser() for name in names)
+                sources.append(MosesFiles(lang, anchor, anchor_path, text_path))
+            else:
+                sources.append(_dataset(lang, anchor, rest, columns, split))
+    if datasets and (len(columns.split(",")) != 2 or not all(columns.split(","))):
+        problems.add(f"--columns {columns}: expected two names, ANCHOR_COLUMN,TEXT_COLUMN")
+    if not (tsv or moses or datasets or opus):
+        problems.add("no source was given, expected at least one of --tsv, --moses, --dataset and --opus")
+    repeated = {source for source in sources if sources.count(source) > 1}
+    problems.extend(
+        f"{source.lang}: the same source was given twice, expected it once" for source in repeated
+    )
+    problems.raise_any()
+    return sources
+
+
+def _dataset(lang: str, anchor: str, spec: str, columns: str, split: str) -> DatasetColumns:
+    name, config = spec, None
+    if not Path(spec).expanduser().exists():
+        name, _, own_split = spec.partition("#")
+        split = own_split or split
+        if not Path(name).expanduser().exists():
+            name, _, own_config = name.partition(":")
+            config = own_config or None
+    if Path(name).expanduser().exists():
+        name = str(Path(name).expanduser())
+    anchor_column, _, text_column = columns.partition(",")
+    return DatasetColumns(lang, anchor, name, config, split, anchor_column, text_column)
+
+
+class Drop(StrEnum):
+    """Why a pair was left out; the value is what reports call it."""
+
+    EMPTY = "empty"
+    SHORT = "too short"
+    LONG = "too long"
+    RATIO = "length ratio"
+    DUPLICATE = "duplicate"
+    LIMIT = "over the limit"
+
+
+@dataclass(frozen=True)
+class PairFilter:
+    """Lengths are in characters (Unicode code points), without white space at the ends.
+
+    Attributes:
+        min_characters, max_characters: of either side, inclusive.
+        max_ratio: of the longer side to the shorter one, inclusive.
+
+    Raises:
+        UsageError: no pair could pass.
+    """
+
+    min_characters: int = 10
+    max_characters: int = 512
+    max_ratio: float = 3.0
+
+    def __post_init__(self) -> None:
+        problems = Problems(UsageError)
+        if not 1 <= self.min_characters <= self.max_characters:
+            problems.add(
+                f"lengths from {self.min_characters} to {self.max_characters} characters: expected a "
+                "shortest length of at least 1 and a longest one that is no less"
+            )
+        if not self.max_ratio >= 1:
+            problems.add(f"length ratio {self.max_ratio}: expected 1 or more, longer to shorter")
+        problems.raise_any()
+
+    def reason(self, text: str, anchor: str) -> Drop | None:
+        """Why the pair is left out; None where it is kept."""
+        if not text or not anchor:
+            return Drop.EMPTY
+        shorter, longer = sorted((len(text), len(anchor)))
+        if shorter < self.min_characters:
+            return Drop.SHORT
+        if longer > self.max_characters:
+            return Drop.LONG
+        return Drop.RATIO if longer > self.max_ratio * shorter else None
+
+
+class Offer(Enum):
+    """What became of a record."""
+
+    TAKEN = auto()
+    REPEATED = auto()
+    BEYOND = auto()
+
+
+class Sample:
+    """Records with the smallest hashes of their keys, at most `size`, the first record of each key.
+
+    A keyed hash puts the distinct keys into a random order that depends on nothing but the seed; its first
+    `size` are a uniform sample. One pass finds them: a key beyond the largest hash of `size` others can never
+    come back, so only `size` hashes are held in memory. Records that were among the first when they came are
+    put on disk, of n distinct keys about size * (1 + ln(n / size)).
+
+    Args:
+        path: file for the records while the sample is in use; removed at the end.
+        seed: with `name`, the key of the hash: samples of another name are independent.
+    """
+
+    def __init__(self, path: Path, size: int, *, seed: int, name: str) -> None:
+        self._path = path
+        self._size = size
+        self._key = blake2b(f"{seed}\t{name}".encode()).digest()
+        # The hashes negated: the heap's first is the largest hash.
+        self._heap: list[int] = []
+        self._held: set[int] = set()
+        self._count = 0
+        self._largest = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("w", encoding="utf-8", newline="\n")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def offer(self, key: str, *record: str) -> Offer:
+        """Takes a record for the time being, unless its key is held already or beyond the sample.
+
+        A key that was pushed out before and comes again is BEYOND, not REPEATED: nothing is known of it.
+        """
+        value = self._hash(key)
+        if value in self._held:
+            return Offer.REPEATED
+        if len(self._heap) < self._size:
+            heappush(self._heap, -value)
+        elif value < -self._heap[0]:
+            self._held.discard(-heappushpop(self._heap, -value))
+        else:
+            return Offer.BEYOND
+        self._held.add(value)
+        self._file.write(json.dumps([key, *record], ensure_ascii=False) + "\n")
+        return Offer.TAKEN
+
+    def __len__(self) -> int:
+        """Number of records in the sample."""
+        return self._count or len(self._heap)
+
+    def settle(self) -> None:
+        """Ends the taking of records, and frees the memory that it needed."""
+        self._file.flush()
+        self._count = len(self._heap)
+        self._largest = -self._heap[0] if self._heap else -1
+        self._heap, self._held = [], set()
+
+    def records(self) -> Iterator[list[str]]:
+        """The key and record of each in the sample, in the order in which they came; after `settle`."""
+        with self._path.open(encoding="utf-8") as lines:
+            for line in lines:
+                record: list[str] = json.loads(line)
+                if self._hash(record[0]) <= self._largest:
+                    yield record
+
+    def _hash(self, key: str) -> int:
+        return int.from_bytes(blake2b(key.encode(), digest_size=16, key=self._key).digest(), "big")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimo_plugin.data.manifest import DataManifest, Format
-from mimo_plugin.data.stored import Pairs, Table, open_pairs, open_table
+from mimo_plugin.training.data import DataManifest, Format, Pairs, Table, open_pairs, open_table
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,24 +1,86 @@
-"""Do languages fare alike? PEER@k looks at the documents' languages, MRC@k at the queries'.
+"""Language fairness of rankings: PEER, MRC, AWRF."""
 
-PEER comes in two forms, which give different numbers: `peer`, the one that the MIMO paper reports, and
-`peer_raw`, its authors' own.
-"""
-
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
-from math import fsum
+from math import fsum, log
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.errors import DataError
-from mimo_plugin.evaluation.doc_languages import languages_of
-from mimo_plugin.evaluation.rank_correlation import correlate
+from mimo_plugin.core.errors import DataError
+from mimo_plugin.evaluation.measures import Scores
 from mimo_plugin.evaluation.runs import Ranking, Run
-from mimo_plugin.evaluation.scoring import Scores
-from mimo_plugin.evaluation.topics import Topics
-from mimo_plugin.evaluation.versions import topic_versions
+from mimo_plugin.evaluation.topics import Topics, languages_of, topic_versions
+
+Matrix = NDArray[np.float64]
+Scorer = Callable[[NDArray[np.bytes_]], NDArray[np.float32]]
+
+
+class Correlations(NamedTuple):
+    """matrix: (v, v), 0 on the diagonal. compared: how many scores of documents that took. missing: how many
+    of these the rankings did not hold."""
+
+    matrix: Matrix
+    compared: int
+    missing: int
+
+
+def correlate(rankings: Sequence[Ranking], k: int, scorers: Sequence[Scorer] = ()) -> Correlations:
+    """Correlates every two of v rankings over the union of their first k documents.
+
+    A document that a ranking does not hold, at any depth, has the score that the ranking's scorer gives it:
+    docids (m,) -> (m,). Without scorers it is below all that the ranking holds, tied with the others that are
+    missing. Where both sides' scores are all equal the correlation is 1, where one's are, 0.
+    """
+    tops = [ranking.docids[:k] for ranking in rankings]
+    docids, columns = np.unique(np.concatenate(tops), return_inverse=True)
+    sizes = np.array([len(top) for top in tops])
+    present = np.arange(sizes.max()) < sizes[:, None]
+    top = np.zeros(present.shape, dtype=np.intp)
+    top[present] = columns  # (v, k) columns of `scores`, where present
+    scores = np.full((len(rankings), len(docids)), -np.inf)
+    in_top = np.zeros(scores.shape, dtype=bool)
+    for row, ranking in enumerate(rankings):
+        places = np.minimum(np.searchsorted(docids, ranking.docids), len(docids) - 1)
+        found = docids[places] == ranking.docids
+        scores[row, places[found]] = ranking.scores[found]
+        in_top[row, top[row, : sizes[row]]] = True
+    for row, scorer in enumerate(scorers):
+        unknown = np.isneginf(scores[row])
+        scores[row, unknown] = scorer(docids[unknown])
+    first, second = np.triu_indices(len(rankings), 1)
+    # (pairs, 2 k): the first's documents, then the second's; those that are among the first's count once.
+    union = np.hstack((top[first], top[second]))
+    counted = np.hstack((present[first], present[second] & ~in_top[first[:, None], top[second]]))
+    values = scores[first[:, None], union], scores[second[:, None], union]
+    matrix = np.zeros((len(rankings), len(rankings)))
+    matrix[first, second] = matrix[second, first] = _spearman(*values, counted)
+    missing = sum(int(np.count_nonzero(counted & np.isneginf(side))) for side in values)
+    return Correlations(matrix, 2 * int(np.count_nonzero(counted)), missing)
+
+
+def _spearman(x: Matrix, y: Matrix, counted: NDArray[np.bool_]) -> Matrix:
+    """Spearman's correlation of each row of x with that of y, over what is counted. (p, m) each -> (p,)"""
+    from scipy.stats import rankdata
+
+    middle = (counted.sum(axis=1, keepdims=True) + 1) / 2
+
+    def centred(values: Matrix) -> Matrix:
+        # What is not counted ranks above all that is, and so changes no rank that counts.
+        ranks = rankdata(np.where(counted, values, np.inf), axis=1)
+        return np.where(counted, ranks - middle, 0.0)
+
+    a, b = centred(x), centred(y)
+    spread_a, spread_b = np.sum(a * a, axis=1), np.sum(b * b, axis=1)
+    product = np.sqrt(spread_a * spread_b)
+    result = np.where((spread_a == 0) & (spread_b == 0), 1.0, 0.0)
+    np.divide(np.sum(a * b, axis=1), product, out=result, where=product > 0)
+    return result
+
 
 # (query id, docids (m,)) -> (m,)
 Similarity = Callable[[str, NDArray[np.bytes_]], NDArray[np.float32]]
@@ -239,3 +301,119 @@ def mrc(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) 
         missing=missing,
         unscored=unscored / compared if compared else 0.0,
     )
+
+
+Shares = NDArray[np.float64]
+
+
+class Target(StrEnum):
+    """The shares of attention that languages should have.
+
+    RELEVANT: those of the topic's relevant documents. COLLECTION: those of the collection's documents.
+    UNIFORM: the same for each of the collection's languages.
+    """
+
+    RELEVANT = "relevant"
+    COLLECTION = "collection"
+    UNIFORM = "uniform"
+
+
+@dataclass(frozen=True)
+class Awrf:
+    """AWRF of a run.
+
+    per_topic: (n,) in the order of the topics, NaN for those left out. mean: over the topics that are not.
+    per_language: query language -> the mean over its topics. queries: how many that are.
+    """
+
+    per_topic: Scores
+    mean: float
+    per_language: Mapping[str, float]
+    target: Target
+    queries: int
+
+
+def awrf(
+    run: Run,
+    topics: Topics,
+    doc_langs: Mapping[str, str],
+    k: int,
+    target: Target = Target.RELEVANT,
+    collection: Mapping[str, int] | None = None,
+) -> Awrf:
+    """1 where the languages of the first k hits get the attention that the target gives them, else less.
+
+    The hit at rank i has the attention 1 / log2(max(i, 2)), and a language the sum of its hits', over that of
+    all hits: its exposure. AWRF is 1 less the Jensen-Shannon divergence (natural logarithm, not its root, the
+    distance) of exposure and target, so that it lies between 1 - ln 2 = 0.307, where they share no language,
+    and 1. Attention and divergence are those of the TREC Fair Ranking Track 2021 and 2022 (its `wptrec`
+    program), where the target was another: the mean of the relevant documents' and the world's shares. The
+    idea is Sapiezynski et al.'s, Quantifying the Impact of User Attention on Fair Group Representation in
+    Ranked Lists (WWW 2019), compared with others by Raj and Ekstrand, Measuring Fairness in Ranked Results
+    (SIGIR 2022).
+
+    Whether the hits are relevant plays no part. Topics without a hit show nothing and are left out, for the
+    target `relevant` those without a relevant document, too. A topic with fewer relevant documents than
+    languages can only be fair in a ranking as short: with one relevant document, all other hits count as the
+    wrong language unless they share its own.
+
+    Args:
+        doc_langs: docid -> language, of the hits and the relevant documents.
+        collection: language -> number of documents; None counts `doc_langs`, which then holds them all. Only
+            the targets `collection` and `uniform` need it.
+
+    Raises `DataError` where no topic is left, or for a document without a language.
+    """
+    counts = Counter(doc_langs.values()) if collection is None else collection
+    languages = {name: code for code, name in enumerate(sorted({*doc_langs.values(), *counts}))}
+    positions, exposures, targets = [], [], []
+    for position, (query_id, judged) in enumerate(zip(topics.query_ids, topics.judged, strict=True)):
+        ranking = run.queries.get(query_id)
+        relevant = judged.docids[judged.relevance > 0]
+        if ranking is None or not len(ranking.docids) or (target is Target.RELEVANT and not len(relevant)):
+            continue
+        codes = [languages[name] for name in languages_of(ranking.docids[:k], doc_langs)]
+        attention = 1 / np.log2(np.maximum(np.arange(1, len(codes) + 1), 2))
+        positions.append(position)
+        exposures.append(np.bincount(codes, attention, len(languages)))
+        if target is Target.RELEVANT:
+            codes = [languages[name] for name in languages_of(relevant, doc_langs)]
+            targets.append(np.bincount(codes, minlength=len(languages)))
+    if not positions:
+        needed = "a hit and a relevant document" if target is Target.RELEVANT else "a hit"
+        raise DataError(f"none of {len(topics.query_ids):,} topics has {needed}, which AWRF needs")
+    if target is not Target.RELEVANT:
+        sizes = [counts.get(name, 0) for name in languages]
+        targets = [np.sign(sizes) if target is Target.UNIFORM else np.array(sizes)]
+    values = np.full(len(topics.query_ids), np.nan)
+    values[positions] = 1 - _divergences(_shares(exposures), _shares(targets))
+    return _averaged(values, topics, target)
+
+
+def _shares(rows: Sequence[NDArray[Any]]) -> Shares:
+    """Each row over its sum."""
+    amounts = np.array(rows, dtype=np.float64)
+    shares: Shares = amounts / amounts.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _divergences(x: Shares, y: Shares) -> Shares:
+    """Jensen-Shannon divergence of the rows, in nats. (n, m) and (n or 1, m) -> (n,)"""
+    from scipy.special import rel_entr
+
+    middle = (x + y) / 2
+    halves = np.sum(rel_entr(x, middle), axis=1) + np.sum(rel_entr(y, middle), axis=1)
+    # Rounding alone goes beyond.
+    divergences: Shares = np.clip(halves / 2, 0, log(2))
+    return divergences
+
+
+def _averaged(values: Scores, topics: Topics, target: Target) -> Awrf:
+    there = ~np.isnan(values)
+    per_language = {}
+    for code, name in enumerate(topics.languages):
+        part = values[there & (topics.language_of == code)]
+        if len(part):
+            per_language[name] = fsum(part) / len(part)
+    counted = values[there]
+    return Awrf(values, fsum(counted) / len(counted), per_language, target, len(counted))

@@ -1,21 +1,32 @@
-"""Several runs of the same queries fused into one: by reciprocal ranks, or by a sum of scores.
-
-These are our own few lines, not ranx's: there tied hits get ranks by the order in which they were entered,
-a document that a run does not have gets 0, which under z or with scores below 0 is more than what the run did
-find, a single hit counts as none under min-max, and queries that one run lacks are refused.
-"""
+"""Runs fused: reciprocal ranks, or a weighted sum of normalised scores."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations, islice
 from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.errors import DataError, Problems, UsageError
-from mimo_plugin.evaluation.runs import Ranking, Run, trec_order
+from mimo_plugin.core.environment import bar
+from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
+from mimo_plugin.evaluation.evaluate import check_outputs
+from mimo_plugin.evaluation.runs import (
+    Ranking,
+    Run,
+    file_problem,
+    read_run,
+    run_files,
+    same_names,
+    trec_order,
+    write_run,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DEFAULT_K = 60
 _NAMED = 3
@@ -212,3 +223,71 @@ def _contributions(ranking: Ranking, options: FusionOptions) -> tuple[Values, fl
         return normal, float(normal[-1])
     normal = np.ones_like(scores) if constant else (scores - lowest) / (highest - lowest)
     return normal, 0.0
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Attributes:
+    queries: number of queries.
+    lines: lines of the run.
+    warnings: what a user should know, a line each.
+    """
+
+    queries: int
+    lines: int
+    warnings: tuple[str, ...]
+
+
+def fuse_files(
+    specs: Sequence[str],
+    output: Path,
+    options: FusionOptions | None = None,
+    *,
+    hits: int | None = None,
+    tag: str = "fusion",
+    progress: bool | None = None,
+) -> Fused:
+    """Reads runs, FILE or NAME=FILE, and writes their fusion query by query.
+
+    Memory holds the runs that are read, and one query of the result.
+
+    Raises:
+        DataError, UsageError: in two steps, each with all its problems: first what can be seen of options and
+            files without reading them, a `UsageError` when all of it is about options; then what is wrong in
+            the runs.
+        EnvironmentProblem: the run cannot be written.
+    """
+    options = options or FusionOptions()
+    findings = Findings()
+    files = run_files(specs)
+    findings.add(DataError, same_names(files))
+    findings.add(UsageError, options.problems(len(files)))
+    if hits is not None and hits < 1:
+        findings.add(UsageError, [f"hits is {hits}, expected 1 or more"])
+    findings.attempt(check_outputs, [output], files)
+    if tag.split() != [tag]:
+        findings.add(UsageError, [f"tag is {tag!r}, expected one word: a TREC run is split at white space"])
+    missing = [problem for problem in (file_problem(file.path) for file in files) if problem]
+    if findings:
+        findings.add(DataError, dict.fromkeys(missing))
+    findings.raise_any()
+    runs: list[Run] = []
+    for file in bar(files, what="reading", unit="runs", enabled=progress):
+        run = findings.attempt(read_run, file.path, file.name)
+        if run is not None:
+            runs.append(run)
+    findings.raise_any()
+    warnings = fusion_warnings(runs)
+    total = len(set().union(*(run.queries for run in runs)))
+
+    def hits_of_queries() -> Iterator[tuple[str, list[str], "np.ndarray"]]:
+        for query_id, ranking in bar(
+            fused_queries(runs, options, hits=hits),
+            total=total,
+            what="fusing",
+            unit="queries",
+            enabled=progress,
+        ):
+            yield query_id, [docid.decode() for docid in ranking.docids.tolist()], ranking.scores
+
+    return Fused(total, write_run(output, hits_of_queries(), tag), tuple(warnings))

@@ -1,17 +1,15 @@
-"""How embeddings lie on the unit sphere: alignment of translations, and uniformity.
-
-Both after Wang and Isola, Understanding Contrastive Representation Learning through Alignment and Uniformity
-on the Hypersphere (ICML 2020), with the language versions of one text as positive pairs.
-"""
+"""The geometry of an encoder's space: alignment, uniformity, separability, centroids."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from math import fsum, log
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.errors import DataError, ModelError
+from mimo_plugin.core.errors import DataError, ModelError
 
 Vectors = NDArray[np.float32]
 
@@ -161,3 +159,140 @@ def _check_unit(vectors: Vectors) -> None:
             f"{np.count_nonzero(wrong):,} of {len(vectors):,} vectors do not have length 1 (one "
             f"has {lengths[wrong][0]:.3g}), expected normalised ones: use a model that ends in Normalize"
         )
+
+
+FOLDS = 5
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Separability:
+    """Accuracies from 0 to 1, of which each language has the same share: the mean over languages of the
+    share of its texts whose language was told. chance: what a probe has that knows nothing, 1 / languages.
+
+    centroid: of the language whose mean vector is nearest. knn: of the majority of the nearest `neighbours`.
+    left_out: languages with fewer texts than folds.
+    """
+
+    centroid: float
+    knn: float
+    neighbours: int
+    folds: int
+    chance: float
+    left_out: tuple[str, ...]
+
+
+def separability(
+    vectors: NDArray[np.float32],
+    langs: Sequence[str],
+    groups: Sequence[str],
+    *,
+    folds: int = FOLDS,
+    neighbours: int = NEIGHBOURS,
+    seed: int = 0,
+) -> Separability:
+    """Asks two probes for the language of each vector, trained on the other folds.
+
+    Folds hold like numbers of each language, and all versions of a text: with a translation among the
+    training vectors, nearest neighbours would tell the text and not the language. A text that exists in few
+    languages can still tell them by what it is about.
+
+    Args:
+        vectors: (n, d), of length 1: the nearest by distance are the nearest by cosine.
+        langs, groups: (n,) languages, and names that are equal for the versions of one text.
+
+    Raises:
+        DataError: fewer than two languages with as many texts as folds, or all vectors are the same.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+
+    names, labels = np.unique(np.asarray(langs), return_inverse=True)
+    texts = [len(set(np.asarray(groups)[labels == label])) for label in range(len(names))]
+    probed = np.flatnonzero(np.array(texts) >= folds)
+    if len(probed) < 2:
+        raise DataError(
+            f"{len(probed)} languages with {folds} texts or more, expected two or more to be told apart"
+        )
+    rows = np.isin(labels, probed)
+    vectors, labels = vectors[rows], labels[rows]
+    if (vectors == vectors[0]).all():
+        raise DataError(f"all {len(vectors):,} vectors are the same, expected different ones for a probe")
+    texts_of = np.unique(np.asarray(groups)[rows], return_inverse=True)[1]
+    parts = list(
+        StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(vectors, labels, texts_of)
+    )
+
+    def accuracy(probe: object) -> float:
+        told = cross_val_predict(probe, vectors, labels, cv=parts) == labels
+        return float(np.mean([told[labels == label].mean() for label in probed]))
+
+    return Separability(
+        centroid=accuracy(NearestCentroid()),
+        knn=accuracy(KNeighborsClassifier(neighbours, algorithm="brute")),
+        neighbours=neighbours,
+        folds=folds,
+        chance=1 / len(probed),
+        left_out=tuple(str(name) for name in np.delete(names, probed)),
+    )
+
+
+def centroid_distances(
+    vectors: NDArray[np.float32], langs: Sequence[str], groups: Sequence[str] | None = None
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Euclidean distances between the mean vectors of each two languages.
+
+    With groups, the means are over the texts that are in both. Means of different texts lie apart even
+    where the languages do not: about the square root of 2 / n for n texts that have nothing to do with each
+    other, where n versions of the same texts lie apart by chance about the square root of alignment / n.
+
+    Args:
+        vectors: (n, d), n at least 1.
+        langs: (n,) languages.
+        groups: (n,) equal for the versions of one text, at most one a language; None where no text has
+            versions.
+
+    Returns:
+        The m languages in alphabetical order, and distances (m, m), NaN where no text is in both.
+    """
+    languages = tuple(sorted(set(langs)))
+    number = {language: at for at, language in enumerate(languages)}
+    if groups is None:
+        codes = np.array([number[language] for language in langs])
+        means = [vectors[codes == code].mean(axis=0, dtype=np.float64) for code in range(len(languages))]
+        stacked = np.stack(means)
+        apart: NDArray[np.float64] = np.linalg.norm(stacked[:, None] - stacked[None], axis=2)
+        return languages, apart
+    distances = np.full((len(languages), len(languages)), np.nan)
+    np.fill_diagonal(distances, 0)
+    for (first, second), rows in version_pairs(groups, langs):
+        apart = (vectors[rows[:, 0]] - vectors[rows[:, 1]]).mean(axis=0, dtype=np.float64)
+        row, column = number[first], number[second]
+        distances[row, column] = distances[column, row] = np.linalg.norm(apart)
+    return languages, distances
+
+
+class Projected(NamedTuple):
+    """points: (n, 2). explained: share of the variance along each axis, from 0 to 1."""
+
+    points: NDArray[np.float64]
+    explained: tuple[float, float]
+
+
+def project(vectors: NDArray[np.float32]) -> Projected:
+    """Principal components, without scaling.
+
+    Each axis points to where the vector that lies farthest out on it is, so that the same vectors, and the
+    same in a space that is turned, give the same picture.
+
+    Args:
+        vectors: (n, d), n at least 1 and d at least 2.
+    """
+    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
+    variances, directions = np.linalg.eigh(centred.T @ centred)
+    points = centred @ directions[:, [-1, -2]]
+    farthest = points[np.abs(points).argmax(axis=0), [0, 1]]
+    points *= np.where(farthest < 0, -1, 1)
+    total = float(np.square(centred).sum())
+    first, second = (max(0.0, float(value)) / total if total else 0.0 for value in variances[[-1, -2]])
+    return Projected(points, (first, second))

@@ -1,13 +1,24 @@
-"""The measures on offer: their names, read and written."""
+"""Measures by ranx on trec_eval's order, per query, per language and averaged."""
 
+import os
 import re
-from collections.abc import Iterable
+import sys
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
+from math import fsum
+from typing import Any
 
-from mimo_plugin.errors import Problems, UsageError
-from mimo_plugin.evaluation.choices import split_names
+import numpy as np
+from numpy.typing import NDArray
+
+from mimo_plugin.core.artifact import user_caches
+from mimo_plugin.core.errors import Problems, UsageError
+from mimo_plugin.evaluation.options import split_names
+from mimo_plugin.evaluation.runs import Run
+from mimo_plugin.evaluation.topics import Judged, Topics
 
 
 class MeasureKind(StrEnum):
@@ -84,3 +95,157 @@ def _parse(name: str) -> Measure:
             f"measure {name!r}: cutoff {cutoff!r}, expected a whole number from 1, as in {kind}@10"
         )
     return Measure(kind, int(cutoff))
+
+
+_TOPICS_A_CALL = 1000
+_UNJUDGED = -1
+_RANX_FUNCTIONS = {
+    MeasureKind.NDCG: "ndcg",
+    MeasureKind.MAP: "average_precision",
+    MeasureKind.MRR: "reciprocal_rank",
+    MeasureKind.RECALL: "recall",
+    MeasureKind.PRECISION: "precision",
+    MeasureKind.SUCCESS: "hit_rate",
+    MeasureKind.RPREC: "r_precision",
+}
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How a run's queries and the judged topics meet.
+
+    judged: judged topics. retrieved: of these, with a hit or more. missing: of these, without; they score
+    0. unjudged: topics in the run that have no judgments. unknown: queries in the run that are no topics.
+    """
+
+    judged: int
+    retrieved: int
+    missing: int
+    unjudged: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """The scores of one run. per_topic: measure -> (n,) in the order of the topics. depth: longest
+    ranking."""
+
+    name: str
+    per_topic: Mapping[Measure, Scores]
+    counts: Counts
+    depth: int
+
+
+def score_run(run: Run, topics: Topics, measures: Sequence[Measure]) -> RunScores:
+    """Scores a run on every judged topic, as `trec_eval -c` does: a topic that the run lacks scores 0.
+
+    Relevant is a relevance of 1 or more; nDCG's gain is the relevance, negative ones count as 0. Judged@k
+    is the share of the first min(k, hits) documents with any judgment, 0 without hits (as in
+    ir_measures).
+    """
+    per_topic = {measure: np.zeros(len(topics.query_ids)) for measure in measures}
+    for start in range(0, len(topics.query_ids), _TOPICS_A_CALL):
+        part = slice(start, start + _TOPICS_A_CALL)
+        hits = [
+            _match(run, query_id, judged)
+            for query_id, judged in zip(topics.query_ids[part], topics.judged[part], strict=True)
+        ]
+        computed = _ranx_scores(
+            topics.judged[part], hits, [m for m in measures if m.kind is not MeasureKind.JUDGED]
+        )
+        for measure in measures:
+            if measure.kind is MeasureKind.JUDGED:
+                per_topic[measure][part] = [_judged_share(positions[: measure.cutoff]) for positions in hits]
+            else:
+                per_topic[measure][part] = computed[measure]
+    return RunScores(
+        run.name,
+        per_topic,
+        _counts(run, topics),
+        max((len(r.scores) for r in run.queries.values()), default=0),
+    )
+
+
+def _counts(run: Run, topics: Topics) -> Counts:
+    judged = len(topics.query_ids)
+    retrieved = sum(query_id in run.queries for query_id in topics.query_ids)
+    in_topics = sum(query_id in topics.all_ids for query_id in run.queries)
+    return Counts(judged, retrieved, judged - retrieved, in_topics - retrieved, len(run.queries) - in_topics)
+
+
+def _match(run: Run, query_id: str, judged: Judged) -> NDArray[np.intp]:
+    """The hits of a topic as positions in its judged documents, `_UNJUDGED` for the rest. (hits,)"""
+    ranking = run.queries.get(query_id)
+    if ranking is None:
+        return np.empty(0, dtype=np.intp)
+    positions = np.searchsorted(judged.docids, ranking.docids)
+    positions[positions == len(judged.docids)] = 0
+    return np.where(judged.docids[positions] == ranking.docids, positions, _UNJUDGED)
+
+
+def _judged_share(positions: NDArray[np.intp]) -> float:
+    return float(np.mean(positions != _UNJUDGED)) if len(positions) else 0.0
+
+
+def _ranx_scores(
+    judged: Sequence[Judged], hits: Sequence[NDArray[np.intp]], measures: Sequence[Measure]
+) -> dict[Measure, Scores]:
+    """Calls ranx's measures on their own input, lists of (documents, 2) arrays: id and relevance or score.
+
+    That input needs no typed dictionaries of strings: the compiled code is the same for every collection
+    and comes from numba's cache, and no two docids can fall on one hash. ranx takes hits in the order given
+    and judged documents by falling relevance; the score column says the same once more. All unjudged hits
+    share an id: measures only look for judged ones.
+    """
+    if not measures:
+        return {}
+    metrics, typed_list = _import_ranx()
+    qrels, run = typed_list(), typed_list()
+    for documents, positions in zip(judged, hits, strict=True):
+        order = np.argsort(-documents.relevance, kind="stable")
+        qrels.append(np.column_stack((order.astype(np.float64), documents.relevance[order])))
+        falling = -np.arange(len(positions), dtype=np.float64)
+        run.append(np.column_stack((positions.astype(np.float64), falling)))
+    with warnings.catch_warnings():
+        # numba warns of a cast of loop counters when it compiles ranx.
+        warnings.filterwarnings("ignore", message="unsafe cast")
+        return {
+            measure: getattr(metrics, _RANX_FUNCTIONS[measure.kind])(qrels, run, measure.cutoff or 0)
+            for measure in measures
+        }
+
+
+def _import_ranx() -> tuple[Any, Any]:
+    """The metrics of ranx and the list type that they take.
+
+    ranx compiles each measure on its first call, which takes seconds. Unless `NUMBA_CACHE_DIR` is set, the
+    result is kept in the user's cache directory, where it lasts also when the installation is read-only.
+    """
+    if "NUMBA_CACHE_DIR" not in os.environ and "ranx" not in sys.modules:
+        os.environ["NUMBA_CACHE_DIR"] = str(user_caches() / "numba")
+    from numba.typed import List as TypedList
+    from ranx import metrics
+
+    return metrics, TypedList
+
+
+@dataclass(frozen=True)
+class Averages:
+    """mean: over all judged topics. per_language: over a language's. macro: over the languages' means."""
+
+    mean: float
+    macro: float
+    per_language: Mapping[str, float]
+
+
+def average(values: Scores, topics: Topics) -> Averages:
+    """Averages the scores of one measure, exactly summed, so that no order of topics matters. values:
+    (n,)"""
+    per_language = {}
+    for position, language in enumerate(topics.languages):
+        part = values[topics.language_of == position]
+        per_language[language] = fsum(part) / len(part)
+    macro = fsum(per_language.values()) / len(per_language)
+    return Averages(fsum(values) / len(values), macro, per_language)

@@ -1,13 +1,21 @@
-"""The tables of an evaluation, as plain rows of text; `rendering.py` writes them."""
+"""An evaluation as tables: text, Markdown, LaTeX."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from mimo_plugin.evaluation.choices import CORRECTION_NAMES, TEST_NAMES, Correction, SignificanceTest
-from mimo_plugin.evaluation.comparison import ALL_LANGUAGES, Comparison
-from mimo_plugin.evaluation.evaluation import Evaluation
-from mimo_plugin.evaluation.measures import Measure
-from mimo_plugin.evaluation.scoring import RunScores
+from mimo_plugin.core.artifact import make_parent, write_text
+from mimo_plugin.evaluation.compare import ALL_LANGUAGES, Comparison
+from mimo_plugin.evaluation.evaluate import Evaluation, to_json
+from mimo_plugin.evaluation.measures import Measure, RunScores
+from mimo_plugin.evaluation.options import (
+    CORRECTION_NAMES,
+    TEST_NAMES,
+    Correction,
+    SignificanceTest,
+    TableFormat,
+)
 from mimo_plugin.evaluation.significance import UPPER_BOUND, Plan
 
 DAGGER = "†"
@@ -201,3 +209,99 @@ def _interval(comparison: Comparison) -> str:
     if comparison.ci_low is None or comparison.ci_high is None:
         return MISSING
     return f"{comparison.ci_low:+.4f} .. {comparison.ci_high:+.4f}"
+
+
+_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\ensuremath{<}",
+    ">": r"\ensuremath{>}",
+    "|": r"\ensuremath{|}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",
+    "]": "{]}",
+    "\u2212": r"\ensuremath{-}",
+    "–": "--",
+    "→": r"\ensuremath{\rightarrow}",
+    "²": r"\ensuremath{^2}",
+    "†": r"\ensuremath{^{\dagger}}",
+}
+
+
+def escape_latex(text: str) -> str:
+    r"""100 % -> 100 \%. Quotation marks need the T1 encoding."""
+    return "".join(_ESCAPES.get(character, character) for character in text)
+
+
+def render(tables: Sequence[Table], form: TableFormat) -> str:
+    """Writes tables one below the other; LaTeX needs the package booktabs."""
+    write = {TableFormat.TEXT: _text, TableFormat.MARKDOWN: _markdown, TableFormat.LATEX: _latex}[form]
+    return "\n\n".join(write(table) for table in tables) + "\n"
+
+
+def _tabulate(table: Table, rows: Sequence[Sequence[str]], tablefmt: str) -> str:
+    from tabulate import tabulate
+
+    right = len(table.headers) - table.left
+    return tabulate(
+        rows,
+        headers=table.headers,
+        tablefmt=tablefmt,
+        colalign=["left"] * table.left + ["right"] * right,
+        disable_numparse=True,
+        preserve_whitespace=True,
+    )
+
+
+def _text(table: Table) -> str:
+    # A space where other cells of the column have a dagger keeps the digits in line.
+    marked = [any(row[column].endswith(DAGGER) for row in table.rows) for column in range(len(table.headers))]
+    rows = [
+        [
+            cell + " " if wide and not cell.endswith(DAGGER) else cell
+            for cell, wide in zip(row, marked, strict=True)
+        ]
+        for row in table.rows
+    ]
+    return "\n".join((table.title, "", _tabulate(table, rows, "simple"), *table.notes))
+
+
+def _markdown(table: Table) -> str:
+    escaped = table._replace(headers=[_escape_markdown(header) for header in table.headers])
+    rows = [[_escape_markdown(cell) for cell in row] for row in table.rows]
+    parts = [f"**{table.title}**", _tabulate(escaped, rows, "pipe")]
+    return "\n\n".join((*parts, *(_escape_markdown(note) for note in table.notes)))
+
+
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"([|*_`<])", r"\\\1", text)
+
+
+def _latex(table: Table) -> str:
+    notes = "".join(f"\\\\[2pt]\n\\footnotesize {_escape_latex(note)}\n" for note in table.notes)
+    body = _latex_marks(_tabulate(table, table.rows, "latex_booktabs"))
+    caption = _escape_latex(table.title)
+    return f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n{body}\n{notes}\\end{{table}}"
+
+
+def _escape_latex(text: str) -> str:
+    return _latex_marks(escape_latex(text))
+
+
+def _latex_marks(text: str) -> str:
+    text = re.sub(r"(?<![\w.-])([-+])(?=\d)", r"$\1$", text)
+    return text.replace(DAGGER, r"$^{\dagger}$").replace(MISSING, "--")
+
+
+def write_outputs(
+    evaluation: Evaluation, form: TableFormat, output: Path | None = None, json_file: Path | None = None
+) -> str:
+    """Writes the tables to `output` and the JSON to `json_file`, where they are given; returns the
+    tables' text."""
+    tables = render(make_tables(evaluation), form)
+    for path, text in ((output, tables), (json_file, to_json(evaluation))):
+        if path is not None:
+            make_parent(path)
+            write_text(path, text)
+    return tables

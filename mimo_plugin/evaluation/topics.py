@@ -1,4 +1,4 @@
-"""The topics of an evaluation: which are judged, in which language, and what a run may hold."""
+"""Topics and qrels as arrays, the language versions of a topic, the languages of documents."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo_plugin.collections.records import ERROR, FIRST
-from mimo_plugin.errors import DataError, Findings, Problems, UsageError
-from mimo_plugin.evaluation.choices import split_names
+from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
+from mimo_plugin.evaluation.options import split_names
 from mimo_plugin.evaluation.runs import Ranking, Run
 
 Judgments = Mapping[str, Mapping[str, int]]
@@ -170,8 +170,8 @@ def open_pool(
     """
     from ir_datasets import Dataset
 
-    from mimo_plugin.collections import load_pool, pool_prefixes, require
-    from mimo_plugin.collections.pool import is_file
+    from mimo_plugin.collections.loading import require
+    from mimo_plugin.collections.pool import is_file, load_pool, pool_prefixes
 
     findings = Findings()
     sources = [spec for spec in collections if not is_file(spec)]
@@ -339,3 +339,88 @@ def _without_prefix(query_id: str) -> list[str]:
     itself."""
     parts = query_id.split(":")
     return [":".join(parts[cut:]) for cut in range(1, len(parts))]
+
+
+def version_groups(docids: Sequence[str], languages: Sequence[str], topics: Topics) -> list[str]:
+    """A name for each document, the same for the language versions of one text.
+
+    Versions have the same id after their language: `de:7`, `fi:7`. In a pool of collections that have nothing
+    to do with each other such ids agree by chance. So the judgments must show it, too: where no topic has two
+    versions of a text among its relevant documents, no document is taken for a version of another.
+
+    Args:
+        docids, languages: (n,) all documents of the collection.
+    """
+    groups = [_without_language(*document) for document in zip(docids, languages, strict=True)]
+    group_of = dict(zip(docids, groups, strict=True))
+    for judged in topics.judged:
+        relevant = [docid.decode() for docid in judged.docids[judged.relevance > 0].tolist()]
+        if len({group_of.get(docid, docid) for docid in relevant}) < len(relevant):
+            return groups
+    return list(docids)
+
+
+def _without_language(docid: str, language: str) -> str:
+    prefix, colon, rest = docid.partition(":")
+    return rest if colon and prefix == language else docid
+
+
+def topic_versions(topics: Topics) -> list[list[int]]:
+    """The positions of each topic's versions, where there are two or more.
+
+    They have the same relevant documents and the same id after the language: neither alone would do, as there
+    are pools whose ids agree by chance, and passages with several questions.
+    """
+    together: dict[tuple[int, str], list[int]] = {}
+    for position, query_id in enumerate(topics.query_ids):
+        language = topics.language(position)
+        if language and query_id.startswith(language):
+            key = int(topics.block_of[position]), query_id.removeprefix(language)
+            together.setdefault(key, []).append(position)
+    return [positions for positions in together.values() if len(positions) > 1]
+
+
+def languages_of(docids: NDArray[np.bytes_], doc_langs: Mapping[str, str]) -> list[str]:
+    """The language of each document. docids: (n,) UTF-8. doc_langs: docid -> language.
+
+    Raises `DataError` with the first document that has none.
+    """
+    try:
+        return [doc_langs[docid.decode()] for docid in docids.tolist()]
+    except KeyError as error:
+        raise DataError(
+            f"document {error.args[0]!r} is none of the {len(doc_langs):,} whose language is known, expected "
+            "every document of run and qrels: take the languages from the collection that was searched"
+        ) from error
+
+
+def documents_of(run: Run, topics: Topics, k: int) -> set[str]:
+    """The docids whose language `language_bias` needs: relevant documents and first k hits of judged topics.
+
+    So few that they fit into memory however large the collection is.
+    """
+    docids: set[bytes] = set()
+    for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
+        docids.update(judged.docids[judged.relevance > 0].tolist())
+        ranking = run.queries.get(query_id)
+        if ranking is not None:
+            docids.update(ranking.docids[:k].tolist())
+    return {docid.decode() for docid in docids}
+
+
+def pool_doc_languages(pool: Any, wanted: Iterable[str]) -> dict[str, str]:
+    """Docid -> language, of those wanted documents that a collection has and whose language it tells.
+
+    pool: what `load_pool` returns. Its documents are streamed until all that are wanted have been met; memory
+    grows with these only. Raises `DataError` where a record before is not as it must be.
+    """
+    missing = set(wanted)
+    found: dict[str, str] = {}
+    for doc in pool.docs_iter() if missing else ():
+        if doc.doc_id in missing:
+            missing.discard(doc.doc_id)
+            if doc.lang:
+                found[doc.doc_id] = doc.lang
+            if not missing:
+                break
+    return found

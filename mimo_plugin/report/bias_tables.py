@@ -1,12 +1,24 @@
-"""Language bias: one table of all runs, and what lies behind it language by language."""
+"""Language bias, geometry and systems as tables."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
-from mimo_plugin.report.bias_shapes import LanguageBias, LanguageMix, Peer, RankCorrelation
-from mimo_plugin.report.names import measure_name, system_names
-from mimo_plugin.report.results import Results
-from mimo_plugin.report.table import Cell, Column, Note, Part, Table, number, words
-from mimo_plugin.report.wording import MONOLINGUAL, labels
+from mimo_plugin.core.artifact import size_text
+from mimo_plugin.evaluation.results import (
+    Encoder,
+    Geometry,
+    LanguageBias,
+    LanguageMix,
+    Peer,
+    RankCorrelation,
+    Results,
+    System,
+)
+from mimo_plugin.evaluation.tables import MISSING
+from mimo_plugin.report.table import Cell, Column, Note, Part, Table, count, number, words
+from mimo_plugin.report.tables import MONOLINGUAL, labels, measure_name, system_names
 
 _CALLED = {
     "peer": "PEER",
@@ -230,3 +242,207 @@ def mix_table(results: Results, name: str, file: str, mix: LanguageMix) -> Table
 def _span(values: Sequence[int]) -> str:
     low, high = min(values), max(values)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def geometry_table(results: Results, geometry: Geometry) -> Table:
+    """A row an encoder; what is undefined has its reason below."""
+    columns = (
+        Column("encoder"),
+        *map(Column, ("dimension", "alignment", "uniformity")),
+        Column("nearest centroid", "telling languages apart", apart=True),
+        *(Column(name, "telling languages apart") for name in ("k nearest", "chance")),
+    )
+    rows = [_geometry_row(label, encoder) for label, encoder in geometry.encoders.items()]
+    texts = geometry.texts
+    parallel = "" if "alignment" in geometry.skipped else "parallel "
+    notes = [
+        f"{texts.vectors:,} vectors of {texts.groups:,} {parallel}texts ({texts.role}) in "
+        f"{len(texts.languages)} languages of {', '.join(texts.collections)}; seed {texts.seed}.",
+        "Alignment: mean squared distance between language versions of a text, 0 is best, 4 the most there "
+        "can be. Uniformity: log mean exp(−2 distance²) over distinct pairs, lower is more even; the lower "
+        "left corner of the plane is the best.",
+        "Telling languages apart: cross-validated accuracy of guessing the language from the vector. At "
+        "chance, vectors say nothing of their language.",
+        *(f"On {what}: {why}." for what, why in geometry.skipped.items()),
+    ]
+    return Table(
+        "geometry", "Geometry of the encoders", columns, [Part(rows)], list(map(Note, notes)), labels(results)
+    )
+
+
+def _geometry_row(label: str, encoder: Encoder) -> list[Cell]:
+    probe = encoder.separability
+    return [
+        words(label),
+        count(encoder.dimension),
+        number(encoder.alignment),
+        number(encoder.uniformity),
+        number(probe.centroid if probe else None),
+        number(probe.knn if probe else None),
+        number(probe.chance if probe else None),
+    ]
+
+
+def geometry_details(results: Results, geometry: Geometry) -> Iterator[Table]:
+    """Uniformity by language, alignment by pair, checkpoints: those that there are."""
+    encoders = geometry.encoders
+    uniform = {label: encoder.uniformity_per_language or {} for label, encoder in encoders.items()}
+    pairs = {
+        label: {(a, b): value for a, b, value in encoder.pair_alignment or ()}
+        for label, encoder in encoders.items()
+    }
+    names = [Column(label) for label in encoders]
+    languages = sorted({language for values in uniform.values() for language in values})
+    if languages:
+        rows = [
+            [words(language), *(number(values.get(language)) for values in uniform.values())]
+            for language in languages
+        ]
+        yield _table(
+            results, "uniformity-by-language", "Uniformity by language", [Column("language"), *names], rows
+        )
+    both = sorted({pair for values in pairs.values() for pair in values})
+    if both:
+        rows = [
+            [words(f"{a} – {b}"), *(number(values.get((a, b))) for values in pairs.values())] for a, b in both
+        ]
+        title = "Alignment by pair of languages"
+        yield _table(results, "alignment-by-pair", title, [Column("languages"), *names], rows)
+    for label, encoder in encoders.items():
+        distances = encoder.centroid_distances
+        if distances:
+            rows = [
+                [words(language), *map(number, row)]
+                for language, row in zip(distances.languages, distances.distances, strict=True)
+            ]
+            columns = [Column("language"), *map(Column, distances.languages)]
+            title = f"{label}: distances between the centroids of languages"
+            yield _table(results, f"centroids {label}", title, columns, rows)
+    for label, encoder in encoders.items():
+        if encoder.trail:
+            rows = [[count(one.step), number(one.alignment), number(one.uniformity)] for one in encoder.trail]
+            columns = [Column("step"), Column("alignment"), Column("uniformity")]
+            yield _table(
+                results, f"checkpoints {label}", f"{label}: checkpoints of the training run", columns, rows
+            )
+
+
+def _table(results: Results, name: str, title: str, columns: list[Column], rows: list[list[Cell]]) -> Table:
+    return Table(name, title, columns, [Part(rows)], (), labels(results))
+
+
+_MINUTE, _HOUR = 60, 3600
+
+
+def systems_table(results: Results) -> Table:
+    """A row a system."""
+    names = system_names(results)
+    columns = [
+        Column("system"),
+        *(Column(name, text=True) for name in ("kind", "made of", "fingerprint")),
+        *map(Column, ("documents", "index size", "time")),
+    ]
+    rows = [_system_row(name, system, names) for name, system in results.systems.items()]
+    return Table("systems", "Systems", columns, [Part(rows)], list(_details(results)), labels(results))
+
+
+def _details(results: Results) -> Iterator[Note]:
+    names = system_names(results)
+    for name, system in results.systems.items():
+        said = [
+            f"{what} {_said(value)}"
+            for what, value in system.details.items()
+            if value not in (None, "", {}, [])
+        ]
+        if said:
+            yield Note(f"{names[name]}: {', '.join(said)}.")
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"({', '.join(f'{key} {_said(part)}' for key, part in value.items())})"
+    if isinstance(value, list):
+        return f"({', '.join(map(_said, value))})"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _system_row(name: str, system: System, names: dict[str, str]) -> list[Cell]:
+    parts = " + ".join(names.get(part, part) for part in system.parts)
+    size = (
+        Cell(MISSING)
+        if system.index_bytes is None
+        else Cell(size_text(system.index_bytes), system.index_bytes)
+    )
+    total = sum(system.seconds.values())
+    return [
+        words(names[name], name),
+        words(system.kind),
+        words(system.encoder or parts or MISSING),
+        Cell((system.fingerprint or MISSING)[:12], system.fingerprint),
+        count(system.documents),
+        size,
+        Cell(duration(total), total) if system.seconds else Cell(MISSING),
+    ]
+
+
+def times_table(results: Results) -> Table | None:
+    """Seconds of each step, where any was timed."""
+    names = system_names(results)
+    steps = list(dict.fromkeys(step for system in results.systems.values() for step in system.seconds))
+    if not steps:
+        return None
+    rows = [
+        [
+            words(names[name], name),
+            *(
+                Cell(f"{system.seconds[step]:,.1f}", system.seconds[step])
+                if step in system.seconds
+                else Cell(MISSING)
+                for step in steps
+            ),
+        ]
+        for name, system in results.systems.items()
+    ]
+    columns = [Column("system"), *map(Column, steps)]
+    return Table("times", "Seconds of each step", columns, [Part(rows)], (), labels(results))
+
+
+def provenance(results: Results) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Lists of names and values, each with a heading."""
+    made = results.provenance
+    hardware = made.hardware
+    run = [("Date", _date(made.date))]
+    if made.git_commit:
+        run.append(("Commit", made.git_commit))
+    yield "Run", run
+    machine = [
+        ("Machine", hardware.machine),
+        ("Processor", hardware.processor),
+        ("Cores", None if hardware.cores is None else str(hardware.cores)),
+        ("Memory", None if hardware.memory_bytes is None else size_text(hardware.memory_bytes)),
+        ("Device", hardware.device),
+    ]
+    yield "Hardware", [(name, value) for name, value in machine if value]
+    yield "Versions", [(name, version or MISSING) for name, version in made.versions.items()]
+    prints = [(name, value or MISSING) for name, value in made.fingerprints.items()]
+    names = system_names(results)
+    prints += [
+        (names[name], system.fingerprint) for name, system in results.systems.items() if system.fingerprint
+    ]
+    yield "Fingerprints", prints
+
+
+def duration(seconds: float) -> str:
+    """For a reader: 5400 -> "1 h 30 min"."""
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    if seconds < _HOUR:
+        return f"{seconds / _MINUTE:.1f} min"
+    return f"{seconds // _HOUR:.0f} h {seconds % _HOUR / _MINUTE:.0f} min"
+
+
+def _date(text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M %Z").strip()
+    except ValueError:
+        return text

@@ -1,14 +1,21 @@
-"""Pictures of the encoders' geometry, those of `mimo analyze`."""
+"""Figures of alignment and uniformity, and of the language mix."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+from math import fsum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimo_plugin.report.figure import Figure
-from mimo_plugin.report.geometry_shapes import Encoder, Geometry
-from mimo_plugin.report.names import FileNames
-from mimo_plugin.report.results import Results
-from mimo_plugin.report.wording import labels
+import numpy as np
+
+from mimo_plugin.core.artifact import make_parent, replacing
+from mimo_plugin.evaluation.language import language_mix
+from mimo_plugin.evaluation.measures import parse_measures, score_run
+from mimo_plugin.evaluation.results import Encoder, Geometry, Results
+from mimo_plugin.evaluation.runs import read_run
+from mimo_plugin.evaluation.topics import load_topics, open_pool
+from mimo_plugin.report.figures import Figure
+from mimo_plugin.report.tables import FileNames, labels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -97,7 +104,66 @@ def _ends(pairs: list[tuple[float, str]]) -> str:
 
 
 def _draw(results: Results, picture: str, *label: str) -> "Canvas":
-    from mimo_plugin.analysis import pictures
+    from mimo_plugin.report import maps as pictures
 
     canvas: Canvas = getattr(pictures, picture)(results.raw["geometry"], *label)
     return canvas
+
+
+_CUTOFF = 20
+_NORMAL_95 = 1.96
+
+
+def draw_systems(runs: Sequence[Path], collections: Sequence[str], output: Path) -> None:
+    """Draws, as a PNG, each run's nDCG@20 with a 95 % interval, and the share of its first 20 hits that are
+    in the query's own language, next to the share where languages play no part.
+
+    The interval is the normal one over topics; versions of one topic in several languages count once.
+
+    Raises:
+        DataError: a run or the collections cannot be read.
+    """
+    from matplotlib.figure import Figure
+
+    pool = open_pool(collections)
+    topics = load_topics(pool)
+    doc_langs = {doc.doc_id: doc.lang for doc in pool.docs_iter()}
+    (measure,) = parse_measures([f"ndcg@{_CUTOFF}"])
+    names, means, errors, own = [], [], [], []
+    for path in runs:
+        run = read_run(path, path.stem)
+        scores = score_run(run, topics, [measure]).per_topic[measure]
+        blocks = np.bincount(topics.block_of, scores) / np.bincount(topics.block_of)
+        names.append(path.stem)
+        means.append(scores.mean())
+        errors.append(_NORMAL_95 * blocks.std(ddof=1) / np.sqrt(len(blocks)) if len(blocks) > 1 else 0.0)
+        own.append(language_mix(run, topics.query_languages, doc_langs, _CUTOFF).own)
+    even = _even_share(topics.counts, list(doc_langs.values()))
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    quality, mix = figure.subplots(1, 2)
+    colors = [f"C{number}" for number in range(len(names))]
+    quality.bar(names, means, yerr=errors, color=colors, capsize=4)
+    quality.set_ylabel(f"nDCG@{_CUTOFF} (0 to 1)")
+    quality.set_title(f"Quality: {len(topics.query_ids):,} queries, {len(topics.languages)} languages")
+    mix.bar(names, own, color=colors)
+    mix.axhline(even, color="0.3", linestyle="--", linewidth=1, label=f"languages mixed evenly: {even:.2f}")
+    mix.legend(frameon=False, fontsize="small", loc="upper left")
+    mix.set_ylim(0, 1)
+    mix.set_ylabel(f"share of the first {_CUTOFF} hits")
+    mix.set_title("Hits in the query's own language")
+    for axes in (quality, mix):
+        axes.grid(axis="y", alpha=0.25)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    make_parent(output)
+    with replacing(output) as beside:
+        figure.savefig(beside, format="png", dpi=130, metadata={"Software": None})
+
+
+def _even_share(topics: dict[str, int], documents: Sequence[str]) -> float:
+    """The share of own-language hits if hits were drawn from all documents alike, over the topics."""
+    languages, counts = np.unique(documents, return_counts=True)
+    share = dict(zip(languages.tolist(), (counts / counts.sum()).tolist(), strict=True))
+    own = fsum(number * share.get(language, 0.0) for language, number in topics.items())
+    return own / sum(topics.values())

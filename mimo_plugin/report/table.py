@@ -1,10 +1,12 @@
-"""A table of the report, before it is HTML, LaTeX or CSV."""
+"""A table of a report, as text, CSV and LaTeX."""
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mimo_plugin.evaluation.tables import MISSING
+from mimo_plugin.evaluation.tables import MISSING, escape_latex
 
 MINUS = "−"
 
@@ -114,3 +116,122 @@ def in_bold(cells: Sequence[Cell]) -> list[Cell]:
     highest = max(values)
     shown = {cell.text for cell in cells if cell.exact == highest}
     return [cell._replace(best=cell.text in shown) for cell in cells]
+
+
+_HEAD = r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; XeLaTeX or LuaLaTeX for other scripts."
+
+
+def to_latex(table: Table) -> str:
+    """A table environment; needs booktabs, and the T1 encoding for quotation marks."""
+    alignment = "".join(
+        "l" if place == 0 or column.text else "r" for place, column in enumerate(table.columns)
+    )
+    caption = " ".join(f"{escape_latex(text).rstrip('.')}." for text in (table.title, *table.labels))
+    lines = [
+        _HEAD,
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\label{{tab:{table.name}}}",
+        rf"\begin{{tabular}}{{{alignment}}}",
+        r"\toprule",
+        *_groups(table),
+        _line(escape_latex(column.name) for column in table.columns),
+    ]
+    for part in table.parts:
+        lines.append(r"\midrule")
+        lines += _part(part, table.columns)
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\smallskip{{\footnotesize {_note(note)}\par}}" for note in table.notes]
+    return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _groups(table: Table) -> list[str]:
+    """Headers over columns, with a rule below each."""
+    if not table.grouped:
+        return []
+    cells, rules, column = [], [], 1
+    for name, width in table.groups():
+        cells.append(
+            rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(name)}}}" if name else " & ".join([""] * width)
+        )
+        if name:
+            rules.append(rf"\cmidrule(lr){{{column}-{column + width - 1}}}")
+        column += width
+    return [_line(cells), "".join(rules)]
+
+
+def _part(part: Part, columns: Sequence[Column]) -> list[str]:
+    heading = (
+        [rf"\multicolumn{{{len(columns)}}}{{l}}{{\textit{{{escape_latex(part.heading)}}}}} \\"]
+        if part.heading
+        else []
+    )
+    return heading + [
+        _line(_cell(cell, place == 0 or columns[place].text) for place, cell in enumerate(row))
+        for row in part.rows
+    ]
+
+
+def _cell(cell: Cell, text: bool) -> str:
+    shown = escape_latex(cell.text) if text or not cell.is_number else _number(cell.text)
+    if cell.best:
+        shown = rf"\textbf{{{shown}}}"
+    return shown + (r"$^{\dagger}$" if cell.marked else "")
+
+
+def _number(text: str) -> str:
+    """A sign is set as one of mathematics."""
+    sign, digits = text[:1], escape_latex(text[1:])
+    return {MINUS: f"$-${digits}", "+": f"$+${digits}"}.get(sign, escape_latex(text))
+
+
+def _note(note: Note) -> str:
+    return escape_latex(f"{note.text} {note.link}".strip())
+
+
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+_PART = "part"
+_LABEL = "label"
+
+
+def to_csv(table: Table) -> str:
+    """A header and a line a row. What is not defined is empty.
+
+    Headings over columns are part of the columns' names, headings over rows are a column of their own. Where
+    something has to stand beside every number it is in the last column, `label`, of every row. Where a column
+    has a dagger or an upper bound, a column `... is` follows that says so.
+    """
+    marked = {
+        place
+        for part in table.parts
+        for row in part.rows
+        for place, cell in enumerate(row)
+        if cell.marked or cell.bound
+    }
+    parts = any(part.heading for part in table.parts)
+    header = [_PART] if parts else []
+    for place, column in enumerate(table.columns):
+        name = f"{column.group} {column.name}".strip()
+        header += [name, f"{name} is"] if place in marked else [name]
+    label = " ".join(table.labels)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*header, _LABEL] if label else header)
+    for part in table.parts:
+        for row in part.rows:
+            line: list[object] = [part.heading] if parts else []
+            for place, cell in enumerate(row):
+                line.append("" if cell.exact is None else cell.exact)
+                if place in marked:
+                    line.append(_remark(cell))
+            writer.writerow([*line, label] if label else line)
+    return buffer.getvalue()
+
+
+def _remark(cell: Cell) -> str:
+    remarks = ["significant"] * cell.marked + ["upper bound"] * cell.bound
+    return ", ".join(remarks)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sentence_transformers.base.evaluation import BaseEvaluator
 
-from mimo_plugin.errors import DataError
-from mimo_plugin.student import EncoderOptions, Student
+from mimo_plugin.core.errors import DataError
+from mimo_plugin.encoder.encoder import EncoderOptions, Student
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -44,7 +44,8 @@ class DevCollection:
         Raises:
             DataError: it is not there, or lacks one of them.
         """
-        from mimo_plugin.collections import load_pool, require
+        from mimo_plugin.collections.loading import require
+        from mimo_plugin.collections.pool import load_pool
         from mimo_plugin.evaluation.topics import load_topics
 
         require([collection], docs=True, queries=True, qrels=True)
@@ -70,12 +71,11 @@ class DevCollection:
         import numpy as np
 
         from mimo_plugin.evaluation.geometry import alignment, uniformity
-        from mimo_plugin.evaluation.language_mix import language_mix
-        from mimo_plugin.evaluation.measures import parse_measures
-        from mimo_plugin.evaluation.nearest import nearest
+        from mimo_plugin.evaluation.language import language_mix
+        from mimo_plugin.evaluation.measures import parse_measures, score_run
         from mimo_plugin.evaluation.runs import Run
-        from mimo_plugin.evaluation.scoring import score_run
-        from mimo_plugin.evaluation.versions import version_groups
+        from mimo_plugin.evaluation.topics import version_groups
+        from mimo_plugin.index.nearest import nearest
 
         documents = student.encode_documents(self.texts)
         vectors = student.encode_queries([text for _, text in self.queries])

@@ -10,11 +10,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.checkpoint import check_device
-from mimo_plugin.errors import EnvironmentProblem, UsageError
-from mimo_plugin.network import reachable
-from mimo_plugin.student import EncoderOptions
-from mimo_plugin.training.options import Precision, StageOptions
+from mimo_plugin.core.environment import reachable
+from mimo_plugin.core.errors import EnvironmentProblem, UsageError
+from mimo_plugin.encoder.checkpoint import check_device
+from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.training.recipe import Precision, StageOptions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mimo_plugin.training.dev import DevCollection
     from mimo_plugin.training.examples import Examples
-    from mimo_plugin.training.run_directory import RunDirectory
+    from mimo_plugin.training.run import RunDirectory
 
 # Evaluations and checkpoints a run, unless asked otherwise.
 _TIMES = 10
@@ -193,11 +193,18 @@ def fit(
     from transformers import PrinterCallback
     from transformers.integrations import TensorBoardCallback
 
-    from mimo_plugin.training.callbacks import GradientGuard, LastStep, MetricsFile, ProgressBar, StillThere
     from mimo_plugin.training.dev import DevScores
-    from mimo_plugin.training.run_directory import TENSORBOARD
-    from mimo_plugin.training.trainer import Trainer, discard_incomplete, last_checkpoint
-    from mimo_plugin.training.writing import writing_tensors
+    from mimo_plugin.training.run import TENSORBOARD, writing_tensors
+    from mimo_plugin.training.trainer import (
+        GradientGuard,
+        LastStep,
+        MetricsFile,
+        ProgressBar,
+        StillThere,
+        Trainer,
+        discard_incomplete,
+        last_checkpoint,
+    )
 
     slice_size = devices.slice_of(options)
     texts_a_step = options.batch_size * (len(examples.text_columns))

@@ -1,12 +1,8 @@
-"""The losses of both stages, on sentence-transformers' embedding distillation and gradient caching.
-
-Each loss keeps the parts of its last value in `parts`, detached, for the log. `L` below is the batch of one
-device, `N` the batch over all devices, `d` the student's dimension and `t` the teacher's.
-"""
+"""The losses, on sentence-transformers' own, and which one a stage's options name."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -19,6 +15,13 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from sentence_transformers.util import all_gather_with_grad
 from torch import Tensor, nn
 from torch.nn import functional
+
+from mimo_plugin.training.recipe import PROJECTION_INPUT, ProjectionInput, Stage2Options, StageOptions
+from mimo_plugin.training.schedule import Objective
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch import nn
 
 Features = dict[str, Tensor]
 
@@ -302,3 +305,48 @@ def _in_float32(reps: list[list[Tensor]]) -> list[list[Tensor]]:
 
 def _distributed() -> bool:
     return bool(torch.distributed.is_available() and torch.distributed.is_initialized())
+
+
+def build_loss(
+    model: "SentenceTransformer",
+    options: StageOptions,
+    teacher_dimension: int | None,
+    projection: Path | None,
+) -> tuple["nn.Module", "nn.Module | None"]:
+    """The loss of a stage, and its projection where it has one.
+
+    Args:
+        teacher_dimension: of the teacher's embeddings; None where there is no teacher.
+        projection: a trained projection to go on with; None starts with random weights.
+    """
+    if not isinstance(options, Stage2Options) or options.objective is Objective.MIMO:
+        distillation = Distillation(
+            model,
+            options.metric.value,
+            teacher_dimension,
+            projection,
+            mini_batch_size=options.mini_batch_size,
+            raw=(options.projection_input or PROJECTION_INPUT) is ProjectionInput.RAW,
+        )
+        if not isinstance(options, Stage2Options):
+            return distillation, distillation.projection
+        joint = Joint(
+            model,
+            distillation,
+            weight=options.contrastive_weight,
+            mini_batch_size=options.mini_batch_size,
+            temperature=options.temperature,
+            cache=options.cache_gradients,
+        )
+        return joint, distillation.projection
+    if options.objective is Objective.LAKDA:
+        return LanguageAlignment(
+            model,
+            options.mini_batch_size,
+            options.temperature,
+            options.lakda_alpha,
+            cache=options.cache_gradients,
+        ), None
+    return CrossLingualContrastive(
+        model, options.mini_batch_size, options.temperature, cache=options.cache_gradients
+    ), None

@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-from mimo_plugin.errors import UsageError
+from mimo_plugin.core.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np

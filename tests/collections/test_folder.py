@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from beir import write_folder
+from helpers.beir import write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.collections import load, load_pool, require
-from mimo_plugin.errors import DataError
+from mimo_plugin.collections.loading import load, require
+from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.core.errors import DataError
 
 DOCS = [
     {"_id": "d1", "title": "Haus", "text": "am See", "lang": "de", "metadata": {}},

@@ -11,8 +11,9 @@ from importlib.resources import files
 
 import pytest
 
-from mimo_plugin.collections import load, load_pool, register_sample
-from mimo_plugin.collections.packaged import LANGUAGES, descriptions
+from mimo_plugin.collections.loading import load
+from mimo_plugin.collections.packaged import LANGUAGES, descriptions, register_sample
+from mimo_plugin.collections.pool import load_pool
 
 SAMPLE = files("mimo_plugin.collections") / "sample"
 

@@ -5,14 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny_ir_datasets as tiny
-from beir import write_folder
+from helpers import tiny_ir_datasets as tiny
+from helpers.beir import write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_plugin.collections import Doc, Query, collection_key, load, load_pool, pool_prefixes, require
-from mimo_plugin.collections.ids import Named, choose_prefixes, pooled_id
-from mimo_plugin.errors import DataError, UsageError
+from mimo_plugin.collections.loading import load, require
+from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
+from mimo_plugin.collections.records import Doc, Named, Query, choose_prefixes, pooled_id
+from mimo_plugin.core.errors import DataError, UsageError
 
 MIRACL = ["miracl/de/dev", "miracl/sw/dev"]
 
@@ -250,7 +251,7 @@ def test_lookup_in_a_pool() -> None:
 
 def test_importing_the_package_does_not_import_ir_datasets() -> None:
     program = (
-        "import sys, mimo_plugin.collections, mimo_plugin.cli.collections\n"
+        "import sys, mimo_plugin.collections, mimo_plugin.cli.tools\n"
         "print(sorted({'ir_datasets', 'numpy', 'requests'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

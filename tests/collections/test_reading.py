@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_ir_datasets
+from helpers import tiny_ir_datasets
 from ir_datasets import Dataset
 from ir_datasets.formats import TrecQrels, TsvQueries
 from ir_datasets.util import Download, RequestsDownload
 
-from mimo_plugin.collections import load, load_pool, require
-from mimo_plugin.collections.reading import read
-from mimo_plugin.collections.sources import missing_files
-from mimo_plugin.errors import DataError
+from mimo_plugin.collections.loading import load, require
+from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.reading import missing_files, read
+from mimo_plugin.core.errors import DataError
 
 HOME = Path(os.environ["IR_DATASETS_HOME"])
 YORUBA = HOME / "miracl" / "v1.0" / "yo"

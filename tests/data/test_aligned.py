@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_ir_datasets
-from tiny_ir_datasets import passage, question
+from helpers import tiny_ir_datasets
+from helpers.tiny_ir_datasets import passage, question
 
 from mimo_plugin.cli import main
-from mimo_plugin.data.aligned import AlignedOptions, make_table
-from mimo_plugin.data.aligned_specs import Member, mmarco_members, parse_members
-from mimo_plugin.data.manifest import Made
-from mimo_plugin.data.positives import Positives
-from mimo_plugin.data.stored import open_table
-from mimo_plugin.errors import ArtifactError, DataError, MimoError, UsageError
+from mimo_plugin.core.errors import ArtifactError, DataError, MimoError, UsageError
+from mimo_plugin.data.aligned import (
+    AlignedOptions,
+    Member,
+    Positives,
+    make_table,
+    mmarco_members,
+    parse_members,
+)
+from mimo_plugin.training.data import Made, open_table
 
 HOME = Path(os.environ["IR_DATASETS_HOME"])
 # mMARCO's codes, by the table's

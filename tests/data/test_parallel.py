@@ -13,13 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
-from mimo_plugin.data.filters import PairFilter
-from mimo_plugin.data.manifest import Made
+from mimo_plugin.core.errors import ArtifactError, DataError, MimoError, UsageError
 from mimo_plugin.data.opus import CORPORA, LANGUAGES, opus_sources
-from mimo_plugin.data.parallel import ParallelOptions, make_pairs
-from mimo_plugin.data.parallel_specs import parse_sources
-from mimo_plugin.data.stored import open_pairs
-from mimo_plugin.errors import ArtifactError, DataError, MimoError, UsageError
+from mimo_plugin.data.parallel import PairFilter, ParallelOptions, make_pairs, parse_sources
+from mimo_plugin.training.data import Made, open_pairs
 
 # (anchor, text)
 SENTENCES = [

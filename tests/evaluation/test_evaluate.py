@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from beir import write_folder
+from helpers.beir import write_folder
 
 from mimo_plugin.cli import main
-from mimo_plugin.cli.evaluate import command
+from mimo_plugin.cli.evaluate import evaluate_command
 from mimo_plugin.collections.records import ERROR, FIRST
-from mimo_plugin.evaluation.choices import Correction, SignificanceTest, TableFormat
+from mimo_plugin.evaluation.options import Correction, SignificanceTest, TableFormat
 from mimo_plugin.evaluation.runs import write_run
 
 LANGUAGES = ("de", "fi", "ja")
@@ -68,7 +68,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 def test_choices_on_the_command_line_are_those_of_the_library() -> None:
     offered = {
-        option.name: list(option.type.choices) for option in command.params if hasattr(option.type, "choices")
+        option.name: list(option.type.choices)
+        for option in evaluate_command.params
+        if hasattr(option.type, "choices")
     }
     assert offered == {
         "test": list(SignificanceTest),

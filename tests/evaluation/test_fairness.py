@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kruskal, rankdata, spearmanr
 
-from mimo_plugin.errors import DataError
+from mimo_plugin.core.errors import DataError
 from mimo_plugin.evaluation.fairness import RankCorrelation, mrc, peer, peer_raw
 from mimo_plugin.evaluation.runs import Ranking, Run
 from mimo_plugin.evaluation.topics import Topics, make_topics

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
-from mimo_plugin.errors import DataError, UsageError
+from mimo_plugin.core.errors import DataError, UsageError
 from mimo_plugin.evaluation.fusion import (
     FusionMethod,
     FusionOptions,
@@ -19,8 +19,7 @@ from mimo_plugin.evaluation.fusion import (
     fuse_runs,
     fusion_warnings,
 )
-from mimo_plugin.evaluation.run_reader import read_run
-from mimo_plugin.evaluation.runs import Run, write_run
+from mimo_plugin.evaluation.runs import Run, read_run, write_run
 
 Hits = Mapping[str, float]
 
@@ -277,7 +276,7 @@ def test_problems_of_all_runs_come_together(tmp_path: Path, capsys: pytest.Captu
 
 def test_pyserini_fuses_the_same(tmp_path: Path) -> None:
     """On runs without ties; its reading of files and its min-max with 0 for missing documents are its own."""
-    from mimo_plugin.jvm import import_pyserini
+    from mimo_plugin.pyserini.java import import_pyserini
 
     import_pyserini()
     from pyserini.fusion import normalize, reciprocal_rank_fusion

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.errors import DataError, ModelError
+from mimo_plugin.core.errors import DataError, ModelError
 from mimo_plugin.evaluation import geometry
 from mimo_plugin.evaluation.geometry import Vectors, alignment, pair_alignment, uniformity
 

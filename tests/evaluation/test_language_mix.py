@@ -5,13 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.errors import DataError
-from mimo_plugin.evaluation.averages import average
-from mimo_plugin.evaluation.language_mix import language_mix
-from mimo_plugin.evaluation.measures import parse_measures
+from mimo_plugin.core.errors import DataError
+from mimo_plugin.evaluation.crosslingual import same_language
+from mimo_plugin.evaluation.language import language_mix
+from mimo_plugin.evaluation.measures import average, parse_measures, score_run
 from mimo_plugin.evaluation.runs import Run
-from mimo_plugin.evaluation.same_language import same_language
-from mimo_plugin.evaluation.scoring import score_run
 from mimo_plugin.evaluation.topics import make_topics
 
 LANGS = ("de", "en", "fi")

@@ -1,6 +1,6 @@
 import pytest
 
-from mimo_plugin.errors import UsageError
+from mimo_plugin.core.errors import UsageError
 from mimo_plugin.evaluation.measures import parse_measures
 
 

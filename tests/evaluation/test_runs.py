@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.errors import DataError, EnvironmentProblem
-from mimo_plugin.evaluation.run_reader import read_run
-from mimo_plugin.evaluation.runs import Run, write_run
+from mimo_plugin.core.errors import DataError, EnvironmentProblem
+from mimo_plugin.evaluation.runs import Run, read_run, write_run
 
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=("Z", "C")), min_size=1, max_size=8)
 SCORES = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import scipy.stats
 import statsmodels.formula.api as smf
-from evaluation.samples import differences
+from helpers.evaluation_samples import differences
 from statsmodels.stats.anova import anova_lm
 
-from mimo_plugin.evaluation.choices import SignificanceTest
+from mimo_plugin.evaluation.options import SignificanceTest
 from mimo_plugin.evaluation.significance import (
     ALL_EQUAL,
     ONE_TOPIC,

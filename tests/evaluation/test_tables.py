@@ -2,15 +2,14 @@
 
 import numpy as np
 import pytest
-from evaluation.samples import NDCG, as_scores, monolingual, parallel
+from helpers.evaluation_samples import NDCG, as_scores, monolingual, parallel
 
-from mimo_plugin.evaluation.choices import Correction, SignificanceTest, TableFormat
-from mimo_plugin.evaluation.comparison import compare_runs
-from mimo_plugin.evaluation.evaluation import Evaluation
+from mimo_plugin.evaluation.compare import compare_runs
+from mimo_plugin.evaluation.evaluate import Evaluation
 from mimo_plugin.evaluation.measures import parse_measures
-from mimo_plugin.evaluation.rendering import render
+from mimo_plugin.evaluation.options import Correction, SignificanceTest, TableFormat
 from mimo_plugin.evaluation.significance import Plan
-from mimo_plugin.evaluation.tables import Table, make_tables
+from mimo_plugin.evaluation.tables import Table, make_tables, render
 from mimo_plugin.evaluation.topics import Topics
 
 (JUDGED,) = parse_measures("judged@10")

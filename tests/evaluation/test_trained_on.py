@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from beir import write_folder
-from checkpoints import plain_xlmr
+from helpers.beir import write_folder
+from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.cli import main
-from mimo_plugin.evaluation.trained_on import encoder_of
-from mimo_plugin.seen import FILE, write_seen
+from mimo_plugin.evaluation.trained_on import FILE, encoder_of, write_seen
 
 _LANGUAGES = ("de", "fi")
 _SAID = "was trained on 4 of the 20 documents here (20.0%) (the set): its scores do not compare"

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report.pages import Page, ReadCell
-from report.samples import DEBIAN, MIRACL, SUBSET, make_results
+from helpers.pages import Page, ReadCell
+from helpers.report_samples import DEBIAN, MIRACL, SUBSET, make_results
 
 from mimo_plugin.cli import main
-from mimo_plugin.collections import load_pool
-from mimo_plugin.evaluation.choices import SignificanceTest
-from mimo_plugin.report import write_report
+from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.evaluation.options import SignificanceTest
+from mimo_plugin.report.page import write_report
 
 # A figure takes about a second: fusions have no geometry.
 SMALL: dict[str, Any] = {

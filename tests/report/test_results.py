@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from report.samples import make_results
+from helpers.report_samples import make_results
 
-from mimo_plugin.cli.report import command
-from mimo_plugin.errors import ArtifactError
-from mimo_plugin.report import write_report, writing
-from mimo_plugin.report.results import parse_results, read_results
+from mimo_plugin.cli.benchmark import report_command
+from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.evaluation.results import parse_results, read_results
+from mimo_plugin.report import page as writing
+from mimo_plugin.report.page import write_report
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -133,11 +134,11 @@ def test_a_report_that_was_cut_short_is_made_again(tmp_path: Path, monkeypatch: 
 
 def test_command_makes_the_report_again(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(_plain()), encoding="utf-8")
-    said = CliRunner().invoke(command, [str(tmp_path)], catch_exceptions=False)
+    said = CliRunner().invoke(report_command, [str(tmp_path)], catch_exceptions=False)
     assert said.output.strip() == str(tmp_path / "report" / "index.html")
     other = tmp_path / "elsewhere"
     CliRunner().invoke(
-        command, [str(tmp_path / "results.json"), "--output", str(other)], catch_exceptions=False
+        report_command, [str(tmp_path / "results.json"), "--output", str(other)], catch_exceptions=False
     )
     assert (other / "index.html").read_bytes() == (tmp_path / "report" / "index.html").read_bytes()
 

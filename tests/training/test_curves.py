@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.errors import DataError, EnvironmentProblem
-from mimo_plugin.training.curve_data import read_stages
-from mimo_plugin.training.curves import draw_curves
+from mimo_plugin.core.errors import DataError, EnvironmentProblem
+from mimo_plugin.training.curves import draw_curves, read_stages
 
 # matplotlib keeps a list of fonts: it stays with the environment, and the home as it is.
 os.environ.setdefault("MPLCONFIGDIR", str(Path(sys.prefix) / "matplotlib-cache"))

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_training
-from tiny_training import PASSAGE, QUERY, World, text
+from helpers import tiny_training
+from helpers.tiny_training import PASSAGE, QUERY, World, text
 
-from mimo_plugin.data.stored import TableWriter, open_pairs, open_table
-from mimo_plugin.student import EncoderOptions, Student
+from mimo_plugin.data.writers import TableWriter
+from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.training.data import open_pairs, open_table
 from mimo_plugin.training.examples import Examples, plan_stage1, plan_stage2
-from mimo_plugin.training.options import Stage1Options, Stage2Options
+from mimo_plugin.training.recipe import Stage1Options, Stage2Options
 from mimo_plugin.training.schedule import Objective
-from mimo_plugin.training.teacher_fill import fill
-from mimo_plugin.training.teacher_manifest import Role, TeacherOptions
-from mimo_plugin.training.teacher_store import TeacherStore
+from mimo_plugin.training.teacher import fill
+from mimo_plugin.training.teacher_store import Role, TeacherOptions, TeacherStore
 
 WHERE = {
     text(template[lang], n): (lang, n)
@@ -122,8 +122,8 @@ def test_lakda_draws_the_passages_language_on_its_own(world: World) -> None:
 
 def test_rows_are_collated_in_order_of_length(world: World, store: TeacherStore) -> None:
     """All columns and the labels of a row move together."""
-    from mimo_plugin.training.collator import SortedByLength
-    from mimo_plugin.training.initial_student import load_or_create
+    from mimo_plugin.training.student import load_or_create
+    from mimo_plugin.training.trainer import SortedByLength
 
     model = load_or_create(str(world.root / "student"), (), seed=0, device="cpu")
     examples = stage2(world, store)

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_training
+from helpers import tiny_training
 
-from mimo_plugin.training.building import build_loss
-from mimo_plugin.training.initial_student import load_or_create
-from mimo_plugin.training.losses import Distillation, mean_similarity
-from mimo_plugin.training.options import Metric, ProjectionInput, Stage1Options, Stage2Options
+from mimo_plugin.training.losses import Distillation, build_loss, mean_similarity
+from mimo_plugin.training.recipe import Metric, ProjectionInput, Stage1Options, Stage2Options
 from mimo_plugin.training.schedule import Objective
+from mimo_plugin.training.student import load_or_create
 
 pytestmark = pytest.mark.threads
 
@@ -149,7 +148,7 @@ def test_the_joint_loss_needs_labels(model) -> None:
 def test_the_trained_projection_is_taken(model, tmp_path: Path) -> None:
     import torch
 
-    from mimo_plugin.training.projection import save_projection
+    from mimo_plugin.training.run import save_projection
 
     _, first = build_loss(model, Stage1Options(), TEACHER, None)
     save_projection(first, tmp_path / "projection.safetensors", ProjectionInput.NORMALIZED)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.errors import UsageError
+from mimo_plugin.core.errors import UsageError
 from mimo_plugin.training.schedule import Combination, Schedule, language_sets, pairs, singles
 
 

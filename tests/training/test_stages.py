@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_training
-from tiny_training import World, same_weights, weights
+from helpers import tiny_training
+from helpers.tiny_training import World, same_weights, weights
 
 import mimo_plugin
 from mimo_plugin.cli import main
-from mimo_plugin.student import EncoderOptions, Student
-from mimo_plugin.training import building
+from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.training import losses as building
 from mimo_plugin.training.dev import DevCollection
 from mimo_plugin.training.fitting import native_bfloat16, use_bfloat16
-from mimo_plugin.training.options import Precision, Recipe
-from mimo_plugin.training.run_directory import PROJECTION
-from mimo_plugin.training.stages import Trained, describe, train_both, train_stage1, train_stage2
+from mimo_plugin.training.recipe import Precision, Recipe
+from mimo_plugin.training.run import PROJECTION
+from mimo_plugin.training.stages import describe, train_both, train_stage1, train_stage2
+from mimo_plugin.training.start import Trained
 from mimo_plugin.training.trainer import Trainer, TrainingFailed
 
 pytestmark = pytest.mark.threads

@@ -15,17 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoints import TEXTS, plain_xlmr
+from helpers.checkpoints import TEXTS, plain_xlmr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.errors import ArtifactError, DataError, EnvironmentProblem, ModelError, UsageError
-from mimo_plugin.packaged import TEACHER
-from mimo_plugin.student import EncoderOptions, NotFinite, Student
-from mimo_plugin.training.teacher_fill import fill
-from mimo_plugin.training.teacher_manifest import Role, TeacherOptions
-from mimo_plugin.training.teacher_store import TeacherStore
-from mimo_plugin.training.text_keys import KEY, KeyIndex, text_keys
+from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, ModelError, UsageError
+from mimo_plugin.encoder.encoder import EncoderOptions, NotFinite, Student
+from mimo_plugin.encoder.packaged import TEACHER
+from mimo_plugin.training.teacher import fill
+from mimo_plugin.training.teacher_store import KEY, KeyIndex, Role, TeacherOptions, TeacherStore, text_keys
 
 pytestmark = pytest.mark.threads
 
@@ -142,7 +140,7 @@ def test_the_number_format_is_the_devices_or_that_of_the_store(
     difference = np.abs(exact.vectors(TEXTS, Role.TEXT) - rough.vectors(TEXTS, Role.TEXT)).max()
     assert 0 < difference < 0.02
     # A store goes on as it was begun, on whatever device: here one that would begin in bfloat16.
-    monkeypatch.setattr("mimo_plugin.training.teacher_manifest.check_device", lambda device: "cuda:0")
+    monkeypatch.setattr("mimo_plugin.encoder.checkpoint.check_device", lambda device: "cuda:0")
     assert replace(small, device=None).resolved().compute_dtype == "bfloat16"
     loaded: list[EncoderOptions] = []
     load = Student.load.__func__
@@ -278,7 +276,7 @@ def test_processes_read_together(small: TeacherOptions, tmp_path: Path) -> None:
 
 
 def test_one_writer(small: TeacherOptions, tmp_path: Path) -> None:
-    from mimo_plugin.locking import one_writer
+    from mimo_plugin.core.artifact import one_writer
 
     fill(tmp_path, small, {Role.TEXT: TEXTS})
     with (

@@ -1,14 +1,216 @@
-"""Which descriptions train, which are the dev set, which the test set."""
+"""Groups of packages that are variants of one another, and their split into train, dev and test."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
+from itertools import chain
+from typing import Any
+from zlib import crc32
 
-from mimo_plugin.data.debian.groups import Descriptions
-from mimo_plugin.data.debian.near import Sketches
+import numpy as np
+
+from mimo_plugin.core.errors import DataError, Problems
 from mimo_plugin.data.debian.table import Row
+
+# Texts that share so much of their sequences of three words (Jaccard) are nearly the same; descriptions of
+# one software's packages that differ in a sentence or two often are.
+NEAR = 0.6
+_WORDS = re.compile(r"[^\W\d_]+")
+_SHINGLE = 3
+# Two texts that share 0.6 have a band of min-hashes in common with probability 0.98, at 0.7 it is 0.999.
+_BANDS, _ROWS = 16, 3
+# Among texts with a band in common a new one is compared with so many that are not near each other: templates
+# that thousands share take no quadratic time.
+_COMPARED = 16
+_SEED = 20
+
+
+@dataclass(frozen=True)
+class Sketches:
+    """What texts are compared by: letter case, digits, punctuation and white space do not count.
+
+    Attributes:
+        shingles: hashes of each text's sequences of words; none of a text without words.
+        bands: one dictionary a band: min-hashes -> positions of the texts that have them.
+    """
+
+    shingles: list[frozenset[int]]
+    bands: list[dict[bytes, list[int]]]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "Sketches":
+        shingles = [_shingles(text) for text in texts]
+        signatures = _signatures(shingles)
+        bands: list[dict[bytes, list[int]]] = []
+        for start in range(0, _BANDS * _ROWS, _ROWS):
+            band: dict[bytes, list[int]] = {}
+            for index, found in enumerate(shingles):
+                if found:
+                    band.setdefault(signatures[index, start : start + _ROWS].tobytes(), []).append(index)
+            bands.append(band)
+        return cls(shingles, bands)
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Positions of texts that are nearly the same, each with one that comes before it."""
+        for band in self.bands:
+            for bucket in band.values():
+                before: list[int] = []
+                for index in bucket:
+                    found = self._first_near(before, self.shingles[index])
+                    if found is not None:
+                        yield found, index
+                    elif len(before) < _COMPARED:
+                        before.append(index)
+
+    def near(self, others: "Sketches") -> set[int]:
+        """Positions of the texts that are nearly the same as one of the others."""
+        found: set[int] = set()
+        for band, theirs in zip(self.bands, others.bands, strict=True):
+            for hashes in band.keys() & theirs.keys():
+                found |= {
+                    index
+                    for index in band[hashes]
+                    if index not in found
+                    and others._first_near(theirs[hashes][:_COMPARED], self.shingles[index]) is not None
+                }
+        return found
+
+    def _first_near(self, candidates: Sequence[int], shingles: frozenset[int]) -> int | None:
+        near = (index for index in candidates if _jaccard(self.shingles[index], shingles) >= NEAR)
+        return next(near, None)
+
+
+def _shingles(text: str) -> frozenset[int]:
+    words = _WORDS.findall(text.casefold())
+    if not words:
+        return frozenset()
+    starts = range(max(1, len(words) - _SHINGLE + 1))
+    return frozenset(crc32(" ".join(words[start : start + _SHINGLE]).encode()) for start in starts)
+
+
+def _signatures(shingles: Sequence[frozenset[int]]) -> "np.ndarray[Any, np.dtype[np.uint64]]":
+    """Min-hashes, one row a text; uint64 (texts, bands * rows)."""
+    random = np.random.default_rng(_SEED)
+    count = _BANDS * _ROWS
+    factors = random.integers(1, 2**63, count, dtype=np.uint64) | np.uint64(1)
+    offsets = random.integers(0, 2**63, count, dtype=np.uint64)
+    signatures = np.zeros((len(shingles), count), dtype=np.uint64)
+    for index, found in enumerate(shingles):
+        if found:
+            values = np.fromiter(found, dtype=np.uint64, count=len(found))
+            # Multiply-shift hashing: the upper half of the product, which wraps around, is what is random.
+            signatures[index] = ((values[:, None] * factors + offsets) >> np.uint64(32)).min(axis=0)
+    return signatures
+
+
+def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:
+    return len(one & other) / len(one | other)
+
+
+_PREFIX = re.compile(
+    r"(lib(32|64|x32)?|python\d*-|pypy\d*-|ruby-|node-|golang-([a-z0-9.]+-)?|rust-|r-(cran|bioc|other)-|fonts-"
+    r"|php\d*-|elpa-|gir\d+\.\d+-|ghc-|lua-|ocaml-|erlang-|xserver-xorg-|texlive-|gstreamer\d+\.\d+-)"
+)
+_PART = re.compile(
+    r"[-_.](dev|docs?|data|common|dbg|dbgsym|bin|utils?|tools?|examples?|demos?|samples?|plugins?|modules?|core"
+    r"|server|client|daemon|cli|gui|base|runtime|extras?|headers?|source|src|libs?|static|tests?|prof|all|full"
+    r"|light|minimal|manual|help|themes?|icons|backends?|contrib|(bash-)?completion|applet|widgets|addons|dkms"
+    r"|cross|udeb|i18n|l10n|locales?|lang|x11|nox|gtk[234]?|qt[456]?|qml|tk|gnome|kde|(open)?mpi|mpich|serial"
+    r"|mysql|pgsql|sqlite3?|perl|python3?|ruby|lua|guile|php|java|jni|cil|ocaml|el)"
+)
+_LANGUAGE = re.compile(r"-(l10n|locale|i18n|help|doc|lang)-[a-z]{2,3}([-_@][a-z]+)*")
+_TRIPLET = re.compile(r"-(x86-64|[a-z0-9]+)-linux-gnu[a-z0-9]*")
+# Of a library or program, with the marks of transitions to another ABI: 1.2-3, 0v5, 1t64.
+_VERSION = re.compile(r"([-.~+]v?)?\d[\d.]*(c2a?|v5|t64|gf|[a-z])?")
+_ENDS = tuple(re.compile(f"{pattern.pattern}$") for pattern in (_TRIPLET, _LANGUAGE, _PART, _VERSION))
+
+
+def stem(package: str) -> str:
+    """The name without what tells a software's packages apart; never empty, and its own stem."""
+    name = package.lower()
+    while True:
+        shorter = name
+        for end in _ENDS:
+            shorter = _without(end.search(shorter), shorter)
+        shorter = _without(_PREFIX.match(shorter), shorter)
+        if shorter == name:
+            return name
+        name = shorter
+
+
+def _without(match: re.Match[str] | None, name: str) -> str:
+    if match is None:
+        return name
+    return (name[: match.start()] + name[match.end() :]).strip("-_.+~") or name
+
+
+@dataclass(frozen=True)
+class Descriptions:
+    """What tells whether descriptions are variants of each other; three lists, an entry a description.
+
+    Attributes:
+        ids: of the descriptions.
+        stems: of their packages' names; "" where the package is not known.
+        sketches: of the English long texts.
+    """
+
+    ids: list[str]
+    stems: list[str]
+    sketches: Sketches
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Descriptions":
+        return cls(
+            [row.id for row in rows],
+            [stem(row.package) for row in rows],
+            Sketches.of([row.english().long for row in rows]),
+        )
+
+    def variants(self, others: "Descriptions") -> set[int]:
+        """Positions of the descriptions that are variants of one of the others: with the same id, the same
+        stem, or nearly the same text."""
+        ids, stems = set(others.ids), set(others.stems) - {""}
+        found = self.sketches.near(others.sketches)
+        return found | {
+            index
+            for index, (identifier, name) in enumerate(zip(self.ids, self.stems, strict=True))
+            if identifier in ids or name in stems
+        }
+
+    def groups(self) -> list[str]:
+        """The group of each description: its variants, their variants and so on.
+
+        Returns:
+            A name each, the same within a group and only there.
+        """
+        parents = list(range(len(self.ids)))
+        for one, other in chain(_equal(self.ids), _equal(self.stems), self.sketches.pairs()):
+            parents[_root(parents, other)] = _root(parents, one)
+        names: dict[int, str] = {}
+        for index, name in enumerate(self.stems):
+            root = _root(parents, index)
+            names[root] = min(names.get(root, name), name)
+        return [names[_root(parents, index)] for index in range(len(self.ids))]
+
+
+def _equal(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
+    """Positions of equal values, each with the first."""
+    first: dict[Hashable, int] = {}
+    for index, value in enumerate(values):
+        start = first.setdefault(value, index)
+        if start != index:
+            yield start, index
+
+
+def _root(parents: list[int], index: int) -> int:
+    while parents[index] != index:
+        parents[index] = parents[parents[index]]
+        index = parents[index]
+    return index
+
 
 # Larger groups train. They are held together by a template, such as that of all Rust crates, and one of them
 # would make up much of a dev or test set.
@@ -91,3 +293,26 @@ def _draw(name: str, options: SplitOptions) -> Split:
     if place < options.test_share:
         return Split.TEST
     return Split.DEV if place < options.test_share + options.dev_share else Split.TRAIN
+
+
+def excluded_texts(collections: Sequence[str]) -> dict[str, str]:
+    """The descriptions that the collections' documents are: id -> English long text, "" where there is none.
+
+    Raises:
+        DataError: an unknown collection, one without documents, or one that cannot be read.
+    """
+    from mimo_plugin.collections.loading import require
+    from mimo_plugin.collections.pool import load_pool
+
+    require(collections, docs=True)
+    problems = Problems(DataError)
+    texts: dict[str, str] = {}
+    for spec in collections:
+        try:
+            for doc in load_pool([spec], pooled=False).docs_iter():
+                identifier = doc.doc_id.removeprefix(f"{doc.lang}:")
+                texts[identifier] = doc.text if doc.lang == "en" else texts.get(identifier, "")
+        except DataError as error:
+            problems.extend(str(error).splitlines())
+    problems.raise_any()
+    return texts

@@ -1,17 +1,22 @@
-"""The parsed table: one package description a line, in all its languages, as gzipped JSON Lines."""
+"""The rows of the training data and of the test collections."""
 
 import gzip
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mimo_plugin.collections.faults import Faults
 from mimo_plugin.collections.jsonlines import get_id, get_text, read_objects
-from mimo_plugin.errors import DataError, Findings
+from mimo_plugin.collections.reading import Faults
+from mimo_plugin.collections.records import pooled_id
+from mimo_plugin.core.artifact import replacing, writing
+from mimo_plugin.core.errors import DataError, Findings
+from mimo_plugin.data.writers import PairsWriter, TableWriter
+from mimo_plugin.training.data import DataManifest
 
 # A language's code with, where the archive has it, the country: pt_BR.
 _CODE = re.compile(r"([a-z]{2,3})([_@-][A-Za-z]+)*")
@@ -136,3 +141,121 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
             text = {lang: texts._asdict() for lang, texts in row.text.items()}
             line = json.dumps({"id": row.id, "package": row.package, "text": text}, ensure_ascii=False)
             file.write(f"{line}\n".encode())
+
+
+NO_ANCHOR = "no text in the anchor language"
+REPEATED = "the same pair before"
+
+
+class Origin(NamedTuple):
+    """What the manifests of training data say about its making.
+
+    Attributes:
+        anchor: language of the texts that the teacher sees.
+    """
+
+    anchor: str
+    parameters: Mapping[str, Any]
+    source: Mapping[str, Any]
+
+
+def write_pairs(directory: Path, rows: Sequence[Row], origin: Origin, *, identity: bool) -> DataManifest:
+    """Writes short and long texts with those of the anchor language, each pair of texts once.
+
+    Args:
+        identity: whether the anchor's texts are paired with themselves, too.
+    """
+    seen: set[tuple[str, str, str]] = set()
+    with PairsWriter(directory, **origin._asdict()) as writer:
+        for row in rows:
+            anchors = row.text.get(origin.anchor)
+            for lang, texts in row.text.items():
+                if anchors is None:
+                    writer.drop(NO_ANCHOR, lang, len(texts))
+                    continue
+                if lang == origin.anchor and not identity:
+                    continue
+                for text, anchor_text in zip(texts, anchors, strict=True):
+                    pair = (text, lang, anchor_text)
+                    if pair in seen:
+                        writer.drop(REPEATED, lang)
+                        continue
+                    seen.add(pair)
+                    writer.add(*pair)
+    return writer.manifest
+
+
+def write_aligned(directory: Path, rows: Sequence[Row], origin: Origin) -> DataManifest:
+    """Writes one row a description: its short texts are the queries, its long texts the passages."""
+    with TableWriter(directory, **origin._asdict()) as writer:
+        for row in rows:
+            writer.add(row.id, row.id, {lang: (texts.short, texts.long) for lang, texts in row.text.items()})
+    return writer.manifest
+
+
+@dataclass(frozen=True)
+class CollectionOptions:
+    """Attributes:
+    min_doc_languages: long texts of descriptions with so many languages or more are documents.
+    min_query_languages: short texts of documents' descriptions with so many or more are queries.
+    """
+
+    min_doc_languages: int = 5
+    min_query_languages: int = 7
+
+    def documents(self, rows: Iterable[Row]) -> list[Row]:
+        return [row for row in rows if len(row.text) >= self.min_doc_languages]
+
+    def queries(self, rows: Iterable[Row]) -> list[Row]:
+        return [row for row in self.documents(rows) if len(row.text) >= self.min_query_languages]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Attributes:
+    documents, queries: language -> number.
+    judgments: number of relevant pairs.
+    """
+
+    documents: dict[str, int]
+    queries: dict[str, int]
+    judgments: int
+
+
+def write_collection(directory: Path, split: str, rows: Sequence[Row], options: CollectionOptions) -> Counts:
+    """Writes `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv`.
+
+    Ids are `lang:id`, so versions of one text are parallel; every language version of a long text is relevant
+    to every version of its short text.
+    """
+    documents, queries = options.documents(rows), options.queries(rows)
+    with writing(directory):
+        (directory / "qrels").mkdir(parents=True)
+    _write(directory / "corpus.jsonl", _records((row, "long") for row in documents))
+    _write(directory / "queries.jsonl", _records((row, "short") for row in queries))
+    _write(directory / "qrels" / f"{split}.tsv", _judgments(queries))
+    return Counts(_languages(documents), _languages(queries), sum(len(row.text) ** 2 for row in queries))
+
+
+def _records(parts: Iterable[tuple[Row, str]]) -> Iterator[str]:
+    for row, part in parts:
+        for lang, texts in row.text.items():
+            record = {"_id": pooled_id(lang, row.id), "text": getattr(texts, part), "lang": lang}
+            yield json.dumps(record, ensure_ascii=False)
+
+
+def _judgments(rows: Iterable[Row]) -> Iterator[str]:
+    yield "query-id\tcorpus-id\tscore"
+    for row in rows:
+        for query_lang in row.text:
+            for doc_lang in row.text:
+                yield f"{pooled_id(query_lang, row.id)}\t{pooled_id(doc_lang, row.id)}\t1"
+
+
+def _languages(rows: Iterable[Row]) -> dict[str, int]:
+    return dict(sorted(Counter(lang for row in rows for lang in row.text).items()))
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)

@@ -1,1 +1,0 @@
-"""What goes wrong on real machines, made to go wrong on purpose; see `benchmarks/reliability.py`."""

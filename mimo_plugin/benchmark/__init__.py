@@ -1,0 +1,1 @@
+"""Benchmarks as configs, reproduced; grids of systems and seeds; analysis of encoders."""

@@ -1,0 +1,433 @@
+"""Language bias, geometry and provenance of a reproduction, and its results as one object."""
+
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from mimo_plugin.benchmark.parts import GEOMETRY
+from mimo_plugin.benchmark.systems import Facts, MadeRun, System, shortened
+from mimo_plugin.core.artifact import make_parent, sealed_text, unseal, write_text
+from mimo_plugin.core.environment import git_commit, installed_versions, processor
+from mimo_plugin.core.errors import DataError, ModelError
+from mimo_plugin.data.sources import identity_key
+from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.evaluation.evaluate import to_json
+from mimo_plugin.evaluation.language import CUTOFF
+from mimo_plugin.evaluation.options import Gain
+
+if TYPE_CHECKING:
+    from mimo_plugin.benchmark.config import BenchmarkConfig
+    from mimo_plugin.benchmark.parts import Benchmark
+    from mimo_plugin.benchmark.systems import System
+    from mimo_plugin.benchmark.texts import Texts
+    from mimo_plugin.evaluation.evaluate import Evaluation
+    from mimo_plugin.evaluation.fairness import Similarity
+    from mimo_plugin.evaluation.language import Cutoffs
+    from mimo_plugin.evaluation.runs import Run
+    from mimo_plugin.evaluation.topics import Topics
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Languages:
+    """Looks up the languages of documents.
+
+    Attributes:
+        benchmark: whose documents.
+        indexes: directories of finished indexes that together hold all of them; none: the collection is read.
+    """
+
+    benchmark: "Benchmark"
+    indexes: Sequence[Path]
+
+    def __call__(self, docids: Iterable[str]) -> dict[str, str]:
+        """Docid -> language, of those that the collection has and whose language it tells."""
+        from mimo_plugin.evaluation.topics import pool_doc_languages
+        from mimo_plugin.index.open import read_doc_languages
+
+        wanted = frozenset(docids)
+        found: dict[str, str] = {}
+        if self.indexes:
+            for directory in self.indexes:
+                found |= read_doc_languages(directory, wanted)
+        else:
+            for part in self.benchmark.parts:
+                found |= pool_doc_languages(part.pool, wanted)
+        return found
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Language -> number of documents."""
+        found: Counter[str] = Counter()
+        for part in self.benchmark.parts:
+            found.update(part.looked.survey.languages)
+        return dict(found)
+
+    @property
+    def all_known(self) -> bool:
+        """Whether every document of the collection has a language."""
+        return all("" not in part.looked.survey.languages for part in self.benchmark.parts)
+
+
+@dataclass(frozen=True)
+class BiasOptions:
+    """Attributes:
+    cutoff: hits a query that are looked at.
+    target: of AWRF, see `language_bias`; None looks only whether runs are of this collection.
+    further: cutoffs of PEER and MRC besides.
+    similarity: makes what `language_bias` takes as such, for a run and these docids; None where it cannot.
+    """
+
+    cutoff: int
+    target: str | None
+    further: "Cutoffs"
+    similarity: "Callable[[str, Set[str]], Similarity | None]" = lambda _name, _docids: None
+
+    @property
+    def deepest(self) -> int:
+        return self.further.deepest(self.cutoff)
+
+
+def look_at_runs(
+    files: Mapping[str, Path], topics: "Topics", languages: Languages, options: BiasOptions
+) -> tuple[dict[str, Any], list[str]]:
+    """How runs treat languages: name -> JSON object, and what a user should know, a line each.
+
+    A run of another collection, or one whose documents do not all tell their language, has no object. Runs
+    are read twice: the languages of all their documents are looked up in one go, and memory holds one run at
+    a time.
+
+    Args:
+        files: name -> run.
+    """
+    from mimo_plugin.evaluation.runs import read_run
+    from mimo_plugin.evaluation.topics import documents_of
+
+    needed: set[str] = set()
+    for name, file in files.items():
+        needed |= documents_of(read_run(file, name), topics, options.deepest)
+    known = languages(needed) if needed else {}
+    warnings: list[str] = []
+    if languages.all_known:
+        topics, missing = _in_collection(topics, known)
+        if missing and options.target is not None:
+            warnings.append(
+                f"{len(missing):,} relevant documents are not in the collection ({_shown(missing)}): they "
+                "count in the scores, though no run of it can find them, and not in the language bias"
+            )
+    found = {}
+    for name, file in files.items():
+        run = read_run(file, name)
+        strangers = _strangers(run, topics, known, options.cutoff) if languages.all_known else []
+        if strangers:
+            warnings.append(
+                f"run {name!r} was made from another index than this one: {len(strangers):,} of the "
+                f"documents among its first {options.cutoff} are not in the collection ({_shown(strangers)})"
+            )
+        elif options.target is not None:
+            warnings += _shallow(run, topics, min(options.deepest, languages.benchmark.documents))
+            try:
+                found[name] = _bias(run, topics, known, languages.sizes, options.target, options)
+            except DataError as error:
+                warnings.append(f"run {name!r}: language bias left out: {error}")
+    return found, warnings
+
+
+def _bias(
+    run: "Run",
+    topics: "Topics",
+    known: Mapping[str, str],
+    sizes: Mapping[str, int],
+    target: str,
+    options: BiasOptions,
+) -> dict[str, Any]:
+    from mimo_plugin.evaluation.language import as_json, language_bias
+    from mimo_plugin.evaluation.topics import documents_of
+
+    found = language_bias(
+        run,
+        topics,
+        known,
+        k=options.cutoff,
+        target=target,
+        collection=sizes,
+        similarity=options.similarity(run.name, documents_of(run, topics, options.deepest)),
+        further=options.further,
+    )
+    return as_json(found)
+
+
+def _in_collection(topics: "Topics", known: Mapping[str, str]) -> tuple["Topics", list[str]]:
+    """The topics without relevant documents that the collection does not have, and these."""
+    missing: set[str] = set()
+    judged = []
+    for one in topics.judged:
+        gone = [
+            relevance > 0 and docid.decode() not in known
+            for docid, relevance in zip(one.docids.tolist(), one.relevance.tolist(), strict=True)
+        ]
+        if any(gone):
+            missing.update(docid.decode() for docid in one.docids[gone].tolist())
+            kept = [not there for there in gone]
+            one = one._replace(docids=one.docids[kept], relevance=one.relevance[kept])
+        judged.append(one)
+    return replace(topics, judged=tuple(judged)), sorted(missing)
+
+
+def _strangers(run: "Run", topics: "Topics", known: Mapping[str, str], cutoff: int) -> list[str]:
+    """Documents among the first hits of judged topics that the collection does not have."""
+    rankings = (run.queries.get(query_id) for query_id in topics.query_ids)
+    hits = {docid.decode() for ranking in rankings if ranking for docid in ranking.docids[:cutoff].tolist()}
+    return sorted(hits - known.keys())
+
+
+def _shallow(run: "Run", topics: "Topics", cutoff: int) -> Iterator[str]:
+    lengths = [len(run.queries[name].docids) for name in topics.query_ids if name in run.queries]
+    depth = max(lengths, default=0)
+    if 0 < depth < cutoff:
+        yield (
+            f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} that the language "
+            "bias looks at: search deeper, or read it as cut there"
+        )
+
+
+def _shown(docids: Sequence[str]) -> str:
+    return ", ".join(docids[:_NAMED]) + (", ..." if len(docids) > _NAMED else "")
+
+
+def encoder_geometry(
+    benchmark: "Benchmark",
+    encoders: Mapping[str, tuple["System", Facts]],
+    output: Path,
+    options: EncoderOptions,
+    say: Callable[[str], Any],
+    progress: bool | None,
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The geometry of all encoders as one JSON object, and what a user should know, a line each.
+
+    The object is None where there are no encoders, where the config wants none, and where there is none.
+
+    Args:
+        encoders: name -> system, and what is known of its encoder.
+    """
+    asked = benchmark.config.geometry
+    if asked is None or not encoders:
+        return None, []
+    files = {
+        name: output / GEOMETRY / f"{name}-{identity_key(_identity(benchmark, system, facts))}.json"
+        for name, (system, facts) in encoders.items()
+    }
+    found = {name: _read(file) for name, file in files.items()}
+    warnings = []
+    if None in found.values():
+        try:
+            texts = _texts(benchmark, progress)
+        except DataError as error:
+            return None, [f"geometry left out: {error}"]
+        for name, there in found.items():
+            if there is None:
+                say(f"{name}: geometry of {len(texts.texts):,} {texts.role.value}")
+                try:
+                    found[name] = _measure(encoders[name][0], texts, options, files[name], progress)
+                except (DataError, ModelError) as error:
+                    # Scores are there by now, and are worth more than this.
+                    warnings.append(f"{name}: geometry left out: {error}")
+    return _together({name: there for name, there in found.items() if there is not None}), warnings
+
+
+def _identity(benchmark: "Benchmark", system: "System", facts: Facts) -> dict[str, Any]:
+    asked = benchmark.config.geometry
+    return {
+        "encoder": facts.fingerprint,
+        "prompts": (facts.document_prompt, facts.query_prompt),
+        "max_length": facts.max_length,
+        "dtype": facts.dtype,
+        "trail": None if system.training is None else _trail(system.training),
+        "setting": benchmark.config.setting.value,
+        "collections": [part.key for part in benchmark.parts],
+        "documents": benchmark.documents_identity,
+        "queries": benchmark.queries_fingerprint,
+        "options": None if asked is None else asked.model_dump(mode="json"),
+        **shortened(facts),
+    }
+
+
+def _trail(training: Path) -> list[str]:
+    from mimo_plugin.benchmark.geometry import checkpoints
+
+    return [path.name for _, path in checkpoints(training)]
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """What was measured before; None where there is nothing, or something damaged: it is measured again."""
+    try:
+        found, whole = unseal(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    there = isinstance(found, dict) and found.keys() >= {"texts", "encoders", "skipped"}
+    return found if there and whole else None
+
+
+def _texts(benchmark: "Benchmark", progress: bool | None) -> "Texts":
+    from mimo_plugin.benchmark.texts import Role, sample_texts
+
+    asked = benchmark.config.geometry
+    if asked is None:
+        raise ValueError("the config asks for no geometry")
+    return sample_texts(
+        benchmark.pool,
+        benchmark.specs,
+        role=Role(asked.role.value),
+        count=asked.texts,
+        seed=asked.seed,
+        progress=progress,
+    )
+
+
+def _measure(
+    system: "System", texts: "Texts", options: EncoderOptions, file: Path, progress: bool | None
+) -> dict[str, Any]:
+    from mimo_plugin.benchmark.geometry import analyse, as_json
+    from mimo_plugin.benchmark.texts import Encoder
+
+    if system.encoder is None:
+        raise ValueError(f"system {system.name} has no encoder")
+    encoder = Encoder(system.name, system.encoder, system.training)
+    found = as_json(analyse([encoder], texts, options, progress=progress))
+    make_parent(file)
+    write_text(file, sealed_text(found))
+    return found
+
+
+def _together(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One object of the objects of each encoder, which are all about the same texts."""
+    if not found:
+        return None
+    first = next(iter(found.values()))
+    return {
+        "texts": first["texts"],
+        "encoders": {name: each["encoders"][name] for name, each in found.items()},
+        "skipped": {what: reason for each in found.values() for what, reason in each["skipped"].items()},
+    }
+
+
+FORMAT: Final = "mimo-reproduction"
+
+
+def results_object(
+    benchmark: "Benchmark",
+    systems: Sequence[System],
+    made: Mapping[str, MadeRun],
+    evaluation: "Evaluation",
+    language_bias: Mapping[str, Any],
+    geometry: Mapping[str, Any] | None,
+    warnings: Sequence[str],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Args:
+    made: notes of the systems whose runs were made here.
+    language_bias: system -> JSON object.
+    """
+    config = benchmark.config
+    return {
+        "format": FORMAT,
+        "format_version": 1,
+        "config": {
+            "name": config.name,
+            "title": config.title,
+            "setting": config.setting.value,
+            "note": _note(config),
+            "gain": config.gain.value,
+            "collections": list(benchmark.specs),
+            "languages": list(evaluation.topics.counts),
+            "measures": [str(measure) for measure in evaluation.measures],
+            "depth": config.depth,
+            "fairness_cutoff": config.fairness.cutoff if config.fairness else CUTOFF,
+        },
+        "subset": benchmark.subset(),
+        "systems": {system.name: _system(system, made.get(system.name)) for system in systems},
+        "evaluation": json.loads(to_json(evaluation)),
+        "language_bias": dict(language_bias),
+        "geometry": geometry,
+        "reference": [reference.model_dump(mode="json") for reference in config.reference],
+        "warnings": list(warnings),
+        "provenance": dict(provenance),
+    }
+
+
+def _note(config: "BenchmarkConfig") -> str | None:
+    binary = "Judgments count 0 or 1, whatever their grade." if config.gain is Gain.BINARY else None
+    return " ".join(filter(None, [config.note, binary])) or None
+
+
+def _system(system: System, made: MadeRun | None) -> dict[str, Any]:
+    return {
+        "kind": system.kind.value,
+        "label": system.name,
+        "encoder": made.encoder if made else None,
+        "fingerprint": made.fingerprint if made else None,
+        "documents": made.documents if made else None,
+        "index_bytes": made.index_bytes if made else None,
+        "seconds": dict(made.seconds) if made else {},
+        "parts": list(system.parts),
+        "details": dict(made.details) if made else {},
+    }
+
+
+_PACKAGES = (
+    "mimo-plugin",
+    "pyserini",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "faiss-cpu",
+    "ir_datasets",
+    "ranx",
+    "scipy",
+    "statsmodels",
+    "numpy",
+)
+
+
+def provenance(command: str, device: str | None, fingerprints: dict[str, str]) -> dict[str, Any]:
+    """Args:
+    command: that made it.
+    device: type of the encoders' device; None where none ran.
+    fingerprints: of documents, encoders and so on, by name.
+    """
+    return {
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()} | installed_versions(_PACKAGES),
+        "hardware": {
+            "machine": platform.platform(),
+            "processor": processor(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "memory_bytes": _memory_bytes(),
+            "device": _device(device),
+        },
+        "git_commit": git_commit(Path(__file__).parent),
+        "fingerprints": fingerprints,
+    }
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _device(device: str | None) -> str | None:
+    if device != "cuda":
+        return device
+    import torch
+
+    return str(torch.cuda.get_device_name())

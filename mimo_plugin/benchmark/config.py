@@ -1,0 +1,279 @@
+"""A benchmark's config: collections, measures, tests, published scores."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from mimo_plugin.benchmark.texts import Role
+from mimo_plugin.core.artifact import Record
+from mimo_plugin.core.errors import MimoError
+from mimo_plugin.evaluation.fairness import Target
+from mimo_plugin.evaluation.fusion import FusionMethod, FusionOptions, Normalization
+from mimo_plugin.evaluation.measures import parse_measures
+from mimo_plugin.evaluation.options import Analyzers, Correction, Gain, Setting, SignificanceTest
+
+DATA = "{data}"
+
+_IN_DATA = f"path:{DATA}"
+
+
+def _measure(name: str) -> str:
+    try:
+        found = parse_measures(name)
+    except MimoError as error:
+        raise ValueError("; ".join(str(error).splitlines())) from None
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} measures in one text, expected a list with each by itself")
+    return str(found[0])
+
+
+def _spec(spec: str) -> str:
+    if spec.split() != [spec] and not spec.startswith("path:"):
+        raise ValueError(
+            f"{spec!r} has white space in it, expected an ir_datasets id, path:DIR or hub:OWNER/NAME"
+        )
+    rest = spec.removeprefix(_IN_DATA)
+    if DATA in spec and (rest == spec or DATA in rest or not rest.startswith("/")):
+        raise ValueError(f"{spec!r}, expected {DATA} as the start of a path: {_IN_DATA}/FOLDER")
+    return spec
+
+
+Text = Annotated[str, Field(min_length=1)]
+# They become names of directories and columns.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_length=100)]
+Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8})*$")]
+Spec = Annotated[str, Field(min_length=1), AfterValidator(_spec)]
+MeasureName = Annotated[str, AfterValidator(_measure)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Score = Annotated[float, Field(strict=True, ge=0, le=1)]
+Weight = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+
+
+def _shape(value: Any) -> str | None:
+    if isinstance(value, Mapping):
+        return "mapping"
+    return "list" if isinstance(value, list | tuple) else None
+
+
+Collections = Annotated[
+    Annotated[dict[Language, Spec], Field(min_length=1), Tag("mapping")]
+    | Annotated[tuple[Spec, ...], Field(min_length=1), Tag("list")],
+    Discriminator(
+        _shape,
+        custom_error_type="collections_shape",
+        custom_error_message=(
+            "Input should be a mapping language: collection, or a list of collections that hold several "
+            "languages"
+        ),
+    ),
+]
+
+
+class _Consistent(Record):
+    """A record whose fields may contradict each other."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problems = list(self.contradictions())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def contradictions(self) -> Iterator[str]:
+        raise NotImplementedError
+
+
+class TopicOptions(_Consistent):
+    """Attributes:
+    shared: the collections have topics in common, under the same ids, as NeuCLIR's; see `load_pool`.
+    field: of shared topics, such as `title`; None is the source's default text.
+    lang: of shared topics whose source does not say.
+    source: collection whose queries are searched in place of the collections' own.
+    """
+
+    shared: bool = False
+    field: Text | None = None
+    lang: Language | None = None
+    source: Spec | None = None
+
+    def contradictions(self) -> Iterator[str]:
+        for name in ("field", "lang", "source"):
+            if getattr(self, name) is not None and not self.shared:
+                yield f"{name} is of shared topics, expected `shared: true` with it"
+
+
+class Fairness(Record):
+    """Attributes:
+    cutoff: ranks that count.
+    target: of AWRF.
+    peer, mrc: further cutoffs of PEER and MRC.
+    """
+
+    cutoff: Count = 20
+    target: Target = Target.RELEVANT
+    peer: tuple[Count, ...] = ()
+    mrc: tuple[Count, ...] = ()
+
+
+class Geometry(Record):
+    """Attributes:
+    texts: how many parallel texts are drawn at most, each in all its languages.
+    role: which.
+    seed: of the drawing.
+    """
+
+    texts: Annotated[int, Field(strict=True, ge=2)] = 1000
+    role: Role = Role.DOCUMENTS
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+
+
+class Bm25(Record):
+    """Attributes:
+    analyzers: of documents and queries.
+    """
+
+    analyzers: Analyzers = Analyzers.PLAIN
+
+
+class Fusion(_Consistent):
+    """Attributes:
+    name: of the system that comes out.
+    systems: names of those that go in; `encoder` is each dense one in turn.
+    method, norm, weights, k: see `FusionOptions`.
+    """
+
+    name: Name
+    systems: Annotated[tuple[Name, ...], Field(min_length=2)]
+    method: FusionMethod = FusionMethod.RRF
+    norm: Normalization | None = None
+    weights: tuple[Weight, ...] | None = None
+    k: Count | None = None
+
+    def contradictions(self) -> Iterator[str]:
+        options = FusionOptions(self.method, self.k, self.norm, self.weights)
+        yield from options.problems(len(self.systems))
+        if len(set(self.systems)) < len(self.systems):
+            yield "a system goes in twice, expected each once"
+
+
+class Reference(_Consistent):
+    """A system's published scores.
+
+    Attributes:
+        measure: canonical name.
+        macro: average over the languages that are chosen, as published or of `per_language`; None where it is
+            not known for them.
+        per_language: language -> score, as a fraction of 1.
+        source: where it was published.
+    """
+
+    system: Text
+    measure: MeasureName
+    macro: Score | None = None
+    per_language: Annotated[dict[Language, Score], Field(default_factory=dict)]
+    source: Text
+    url: Text | None = None
+    note: Text | None = None
+
+    def contradictions(self) -> Iterator[str]:
+        if self.macro is None and not self.per_language:
+            yield "has no score, expected macro, per_language or both"
+
+
+class BenchmarkConfig(Record):
+    """A benchmark: what is searched, how it is scored, and what others have published on it.
+
+    Attributes:
+        name: the file's own where it says none.
+        collections: language -> its collection, or collections that hold several languages.
+        languages: those that are chosen: of the mapping's, in its order; of a list's, none are all there are.
+        topics: what is special about the queries.
+        fields: of documents that make their text; None is the source's default text.
+        measures: canonical names; the first is the one that stands for all.
+        depth: documents a query that systems return.
+        gain: what judgments count.
+        test, correction, alpha: see `mimo_plugin.evaluation`.
+        baseline: system that others are compared with.
+        fairness, geometry, bm25: None leaves them out.
+        fusion: systems made of others' runs.
+        reference: published scores on the languages that are chosen.
+        note: what a reader of the numbers must know.
+        obtain: where the files below `{data}` come from.
+    """
+
+    name: Name
+    title: Text
+    setting: Setting
+    collections: Collections
+    languages: tuple[Language, ...] = ()
+    topics: TopicOptions = TopicOptions()
+    fields: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    measures: Annotated[tuple[MeasureName, ...], Field(min_length=1)]
+    depth: Count = 100
+    gain: Gain = Gain.GRADED
+    test: SignificanceTest = SignificanceTest.STUDENT
+    correction: Correction = Correction.HOLM
+    alpha: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.05
+    baseline: Name | None = None
+    fairness: Fairness | None = None
+    geometry: Geometry | None = None
+    bm25: Bm25 | None = None
+    fusion: tuple[Fusion, ...] = ()
+    reference: tuple[Reference, ...] = ()
+    note: Text | None = None
+    obtain: Text | None = None
+
+    @property
+    def all_collections(self) -> dict[str, str]:
+        """Language -> collection; where collections hold several languages, each under its own name."""
+        if isinstance(self.collections, tuple):
+            return {spec: spec for spec in self.collections}
+        return dict(self.collections)
+
+    @property
+    def chosen_collections(self) -> dict[str, str]:
+        """Those of `all_collections` that are searched."""
+        if isinstance(self.collections, tuple) or not self.languages:
+            return self.all_collections
+        return {language: self.collections[language] for language in self.languages}
+
+    @property
+    def languages_within(self) -> frozenset[str] | None:
+        """Languages to choose inside of collections that hold several; None where nothing is to be chosen."""
+        if isinstance(self.collections, tuple) and self.languages:
+            return frozenset(self.languages)
+        return None
+
+    @property
+    def pooled(self) -> bool:
+        """Whether ids get a collection's prefix. It does not depend on the languages that are chosen."""
+        return len(self.collections) > 1
+
+
+# As published scores are.
+_DIGITS = 4
+
+
+def chosen_references(
+    references: Sequence[Reference], languages: Sequence[str], same: bool
+) -> tuple[Reference, ...]:
+    """The references with the scores of the languages that are chosen; those without any are left out.
+
+    Args:
+        languages: that are chosen; none are all.
+        same: they are those that the published averages are over. Otherwise, and where none was published,
+            the average is that of the scores per language, if there is one for each.
+    """
+    chosen = []
+    for reference in references:
+        scores = reference.per_language
+        if languages:
+            scores = {name: score for name, score in scores.items() if name in languages}
+        macro = reference.macro if same else None
+        if macro is None and languages and len(scores) == len(languages):
+            macro = round(fmean(scores.values()), _DIGITS)
+        if scores or macro is not None:
+            chosen.append(reference.model_copy(update={"per_language": scores, "macro": macro}))
+    return tuple(chosen)

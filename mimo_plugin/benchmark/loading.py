@@ -1,0 +1,382 @@
+"""Configs found by name or file, extended, placed on data, limited to languages."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimo_plugin.benchmark.checks import EXTENDS, contradictions, near, unknown_languages, validate
+from mimo_plugin.benchmark.config import DATA, BenchmarkConfig, Fairness, chosen_references
+from mimo_plugin.benchmark.reading import Source, read_source
+from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
+from mimo_plugin.collections.loading import HUB_PREFIX as HUB
+from mimo_plugin.collections.loading import found_folder, parse_hub
+from mimo_plugin.collections.mteb import matching_folders
+from mimo_plugin.core.errors import DataError, EnvironmentProblem, MimoError, Problems, UsageError
+from mimo_plugin.evaluation.options import Gain, split_names
+
+if TYPE_CHECKING:
+    from mimo_plugin.evaluation.language import Cutoffs
+
+_FOLDER = "eval_configs"
+_SUFFIXES = (".yaml", ".yml")
+
+
+def configs_directory() -> Path:
+    """Where the packaged configs lie: in an installed package inside of it, in a checkout at its top.
+
+    Raises:
+        EnvironmentProblem: they are in neither place.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for directory in (package / _FOLDER, package.parent / _FOLDER):
+        if directory.is_dir():
+            return directory
+    raise EnvironmentProblem(f"{package / _FOLDER} is missing, expected the packaged configs: install again")
+
+
+def config_names() -> list[tuple[str, str]]:
+    """Name and title of every packaged config, in order of names."""
+    found = []
+    for path in sorted(configs_directory().glob("*.yaml")):
+        problems = Problems(UsageError)
+        values = read_source(path, problems).values
+        problems.raise_any()
+        found.append((path.stem, str(values.get("title", ""))))
+    return found
+
+
+def find_config(name: str, beside: Path | None = None) -> Path:
+    """The file of a config.
+
+    Args:
+        name: of a packaged config, or a file: whatever ends in .yaml or has a slash in it.
+        beside: directory that a relative file is looked for in; None is the current one.
+
+    Raises:
+        UsageError: there is no such config or file.
+    """
+    packaged = {path.stem: path for path in configs_directory().glob("*.yaml")}
+    if not name.endswith(_SUFFIXES) and "/" not in name:
+        if name in packaged:
+            return packaged[name]
+        near = get_close_matches(name, packaged, n=3)
+        meant = f" (near: {', '.join(near)})" if near else ""
+        raise UsageError(
+            f"{name!r}: no such config, expected one of {', '.join(sorted(packaged))}, or a file that ends "
+            f"in .yaml{meant}"
+        )
+    path = (beside or Path()) / Path(name)
+    try:
+        path = path.expanduser()
+        if path.is_file():
+            return path
+    except (OSError, RuntimeError) as error:  # too long for a name, ~nobody
+        raise UsageError(f"{name!r}: {error}, expected a config in YAML") from error
+    found = "is a directory" if path.is_dir() else "no such file"
+    stem = path.stem
+    meant = f"; the packaged config of that name is given without a path: {stem}" if stem in packaged else ""
+    raise UsageError(f"{name!r}: {found}, expected a config in YAML{meant}")
+
+
+def check_data_option(data: str) -> list[str]:
+    """What is wrong with the value of `--data`; whether a folder is there is `check_data`'s to say."""
+    if not data.startswith(HUB):
+        return []
+    try:
+        hub = parse_hub(data)
+    except DataError as error:
+        return [f"--data {error}"]
+    return [f"--data {data}: found a split, expected hub:OWNER/NAME"] if hub.split else []
+
+
+def placed(spec: str, data: str, base: Path) -> str:
+    """A collection's spec as `load` takes it.
+
+    Args:
+        data: what `{data}` stands for; a folder also holds copies of the hub's repositories, by their names.
+        base: directory of the config, which its other relative paths start from.
+    """
+    if spec.startswith(HUB):
+        return spec if data.startswith(HUB) else _kept(spec, data)
+    if DATA in spec:
+        if data.startswith(HUB):
+            return spec.replace(f"{FOLDER_PREFIX}{DATA}", data.rstrip("/"))
+        found = alike(spec, data)
+        return f"{FOLDER_PREFIX}{found[0]}" if len(found) == 1 else spec.replace(DATA, data)
+    path = spec.removeprefix(FOLDER_PREFIX)
+    if not spec.startswith(FOLDER_PREFIX) or path.startswith("~"):
+        return spec
+    return f"{FOLDER_PREFIX}{base / path}"
+
+
+def alike(spec: str, data: str) -> list[str]:
+    """Folders below `data` that stand for the one of the spec, see `matching_folders`."""
+    folder, hash_, split = spec.removeprefix(f"{FOLDER_PREFIX}{DATA}").strip("/").partition("#")
+    top = Path(data)
+    try:
+        if (top.expanduser() / folder).is_dir():
+            return []
+        below = [path for pattern in ("*", "*/*") for path in top.expanduser().glob(f"{pattern}/corpus.*")]
+    except (OSError, RuntimeError):
+        return []
+    names = [path.parent.relative_to(top.expanduser()).as_posix() for path in below]
+    return [f"{top / name}{hash_}{split}" for name in matching_folders(names, folder)]
+
+
+def _kept(spec: str, data: str) -> str:
+    """The `path:` spec of a copy of a hub's repository, DATA/OWNER/NAME or DATA/NAME, where there is one."""
+    try:
+        hub = parse_hub(spec)
+        for name in (hub.repository, hub.repository.rpartition("/")[2]):
+            place = Path(data).expanduser() / name
+            if place.is_dir():
+                split = f"#{hub.split}" if hub.split else ""
+                return f"{FOLDER_PREFIX}{place / hub.folder}{split}"
+    except (DataError, OSError, RuntimeError):
+        pass
+    return spec
+
+
+def shown_collection(spec: str) -> str:
+    """A collection's spec, and the folder that was found for it on the hub where it is called otherwise."""
+    if not spec.startswith(HUB):
+        return spec
+    folder = found_folder(spec)
+    return spec if folder == parse_hub(spec).folder else f"{spec} ({folder})"
+
+
+def at_hand(spec: str) -> bool:
+    """Whether a collection can be looked at without fetching it; one of ir_datasets' always can."""
+    try:
+        return not spec.startswith(HUB) and (not spec.startswith(FOLDER_PREFIX) or bool(parse_spec(spec)))
+    except DataError:
+        return False
+
+
+def check_data(config: BenchmarkConfig) -> None:
+    """Checks that the folders of a config's chosen collections are there; nothing is read or fetched.
+
+    Raises:
+        DataError: with every folder that is not, and where its files come from.
+    """
+    problems = Problems(DataError)
+    specs = [*config.chosen_collections.values(), *filter(None, [config.topics.source])]
+    for spec in specs:
+        if not spec.startswith(FOLDER_PREFIX):
+            continue
+        try:
+            parse_spec(spec)
+        except DataError as error:
+            problems.add(str(error) if config.obtain is None else _missing(spec, config.obtain))
+    problems.raise_any()
+
+
+def _missing(spec: str, obtain: str) -> str:
+    folder = Path(spec.removeprefix(FOLDER_PREFIX))
+    fitting = alike(f"{FOLDER_PREFIX}{DATA}/{folder.name}", str(folder.parent))
+    several = f"; {len(fitting)} are alike, expected one: {', '.join(fitting)}" if fitting else ""
+    return (
+        f"{spec}: no such folder{several}, expected the benchmark's files there: {' '.join(obtain.split())}; "
+        "--data DIR (or MIMO_DATA) names the folder around it, --data hub:OWNER/NAME a dataset repository "
+        "with it"
+    )
+
+
+# What is a file's own, not those' that extend it.
+_OWN = ("name", EXTENDS)
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """Attributes:
+    values: of a file and those that it extends; a key takes the place of an extended file's.
+    sources: key -> the file that it comes from.
+    reference_languages: the languages that were chosen where the references stand; None is all.
+    """
+
+    values: dict[str, Any]
+    sources: dict[str, Source]
+    reference_languages: Any
+
+
+def load_config(
+    name_or_path: str,
+    *,
+    languages: Sequence[str] = (),
+    data: str | None = None,
+    gain: Gain | None = None,
+    fairness: Sequence[str] = (),
+) -> BenchmarkConfig:
+    """Reads a benchmark's config.
+
+    Args:
+        name_or_path: of a packaged config (see `config_names`), or a YAML file.
+        languages: restricts the config's, `"de,en"` or several such; none are all of them.
+        data: folder, or `hub:OWNER/NAME[@REVISION]`, that `{data}` stands for; None is the environment's
+            MIMO_DATA, else `data`.
+        gain: in place of the config's.
+        fairness: cutoffs of PEER and MRC in place of the config's, see `parse_cutoffs`.
+
+    Raises:
+        UsageError: with all that is wrong, a line each, where it is in a file with its line.
+    """
+    problems = Problems(UsageError)
+    path = find_config(name_or_path)
+    chain, whole = _chain(path, problems)
+    merged = _merge(chain)
+    main = chain[0]
+    written = {
+        place: text
+        for key, source in merged.sources.items()
+        for place, text in source.written.items()
+        if place[0] == key
+    }
+    values = {"name": path.stem, **merged.values}
+    good, faults = validate(values, written)
+    faults.extend(contradictions(good, values))
+    placed_faults = []
+    for place, message in faults:
+        # What is missing may stand in a file that could not be read.
+        if place or whole:
+            source = merged.sources.get(str(place[0]), main) if place else main
+            placed_faults.append((source.path, source.line(place), message))
+    order = [source.path for source in chain]
+    placed_faults.sort(key=lambda fault: (order.index(fault[0]), fault[1]))
+    problems.extend(f"{file}:{line}: {message}" for file, line, message in placed_faults)
+    asked = [name for name in split_names(languages) if name] if languages else []
+    problems.extend(unknown_languages(asked, good))
+    data = data or os.environ.get("MIMO_DATA") or "data"
+    problems.extend(check_data_option(data))
+    further = _cutoffs(fairness, good, problems)
+    problems.raise_any()
+    config = _chosen(BenchmarkConfig(**good), asked, merged, data)
+    if gain is not None:
+        config = config.model_copy(update={"gain": gain})
+    if further is not None:
+        cutoffs = (config.fairness or Fairness()).model_copy(
+            update={"peer": further.peer, "mrc": further.mrc}
+        )
+        config = config.model_copy(update={"fairness": cutoffs})
+    return config
+
+
+def _cutoffs(texts: Sequence[str], good: Mapping[str, Any], problems: Problems) -> "Cutoffs | None":
+    """What a caller asks for, if anything; nothing is deeper than runs are."""
+    from mimo_plugin.evaluation.language import parse_cutoffs
+
+    if not texts:
+        return None
+    try:
+        found = parse_cutoffs(texts)
+    except UsageError as error:
+        problems.extend(str(error).splitlines())
+        return None
+    depth = good.get("depth", BenchmarkConfig.model_fields["depth"].default)
+    if found.deepest(1) > depth:
+        problems.add(
+            f"--fairness: {found.deepest(1)} is deeper than the config's depth, which is {depth}, expected "
+            f"cutoffs of {depth} at most"
+        )
+    return found
+
+
+def _chain(path: Path, problems: Problems) -> tuple[list[Source], bool]:
+    """A file, the one that it extends, and so on; and whether all of them could be read."""
+    chain: list[Source] = []
+    seen: list[Path] = []
+    while True:
+        source = read_source(path, problems)
+        chain.append(source)
+        seen.append(path.resolve())
+        if EXTENDS not in source.values:
+            return chain, all(one.whole for one in chain)
+        where = f"{source.path}:{source.line((EXTENDS,))}: {EXTENDS}"
+        parent = source.values[EXTENDS]
+        if not isinstance(parent, str):
+            problems.add(f"{where}: expected the name of one config, or a file that ends in .yaml")
+            return chain, False
+        try:
+            path = find_config(parent, source.path.parent)
+        except MimoError as error:
+            problems.add(f"{where}: {error}")
+            return chain, False
+        if path.resolve() in seen:
+            names = " -> ".join(file.name for file in [*seen, path])
+            problems.add(f"{where}: goes round in a circle ({names}), expected a config that ends it")
+            return chain, False
+
+
+def _merge(chain: Sequence[Source]) -> _Merged:
+    values: dict[str, Any] = {}
+    sources: dict[str, Source] = {}
+    reference_languages: Any = None
+    for source in reversed(chain):
+        for key, value in source.values.items():
+            if (source is not chain[0] and key in _OWN) or key == EXTENDS:
+                continue
+            values[key] = value
+            sources[key] = source
+        if "reference" in source.values:
+            reference_languages = values.get("languages")
+    return _Merged(values, sources, reference_languages)
+
+
+def _chosen(config: BenchmarkConfig, asked: Sequence[str], merged: _Merged, data: str) -> BenchmarkConfig:
+    chosen = tuple(asked) or config.languages
+    base = merged.sources["collections"].path.parent
+    if isinstance(config.collections, tuple):
+        languages = tuple(dict.fromkeys(chosen))
+        collections: Any = tuple(placed(spec, data, base) for spec in config.collections)
+    else:
+        languages = tuple(name for name in config.collections if not chosen or name in chosen)
+        collections = {name: placed(spec, data, base) for name, spec in config.collections.items()}
+    same = set(languages) == _published(config, merged.reference_languages)
+    topics = config.topics
+    if topics.source is not None:
+        topics = topics.model_copy(update={"source": placed(topics.source, data, base)})
+    update: Mapping[str, Any] = {
+        "collections": collections,
+        "topics": topics,
+        "languages": languages,
+        "reference": chosen_references(config.reference, languages, same),
+    }
+    return config.model_copy(update=dict(update))
+
+
+def _published(config: BenchmarkConfig, chosen: Any) -> set[str]:
+    """The languages that published averages are over; `chosen` is the `languages` of the file with them."""
+    if isinstance(chosen, list) and chosen:
+        return {str(name) for name in chosen}
+    return set() if isinstance(config.collections, tuple) else set(config.collections)
+
+
+def check_languages(config: BenchmarkConfig, found: Iterable[str]) -> None:
+    """Checks the chosen languages, and those of the published scores, against what was found.
+
+    Args:
+        found: languages of the documents or queries of the chosen collections.
+
+    Raises:
+        UsageError: with every language that is not there.
+    """
+    known = sorted({language for language in found if language})
+    expected = f"one of {', '.join(known)}" if known else "documents that say their language"
+    problems = Problems(UsageError)
+    for language in config.languages:
+        if language not in known:
+            problems.add(
+                f"{config.name}: the collections have nothing in {language!r}, expected {expected}"
+                f"{near(language, known)}"
+            )
+    queried = {*known, config.topics.lang}
+    for reference in config.reference:
+        for language in reference.per_language:
+            if language not in queried and language not in config.languages:
+                problems.add(
+                    f"{config.name}: {reference.system} has a published score in {language!r}, which the "
+                    f"collections do not have, expected {expected}{near(language, known)}"
+                )
+    problems.raise_any()

@@ -1,0 +1,394 @@
+"""A student scored on the collections of an experiment."""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import Field
+
+from mimo_plugin.benchmark.grid import EncoderSettings
+from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest, remove_tree, write_text
+from mimo_plugin.core.errors import ArtifactError, DataError
+from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.training.run import MODEL, TrainingManifest, read_training_manifest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mimo_plugin.evaluation.measures import Measure
+    from mimo_plugin.evaluation.runs import Run
+    from mimo_plugin.evaluation.topics import Topics
+    from mimo_plugin.index.build import Built
+
+SCORES, RUN, INDEX = "scores.json", "run.trec.gz", "index"
+FORMAT: Final = "mimo-experiment-scores"
+
+
+class Scores(SealedRecord):
+    """Written last: where it is there and valid, the student has been scored.
+
+    Attributes:
+        model: hashes of the scored weights, from the manifest of the training run.
+        encoder: the student's fingerprint.
+        collection: fingerprint of the collection.
+        measures: the measures asked for -> the mean over topics.
+        macro: the same, averaged over languages.
+        diagnostics: name -> value; None where it is not defined.
+        remarks: name -> why it is not defined, or what to know of it.
+        query_ids: the judged topics.
+        per_query: measure -> its score for each of them.
+        environment: what the scoring ran on.
+        seconds: of indexing, searching and scoring.
+        encoding: what the recipe says of prompts and dimension.
+    """
+
+    format: Literal["mimo-experiment-scores"] = FORMAT
+    format_version: Literal[1] = 1
+    system: str
+    seed: int
+    model: dict[str, str]
+    encoder: str
+    collection: str
+    measures: dict[str, float]
+    macro: dict[str, float]
+    diagnostics: dict[str, float | None]
+    remarks: dict[str, str]
+    query_ids: tuple[str, ...]
+    per_query: dict[str, tuple[float, ...]]
+    run: FileRecord
+    environment: dict[str, Any]
+    seconds: float
+    encoding: Annotated[dict[str, Any], Field(default_factory=dict)]
+
+    def write(self, directory: Path) -> None:
+        write_text(directory / SCORES, self.sealed())
+
+
+def weights(manifest: TrainingManifest) -> dict[str, str]:
+    """File -> hash of what a training run made."""
+    return {name: record.sha256 for name, record in manifest.files.items()}
+
+
+def read_scores(
+    directory: Path,
+    manifest: TrainingManifest,
+    collection: str,
+    measures: tuple[str, ...],
+    encoding: Mapping[str, Any],
+) -> Scores | None:
+    """The scores in a directory; None where there are none, or of another model, collection or the like.
+
+    Args:
+        manifest: of the training run that made the student.
+        collection: its fingerprint.
+        encoding: see `Scores`.
+    """
+    try:
+        found = parse_manifest(directory / SCORES, Scores, "scores")
+    except ArtifactError:
+        return None
+    wanted = (weights(manifest), collection, measures, encoding)
+    there = (found.model, found.collection, tuple(found.measures), found.encoding)
+    return found if there == wanted else None
+
+
+@dataclass(frozen=True)
+class ScoredCollection:
+    """Attributes:
+    name: in the recipe.
+    specs: the collections of the pool.
+    topics: their judged topics.
+    doc_languages: docid -> language, of every document.
+    queries: query id -> text, of the judged topics.
+    fingerprint: SHA-256 over documents, queries and judgments.
+    """
+
+    name: str
+    specs: tuple[str, ...]
+    topics: "Topics"
+    doc_languages: Mapping[str, str]
+    queries: Mapping[str, str]
+    fingerprint: str
+
+    @classmethod
+    def load(cls, name: str, specs: Sequence[str], *, progress: bool | None = None) -> "ScoredCollection":
+        """Reads a pool; what is held of a document are its id and language.
+
+        Raises:
+            DataError: the collections are not as they must be.
+        """
+        from mimo_plugin.collections.pool import load_pool
+        from mimo_plugin.collections.survey import survey
+        from mimo_plugin.evaluation.topics import load_topics
+
+        pool = load_pool(specs)
+        topics = load_topics(pool)
+        found = survey(pool, progress=progress)
+        digest = hashlib.sha256(found.fingerprint.encode())
+        texts = {query.query_id: query.text for query in pool.queries_iter()}
+        for query_id, text in sorted(texts.items()):
+            digest.update(f"{len(query_id)} {len(text)} {query_id}{text}\n".encode("utf-8", "surrogatepass"))
+        for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
+            digest.update(f"{query_id} {len(judged.docids)}\n".encode())
+            digest.update(b"\n".join(judged.docids.tolist()))
+            digest.update(judged.relevance.tobytes())
+        digest.update("\n".join(topics.languages).encode())
+        digest.update(topics.language_of.astype("<i8").tobytes())
+        return cls(
+            name,
+            tuple(specs),
+            topics,
+            {doc.doc_id: doc.lang for doc in pool.docs_iter()},
+            {query_id: texts.get(query_id, "") for query_id in topics.query_ids},
+            digest.hexdigest(),
+        )
+
+
+CUTOFF = 20
+_HITS = 100
+
+SAME_LANGUAGE = f"same-language ndcg@{CUTOFF}"
+OWN_SHARE = f"own language@{CUTOFF}"
+ALIGNMENT, UNIFORMITY = "alignment", "uniformity"
+MRC, PEER = f"mrc@{CUTOFF}", f"peer@{CUTOFF}"
+PEER_SENSITIVE = f"peer@{CUTOFF} sensitive topics"
+DIAGNOSTICS = (SAME_LANGUAGE, OWN_SHARE, ALIGNMENT, UNIFORMITY, MRC, PEER)
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """Attributes:
+    measures: the measures asked for.
+    encoder: how the student is run.
+    keep_index: False removes the index when it is scored.
+    progress: see `progress.bar`.
+    """
+
+    measures: tuple["Measure", ...]
+    encoder: EncoderOptions
+    keep_index: bool = False
+    progress: bool | None = None
+
+
+def score_student(
+    training: Path,
+    system: str,
+    seed: int,
+    collection: ScoredCollection,
+    directory: Path,
+    options: ScoringOptions,
+) -> Scores:
+    """Indexes a collection with the student of a finished training run, searches it, scores the run.
+
+    Killed at any moment it goes on with the index; the scores are written last.
+
+    Args:
+        directory: of index, run and scores.
+
+    Raises: as `index_collections` and `search_to_run`.
+    """
+    from mimo_plugin.core.environment import environment
+    from mimo_plugin.evaluation.measures import average, score_run
+    from mimo_plugin.evaluation.runs import read_run
+    from mimo_plugin.index.build import IndexOptions, index_collections
+    from mimo_plugin.index.search import SearchOptions, search_to_run
+
+    began = time.perf_counter()
+    manifest = read_training_manifest(training)
+    index, run_file = directory / INDEX, directory / RUN
+
+    def build(resume: bool) -> "Built":
+        indexing = IndexOptions(resume=resume, progress=options.progress)
+        return index_collections(collection.specs, str(training / MODEL), index, indexing, options.encoder)
+
+    try:
+        built = build(resume=True)
+    except ArtifactError:
+        # Left behind by scores of other documents, or of another batch size: nothing else needs it.
+        built = build(resume=False)
+    depth = max(_HITS, CUTOFF, *(measure.cutoff or 0 for measure in options.measures))
+    search_to_run(
+        index,
+        collection.specs,
+        run_file,
+        SearchOptions(hits=depth, tag=system, progress=options.progress),
+        options.encoder,
+    )
+    run = read_run(run_file, system)
+    scored = score_run(run, collection.topics, options.measures)
+    averages = {
+        str(measure): average(scored.per_topic[measure], collection.topics) for measure in options.measures
+    }
+    look = _Look(run, collection, _Vectors.read(index, collection, options.encoder))
+    diagnostics, remarks = look.all()
+    ran_on = environment(built.manifest.plan.device, 1)
+    ran_on["versions"] |= {name: version(name) for name in ("faiss-cpu", "ranx", "scipy", "pyserini")}
+    scores = Scores(
+        system=system,
+        seed=seed,
+        model=weights(manifest),
+        encoder=built.manifest.plan.encoder_fingerprint,
+        collection=collection.fingerprint,
+        measures={name: found.mean for name, found in averages.items()},
+        macro={name: found.macro for name, found in averages.items()},
+        diagnostics=diagnostics,
+        remarks=remarks,
+        query_ids=collection.topics.query_ids,
+        per_query={str(measure): tuple(scored.per_topic[measure].tolist()) for measure in options.measures},
+        run=FileRecord.of(run_file),
+        environment=ran_on,
+        seconds=round(time.perf_counter() - began, 3),
+        encoding={
+            name: value
+            for name in EncoderSettings.model_fields
+            if (value := getattr(options.encoder, name)) is not None
+        },
+    )
+    scores.write(directory)
+    if not options.keep_index:
+        remove_tree(index)
+    return scores
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    """Attributes:
+    documents: of the index, float32 (n, d); the inner product of two vectors is a run's score.
+    docids: (n,)
+    queries: of the judged topics, in their order, float32 (m, d).
+    """
+
+    documents: "np.ndarray"
+    docids: list[str]
+    queries: "np.ndarray"
+
+    @classmethod
+    def read(cls, index: Path, collection: ScoredCollection, encoder: EncoderOptions) -> "_Vectors":
+        from mimo_plugin.encoder.encoder import Student
+        from mimo_plugin.index.open import open_index
+
+        opened = open_index(index)
+        documents = opened.faiss.reconstruct_n(0, opened.faiss.ntotal)
+        docids = [opened.docids[row] for row in range(len(opened.docids))]
+        student = Student.load(opened.manifest.plan.encoder, encoder)
+        return cls(documents, docids, student.encode_queries(list(collection.queries.values())))
+
+
+class _Look:
+    """What the table says beside the measures."""
+
+    def __init__(self, run: "Run", collection: ScoredCollection, vectors: _Vectors) -> None:
+        self._run = run
+        self._collection = collection
+        self._vectors = vectors
+        self._languages = [collection.doc_languages[docid] for docid in vectors.docids]
+
+    def all(self) -> tuple[dict[str, float | None], dict[str, str]]:
+        """Values, None where one is not defined, and remarks."""
+        values: dict[str, float | None] = {}
+        remarks: dict[str, str] = {}
+        ways: Mapping[str, Callable[[], float]] = {
+            SAME_LANGUAGE: self._same_language,
+            OWN_SHARE: self._own_share,
+            ALIGNMENT: self._alignment,
+            UNIFORMITY: self._uniformity,
+            MRC: self._mrc,
+        }
+        for name, way in ways.items():
+            try:
+                values[name] = way()
+            except DataError as error:
+                values[name] = None
+                remarks[name] = str(error)
+        values[PEER], sensitive, remark = self._peer()
+        values[PEER_SENSITIVE] = sensitive
+        if remark:
+            remarks[PEER] = remark
+        return values, remarks
+
+    def _same_language(self) -> float:
+        """Each language's queries searched in that language's documents alone."""
+        import numpy as np
+
+        from mimo_plugin.evaluation.crosslingual import same_language
+        from mimo_plugin.evaluation.measures import Measure, MeasureKind, score_run
+
+        own = same_language(self._searched_within(), self._collection.topics, self._collection.doc_languages)
+        measure = Measure(MeasureKind.NDCG, CUTOFF)
+        return float(np.mean(score_run(own.run, own.topics, [measure]).per_topic[measure]))
+
+    def _searched_within(self) -> "Run":
+        import numpy as np
+
+        from mimo_plugin.evaluation.runs import Ranking, Run
+        from mimo_plugin.index.nearest import nearest
+
+        topics, vectors = self._collection.topics, self._vectors
+        of_document = np.array(self._languages)
+        found: dict[str, Ranking] = {}
+        for code, language in enumerate(topics.languages):
+            rows = np.flatnonzero(of_document == language)
+            asked = np.flatnonzero(topics.language_of == code)
+            if not len(rows):
+                continue
+            found |= nearest(
+                [topics.query_ids[query] for query in asked],
+                vectors.queries[asked],
+                [vectors.docids[row] for row in rows],
+                vectors.documents[rows],
+                CUTOFF,
+            )
+        return Run(self._run.name, found)
+
+    def _own_share(self) -> float:
+        from mimo_plugin.evaluation.language import language_mix
+
+        collection = self._collection
+        return language_mix(
+            self._run, collection.topics.query_languages, collection.doc_languages, CUTOFF
+        ).own
+
+    def _alignment(self) -> float:
+        from mimo_plugin.evaluation.geometry import alignment
+        from mimo_plugin.evaluation.topics import version_groups
+
+        groups = version_groups(self._vectors.docids, self._languages, self._collection.topics)
+        return alignment(self._vectors.documents, groups, self._languages)
+
+    def _uniformity(self) -> float:
+        from mimo_plugin.evaluation.geometry import uniformity
+
+        return uniformity(self._vectors.documents)
+
+    def _mrc(self) -> float:
+        from mimo_plugin.evaluation.fairness import mrc
+
+        vectors = self._vectors
+        query_of = {query_id: row for row, query_id in enumerate(self._collection.topics.query_ids)}
+        document_of = {docid.encode(): row for row, docid in enumerate(vectors.docids)}
+
+        def similarity(query_id: str, docids: "np.ndarray") -> "np.ndarray":
+            rows = [document_of[docid] for docid in docids.tolist()]
+            found: np.ndarray = vectors.documents[rows] @ vectors.queries[query_of[query_id]]
+            return found
+
+        return mrc(self._run, self._collection.topics, CUTOFF, similarity).mean
+
+    def _peer(self) -> tuple[float, int, str]:
+        from mimo_plugin.evaluation.fairness import peer
+
+        found = peer(self._run, self._collection.topics, self._collection.doc_languages, CUTOFF)
+        topics = len(found.per_topic)
+        if found.sensitive == topics:
+            return found.mean, found.sensitive, ""
+        return (
+            found.mean,
+            found.sensitive,
+            f"{found.sensitive} of {topics} topics have relevant documents in several languages and two "
+            f"or more in one of them; in the others {PEER} does not depend on the order of what was found "
+            "and cannot tell systems apart",
+        )

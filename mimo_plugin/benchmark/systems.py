@@ -1,0 +1,373 @@
+"""The systems of a reproduction: names, models, what is made of each, how long it takes."""
+
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from mimo_plugin.benchmark.parts import RUNS, Part
+from mimo_plugin.benchmark.texts import Encoder
+from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest, sha256, write_text, writing
+from mimo_plugin.core.errors import ArtifactError, ModelError, Problems, UsageError
+from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.evaluation.options import SignificanceTest
+from mimo_plugin.evaluation.runs import file_problem, run_files
+from mimo_plugin.index.open import open_index
+from mimo_plugin.index.plan import DOCID
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mimo_plugin.benchmark.config import BenchmarkConfig, Fusion
+    from mimo_plugin.evaluation.fairness import Similarity
+
+BM25 = "bm25"
+# Among the parts of a config's fusion: there is one fusion for each encoder.
+_EACH_ENCODER = "encoder"
+# Tukey's test is one of all pairs of so many or more.
+_FOR_TUKEY = 3
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+
+
+class Kind(StrEnum):
+    DENSE = "dense"
+    BM25 = "bm25"
+    FUSION = "fusion"
+    RUN = "run"
+
+
+@dataclass(frozen=True)
+class System:
+    """Attributes:
+    name: in tables, files and the runs' sixth column.
+    encoder: checkpoint; of dense systems.
+    training: the run that the checkpoint is of, where a run was named.
+    run: file; of runs made elsewhere.
+    fusion: how parts are fused; of fusions.
+    parts: names of the systems that are fused.
+    """
+
+    name: str
+    kind: Kind
+    encoder: str | None = None
+    training: Path | None = None
+    run: Path | None = None
+    fusion: "Fusion | None" = None
+    parts: tuple[str, ...] = ()
+
+
+def all_systems(
+    config: "BenchmarkConfig", encoders: Sequence[Encoder], runs: Sequence[str], bm25: bool
+) -> tuple[System, ...]:
+    """The systems asked for, each after those that it needs.
+
+    Args:
+        runs: `NAME=FILE` or a file.
+        bm25: whether BM25 is one of them; without it fusions that need it are left out.
+
+    Raises:
+        UsageError: with every name that cannot be used or is there twice, and every file that is missing.
+    """
+    problems = Problems(UsageError)
+    systems = [System(BM25, Kind.BM25)] if bm25 else []
+    dense = [
+        System(encoder.label, Kind.DENSE, encoder=encoder.checkpoint, training=encoder.run)
+        for encoder in encoders
+    ]
+    systems += dense
+    systems += _fusions(config, {system.name for system in systems}, [system.name for system in dense])
+    for file in run_files(runs):
+        if problem := file_problem(file.path):
+            problems.add(problem)
+        systems.append(System(file.name, Kind.RUN, run=file.path))
+    for system in systems:
+        if not _LABEL.fullmatch(system.name):
+            problems.add(
+                f"system {system.name!r}: expected a name of at most 64 letters, digits and . _ + -: give it "
+                f"one, for example mine={system.encoder or system.run}"
+            )
+    names = [system.name for system in systems]
+    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        problems.add(f"{names.count(name)} systems are named {name!r}: give each a name, as NAME=CHECKPOINT")
+    if not systems:
+        problems.add("no system: name an --encoder or a --run, or use --bm25")
+    problems.raise_any()
+    return tuple(systems)
+
+
+def _fusions(config: "BenchmarkConfig", there: set[str], dense: Sequence[str]) -> Iterator[System]:
+    """Fusions of systems that are there; of a fusion of `encoder`, one for each of them."""
+    for fusion in config.fusion:
+        each = dense if _EACH_ENCODER in fusion.systems else [""]
+        for encoder in each:
+            parts = tuple(encoder if part == _EACH_ENCODER else part for part in fusion.systems)
+            if set(parts) <= there:
+                name = f"{fusion.name}-{encoder}" if len(each) > 1 else fusion.name
+                yield System(name, Kind.FUSION, fusion=fusion, parts=parts)
+
+
+def chosen_test(config: "BenchmarkConfig", systems: Sequence[System]) -> SignificanceTest | None:
+    """The config's test; None where there is nothing to compare, and student where Tukey's lacks a third."""
+    if len(systems) < 2:
+        return None
+    if config.test is SignificanceTest.TUKEY_HSD and len(systems) < _FOR_TUKEY:
+        return SignificanceTest.STUDENT
+    return config.test
+
+
+def chosen_baseline(config: "BenchmarkConfig", systems: Sequence[System], asked: str | None) -> str | None:
+    """The system that others are compared with: the one asked for, the config's, else the first.
+
+    None where there is nothing to compare, and with Tukey's test, which compares all with each other.
+
+    Raises:
+        UsageError: there is no system of the name that was asked for.
+    """
+    names = [system.name for system in systems]
+    if asked is not None and asked not in names:
+        raise UsageError(f"--baseline {asked!r}: no such system, expected one of {', '.join(names)}")
+    if len(names) < 2:
+        return None
+    if asked is not None:
+        return asked
+    if chosen_test(config, systems) is SignificanceTest.TUKEY_HSD:
+        return None
+    return config.baseline if config.baseline in names else names[0]
+
+
+FORMAT: Final = "mimo-reproduction-run"
+
+
+class MadeRun(SealedRecord):
+    """Written last: where it is there and fits, the run is finished.
+
+    Attributes:
+        key: names all that decides the run.
+        encoder, fingerprint: of a dense system.
+        documents: in the index; None for fusions.
+        index_bytes: of the index; None for fusions.
+        seconds: step -> what it took; one that an earlier command did in part is not there.
+        queries, lines: of the run.
+        run: the file.
+        details: what else a reader wants to know, such as the analyzer of each language.
+        warnings: what a user should know of it.
+    """
+
+    format: Literal["mimo-reproduction-run"] = FORMAT
+    format_version: Literal[1] = 1
+    system: str
+    key: str
+    encoder: str | None = None
+    fingerprint: str | None = None
+    documents: int | None = None
+    index_bytes: int | None = None
+    seconds: dict[str, float]
+    queries: int
+    lines: int
+    run: FileRecord
+    details: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+class RunPlace:
+    """Where a system's run and its note lie."""
+
+    def __init__(self, output: Path, system: str) -> None:
+        self.file = output / RUNS / f"{system}.trec.gz"
+        self.note = output / RUNS / f"{system}.json"
+
+    def finished(self, key: str) -> MadeRun | None:
+        """The note, where the run is there, is whole, and was made as the key says."""
+        try:
+            made = parse_manifest(self.note, MadeRun, "a run")
+            if made.key != key or self.file.stat().st_size != made.run.bytes:
+                return None
+            return made if sha256(self.file) == made.run.sha256 else None
+        except (OSError, ArtifactError):
+            return None
+
+    def finish(self, made: MadeRun) -> MadeRun:
+        write_text(self.note, made.sealed(indent=2))
+        return made
+
+
+def directory_bytes(directory: Path) -> int:
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+
+
+def discard(directory: Path) -> None:
+    """Removes a damaged index; renamed first, so that a kill leaves none that is half there."""
+    gone = directory.with_name(f".{directory.name}.discarded")
+    shutil.rmtree(gone, ignore_errors=True)
+    with writing(directory):
+        directory.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an encoder without having it in memory; the fields are `Student`'s.
+
+    Attributes:
+        truncate: the dimension that was asked for; None is the checkpoint's own.
+    """
+
+    name: str
+    fingerprint: str
+    dimension: int
+    pooling: str | None
+    max_length: int
+    document_prompt: str
+    query_prompt: str
+    device: str
+    dtype: str
+    backend: str
+    batch_size: int
+    truncate: int | None = None
+
+    @classmethod
+    def of(cls, student: Student) -> "Facts":
+        return cls(
+            name=student.name,
+            fingerprint=student.fingerprint,
+            dimension=student.dimension,
+            pooling=student.pooling,
+            max_length=student.max_length,
+            document_prompt=student.document_prompt,
+            query_prompt=student.query_prompt,
+            device=student.device_type,
+            dtype=student.options.dtype,
+            backend=student.backend,
+            batch_size=student.options.batch_size,
+            truncate=student.options.dimension,
+        )
+
+
+def shortened(facts: Facts) -> dict[str, int]:
+    """What an identity has in it besides, where vectors are cut."""
+    return {} if facts.truncate is None else {"dimension": facts.truncate}
+
+
+class Models:
+    """Loads encoders; the one before is let go first, so that several large ones fit where one does."""
+
+    def __init__(self, options: EncoderOptions) -> None:
+        self._options = options
+        self._held: tuple[str, Student] | None = None
+
+    def facts(self, checkpoint: str) -> Facts:
+        """Raises: as `Student.load`."""
+        return Facts.of(self._load(checkpoint))
+
+    def load(self, checkpoint: str, facts: Facts) -> Student:
+        """The encoder that the facts are of; keep it no longer than it is used.
+
+        Raises:
+            ModelError: the checkpoint is another one than it was; or as `Student.load`.
+        """
+        student = self._load(checkpoint)
+        if student.fingerprint != facts.fingerprint:
+            raise ModelError(
+                f"{facts.name} has changed since this command began, expected fingerprint "
+                f"{facts.fingerprint[:12]}, found {student.fingerprint[:12]}: run it again"
+            )
+        return student
+
+    def release(self) -> None:
+        self._held = None
+
+    def _load(self, checkpoint: str) -> Student:
+        if self._held is None or self._held[0] != checkpoint:
+            self._held = None
+            self._held = checkpoint, Student.load(checkpoint, self._options)
+        return self._held[1]
+
+
+# Lengths that are tried, each of as many documents.
+_LENGTHS = 16
+# Texts at a time where there is no accelerator, which larger batches do not make faster.
+_CPU_BATCH = 4
+
+
+def seconds_a_document(student: Student, parts: Sequence[Part], batch_size: int) -> float:
+    """Seconds to encode one document of these parts on average.
+
+    Documents are encoded in batches of like length, padded to the longest; so are the texts here, see
+    `lengths`.
+    """
+    texts = list(lengths(parts))
+    batch = min(batch_size, _CPU_BATCH) if student.device_type == "cpu" else batch_size
+    # To warm up, also what depends on the shape.
+    for text in (texts[0], texts[-1]):
+        student.encode_documents([text] * batch)
+    began = time.perf_counter()
+    for text in texts:
+        student.encode_documents([text] * batch)
+    return (time.perf_counter() - began) / (len(texts) * batch)
+
+
+def lengths(parts: Sequence[Part]) -> Iterator[str]:
+    """Texts from short to long, each of which stands for as many documents.
+
+    Documents are cut into slices in the order of their number of characters. Of each slice it is the text
+    with the most bytes, as a sign of the most tokens: in a mix of languages these pad their batch.
+    """
+    sample = sorted(
+        ((text, part.documents / len(part.looked.sample)) for part in parts for text in part.looked.sample),
+        key=lambda weighted: len(weighted[0]),
+    )
+    ends = list(accumulate(weight for _, weight in sample))
+    starts = [0.0, *ends[:-1]]
+    for step in range(_LENGTHS):
+        low, high = (ends[-1] * edge / _LENGTHS for edge in (step, step + 1))
+        slice_ = (
+            text
+            for (text, _), start, end in zip(sample, starts, ends, strict=True)
+            if start < high and end > low
+        )
+        yield max(slice_, key=lambda text: len(text.encode("utf-8", "surrogatepass")))
+
+
+def similarity_in(
+    index_dir: Path, part: Part, load: Callable[[], Student], docids: Iterable[str]
+) -> "Similarity | None":
+    """Inner products of the part's queries with these documents, on the scale of the run's scores.
+
+    Memory holds the vectors of the queries and of these documents.
+
+    Args:
+        load: the encoder of the index.
+
+    Returns:
+        None where the index does not give its vectors back.
+
+    Raises:
+        ArtifactError: there is no index, or a damaged one.
+    """
+    import numpy as np
+
+    index = open_index(index_dir)
+    wanted = {docid.encode() for docid in docids}
+    rows: dict[bytes, int] = {}
+    with (index_dir / DOCID).open("rb") as lines:
+        for row, line in enumerate(lines):
+            if (docid := line.rstrip(b"\n")) in wanted:
+                rows[docid] = row
+    place = {docid: number for number, docid in enumerate(rows)}
+    try:
+        documents: np.ndarray = index.faiss.reconstruct_batch(np.fromiter(rows.values(), dtype=np.int64))
+    except RuntimeError:
+        return None
+    queries = load().encode_queries([text for _, text in part.queries])
+    query_of = {query_id: number for number, (query_id, _) in enumerate(part.queries)}
+
+    def similarity(query_id: str, some: "np.ndarray") -> "np.ndarray":
+        found: np.ndarray = documents[[place[docid] for docid in some.tolist()]] @ queries[query_of[query_id]]
+        return found
+
+    return similarity

@@ -1,0 +1,324 @@
+"""The texts and encoders of an analysis."""
+
+import hashlib
+import heapq
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mimo_plugin.core.environment import bar
+from mimo_plugin.core.errors import ArtifactError, DataError, Findings
+from mimo_plugin.encoder import packaged
+from mimo_plugin.evaluation.topics import Topics, load_topics, topic_versions, version_groups
+from mimo_plugin.training.run import MODEL, RECIPE, RunDirectory
+
+
+class Role(StrEnum):
+    """Which texts of a collection, and with which of the encoder's prompts they are encoded."""
+
+    DOCUMENTS = "documents"
+    QUERIES = "queries"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts with their languages; the versions of one text lie together.
+
+    Attributes:
+        collections: where they are from.
+        role: documents or queries.
+        seed: that they were drawn with.
+        ids, texts, languages: (n,) each.
+        groups: (n,) equal for the language versions of one text. At most one a language.
+        alone: why there are no parallel texts; None where each group has two languages or more.
+        left_out: texts of the collection that are empty or in no known language.
+    """
+
+    collections: tuple[str, ...]
+    role: Role
+    seed: int
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    languages: tuple[str, ...]
+    groups: tuple[str, ...]
+    alone: str | None
+    left_out: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Texts a language, in alphabetical order."""
+        return dict(sorted(Counter(self.languages).items()))
+
+    @property
+    def group_count(self) -> int:
+        return len(set(self.groups))
+
+    def first(self, most: int) -> int:
+        """How many rows the first texts have, in all their versions, that are `most` rows at most; those of
+        the first text in any case."""
+        if len(self.groups) <= most:
+            return len(self.groups)
+        end = most
+        while end and self.groups[end] == self.groups[end - 1]:
+            end -= 1
+        return end or self.groups.count(self.groups[0])
+
+
+def sample_texts(
+    pool: Any,
+    collections: Sequence[str],
+    *,
+    role: Role = Role.DOCUMENTS,
+    count: int = 1000,
+    seed: int = 42,
+    progress: bool | None = None,
+) -> Texts:
+    """Draws texts in all their languages, those in many languages before those in few.
+
+    Documents are versions of one text as `version_groups` finds them, queries where they are topics with the
+    same relevant documents and the same id after the language. Where there are none, texts are drawn from
+    each language for itself. What is drawn depends on ids and seed, not on the order of the collection.
+
+    Documents are streamed, twice where they may be parallel: memory holds ids and languages then, and else
+    the texts that are drawn.
+
+    Args:
+        pool: an ir_datasets dataset of `Doc`s and `Query`s, see `load_pool`.
+        collections: what it was made of.
+        count: texts, each in all its languages; of a collection without parallel texts, a language.
+
+    Raises:
+        DataError: fewer than two texts with a language, or judgments that contradict each other.
+    """
+    reader = _Reader(pool, role, progress)
+    alone = _never_parallel(pool, role)
+    rows: list[tuple[str, str, str, str]] = []
+    if alone is None:
+        topics = load_topics(pool)
+        alone = None if role is Role.QUERIES else _never_confirmed(topics)
+        if alone is None:
+            rows = _parallel(reader, _grouping(role, topics), count, seed)
+            alone = None if rows else f"no two {role} are versions of one text, confirmed by the judgments"
+    if alone is not None:
+        rows = _each_language(reader, count, seed)
+    if len(rows) < 2:
+        raise DataError(
+            f"{', '.join(collections)}: {len(rows)} of {reader.left_out + len(rows):,} {role} have both text "
+            "and a language, expected two or more: name the language in the collection's files"
+        )
+    ids, texts, languages, groups = zip(*rows, strict=True)
+    return Texts(tuple(collections), role, seed, ids, texts, languages, groups, alone, reader.left_out)
+
+
+class _Reader:
+    """Yields (id, text, language) of the texts that can be used, as often as it is asked.
+
+    left_out: how many others the last pass has found.
+    """
+
+    def __init__(self, pool: Any, role: Role, progress: bool | None) -> None:
+        self._read = pool.docs_iter if role is Role.DOCUMENTS else pool.queries_iter
+        self._role = role
+        self._progress = progress
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[tuple[str, str, str]]:
+        self.left_out = 0
+        for identifier, text, lang in bar(
+            self._read(), what="reading", unit=self._role, enabled=self._progress
+        ):
+            if lang and text.strip():
+                yield identifier, text, lang
+            else:
+                self.left_out += 1
+
+
+def _never_parallel(pool: Any, role: Role) -> str | None:
+    missing = [name for name in ("queries", "qrels") if not getattr(pool, f"has_{name}")()]
+    if not missing:
+        return None
+    return (
+        f"the collection has no {' and no '.join(missing)}, which tell {role} that are versions of one text"
+    )
+
+
+def _never_confirmed(topics: Topics) -> str | None:
+    """Tells by the judgments alone, without reading documents, that none can be versions of one text."""
+    for judged in topics.judged:
+        seen: set[bytes] = set()
+        for docid in judged.docids[judged.relevance > 0].tolist():
+            names = {docid, docid.partition(b":")[2] or docid}
+            if seen & names:
+                return None
+            seen |= names
+    return (
+        "no topic has two versions of a text among its relevant documents, such as de:7 and fi:7: the "
+        "collection is not parallel"
+    )
+
+
+def _grouping(role: Role, topics: Topics) -> Callable[[Sequence[str], Sequence[str]], list[str]]:
+    """(ids, languages) -> the name of each text."""
+    if role is Role.DOCUMENTS:
+        return lambda ids, languages: version_groups(ids, languages, topics)
+    names = _topic_names(topics)
+    return lambda ids, languages: [names.get(query_id, query_id) for query_id in ids]
+
+
+def _topic_names(topics: Topics) -> dict[str, str]:
+    """Query id -> a name that the language versions of one topic share; with a blank, which no id has."""
+    return {
+        topics.query_ids[position]: f"versions of {topics.query_ids[positions[0]]}"
+        for positions in topic_versions(topics)
+        for position in positions
+    }
+
+
+def _parallel(
+    reader: _Reader, grouping: Callable[[Sequence[str], Sequence[str]], list[str]], count: int, seed: int
+) -> list[tuple[str, str, str, str]]:
+    """(id, text, language, group) of texts in two languages or more, by group and language."""
+    ids: list[str] = []
+    languages: list[str] = []
+    for identifier, _, lang in reader:
+        ids.append(identifier)
+        languages.append(sys.intern(lang))
+    groups = grouping(ids, languages)
+    bit = {lang: 1 << number for number, lang in enumerate(dict.fromkeys(languages))}
+    spoken: dict[str, int] = {}
+    for group, lang in zip(groups, languages, strict=True):
+        spoken[group] = spoken.get(group, 0) | bit[lang]
+    chosen = heapq.nsmallest(
+        count,
+        (group for group, bits in spoken.items() if bits.bit_count() > 1),
+        key=lambda group: (-spoken[group].bit_count(), _draw(seed, group)),
+    )
+    place = {group: number for number, group in enumerate(chosen)}
+    wanted = {identifier: group for identifier, group in zip(ids, groups, strict=True) if group in place}
+    found: dict[tuple[int, str], tuple[str, str, str, str]] = {}
+    if wanted:
+        for identifier, text, lang in reader:
+            if identifier in wanted:
+                group = wanted[identifier]
+                # Ids such as de:7 and 7 can make two versions in one language.
+                found.setdefault((place[group], lang), (identifier, text, lang, group))
+    return [row for _, row in sorted(found.items())]
+
+
+def _each_language(reader: _Reader, count: int, seed: int) -> list[tuple[str, str, str, str]]:
+    """(id, text, language, id) of so many texts a language, languages mixed."""
+    # Of each language, the smallest draws so far; the largest of them comes first.
+    drawn: dict[str, list[tuple[int, str, str]]] = {}
+    for identifier, text, lang in reader:
+        heap = drawn.setdefault(lang, [])
+        entry = (-_draw(seed, identifier), identifier, text)
+        if len(heap) < count:
+            heapq.heappush(heap, entry)
+        else:
+            heapq.heappushpop(heap, entry)
+    entries = [
+        (draw, identifier, text, lang) for lang, heap in drawn.items() for draw, identifier, text in heap
+    ]
+    return [
+        (identifier, text, lang, identifier) for _, identifier, text, lang in sorted(entries, reverse=True)
+    ]
+
+
+def _draw(seed: int, name: str) -> int:
+    digest = hashlib.blake2b(f"{seed} {name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest)
+
+
+class Encoder(NamedTuple):
+    """Attributes:
+    label: in tables and pictures.
+    checkpoint: as `Student.load` takes it.
+    run: the training run that it is of; None where none was named.
+    """
+
+    label: str
+    checkpoint: str
+    run: Path | None = None
+
+
+def file_name(label: str) -> str:
+    """A label as a part of file names."""
+    return re.sub(r"[^\w.-]+", "-", label)
+
+
+def parse_encoders(specs: Sequence[str]) -> list[Encoder]:
+    """Reads several encoders, see `parse_encoder`.
+
+    Raises:
+        ArtifactError: as there.
+        DataError: two of one name. All problems are in the one error.
+    """
+    findings = Findings()
+    read = [findings.attempt(parse_encoder, spec) for spec in specs]
+    encoders = [encoder for encoder in read if encoder is not None]
+    findings.add(DataError, same_labels(encoders))
+    findings.raise_any()
+    return encoders
+
+
+def parse_encoder(spec: str) -> Encoder:
+    """Reads `NAME=CHECKPOINT`, or a checkpoint, which is called by the last part of its name.
+
+    A checkpoint is a directory, a hub id or a packaged one, or the directory of a training run: then it is
+    the run's model, and the newest checkpoint of a run that is not finished.
+
+    Raises:
+        ArtifactError: a run without a model and without a checkpoint, or a damaged one.
+    """
+    label, _, checkpoint = spec.partition("=")
+    # A directory may have "=" in its own name.
+    if not checkpoint or not label or Path(spec).exists():
+        label, checkpoint = _label(spec), spec
+    return _encoder(label, checkpoint)
+
+
+def same_labels(encoders: Sequence[Encoder]) -> list[str]:
+    """A problem for every encoder that has an earlier one's name."""
+    first: dict[str, Encoder] = {}
+    problems = []
+    for encoder in encoders:
+        # Names that differ in a slash only would share their files.
+        other = first.setdefault(file_name(encoder.label).casefold(), encoder)
+        if other is not encoder:
+            label, checkpoint = encoder.label, encoder.checkpoint
+            problems.append(
+                f"two encoders are named {label!r} ({other.checkpoint} and {checkpoint}), expected different "
+                f"names: give one as NAME=CHECKPOINT, for example {label}-2={checkpoint}"
+            )
+    return problems
+
+
+def _encoder(label: str, checkpoint: str) -> Encoder:
+    run = Path(checkpoint)
+    if not (run / RECIPE).is_file():
+        return Encoder(label, checkpoint)
+    directory = RunDirectory(run)
+    if directory.finished() is not None:
+        return Encoder(label, str(directory.model), run)
+    from mimo_plugin.training.trainer import last_checkpoint
+
+    newest = last_checkpoint(directory.checkpoints)
+    if newest is None:
+        raise ArtifactError(
+            f"{run} is a training run that is not finished and has no checkpoint yet, expected a model: run "
+            "the `mimo train` command again that was to write it"
+        )
+    return Encoder(label, str(newest), run)
+
+
+def _label(checkpoint: str) -> str:
+    """The last part of a name; of a run's model directory, the run's."""
+    path = Path(checkpoint.removeprefix(packaged.PREFIX))
+    name = path.name or path.resolve().name
+    parent = path.parent.name
+    return parent if name == MODEL and parent else name or checkpoint

@@ -1,0 +1,91 @@
+"""`mimo doctor`, `collections`, `demo`."""
+
+from pathlib import Path
+
+import click
+
+from mimo_plugin.cli.options import progress_option
+
+
+@click.command("doctor")
+@click.pass_context
+def doctor_command(ctx: click.Context) -> None:
+    """Say what is installed and usable, and which command mends what is not.
+
+    Exits with 1 when something is missing that the package cannot work without.
+    """
+    from mimo_plugin.doctor import examine, text
+
+    findings = examine()
+    click.echo(text(findings))
+    if any(finding.state == "problem" for finding in findings):
+        ctx.exit(1)
+
+
+@click.command("collections")
+@click.argument("collections", metavar="[COLLECTION]...", nargs=-1)
+@click.option(
+    "--count", is_flag=True, help="Read every document to count them by language; downloads what is missing."
+)
+def collections_command(collections: tuple[str, ...], count: bool) -> None:
+    """List the collections that are known, or say what is in some of them.
+
+    For a COLLECTION: languages, fields, a sample document and query, how many queries and judgments there
+    are. Without --count nothing is downloaded, and of the documents only the first one is read. For several,
+    also what their ids become in one pool.
+
+    \b
+    Examples:
+      mimo collections
+      mimo collections mimo-sample --count
+      mimo collections miracl/de/dev miracl/sw/dev
+      mimo collections path:my-folder#dev
+    """
+    if collections:
+        from mimo_plugin.collections.describe import describe
+
+        click.echo(describe(collections, count=count))
+    else:
+        from mimo_plugin.collections.describe import catalog_text
+
+        click.echo(catalog_text())
+
+
+@click.command("demo")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("indexes/demo"),
+    show_default=True,
+    help="Where data, models, indexes and runs go.",
+)
+@progress_option
+def demo_command(output: Path, progress: bool | None) -> None:
+    """Do all of it on packaged data in minutes on two CPU cores: train, index, search, evaluate.
+
+    The data is a thousand package descriptions of Debian, each in five of 14 languages; three quarters
+    train, the rest is searched. A small student is trained with MIMO from an English teacher, and with XLCO,
+    contrastive learning alone, from the same random weights with the same number of stage-2 updates. BM25
+    stands beside them.
+
+    \b
+    Example:
+      mimo demo --output demo
+    """
+    from mimo_plugin.cli.evaluate import evaluate_command as evaluate
+    from mimo_plugin.demo import DemoOptions, run_demo
+
+    demo = run_demo(output, click.echo, DemoOptions(progress=progress))
+    arguments = [
+        *(str(run) for run in demo.runs),
+        "--qrels",
+        demo.collection,
+        "--measures",
+        "ndcg@20",
+        "--baseline",
+        "xlco",
+    ]
+    click.echo("6. Which is better, and is the difference significant?")
+    click.echo(f"   mimo evaluate {' '.join(arguments)}\n")
+    evaluate.main(args=arguments, prog_name="mimo evaluate", standalone_mode=False)
+    click.echo(f"\n{demo.picture} shows it, with the languages that each run brings back.")

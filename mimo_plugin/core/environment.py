@@ -1,0 +1,154 @@
+"""This machine: versions and device, progress bars, messages of libraries, and whether a host answers."""
+
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_PACKAGES = (
+    "mimo-plugin",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "accelerate",
+    "tokenizers",
+    "numpy",
+)
+
+
+def environment(device: str, processes: int) -> dict[str, Any]:
+    """Versions, device and, where the package runs from a git checkout, its commit."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": installed_versions(_PACKAGES),
+        "device": {"cuda": torch.cuda.get_device_name, "cpu": processor}.get(device, lambda: device)(),
+        "threads": torch.get_num_threads(),
+        "processes": processes,
+        "git_commit": git_commit(Path(__file__).parent),
+    }
+
+
+def processor() -> str:
+    """The processor's name, its architecture where it has none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Package -> its version, or that it is not installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit(directory: Path) -> str | None:
+    """The commit checked out in a directory, with `-dirty` where files differ from it; None elsewhere."""
+    try:
+        commit = _git(directory, "rev-parse", "HEAD")
+        return f"{commit}-dirty" if _git(directory, "status", "--porcelain", "--", ".") else commit
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(directory), *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def bar(
+    iterable: Iterable[Any] | None = None,
+    *,
+    total: int | None = None,
+    initial: int = 0,
+    what: str,
+    unit: str,
+    enabled: bool | None = None,
+) -> "tqdm[Any]":
+    """A bar with count, rate and, where the total is known, remaining time.
+
+    Args:
+        enabled: True and False as said; None shows it only where standard error is a terminal.
+    """
+    from tqdm import tqdm
+
+    if total is None and isinstance(iterable, Sized):
+        total = len(iterable)
+    return tqdm(
+        iterable,
+        total=total,
+        initial=initial,
+        desc=what,
+        unit=f" {unit}",
+        unit_scale=total is None or total >= 10_000,
+        disable=None if enabled is None else not enabled,
+        dynamic_ncols=True,
+        smoothing=0.05,
+    )
+
+
+@contextmanager
+def without_model_bars() -> Iterator[None]:
+    """No bar while weights are read or written."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def without_dataset_logs() -> Iterator[None]:
+    """No line of `datasets` about a fault that it raises as well."""
+    from datasets.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+_CONNECT_SECONDS = 5
+
+
+def reachable(urls: Sequence[str]) -> bool:
+    """Whether any of the URLs' hosts answers; each host is asked once a process."""
+    return any(_answers(urlsplit(url)._replace(path="/", query="", fragment="").geturl()) for url in urls)
+
+
+@cache
+def _answers(url: str) -> bool:
+    import requests
+
+    try:
+        # Any answer will do, so no redirect is followed; proxies of the environment are used.
+        requests.head(url, timeout=_CONNECT_SECONDS, allow_redirects=False).close()
+    except (OSError, RuntimeError):  # RuntimeError: sandboxes that forbid sockets
+        return False
+    return True

@@ -1,0 +1,125 @@
+"""What a user can do wrong, and what can be missing: one class each, one line a message.
+
+A message says what was found, what was expected and what to do about it. The command line prints it
+without a traceback and exits with the class's `exit_code`.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class MimoError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(MimoError):
+    """A command or call was given options that do not make sense, whatever the data."""
+
+    exit_code = 2
+
+
+class EnvironmentProblem(MimoError):
+    """Something outside the package is missing: a Java, an optional dependency, a file, disk space."""
+
+
+class DataError(MimoError):
+    """A collection, a run, qrels or another input file is not what it has to be."""
+
+
+class ModelError(MimoError):
+    """A checkpoint cannot be loaded, or its vectors are unusable."""
+
+
+class ArtifactError(MimoError):
+    """A directory that a command wrote or is asked to write is incomplete, foreign or different."""
+
+
+class Problems:
+    """Collects every problem of one command, so that all bad inputs are reported together.
+
+    >>> problems = Problems(DataError)
+    >>> problems.add("run.trec:3: 5 columns, expected 6")
+    >>> problems.raise_any()
+    Traceback (most recent call last):
+    mimo_plugin.core.errors.DataError: run.trec:3: 5 columns, expected 6
+    """
+
+    def __init__(self, error: type[MimoError] = DataError, limit: int = 20) -> None:
+        self._error = error
+        self._limit = limit
+        self._messages: list[str] = []
+        self._more = 0
+
+    def add(self, message: str) -> None:
+        """Notes one problem; beyond the limit only their number is kept."""
+        if len(self._messages) < self._limit:
+            self._messages.append(message)
+        else:
+            self._more += 1
+
+    def extend(self, messages: Iterable[str]) -> None:
+        for message in messages:
+            self.add(message)
+
+    def __bool__(self) -> bool:
+        return bool(self._messages)
+
+    def raise_any(self) -> None:
+        """Raises one error that holds all problems, a line each, if there is any."""
+        if not self._messages:
+            return
+        lines = list(self._messages)
+        if self._more:
+            lines.append(f"... and {self._more} more")
+        raise self._error("\n".join(lines))
+
+
+class Findings:
+    """Collects what several checks raise, so that none hides another's problems.
+
+    >>> findings = Findings()
+    >>> findings.attempt(int, "7")
+    7
+    >>> findings.add(UsageError, ["alpha is 5, expected a level between 0 and 1"])
+    >>> bool(findings)
+    True
+    """
+
+    def __init__(self) -> None:
+        self._kinds: list[type[MimoError]] = []
+        self._messages: list[str] = []
+
+    def attempt(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What the call returns; None, and its problems are noted, where it raises one of our errors."""
+        try:
+            return call(*args, **kwargs)
+        except MimoError as error:
+            self.add(type(error), str(error).splitlines())
+            return None
+
+    def add(self, kind: type[MimoError], messages: Iterable[str]) -> None:
+        for message in messages:
+            self._kinds.append(kind)
+            self._messages.append(message)
+
+    def __bool__(self) -> bool:
+        return bool(self._messages)
+
+    def raise_any(self) -> None:
+        """Raises all problems, a line each, if there are any: a `UsageError` when each is one, else an
+        error of the first other kind."""
+        if self._messages:
+            kind = next((kind for kind in self._kinds if not issubclass(kind, UsageError)), UsageError)
+            raise kind("\n".join(self._messages))
+
+    def complete(self, value: T | None) -> T:
+        """Raises all problems; where there are none, returns what an attempt returned."""
+        self.raise_any()
+        if value is None:
+            raise TypeError("no problem was noted, and there is no value")
+        return value

@@ -1,0 +1,373 @@
+"""Where parallel texts come from: TSV, Moses files, a `datasets` dataset."""
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice, product
+from pathlib import Path
+from typing import Any
+
+from mimo_plugin.collections import loading as hub
+from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
+from mimo_plugin.collections.jsonlines import open_binary, read_lines
+from mimo_plugin.collections.reading import Faults, unreadable
+from mimo_plugin.collections.records import check_text
+from mimo_plugin.core.artifact import sha256
+from mimo_plugin.core.environment import reachable, without_dataset_logs
+from mimo_plugin.core.errors import DataError, MimoError
+
+_KEY_LENGTH = 10
+
+
+def identity_key(identity: Mapping[str, Any]) -> str:
+    """A short name for all that decides what a step makes, as plain data."""
+    text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
+
+
+def file_identity(path: Path | zipfile.Path) -> dict[str, Any]:
+    """Name, size and hash of a file, or of the member of a zip file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        if isinstance(path, zipfile.Path):
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+            size = path.root.getinfo(path.at).file_size
+            return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
+        return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+    except OSError as error:
+        raise DataError(unreadable(path, error)) from error
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path}: damaged zip file ({error}), expected a whole one: fetch it again"
+        ) from error
+
+
+def files_identity(path: Path) -> list[dict[str, Any]]:
+    """The identity of a file, or of every file of a directory."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return [file_identity(file) for file in files]
+
+
+def collection_identity(spec: str) -> Any:
+    """A collection's id; of a folder, here or on the hub, which may change, its name and files.
+
+    Raises:
+        DataError: there is no such folder, or a file of it cannot be read.
+    """
+    if spec.startswith(hub.HUB_PREFIX):
+        spec = hub.folder_spec(spec)
+    if not spec.startswith(FOLDER_PREFIX):
+        return spec
+    folder = parse_spec(spec)
+    files = [file_identity(file) for file in folder.files]
+    return {"folder": folder.place.name, "split": folder.split, "files": files}
+
+
+# Rows that are looked at before the work for one that shows where the columns lead.
+_LOOKED_AT = 1000
+_TRANSLATION = {"language", "translation"}
+_BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".arrow": "arrow"}
+
+
+@dataclass(frozen=True)
+class DatasetColumns:
+    """Two columns of a split of a dataset; it is streamed, nothing is put into the cache of `datasets`.
+
+    Attributes:
+        lang: of the column of texts.
+        anchor: language of the column of anchor texts.
+        name: a hub id, or a local file or directory.
+        config: of a hub dataset; None where it has only one.
+        anchor_column, text_column: names; dots go into a nested column (`translation.en`), and to a language
+            of one with the fields `language` and `translation`, as `datasets` has them for several
+            translations a row (TranslationVariableLanguages).
+    """
+
+    lang: str
+    anchor: str
+    name: str
+    config: str | None
+    split: str
+    anchor_column: str
+    text_column: str
+
+    def check(self) -> None:
+        """Raises a DataError where the dataset cannot be had, or lacks the split or the columns."""
+        columns = (self.anchor_column, self.text_column)
+        for row in islice(self._rows(), _LOOKED_AT):
+            # A null may hide that a column is not there.
+            if None not in chain(*(self._values(row, column) for column in columns)):
+                break
+
+    def identity(self) -> dict[str, Any]:
+        known = {
+            "kind": "dataset",
+            "lang": self.lang,
+            "split": self.split,
+            "columns": [self.anchor_column, self.text_column],
+        }
+        if not self._local:
+            return {**known, "name": self.name, "config": self.config, "revision": self._revision}
+        path = Path(self.name)
+        return {**known, "name": path.name, "files": files_identity(path)}
+
+    def pairs(self, faults: Faults) -> Iterator[tuple[str, str]]:
+        """Yields (text, anchor text), "" for one that is null or not there; what is not text becomes a fault.
+
+        Where a row has several translations into a language, every text is paired with every anchor text.
+        """
+
+        def texts(numbered: tuple[int, Any]) -> list[tuple[str, str]]:
+            number, row = numbered
+            text, anchor = (
+                [
+                    "" if value is None else check_text(value, f"{self._title}: {column!r} of row {number}")
+                    for value in self._values(row, column)
+                ]
+                for column in (self.text_column, self.anchor_column)
+            )
+            return list(product(text, anchor))
+
+        return chain.from_iterable(faults.convert(enumerate(self._rows(), start=1), texts))
+
+    @property
+    def _title(self) -> str:
+        return f"{self.name}{f':{self.config}' if self.config else ''}"
+
+    @property
+    def _local(self) -> bool:
+        return Path(self.name).exists()
+
+    @cached_property
+    def _revision(self) -> str:
+        """The commit that the hub's dataset is at: all of one command reads the same."""
+        from huggingface_hub import HfApi
+
+        return str(HfApi().dataset_info(self.name).sha)
+
+    @cached_property
+    def _dataset(self) -> Any:
+        """The split as `datasets` streams it.
+
+        Raises:
+            DataError: with the reason of `datasets`.
+        """
+        if not self._local:
+            self._require_hub()
+        try:
+            return self._load()
+        except MimoError:
+            raise
+        except Exception as error:
+            raise DataError(
+                f"{self._title}: split {self.split!r} cannot be loaded: {_one_line(error)}; expected a "
+                "file, a directory or a hub id that `datasets` loads"
+            ) from error
+
+    def _load(self) -> Any:
+        import datasets
+
+        if not self._local:
+            return datasets.load_dataset(
+                self.name, self.config, split=self.split, revision=self._revision, streaming=True
+            )
+        path = Path(self.name)
+        if path.is_dir():
+            if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+                saved = datasets.load_from_disk(str(path))
+                return saved[self.split] if isinstance(saved, datasets.DatasetDict) else saved
+            return datasets.load_dataset(str(path), split=self.split, streaming=True)
+        suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+        builder = _BUILDERS.get(suffixes[-1] if suffixes else "")
+        if builder is None:
+            raise DataError(
+                f"{path}: expected a file that ends in {', '.join(_BUILDERS)}, or in one of these and .gz; "
+                "for tab-separated text there is --tsv"
+            )
+        return datasets.load_dataset(
+            builder, data_files={self.split: str(path)}, split=self.split, streaming=True
+        )
+
+    def _require_hub(self) -> None:
+        from huggingface_hub import constants
+
+        if self.name.count("/") > 1 or self.name.startswith((".", "/", "~")):
+            raise DataError(
+                f"{self.name}: no such file or directory; expected one, or the id of a hub dataset"
+            )
+        if constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT]):
+            why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub does not answer"
+            raise DataError(
+                f"{self._title}: no such file or directory, and {why}: fetch it where there is a network "
+                f"(hf download --repo-type dataset {self.name}) and give its directory"
+            )
+
+    def _rows(self) -> Iterator[Any]:
+        dataset, count = self._dataset, 0
+        try:
+            with without_dataset_logs():
+                for row in dataset:
+                    count += 1
+                    yield row
+        except MimoError:
+            raise
+        except Exception as error:
+            advice = "repair the file" if self._local else "the download broke off, run the command again"
+            raise DataError(
+                f"{self._title}: cannot be read after row {count}: {_one_line(error)}; {advice}"
+            ) from error
+
+    def _values(self, row: Any, column: str) -> list[Any]:
+        """What a column holds in a row, at least one value; None where it is null, at whatever depth."""
+        value = row
+        # A name with a dot in it may be that of a column, or lead into a nested one.
+        keys = [column] if column in row else column.split(".")
+        for key in keys:
+            if value is None:
+                return [None]
+            translations = _translations(value, keys[-1], self._title)
+            if translations is not None:
+                return translations or [None]
+            if not isinstance(value, dict) or key not in value:
+                raise DataError(
+                    f"{self._title}: no column {column!r}, it has {', '.join(map(repr, row))}: name the "
+                    "column of anchor texts and that of the texts with --columns ANCHOR,TEXT"
+                )
+            value = value[key]
+        return [value]
+
+
+def _translations(value: Any, lang: str, where: str) -> list[Any] | None:
+    """A language's texts in a list of translations, or two aligned lists; None where it is no such thing."""
+    if isinstance(value, dict) and isinstance(value.get("language"), list) and "translation" in value:
+        languages, texts = value["language"], value["translation"]
+        if not isinstance(texts, list) or len(languages) != len(texts):
+            found = f"{len(texts)} translations" if isinstance(texts, list) else "no list of translations"
+            raise DataError(
+                f"{where}: {len(languages)} languages and {found} in one row, expected as many of each"
+            )
+        return [text for own, text in zip(languages, texts, strict=True) if own == lang]
+    if isinstance(value, list) and all(isinstance(one, dict) and one.keys() >= _TRANSLATION for one in value):
+        return [one["translation"] for one in value if one["language"] == lang]
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+_CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class TsvFile:
+    """Lines `anchor<TAB>text`.
+
+    Attributes:
+        lang: of the second column.
+        anchor: language of the first column.
+    """
+
+    lang: str
+    anchor: str
+    path: Path
+
+    def check(self) -> None:
+        """Raises a DataError where there is no such file, or it cannot be read."""
+        _check_file(self.path)
+
+    def identity(self) -> dict[str, Any]:
+        return {"kind": "tsv", "lang": self.lang, "files": [file_identity(self.path)]}
+
+    def pairs(self, faults: Faults) -> Iterator[tuple[str, str]]:
+        """Yields (text, anchor text); a line of another number of columns becomes a fault."""
+        for number, line in read_lines(self.path, faults):
+            columns = line.split("\t")
+            if len(columns) != 2:
+                more = " (`cut -f` leaves the others out)" if len(columns) > 2 else ""
+                faults.add(
+                    f"{self.path}:{number}: {len(columns)} columns, expected 2: {self.anchor} text, tab, "
+                    f"{self.lang} text{more}"
+                )
+                continue
+            yield columns[1], columns[0]
+
+
+@dataclass(frozen=True)
+class MosesFiles:
+    """Two files with as many lines, of which line n of one is the translation of line n of the other.
+
+    Attributes:
+        lang: of `text`.
+        anchor: language of `anchor_path`.
+        anchor_path, text_path: plain or .gz, each possibly a member of a zip file.
+    """
+
+    lang: str
+    anchor: str
+    anchor_path: Path | zipfile.Path
+    text_path: Path | zipfile.Path
+
+    def check(self) -> None:
+        """Raises a DataError where a file is not there or cannot be read, or their lines are not as many."""
+        for path in (self.anchor_path, self.text_path):
+            _check_file(path)
+        anchors, texts = (_count_lines(path) for path in (self.anchor_path, self.text_path))
+        if anchors != texts:
+            raise DataError(
+                f"{self.anchor_path} has {anchors:,} lines and {self.text_path} has {texts:,}, expected as "
+                "many: give the two files of one alignment, or fetch them again"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        files = [file_identity(path) for path in (self.anchor_path, self.text_path)]
+        return {"kind": "moses", "lang": self.lang, "files": files}
+
+    def pairs(self, faults: Faults) -> Iterator[tuple[str, str]]:
+        """Yields (text, anchor text); where one side is a blank line, "" for it."""
+        anchors, texts = (read_lines(path, faults) for path in (self.anchor_path, self.text_path))
+        anchor, text = next(anchors, None), next(texts, None)
+        # Blank lines are passed over on reading: the smaller line number has no counterpart.
+        while anchor is not None or text is not None:
+            number = min(line[0] for line in (anchor, text) if line is not None)
+            of_anchor = anchor[1] if anchor is not None and anchor[0] == number else ""
+            of_text = text[1] if text is not None and text[0] == number else ""
+            yield of_text, of_anchor
+            if of_anchor:
+                anchor = next(anchors, None)
+            if of_text:
+                text = next(texts, None)
+
+
+def _check_file(path: Path | zipfile.Path) -> None:
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a directory, expected a text file, plain or .gz")
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, expected parallel text: check the path") from None
+    except OSError as error:
+        raise DataError(unreadable(path, error)) from error
+
+
+def _count_lines(path: Path | zipfile.Path) -> int:
+    try:
+        with open_binary(path) as file:
+            lines, end = 0, b"\n"
+            while chunk := file.read(_CHUNK):
+                lines += chunk.count(b"\n")
+                end = chunk[-1:]
+            return lines + (end != b"\n")
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path}: cannot be read to its end ({error}), expected a whole file: fetch it again"
+        ) from error

@@ -1,0 +1,363 @@
+"""From texts to vectors: read and tokenised ahead, in batches of like length, one batch a core."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from sentence_transformers import SentenceTransformer
+
+# What a tokenizer hands to a model: name -> tensor (texts, tokens), or something that is no tensor.
+Features = Mapping[str, Any]
+
+# With more, what a layer works on leaves a core's own cache, and there is more padding.
+CPU_TOKENS = 512
+# They keep a GPU busy, and XLM-R-large needs less than 4 GiB for them.
+GPU_TOKENS = 16_384
+
+
+class Runner(Protocol):
+    """Computes batches, several at a time."""
+
+    @property
+    def name(self) -> str:
+        """torch, onnx or openvino."""
+
+    @property
+    def workers(self) -> int:
+        """Batches that are computed at the same time, on a CPU each by one core."""
+
+    @property
+    def tokens(self) -> int:
+        """Most tokens a batch, padding included."""
+
+    def run(self, features: Features) -> "np.ndarray":
+        """The vectors of one batch, float32 (texts, dimension); several threads may call it at once."""
+
+
+def first_batch(names: Sequence[str]) -> dict[str, "np.ndarray"]:
+    """A small batch that whoever makes a runner runs at once, in its own thread.
+
+    The layer between a library and NumPy sets itself up at its first conversion. Two threads that come first
+    together can lock each other out for ever: one sets up and waits for the GIL, which the other holds while
+    it waits for the set-up.
+
+    Args:
+        names: of the features, each with a row of tokens.
+    """
+    import numpy as np
+
+    tokens: np.ndarray = np.zeros((1, 2), dtype=np.int64)
+    return {name: tokens + 1 if "mask" in name else tokens for name in names}
+
+
+class TorchRunner:
+    """The model as it is, on its own device."""
+
+    name = "torch"
+
+    def __init__(self, model: "SentenceTransformer") -> None:
+        import torch
+
+        self._model = model
+        # For the reason that `first_batch` gives.
+        torch.zeros(1).numpy()
+
+    @property
+    def workers(self) -> int:
+        import torch
+
+        # Beside a GPU the second one prepares a batch while the first one's is computed.
+        return int(torch.get_num_threads()) if self._on_cpu else 2
+
+    @property
+    def tokens(self) -> int:
+        return CPU_TOKENS if self._on_cpu else GPU_TOKENS
+
+    @property
+    def _on_cpu(self) -> bool:
+        return bool(self._model.device.type == "cpu")
+
+    def run(self, features: Features) -> "np.ndarray":
+        import torch
+
+        with torch.inference_mode():
+            moved = {name: self._moved(value) for name, value in features.items()}
+            vectors: np.ndarray = self._model(moved)["sentence_embedding"].float().cpu().numpy()
+        return vectors
+
+    def _moved(self, value: Any) -> Any:
+        device = self._model.device
+        if not hasattr(value, "to") or device.type == "cpu":
+            return value
+        if device.type == "cuda":
+            return value.pin_memory().to(device, non_blocking=True)
+        return value.to(device)
+
+
+# Texts that are tokenised at a time, and characters of their padded rows at most.
+_PIECE_TEXTS = 1024
+_PIECE_CHARACTERS = 2**22
+
+
+class Batch(NamedTuple):
+    """Attributes:
+    rows: positions in the piece, of shape (texts,).
+    features: of the texts, padded to the longest of them.
+    """
+
+    rows: "np.ndarray"
+    features: Features
+
+
+def pieces(lengths: Sequence[int]) -> list[list[int]]:
+    """Positions of texts that are tokenised together: the longest texts first, those of like length together.
+
+    What does not fit into memory shows at once that way.
+
+    Args:
+        lengths: of the texts, in characters.
+    """
+    order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
+    found, start = [], 0
+    while start < len(order):
+        count = min(_PIECE_TEXTS, max(1, _PIECE_CHARACTERS // max(1, lengths[order[start]])))
+        found.append(order[start : start + count])
+        start += count
+    return found
+
+
+def rectangular(features: Features, texts: int) -> bool:
+    """Whether every tensor has a row a text and a column a token, so that rows can be batched again."""
+    mask = features.get("attention_mask")
+    if mask is None or mask.ndim != 2 or len(mask) != texts:
+        return False
+    return all(value.shape == mask.shape for value in features.values() if hasattr(value, "shape"))
+
+
+def batches(features: Features, *, texts: int, tokens: int) -> Iterator[Batch]:
+    """Cuts the features of a piece into batches of like length, the longest first; texts without tokens, as
+    some tokenizers make of empty ones, have batches of their own with one column of padding.
+
+    Args:
+        texts: most texts a batch.
+        tokens: most tokens a batch, padding included; a longer text is a batch of its own.
+    """
+    import numpy as np
+
+    mask = features["attention_mask"]
+    lengths = mask.sum(dim=1).numpy()
+    # Padding is on one side for all: on the right where every text that has tokens begins with one.
+    on_right = bool((mask[lengths > 0, 0] == 1).all())
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, int(lengths[order[start]]))
+        rows = order[start : start + max(1, min(texts, tokens // longest))]
+        if lengths[rows[0]] > 0:
+            # What a text without tokens gets must not depend on the others.
+            rows = rows[lengths[rows] > 0]
+        columns = slice(0, longest) if on_right else slice(mask.shape[1] - longest, None)
+        yield Batch(rows, {name: _cut_by_length(value, rows, columns) for name, value in features.items()})
+        start += len(rows)
+
+
+def _cut_by_length(value: Any, rows: "np.ndarray", columns: slice) -> Any:
+    return value[rows][:, columns].contiguous() if hasattr(value, "shape") else value
+
+
+# Batches that lie ready for each worker.
+_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts that batches are made of; no batch holds texts of two.
+
+    Attributes:
+        texts: texts, or (title, text) pairs.
+        lengths: theirs, in characters.
+        prompt: put before each text.
+        batch_size: most texts a batch.
+        task: "query" or "document", for modules that treat them differently.
+    """
+
+    texts: Sequence[Any]
+    lengths: Sequence[int]
+    prompt: str
+    batch_size: int
+    task: str | None = None
+
+
+def encode(
+    model: "SentenceTransformer",
+    runner: Runner,
+    source: Texts,
+    advance: Callable[[int], object] | None = None,
+) -> "np.ndarray":
+    """Vectors in the texts' order, float32 (texts, dimension); arguments as for `encode_each`."""
+    import numpy as np
+
+    if not source.texts:
+        return np.empty((0, _width(model)), dtype=np.float32)
+    with closing(encode_each(model, runner, [source], advance)) as found:
+        return next(found)
+
+
+def encode_each(
+    model: "SentenceTransformer",
+    runner: Runner,
+    sources: Iterable[Texts],
+    advance: Callable[[int], object] | None = None,
+) -> Generator["np.ndarray", None, None]:
+    """Yields the vectors of one source after the other: those that it has alone.
+
+    A core that has a batch to itself does not wait for the others after every operation, as it does where
+    all of them share each batch. Only a source's batch that is alone gets all cores. What comes next is read
+    and tokenised by a thread of its own meanwhile.
+
+    Args:
+        model: whose tokenizer and maximum length are used.
+        runner: what computes.
+        sources: of one text at least. What reading them raises is raised after what was read before it has
+            been yielded.
+        advance: called with the number of texts done since the last call.
+    """
+    import numpy as np
+
+    model.eval()
+    vectors: np.ndarray | None = None
+    with (
+        closing(_ahead(_tokenised(model, sources, runner.tokens))) as jobs,
+        closing(_computed(runner, jobs)) as done,
+    ):
+        for job, found in done:
+            if vectors is None:
+                vectors = np.empty((len(job.source.texts), _width(model)), dtype=np.float32)
+            # A checkpoint may say that only the first dimensions count.
+            vectors[job.rows] = found[:, : vectors.shape[1]]
+            if advance is not None:
+                advance(len(job.rows))
+            if job.last:
+                yield vectors
+                vectors = None
+
+
+class _Job(NamedTuple):
+    """A batch.
+
+    Attributes:
+        rows: positions of its texts in the source.
+        alone: it is all of the source.
+        last: of the source.
+    """
+
+    source: Texts
+    rows: "np.ndarray"
+    features: Features
+    alone: bool
+    last: bool
+
+
+def _width(model: "SentenceTransformer") -> int:
+    return int(model.get_embedding_dimension())
+
+
+def _tokenised(model: "SentenceTransformer", sources: Iterable[Texts], tokens: int) -> Iterator[list[_Job]]:
+    """The batches of a piece at a time, of one source after the other."""
+    for source in sources:
+        parts = pieces(source.lengths)
+        for number, piece in enumerate(parts, start=1):
+            cut = _cut(model, source, piece, tokens)
+            alone, end = len(parts) == len(cut) == 1, number == len(parts)
+            yield [_Job(source, *batch, alone, end and batch is cut[-1]) for batch in cut]
+
+
+def _cut(model: "SentenceTransformer", source: Texts, piece: list[int], tokens: int) -> list[Batch]:
+    import numpy as np
+
+    def tokenise(positions: list[int], *others: str) -> Features:
+        found: Features = model.preprocess(
+            [*(source.texts[position] for position in positions), *others],
+            prompt=source.prompt,
+            task=source.task,
+        )
+        return found
+
+    features, positions = tokenise(piece), np.asarray(piece)
+    if rectangular(features, len(piece)):
+        if not features["attention_mask"].shape[1]:
+            # No text has a token. One that does brings padding for the others.
+            padded = tokenise(piece, "a")
+            features = {
+                name: value[:-1] if hasattr(value, "shape") else value for name, value in padded.items()
+            }
+        cut = batches(features, texts=source.batch_size, tokens=tokens)
+        return [Batch(positions[rows], part) for rows, part in cut]
+    # Something else than rows of tokens: it cannot be cut, only made again.
+    parts = [piece[start : start + source.batch_size] for start in range(0, len(piece), source.batch_size)]
+    return [Batch(np.asarray(part), tokenise(part)) for part in parts]
+
+
+def _ahead(tokenised: Iterator[list[_Job]]) -> Generator[_Job, None, None]:
+    """Has the next piece tokenised while the batches of this one are taken."""
+    with _threads(ThreadPoolExecutor(1, "tokenizer")) as thread:
+        piece = thread.submit(next, tokenised, None)
+        while (jobs := piece.result()) is not None:
+            piece = thread.submit(next, tokenised, None)
+            yield from jobs
+
+
+def _computed(runner: Runner, jobs: Iterator[_Job]) -> Generator[tuple[_Job, "np.ndarray"], None, None]:
+    """Every batch with its vectors, in the batches' order."""
+    waiting: deque[tuple[_Job, Future[np.ndarray]]] = deque()
+    trouble: Exception | None = None
+    with _one_core_each(runner.workers) as pool:
+        while True:
+            try:
+                job = next(jobs, None)
+            except Exception as error:
+                job, trouble = None, error
+            full = job is not None and not job.alone
+            while len(waiting) > (_AHEAD * runner.workers if full else 0):
+                before, vectors = waiting.popleft()
+                yield before, vectors.result()
+            if job is None:
+                break
+            if job.alone:
+                yield job, runner.run(job.features)
+            else:
+                waiting.append((job, pool.submit(runner.run, job.features)))
+    if trouble is not None:
+        raise trouble
+
+
+@contextmanager
+def _one_core_each(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads in which torch computes with one core."""
+    import torch
+
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        with _threads(pool):
+            yield pool
+    finally:
+        # It is also what threads start with that begin later.
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _threads(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """Waits for the threads when the work is done; after an interrupt one of them may hang."""
+    try:
+        yield pool
+    except BaseException as error:
+        # An interrupt reaches a generator in which it was not raised as GeneratorExit.
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()

@@ -1,0 +1,155 @@
+"""The identity of a model: a hash over all that decides its vectors."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimo_plugin.encoder.checkpoint import _root, load_model, sides
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+_AT_ONCE = 1 << 22
+
+
+def fingerprint(model: "SentenceTransformer", path: str | None = None) -> str:
+    """SHA-256 over what decides a vector: weights, tokenizer, pooling and normalisation.
+
+    Path, device, prompts and maximum length are not part of it: documents and queries of one index may differ
+    in them. Nor is the number format: weights count as float32, those that were rounded when they were loaded
+    as the checkpoint's files have them.
+
+    Args:
+        path: of the checkpoint's files; None where the weights were loaded as float32.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    weights = {name: tensor for name, tensor in model.state_dict().items() if not _at_random(name)}
+    rounded = [name for name, tensor in weights.items() if tensor.dtype in (torch.bfloat16, torch.float16)]
+    exact = _Exact(weights, path) if rounded and path is not None and _rounds(path, weights) else None
+    for name, tensor in sorted(weights.items()):
+        kind = torch.float32 if name in rounded else tensor.dtype
+        digest.update(f"{name} {kind} {tuple(tensor.shape)}\n".encode())
+        for part in _parts(tensor) if exact is None or name not in rounded else exact.parts(name):
+            array = part.detach().cpu().to(kind).contiguous()
+            digest.update(memoryview(array.reshape(-1).view(torch.uint8).numpy()))
+    digest.update(_tokenizer_identity(model.tokenizer))
+    # Static embeddings have no config.
+    digest.update(str(getattr(model.config, "model_type", None)).encode())
+    for module in list(model)[1:]:
+        config = module.get_config_dict() if hasattr(module, "get_config_dict") else {}
+        digest.update(f"{type(module).__name__} {json.dumps(config, sort_keys=True)}\n".encode())
+    return digest.hexdigest()
+
+
+def _rounds(path: str, weights: "Mapping[str, torch.Tensor]") -> bool:
+    """Whether the files hold weights in a format that none of the model's has."""
+    import torch
+    from safetensors import safe_open
+
+    names = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+    formats = {names.get(tensor.dtype) for tensor in weights.values()}
+    stored = set()
+    for file in _weight_files(path):
+        with safe_open(file, "pt") as tensors:
+            keys = tensors.keys()
+            stored |= {tensors.get_slice(key).get_dtype() for key in keys}
+    return not stored or not (stored & {"F64", *names.values()}) <= (formats - {"F32"})
+
+
+def _weight_files(path: str) -> list[Path]:
+    root = _root(path)
+    return sorted(root.rglob("*.safetensors")) if root else []
+
+
+def _at_random(name: str) -> bool:
+    """A pooler takes no part in the vectors, and is drawn at random where a checkpoint does not hold it."""
+    return ".pooler." in name
+
+
+def _parts(tensor: "torch.Tensor") -> "Iterator[torch.Tensor]":
+    """A tensor some rows at a time, so that no copy of all of it is made."""
+    if tensor.ndim == 0:
+        yield tensor
+        return
+    rows = max(1, _AT_ONCE * len(tensor) // max(tensor.numel(), 1))
+    for start in range(0, len(tensor), rows):
+        yield tensor[start : start + rows]
+
+
+class _Exact:
+    """The values of rounded weights as the checkpoint's files have them, read some rows at a time.
+
+    Names in the files and in the model differ in how they begin. A weight of the files is only taken for the
+    model's where rounding it gives the model's own values; where that fails, the checkpoint is loaded once as
+    float32.
+
+    Args:
+        weights: of the model, by name.
+        path: of the checkpoint.
+    """
+
+    def __init__(self, weights: "Mapping[str, torch.Tensor]", path: str) -> None:
+        self._weights = weights
+        self._path = path
+        self._whole: list[Mapping[str, torch.Tensor]] | None = None
+        self._files = _weight_files(path)
+
+    def parts(self, name: str) -> "Iterator[torch.Tensor]":
+        """The float values of one weight, in the order of its rows."""
+        import torch
+        from safetensors import safe_open
+
+        loaded = self._weights[name]
+        if self._whole is None:
+            for file in self._files:
+                with safe_open(file, "pt") as tensors:
+                    for key in _same_ends(name, tensors.keys()):
+                        stored = tensors.get_slice(key)
+                        if stored.get_shape() == list(loaded.shape) and all(
+                            torch.equal(part.to(loaded.dtype), own.cpu())
+                            for part, own in zip(_parts_of(stored, loaded), _parts(loaded), strict=True)
+                        ):
+                            yield from _parts_of(stored, loaded)
+                            return
+            whole = load_model(self._path, self._path, "cpu")
+            self._whole = [side.state_dict() for side in sides(whole, self._path)]
+        found = (weights[name] for weights in self._whole if name in weights)
+        yield from _parts(next(one for one in found if torch.equal(one.to(loaded.dtype), loaded.cpu())))
+
+
+def _same_ends(name: str, keys: "Iterable[str]") -> list[str]:
+    """Keys of a file that may be a weight of the model: all of the key, or of the name but for what
+    sentence-transformers puts before it, is the other's end."""
+    parts = name.split(".")
+    ends = {".".join(parts[count:]) for count in range(len(parts))}
+    own = ".".join(parts[2:])
+    return sorted(
+        (key for key in keys if key in ends or f".{key}".endswith(f".{own}")), key=len, reverse=True
+    )
+
+
+def _parts_of(stored: Any, loaded: "torch.Tensor") -> "Iterator[torch.Tensor]":
+    """What `_parts` gives for `loaded`, of a tensor in a file."""
+    if loaded.ndim == 0:
+        yield stored[...]
+        return
+    start = 0
+    for part in _parts(loaded):
+        yield stored[start : start + len(part)]
+        start += len(part)
+
+
+def _tokenizer_identity(tokenizer: Any) -> bytes:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return json.dumps(sorted(tokenizer.get_vocab().items())).encode()
+    content = json.loads(backend.to_str())
+    # These two are settings of the last call, not of the tokenizer.
+    content.pop("truncation", None)
+    content.pop("padding", None)
+    return json.dumps(content, sort_keys=True).encode()

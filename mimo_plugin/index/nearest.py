@@ -1,0 +1,370 @@
+"""Exact and approximate nearest neighbours, ties in trec_eval's order."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from mimo_plugin.core.errors import ArtifactError, UsageError
+from mimo_plugin.evaluation.runs import Ranking, ranking
+from mimo_plugin.index.faiss import matrix_products, reason
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Documents looked at beyond those asked for, so that ties at the last place seldom need a second look.
+_SPARE = 16
+# How many times as many are looked at then, and when that ends: then flat indexes are read through, and in
+# others a tie is cut where FAISS cuts it.
+_FURTHER, _FURTHEST = 8, 64
+# Documents of a flat index that are read at a time.
+_BLOCK = 1 << 16
+# Scores that are held at a time.
+_AT_ONCE = 1 << 22
+
+
+class Docids(Protocol):
+    """Docids by the number of their document."""
+
+    def take(self, numbers: "np.ndarray") -> list[str]:
+        """The docids of these numbers, int64 (n,), in their order."""
+
+
+class Searchable(Protocol):
+    """What is searched.
+
+    Attributes:
+        name: what it is called in a message.
+        faiss: the FAISS index.
+        docids: docid by position.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def faiss(self) -> Any: ...
+    @property
+    def docids(self) -> Docids: ...
+
+
+class Ranked(NamedTuple):
+    """Documents of several queries, best first.
+
+    Attributes:
+        scores: float32 (queries, documents); -inf where there is none.
+        rows: int64 (queries, documents), the document's number, counted through all indexes; -1 where there
+            is none.
+        floor: (queries,), what no document that is missing here scores higher than.
+    """
+
+    scores: "np.ndarray"
+    rows: "np.ndarray"
+    floor: "np.ndarray"
+
+
+class Found(NamedTuple):
+    """What `Ranked` says, of the documents that were asked for alone.
+
+    Attributes:
+        cut: bool (queries,), whether other documents may have the last one's score and a better docid.
+    """
+
+    scores: "np.ndarray"
+    rows: "np.ndarray"
+    cut: "np.ndarray"
+
+
+class Nearest:
+    """Args:
+    indexes: at least one, of vectors that can be compared.
+    """
+
+    def __init__(self, indexes: Sequence[Searchable]) -> None:
+        import numpy as np
+
+        self._indexes = list(indexes)
+        self._docids = [index.docids for index in indexes]
+        sizes = [index.faiss.ntotal for index in indexes]
+        self._starts: np.ndarray = np.cumsum([0, *sizes])
+        self._order: np.ndarray | None = None
+
+    @property
+    def documents(self) -> int:
+        return int(self._starts[-1])
+
+    def search(self, vectors: "np.ndarray", hits: int) -> Found:
+        """Each query's nearest documents; the order of ties is left open.
+
+        Args:
+            vectors: float32 (queries, dimension).
+            hits: documents a query at most; approximate indexes may find fewer.
+
+        Raises:
+            UsageError: FAISS refuses the search parameters.
+        """
+        hits = min(hits, self.documents)
+        return self._best(vectors, hits, hits + _SPARE)
+
+    def named(self, found: Found) -> Iterator[tuple[list[str], "np.ndarray"]]:
+        """Docids and scores, float32, of one query after the other.
+
+        Raises:
+            ArtifactError: two indexes hold the same docid.
+        """
+        scores, rows, _ = found
+        there = rows >= 0
+        counts = there.sum(axis=1)
+        docids = self._docids_of(rows.ravel() if there.all() else rows[there])
+        start = 0
+        for query, count in enumerate(counts.tolist()):
+            mine = docids[start : start + count]
+            if len(self._indexes) > 1 and len(set(mine)) < count:
+                self._raise_twice(mine, rows[query])
+            yield mine, scores[query, :count]
+            start += count
+
+    def _best(self, vectors: "np.ndarray", hits: int, reach: int) -> Found:
+        """Each query's best documents.
+
+        Args:
+            reach: documents of each index to look at; where that settles nothing, more are.
+        """
+        import numpy as np
+
+        reach = min(reach, self.documents)
+        scores: np.ndarray = np.empty((len(vectors), hits), dtype=np.float32)
+        rows: np.ndarray = np.empty((len(vectors), hits), dtype=np.int64)
+        cut: np.ndarray = np.zeros(len(vectors), dtype=bool)
+        step = max(_AT_ONCE // reach, 1)
+        for start in range(0, len(vectors), step):
+            some = vectors[start : start + step]
+            ranked = self._ranked(some, reach)
+            last = ranked.scores[:, hits - 1]
+            unsettled = (last <= ranked.floor) & (ranked.rows[:, hits - 1] >= 0)
+            if reach >= _FURTHEST * hits and not self._flat:
+                cut[start : start + step] = unsettled
+                unsettled[:] = False
+            self._break_ties(ranked, ~unsettled, hits)
+            scores[start : start + step] = ranked.scores[:, :hits]
+            rows[start : start + step] = ranked.rows[:, :hits]
+            again = np.flatnonzero(unsettled)
+            if reach >= _FURTHEST * hits:
+                for query in again:
+                    scores[start + query], rows[start + query] = self._read_through(
+                        some[query : query + 1], hits, last[query]
+                    )
+            elif len(again):
+                scores[start + again], rows[start + again], cut[start + again] = self._best(
+                    some[again], hits, _FURTHER * reach
+                )
+        return Found(scores, rows, cut)
+
+    @property
+    def _flat(self) -> bool:
+        import faiss
+
+        return all(isinstance(index.faiss, faiss.IndexFlat) for index in self._indexes)
+
+    def _read_through(
+        self, vector: "np.ndarray", hits: int, least: "np.floating[Any]"
+    ) -> tuple["np.ndarray", "np.ndarray"]:
+        """The best documents of flat indexes by score and docid, as many as asked for; all are scored.
+
+        Args:
+            vector: (1, dimension).
+            least: a score that so many documents have or exceed.
+
+        Returns:
+            Scores and rows, (hits,).
+        """
+        import numpy as np
+
+        order = self._docid_order()
+        best: np.ndarray = np.empty(0, dtype=np.float32)
+        rows: np.ndarray = np.empty(0, dtype=np.int64)
+        lowest = -1
+        for index, start in zip(self._indexes, self._starts.tolist(), strict=False):
+            for first in range(0, index.faiss.ntotal, _BLOCK):
+                block: np.ndarray = np.arange(first, min(first + _BLOCK, index.faiss.ntotal))
+                scores = _scored_again(index.faiss, vector, block[None])[0]
+                block += start
+                better = (scores > least) | ((scores == least) & (order[block] > lowest))
+                best, rows = np.append(best, scores[better]), np.append(rows, block[better])
+                ranks = np.lexsort((-order[rows], -best))[:hits]
+                best, rows = best[ranks], rows[ranks]
+                if len(rows) == hits:
+                    least, lowest = best[-1], order[rows[-1]]
+        return best, rows
+
+    def _docid_order(self) -> "np.ndarray":
+        """The place of each document in the order of docids, int64 (documents,)."""
+        import numpy as np
+
+        if self._order is None:
+            names: np.ndarray = np.array(
+                [
+                    docid.encode()
+                    for docids, index in zip(self._docids, self._indexes, strict=True)
+                    for docid in docids.take(np.arange(index.faiss.ntotal))
+                ]
+            )
+            self._order = np.empty(len(names), dtype=np.int64)
+            self._order[np.argsort(names, kind="stable")] = np.arange(len(names))
+        return self._order
+
+    def _ranked(self, vectors: "np.ndarray", reach: int) -> Ranked:
+        """The best documents of all indexes together, `reach` of each."""
+        import numpy as np
+
+        parts = [
+            _search(index.faiss, vectors, min(reach, index.faiss.ntotal), int(start))
+            for index, start in zip(self._indexes, self._starts, strict=False)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        scores, rows = (np.concatenate([part[field] for part in parts], axis=1) for field in (0, 1))
+        order = np.argsort(-scores, axis=1, kind="stable")
+        floor: np.ndarray = np.max([part.floor for part in parts], axis=0)
+        scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        return Ranked(scores, rows, floor)
+
+    def _break_ties(self, ranked: Ranked, settled: "np.ndarray", hits: int) -> None:
+        """Puts those documents of a tie at the last place first that belong there."""
+        import numpy as np
+
+        scores, rows, _ = ranked
+        if scores.shape[1] == hits:
+            return
+        tied = settled & (scores[:, hits - 1] == scores[:, hits]) & (rows[:, hits] >= 0)
+        for query in np.flatnonzero(tied):
+            places = np.flatnonzero(scores[query] == scores[query, hits - 1])
+            names = [name.encode() for name in self._docids_of(rows[query, places])]
+            order = sorted(range(len(names)), key=names.__getitem__, reverse=True)
+            rows[query, places] = rows[query, places[order]]
+
+    def _docids_of(self, rows: "np.ndarray") -> list[str]:
+        import numpy as np
+
+        if len(self._docids) == 1:
+            return self._docids[0].take(rows)
+        names: np.ndarray = np.empty(len(rows), dtype=object)
+        home = self._home(rows)
+        for number, lines in enumerate(self._docids):
+            mine = home == number
+            names[mine] = lines.take(rows[mine] - self._starts[number])
+        return list(names.tolist())
+
+    def _home(self, rows: "np.ndarray") -> "np.ndarray":
+        """The number of the index that each document is in."""
+        import numpy as np
+
+        found: np.ndarray = np.searchsorted(self._starts, rows, side="right") - 1
+        return found
+
+    def _raise_twice(self, docids: list[str], rows: "np.ndarray") -> None:
+        twice = next(docid for place, docid in enumerate(docids) if docid in docids[:place])
+        places = [place for place, docid in enumerate(docids) if docid == twice]
+        one, other = (self._indexes[home].name for home in self._home(rows[places[:2]]))
+        raise ArtifactError(
+            f"docid {twice!r} is in {one} and in {other}, expected each document in one index: leave one "
+            "out, or make them with --pooled, which puts the language before it"
+        )
+
+
+@contextmanager
+def searching_thread() -> Iterator[ThreadPoolExecutor]:
+    """A thread to search in, so that its caller can do something else meanwhile."""
+    import faiss
+
+    # How many threads FAISS may use is set for each calling thread.
+    with ThreadPoolExecutor(1, "search", faiss.omp_set_num_threads, (faiss.omp_get_max_threads(),)) as pool:
+        yield pool
+
+
+def _search(index: Any, vectors: "np.ndarray", reach: int, start: int) -> Ranked:
+    """The best documents of one index.
+
+    Args:
+        start: the number of its first document.
+    """
+    import faiss
+    import numpy as np
+
+    try:
+        with matrix_products():
+            scores, rows = index.search(vectors, reach)
+    except RuntimeError as error:
+        raise UsageError(f"FAISS refuses to search: {reason(error)}; see to --search-parameters") from error
+    # FAISS fills up with -1, and a score below all others, where it finds fewer.
+    scores[rows < 0] = -np.inf
+    rounding: Any = 0.0
+    if isinstance(index, faiss.IndexFlat):
+        again = _scored_again(index, vectors, rows)
+        # By how much matrix products may have misjudged a document that they left out.
+        rounding = 4 * np.abs(again - scores).max(initial=0)
+        order = np.argsort(-again, axis=1, kind="stable")
+        scores, rows = np.take_along_axis(again, order, axis=1), np.take_along_axis(rows, order, axis=1)
+    floor = scores[:, -1] + rounding
+    if reach == index.ntotal:
+        floor[:] = -np.inf
+    if start:
+        rows[rows >= 0] += start
+    return Ranked(scores, rows, floor)
+
+
+def _scored_again(index: Any, vectors: "np.ndarray", rows: "np.ndarray") -> "np.ndarray":
+    """Inner products of queries and documents of a flat index, one pair at a time, (queries, documents)."""
+    import faiss
+    import numpy as np
+
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    rows = np.ascontiguousarray(rows)
+    scores: np.ndarray = np.full(rows.shape, -np.inf, dtype=np.float32)
+    faiss.fvec_inner_products_by_idx(
+        faiss.swig_ptr(scores),
+        faiss.swig_ptr(vectors),
+        index.get_xb(),
+        faiss.swig_ptr(rows),
+        index.d,
+        *rows.shape,
+    )
+    return scores
+
+
+def nearest(
+    query_ids: Sequence[str],
+    queries: "NDArray[np.float32]",
+    docids: Sequence[str],
+    documents: "NDArray[np.float32]",
+    hits: int,
+) -> dict[str, Ranking]:
+    """For each query the documents with the largest inner products, all of them where there are fewer.
+
+    Args:
+        query_ids, queries: (m,) and (m, d).
+        docids, documents: (n,) and (n, d), n at least 1.
+    """
+    import faiss
+
+    index = faiss.IndexFlatIP(documents.shape[1])
+    index.add(documents)
+    search = Nearest([_InMemory("vectors in memory", index, _Listed(docids))])
+    found = search.named(search.search(queries, hits))
+    return {query_id: ranking(*hit) for query_id, hit in zip(query_ids, found, strict=True)}
+
+
+@dataclass(frozen=True)
+class _Listed:
+    docids: Sequence[str]
+
+    def take(self, numbers: "np.ndarray") -> list[str]:
+        return [self.docids[number] for number in numbers.tolist()]
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    name: str
+    faiss: Any
+    docids: _Listed

@@ -1,0 +1,438 @@
+"""What decides the bytes of vectors and of an index: plans, parts of a collection, what belongs together."""
+
+import hashlib
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from mimo_plugin.core.artifact import (
+    FileRecord,
+    Record,
+    SealedRecord,
+    parse_manifest,
+    require_files,
+    sha256,
+    write_text,
+)
+from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
+
+if TYPE_CHECKING:
+    from mimo_plugin.collections.survey import Survey
+    from mimo_plugin.encoder.encoder import Student
+
+_PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Attributes:
+    number: from 1 to `of`.
+    of: number of parts that the collection is cut into.
+    """
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Part":
+        """Reads `i/n`; None is the whole.
+
+        Raises:
+            UsageError: it is nothing of that kind.
+        """
+        if text is None:
+            return cls()
+        match = _PART.fullmatch(text)
+        if match is None or int(match[1]) > int(match[2]):
+            raise UsageError(f"--shard {text!r}: i/n with 1 <= i <= n was expected, e.g. 2/4")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def name(self) -> str | None:
+        """As it was given; None for the whole."""
+        return f"{self.number}/{self.of}" if self.of > 1 else None
+
+    def shards(self, documents: int, shard_size: int) -> range:
+        """The numbers of its shards in a collection. Parts have as many, or one more or less.
+
+        Raises:
+            UsageError: the collection has fewer shards than parts.
+        """
+        shards = -(-documents // shard_size)
+        if self.of > shards:
+            raise UsageError(
+                f"--shard {self.name}: the collection has {documents} documents, {shards} shards of "
+                f"{shard_size}, and cannot be cut into {self.of} parts: use fewer, or a smaller --shard-size"
+            )
+        return range(shards * (self.number - 1) // self.of, shards * self.number // self.of)
+
+    def documents(self, documents: int, shard_size: int) -> int:
+        """How many of a collection's documents are in it; raises as `shards`."""
+        shards = self.shards(documents, shard_size)
+        return min(shards.stop * shard_size, documents) - shards.start * shard_size
+
+
+WHOLE = Part()
+
+
+_LIBRARIES = ("faiss-cpu", "sentence-transformers", "torch", "transformers")
+_OF_BACKEND = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
+# Vectors that differ in these only differ by rounding at most.
+OF_THE_MACHINE = frozenset({"device", "backend", "versions"})
+# What older manifests do not say is no difference.
+_SAID_LATER = frozenset({"query_prompt", "normalized"})
+
+
+class EncodingPlan(Record):
+    """What vectors are of, and what made them; work that was cut short goes on only under the same plan.
+
+    Attributes:
+        collections: the pool's collections as given; of imported vectors, their files.
+        prefixes: collection -> what its ids begin with, see `pool_prefixes`; None where ids are the source's.
+        fields: document fields that are joined; None is the collection's own choice.
+        collection_fingerprint: see `Survey.fingerprint`; of imported vectors, of their files.
+        collection_documents: number of documents of the collections.
+        documents: number of those whose vectors are here: all, but for a part.
+        shard: "2/4" is the second of four parts; None is the whole.
+        encoder: the checkpoint as given; "" of imported vectors that nobody named one for.
+        encoder_fingerprint: see `Student.fingerprint`; "" where there is no encoder.
+        dimension: of the vectors.
+        prompt: put before each document.
+        query_prompt: to be put before each query; None where nobody said it.
+        max_length: in tokens; None where there is no encoder.
+        device, dtype, backend: what ran the model, see `Student`; "" of imported vectors.
+        pooling, normalize, truncate: what the user put in place of the checkpoint's own, `truncate` for
+            its dimension; None is the checkpoint's.
+        normalized: whether every vector has length 1; None where that is not known.
+        shard_size: documents a file of vectors.
+        versions: the libraries whose release can change a vector or a file.
+        copies: records of the collections that were left out, see `Survey`.
+    """
+
+    collections: tuple[str, ...]
+    prefixes: dict[str, str] | None
+    fields: tuple[str, ...] | None
+    collection_fingerprint: str
+    collection_documents: int
+    documents: int
+    shard: str | None
+    encoder: str
+    encoder_fingerprint: str
+    dimension: int
+    prompt: str
+    max_length: int | None
+    device: str
+    dtype: str
+    backend: str
+    pooling: str | None
+    normalize: bool | None
+    batch_size: int | None
+    shard_size: int
+    versions: dict[str, str]
+    query_prompt: str | None = None
+    truncate: int | None = None
+    normalized: bool | None = None
+    copies: int = 0
+
+    @property
+    def part(self) -> Part:
+        return Part.parse(self.shard)
+
+    def differences(self, other: "EncodingPlan", ignoring: frozenset[str] = frozenset()) -> list[str]:
+        """What is not the same in `other`, a line each; the encoder's name and path do not count, nor
+        do records that were left out."""
+
+        def hint(name: str, there: Any) -> str:
+            option = {"prompt": "--document-prompt", "query_prompt": "--query-prompt"}.get(name)
+            return f" ({option} {shlex.quote(there)} keeps that)" if option else ""
+
+        mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
+        return [
+            f"{name} is {mine[name]!r}, there it is {others[name]!r}{hint(name, others[name])}"
+            for name in mine
+            if name not in {"encoder", "copies", *ignoring}
+            and mine[name] != others[name]
+            and not (name in _SAID_LATER and None in (mine[name], others[name]))
+        ]
+
+
+def plan_encoding(
+    collections: tuple[str, ...],
+    found: "Survey",
+    student: "Student",
+    *,
+    prefixes: Mapping[str, str] | None = None,
+    fields: tuple[str, ...] | None = None,
+    part: Part = WHOLE,
+    shard_size: int = 4096,
+) -> EncodingPlan:
+    """The plan of encoding a collection, or a part of it.
+
+    Raises:
+        UsageError: the collection has fewer shards than it is to be cut into parts.
+    """
+    return EncodingPlan(
+        collections=collections,
+        prefixes=None if prefixes is None else dict(prefixes),
+        fields=fields,
+        collection_fingerprint=found.fingerprint,
+        collection_documents=found.documents,
+        documents=part.documents(found.documents, shard_size),
+        shard=part.name,
+        encoder=student.name,
+        encoder_fingerprint=student.fingerprint,
+        dimension=student.dimension,
+        prompt=student.document_prompt,
+        max_length=student.max_length,
+        device=student.device_type,
+        dtype=student.options.dtype,
+        backend=student.backend,
+        pooling=student.options.pooling,
+        normalize=student.options.normalize,
+        batch_size=student.options.batch_size,
+        shard_size=shard_size,
+        query_prompt=student.query_prompt,
+        truncate=student.options.dimension,
+        normalized=student.normalizes,
+        versions={name: version(name) for name in (*_LIBRARIES, *_OF_BACKEND.get(student.backend, ()))},
+        copies=found.copies,
+    )
+
+
+# What decides where a text lands in the vector space. Batches, backend and device move it by rounding only.
+_ENCODER = (
+    "encoder_fingerprint",
+    "dimension",
+    "prompt",
+    "query_prompt",
+    "max_length",
+    "dtype",
+    "pooling",
+    "normalize",
+)
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Attributes:
+    plan: of all of it.
+    order: the positions of what was given, in the order in which it belongs together.
+    """
+
+    plan: EncodingPlan
+    order: tuple[int, ...]
+
+
+def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:
+    """What comes of vectors or indexes put together: the parts of one collection, or several collections.
+
+    The parts of a collection make the plan that an encoding of the whole would have had.
+
+    Args:
+        names: what to call them in messages, one each.
+
+    Raises:
+        ArtifactError: encoders, prompts or the like differ, parts are missing or there twice, or the ids of
+            collections would run into each other; every difference is named.
+    """
+    first = plans[0]
+    problems = Problems(ArtifactError)
+    for plan, name in zip(plans[1:], names[1:], strict=True):
+        for field in _ENCODER:
+            mine, other = getattr(first, field), getattr(plan, field)
+            if mine != other and not (field == "query_prompt" and None in (mine, other)):
+                problems.add(
+                    f"{name} and {names[0]} do not belong together: {field} is {other!r} and {mine!r}; "
+                    "encode one of them again with the other's options"
+                )
+        if (plan.prefixes is None) != (first.prefixes is None):
+            problems.add(
+                f"{name} and {names[0]} do not belong together: one has ids as lang:id, the other has not; "
+                "make both with --pooled, or both without"
+            )
+    problems.raise_any()
+    if len(plans) == 1:
+        return Joined(first, (0,))
+    one = len({plan.collection_fingerprint for plan in plans}) == 1
+    joined = _parts(plans, names) if one else _collections(plans, names)
+    # Older ones do not say these.
+    prompts = (plan.query_prompt for plan in plans if plan.query_prompt is not None)
+    normalized = {plan.normalized for plan in plans}
+    said = {
+        "query_prompt": next(prompts, None),
+        "normalized": first.normalized if len(normalized) == 1 else None,
+    }
+    return Joined(joined.plan.model_copy(update=said), joined.order)
+
+
+def _parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:
+    first = plans[0]
+    problems = Problems(ArtifactError)
+    for plan, name in zip(plans[1:], names[1:], strict=True):
+        for field in ("shard_size", "collections", "prefixes", "fields"):
+            mine, other = getattr(first, field), getattr(plan, field)
+            if mine != other:
+                problems.add(
+                    f"{name} and {names[0]} are of the same documents and cannot be put together: {field} is "
+                    f"{other!r} and {mine!r}"
+                )
+    problems.raise_any()
+    cut = {plan.part.of for plan in plans}
+    if len(cut) > 1:
+        raise ArtifactError(
+            f"{', '.join(names)} are parts of one collection that was cut differently: "
+            f"{', '.join(plan.shard or 'the whole' for plan in plans)}; make them again with the same n in "
+            "--shard i/n"
+        )
+    numbers = Counter(plan.part.number for plan in plans)
+    whole = range(1, cut.pop() + 1)
+    twice = [number for number, count in numbers.items() if count > 1]
+    missing = [number for number in whole if number not in numbers]
+    if twice:
+        raise ArtifactError(
+            f"part {', '.join(map(str, sorted(twice)))} of {len(whole)} is there more than once among "
+            f"{', '.join(names)}: give every part once"
+        )
+    if missing:
+        raise ArtifactError(
+            f"part {', '.join(map(str, missing))} of {len(whole)} is missing among {', '.join(names)}: make "
+            "it with --shard, and give all of them"
+        )
+    order = sorted(range(len(plans)), key=lambda at: plans[at].part.number)
+    whole_plan = first.model_copy(update={"shard": None, "documents": first.collection_documents})
+    return Joined(whole_plan, tuple(order))
+
+
+def _collections(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:
+    problems = Problems(ArtifactError)
+    for plan, name in zip(plans, names, strict=True):
+        if plan.shard is not None:
+            problems.add(
+                f"{name} is part {plan.shard} of a collection, the others are of other collections: put its "
+                "parts together first"
+            )
+    prefixes: dict[str, str] | None = None
+    if plans[0].prefixes is not None:
+        prefixes, of = {}, dict[str, str]()
+        for plan, name in zip(plans, names, strict=True):
+            for collection, prefix in (plan.prefixes or {}).items():
+                if prefix in of and collection not in prefixes:
+                    problems.add(
+                        f"{name} and {of[prefix]} both have ids that begin with {prefix}: they would "
+                        "run into each other"
+                    )
+                of[prefix] = name
+                prefixes[collection] = prefix
+    problems.raise_any()
+    digest = hashlib.sha256("\n".join(plan.collection_fingerprint for plan in plans).encode())
+    fields = {plan.fields for plan in plans}
+    joined = plans[0].model_copy(
+        update={
+            "collections": tuple(collection for plan in plans for collection in plan.collections),
+            "prefixes": prefixes,
+            "fields": fields.pop() if len(fields) == 1 else None,
+            "collection_fingerprint": digest.hexdigest(),
+            "collection_documents": sum(plan.documents for plan in plans),
+            "documents": sum(plan.documents for plan in plans),
+        }
+    )
+    return Joined(joined, tuple(range(len(plans))))
+
+
+MANIFEST = "manifest.json"
+FORMAT: Final = "mimo-index"
+INDEX, DOCID, LANG = "index", "docid", "lang"
+FILES = (INDEX, DOCID, LANG)
+# What is needed only while the index is built lies here. It is renamed before it is removed, so that what a
+# kill leaves of it is never taken for shards.
+WORK, DISCARDED = "building", ".discarded"
+
+
+class Plan(EncodingPlan):
+    """All that decides the bytes of an index.
+
+    Attributes:
+        factory: FAISS factory string.
+        parameters: what is set on the empty index before vectors come in, and stays in its file, such as
+            "efConstruction=200,efSearch=128"; None leaves FAISS's own.
+        seed: of the training sample, where the factory needs training.
+    """
+
+    factory: str
+    parameters: str | None
+    seed: int
+
+    @classmethod
+    def of(cls, vectors: EncodingPlan, factory: str, parameters: str | None, seed: int) -> "Plan":
+        return cls(**vectors.model_dump(), factory=factory, parameters=parameters, seed=seed)
+
+
+class IndexManifest(SealedRecord):
+    """What lies beside `index`, `docid` and `lang`.
+
+    Attributes:
+        languages: language -> number of documents.
+        empty_documents: documents without text; None where the texts were never seen.
+        files: what is known of the files beside it, by name.
+    """
+
+    format: Literal["mimo-index"] = FORMAT
+    format_version: Literal[2] = 2
+    plan: Plan
+    languages: dict[str, int]
+    empty_documents: int | None
+    files: dict[str, FileRecord]
+
+    def write(self, directory: Path) -> None:
+        write_text(directory / MANIFEST, self.sealed(indent=2))
+
+
+def made_by_pyserini(directory: Path) -> bool:
+    """Whether `index` and `docid` lie there, and nothing that `mimo index` leaves before it is done."""
+    ours = (MANIFEST, LANG, WORK, DISCARDED)
+    return all((directory / name).is_file() for name in (INDEX, DOCID)) and not any(
+        (directory / name).exists() for name in ours
+    )
+
+
+def read_manifest(directory: Path) -> IndexManifest:
+    """Reads an index's manifest and checks it against the files beside it.
+
+    Raises:
+        ArtifactError: the directory is no index, or an incomplete or damaged one.
+    """
+    path = directory / MANIFEST
+    if not directory.is_dir():
+        raise ArtifactError(f"{directory}: no such directory; an index made by `mimo index` was expected")
+    if made_by_pyserini(directory):
+        raise ArtifactError(
+            f"{directory} has no {MANIFEST}: it looks like an index that Pyserini made, which `mimo search` "
+            "takes with --encoder; for anything else make one with `mimo index`"
+        )
+    if not path.is_file():
+        raise ArtifactError(
+            f"{directory} has no {MANIFEST}: it is not a finished index; run the `mimo index` command "
+            "again that was to write it"
+        )
+    manifest = parse_manifest(path, IndexManifest, "a mimo index")
+    require_files(directory, manifest.files, "the index is damaged; build it again with --no-resume")
+    return manifest
+
+
+def require_unchanged(directory: Path, manifest: IndexManifest, names: tuple[str, ...]) -> None:
+    """Checks files of an index, as large as they are, against their SHA-256.
+
+    Raises:
+        ArtifactError: one of them is not the file that was written.
+    """
+    for name in names:
+        if sha256(directory / name) != manifest.files[name].sha256:
+            raise ArtifactError(
+                f"{directory / name} is not the file that the manifest names (SHA-256): the index is "
+                "damaged; build it again with --no-resume"
+            )

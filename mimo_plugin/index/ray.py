@@ -1,0 +1,463 @@
+"""Encoding on a Ray cluster."""
+
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimo_plugin.collections.loading import require
+from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.collections.survey import survey
+from mimo_plugin.core.environment import bar
+from mimo_plugin.core.errors import EnvironmentProblem, Findings, UsageError
+from mimo_plugin.encoder.backend import AUTO
+from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.index.encode import Encoded, EncodeOptions, complete
+from mimo_plugin.index.plan import EncodingPlan
+from mimo_plugin.index.ray_worker import (
+    Encoder,
+    Work,
+    find_terms,
+    raise_trouble,
+    read_texts,
+    refuse_trouble,
+    vectors_of,
+)
+from mimo_plugin.index.vectors import Shards, VectorsDirectory
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LOCAL = "local"
+# Each process holds the model once; with many more cores they would wait for its one Python.
+_CORES = 8
+
+
+@dataclass(frozen=True)
+class RayOptions:
+    """Attributes:
+    address: `HOST:PORT`, or `auto` for the cluster that this machine is part of; `local` is what the
+        environment variable RAY_ADDRESS says, else a Ray of its own on this machine.
+    workers: processes that encode; None is as many as there is room for.
+    cpus: cores of each; None is 1 beside a GPU, else the smallest machine's, in groups of at most 8.
+    gpus: GPUs of each; None is 1 where there are GPUs.
+    debug: show what Ray says.
+    """
+
+    address: str = LOCAL
+    workers: int | None = None
+    cpus: int | None = None
+    gpus: float | None = None
+    debug: bool = False
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Attributes:
+    count: number of processes that encode.
+    cpus, gpus: what each of them has.
+    """
+
+    count: int
+    cpus: int
+    gpus: float
+
+
+def share_out(options: RayOptions, machines: Sequence[Mapping[str, float]], device: str | None) -> Workers:
+    """How many workers of what size a cluster gets.
+
+    Args:
+        machines: resources of each.
+        device: that was asked for; None is the fastest.
+
+    Raises:
+        EnvironmentProblem: no machine has room for a worker.
+    """
+    gpus = options.gpus
+    if gpus is None:
+        gpus = float(device in (None, "cuda") and any(machine.get("GPU") for machine in machines))
+    fit = [machine for machine in machines if machine.get("GPU", 0) >= gpus]
+    cpus = options.cpus or (1 if gpus else _group([int(machine.get("CPU", 0)) for machine in fit]))
+    room = sum(_room(machine, cpus, gpus) for machine in fit)
+    if not room:
+        most = [max((machine.get(name, 0) for machine in machines), default=0) for name in ("CPU", "GPU")]
+        raise EnvironmentProblem(
+            f"no machine of the Ray cluster has room for a worker of {cpus} CPUs and {gpus:g} GPUs, at most "
+            f"{most[0]:g} and {most[1]:g} were found: give a lower --ray-cpus-per-worker or "
+            "--ray-gpus-per-worker, or start Ray with more"
+        )
+    return Workers(options.workers or room, cpus, gpus)
+
+
+def _group(cores: Sequence[int]) -> int:
+    """Cores of a worker: the smallest machine's, in equal groups of at most 8."""
+    smallest = min((count for count in cores if count), default=1)
+    return smallest // -(-smallest // _CORES)
+
+
+def _room(machine: Mapping[str, float], cpus: int, gpus: float) -> int:
+    rooms = [machine.get("CPU", 0) // cpus]
+    if gpus:
+        rooms.append(machine.get("GPU", 0) // gpus)
+    return int(min(rooms))
+
+
+_ADDRESS = re.compile(r"(\[[^\]]+\]|[^\s:/]+):(\d{1,5})")
+_CONNECT_SECONDS = 5
+_STATUS_SECONDS = 30
+
+
+def require_ray() -> None:
+    """Raises an EnvironmentProblem where Ray Data is not installed."""
+    try:
+        import ray.data  # noqa: F401
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"--ray needs Ray Data, and it cannot be imported ({error}): pip install 'mimo-plugin[ray]'"
+        ) from error
+
+
+def check_address(address: str) -> str:
+    """The address that an option stands for: `local`, `auto` or `HOST:PORT`.
+
+    Raises:
+        EnvironmentProblem: nothing answers there.
+        UsageError: it is nothing of that kind.
+    """
+    address = (os.environ.get("RAY_ADDRESS") or LOCAL) if address == LOCAL else address
+    if address in (LOCAL, "auto"):
+        return address
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise UsageError(
+            f"--ray {address!r}: HOST:PORT or auto was expected, a Ray cluster that this machine is part of, "
+            "or no value for a Ray on this machine alone (collections are named before --ray)"
+        )
+    try:
+        socket.create_connection((match[1].strip("[]"), int(match[2])), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise EnvironmentProblem(
+            f"--ray {address}: no Ray answers there ({error}): start it with `ray start --head --port "
+            f"{match[2]}` on that machine, and `ray start --address {address}` on the others"
+        ) from error
+    return address
+
+
+@contextmanager
+def connected(options: RayOptions) -> Iterator[None]:
+    """Holds a connection to Ray; a Ray that was started here ends with it. One that the process has already
+    is used and left as it is.
+
+    Raises:
+        EnvironmentProblem: there is no Ray, or this machine is not part of it.
+        UsageError: the address is none.
+    """
+    address = check_address(options.address)
+    # Read when Ray is imported and started: nothing is reported to anybody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if not options.debug:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if address not in (LOCAL, "auto"):
+        _require_answer(address)
+    with _own_signals(), nullcontext() if options.debug else _without_stderr():
+        try:
+            ray.init(**_settings(address, options.debug))
+        except (OSError, RuntimeError, ValueError) as error:
+            ray.shutdown()
+            raise EnvironmentProblem(
+                f"--ray {address}: {last_line(error)} (this machine must be part of the cluster: "
+                "`ray start --address HOST:PORT`)"
+            ) from error
+    with nullcontext() if options.debug else _without_remarks():
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Raises an EnvironmentProblem where something else than a Ray of this release listens: `ray.init` would
+    try again and again."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_STATUS_SECONDS)
+    except subprocess.TimeoutExpired:
+        reason = "no answer"
+    else:
+        if done.returncode == 0:
+            return
+        if "token" in done.stderr.lower():
+            raise EnvironmentProblem(
+                f"--ray {address}: the cluster asks for a token that it does not get from here: copy its "
+                "~/.ray/auth_token to this machine and set RAY_AUTH_MODE=token"
+            )
+        reason = last_line(done.stderr)
+    raise EnvironmentProblem(
+        f"--ray {address}: what listens there does not answer as Ray does ({reason}): give the address that "
+        "`ray start --head` shows, usually port 6379"
+    )
+
+
+def _settings(address: str, debug: bool) -> dict[str, Any]:
+    level = logging.INFO if debug else logging.CRITICAL
+    settings: dict[str, Any] = {"address": address, "log_to_driver": debug, "logging_level": level}
+    if address == LOCAL:
+        settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    return settings
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Drops what Ray's C++ part says on standard error while it starts."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Drops what Ray says of tasks that it tries again; it says so on standard output."""
+    logger = logging.getLogger("ray.data")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray puts a handler of its own in the place of the one that ends a command in good order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def machines() -> list[dict[str, float]]:
+    """What each machine of the cluster has: `CPU`, `GPU`."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def last_line(text: object) -> str:
+    """The line of an error of Ray that says what was wrong: of a traceback the last one."""
+    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no message"
+
+
+# What may lie in Ray's memory for each worker: shards on their way there and back, with texts of about so
+# many bytes a document, but not less than this.
+_SHARDS_A_WORKER = 6
+_TEXT = 4096
+_LEAST = 128 * 2**20
+# One is encoded while the next one's texts arrive.
+_IN_FLIGHT = 2
+_PATIENCE_HOURS = 2
+
+
+def encode_on_ray(
+    collections: Sequence[str],
+    encoder: str,
+    output: Path,
+    cluster: RayOptions,
+    options: EncodeOptions | None = None,
+    encoder_options: EncoderOptions | None = None,
+    *,
+    fields: Sequence[str] | None = None,
+    pooled: bool = False,
+) -> Encoded:
+    """Encodes as `encode_collections` does, with Ray Data and the workers of its cluster.
+
+    One process, on this machine, reads the collection; a shard whose worker is lost is encoded by another
+    one; the vectors come back and are written here, so that the other machines need not see `output`. What a
+    call of `encode_collections` began is gone on with, and the other way round.
+
+    Raises:
+        EnvironmentProblem: no Ray, no room in it, or it has failed.
+        MimoError: as `encode_collections`.
+    """
+    options = options or EncodeOptions()
+    encoder_options = _settled(encoder_options or EncoderOptions())
+    directory = VectorsDirectory(output)
+    findings = Findings()
+    findings.attempt(require, collections, docs=True)
+    findings.attempt(directory.refuse_foreign)
+    findings.attempt(require_ray)
+    findings.attempt(check_address, cluster.address)
+    findings.attempt(_refuse_numbered, encoder_options.device)
+    findings.raise_any()
+    in_pool = pooled or len(collections) > 1
+    with connected(cluster):
+        workers = share_out(cluster, machines(), encoder_options.device)
+        work = Work(
+            tuple(collections),
+            tuple(fields) if fields else None,
+            in_pool,
+            Path.cwd(),
+            pool_prefixes(collections) if in_pool else None,
+            str(Path(encoder).resolve()) if Path(encoder).is_dir() else encoder,
+            encoder_options,
+            options.shard_size,
+            workers.cpus,
+        )
+        terms = _terms(work, workers)
+        found = survey(
+            load_pool(collections, fields=fields, pooled=in_pool),
+            duplicates=options.duplicates,
+            progress=options.progress,
+        )
+        work = replace(work, repeated=found.repeated)
+        plan = terms.model_copy(
+            update={
+                "collection_fingerprint": found.fingerprint,
+                "collection_documents": found.documents,
+                "documents": options.part.documents(found.documents, options.shard_size),
+                "shard": options.part.name,
+                "copies": found.copies,
+            }
+        )
+
+        def encode(shards: Shards, missing: Sequence[int]) -> None:
+            _encode_shards(work, terms, workers, shards, missing, options.progress)
+
+        return complete(directory, plan, options.resume, encode)
+
+
+def _settled(options: EncoderOptions) -> EncoderOptions:
+    """What the environment here says holds on all machines."""
+    backend = os.environ.get("MIMO_BACKEND")
+    return replace(options, backend=backend) if backend and options.backend == AUTO else options
+
+
+def _refuse_numbered(device: str | None) -> None:
+    if device is not None and ":" in device:
+        raise UsageError(
+            f"--device {device}: Ray gives each worker a GPU of its own, {device.partition(':')[0]} was "
+            "expected (CUDA_VISIBLE_DEVICES says which of a machine's GPUs Ray is started with)"
+        )
+
+
+def _terms(work: Work, workers: Workers) -> EncodingPlan:
+    """All of the plan that does not depend on the collection, as a worker finds it."""
+    import ray
+
+    task = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus)(find_terms)
+    try:
+        terms, trouble = ray.get(task.remote(work))
+    except ray.exceptions.RayError as error:
+        raise EnvironmentProblem(
+            f"Ray could not run a worker: {last_line(error)} (is mimo-plugin installed on every machine?)"
+        ) from error
+    if trouble is not None:
+        raise_trouble(trouble)
+    return EncodingPlan.model_validate_json(terms)
+
+
+def _encode_shards(
+    work: Work,
+    terms: EncodingPlan,
+    workers: Workers,
+    shards: Shards,
+    missing: Sequence[int],
+    progress: bool | None,
+) -> None:
+    """Has the missing shards encoded and writes them, in the order in which they are done."""
+    total, left = shards.documents_in(shards.numbers), shards.documents_in(missing)
+    done = set()
+    with bar(total=total, initial=total - left, what="encoding", unit="docs", enabled=progress) as counter:
+        for row in _rows(_dataset(work, terms, workers, shards, missing)) if missing else ():
+            refuse_trouble(row)
+            shard, batch, empty = vectors_of(row)
+            shards.write(shard, batch, empty)
+            counter.update(shards.rows(shard))
+            done.add(shard)
+    if lost := len(set(missing) - done):
+        raise EnvironmentProblem(f"Ray has lost {lost} shards: run the command again, what is done is kept")
+
+
+def _dataset(
+    work: Work, terms: EncodingPlan, workers: Workers, shards: Shards, missing: Sequence[int]
+) -> Any:
+    """Shards' numbers -> texts, in one process here -> vectors, in the workers."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = 3600 * _PATIENCE_HOURS
+    # A row of any size is a block of its own, the unit that is handed out and done again.
+    context.target_max_block_size = 1
+    shard = work.shard_size * (4 * terms.dimension + _TEXT)
+    context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
+        object_store_memory=workers.count * max(_SHARDS_A_WORKER * shard, _LEAST)
+    )
+    with ray.data.DataContext.current(context):
+        return (
+            ray.data.from_items([0])
+            .map_batches(
+                read_texts,
+                batch_format="pyarrow",
+                fn_args=(work, shards, missing),
+                num_cpus=0,
+                label_selector={"ray.io/node-id": ray.get_runtime_context().get_node_id()},
+                runtime_env={"env_vars": work.env()},
+            )
+            .map_batches(
+                Encoder,
+                batch_size=1,
+                batch_format="pyarrow",
+                fn_constructor_args=(work, terms.model_dump_json()),
+                num_cpus=workers.cpus,
+                num_gpus=workers.gpus,
+                compute=ray.data.ActorPoolStrategy(
+                    size=workers.count, max_tasks_in_flight_per_actor=_IN_FLIGHT
+                ),
+            )
+        )
+
+
+def _rows(dataset: Any) -> Iterator["pa.Table"]:
+    """The rows of a dataset as they are done, each a table of one row."""
+    import ray
+    from ray.data.exceptions import ExecutionTimeoutError
+
+    try:
+        yield from dataset.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0)
+    except ExecutionTimeoutError as error:
+        raise EnvironmentProblem(
+            f"Ray has finished no shard for {_PATIENCE_HOURS} hours: no machine is left that has room for a "
+            "worker, or workers die again and again (--debug shows it). What is done is kept: run the "
+            "command again"
+        ) from error
+    except ray.exceptions.RayError as error:
+        raise EnvironmentProblem(
+            f"Ray has failed: {last_line(error)} (--debug shows more). What is done is kept: run the command "
+            "again"
+        ) from error

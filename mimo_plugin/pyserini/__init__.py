@@ -1,0 +1,1 @@
+"""The parts that import Pyserini; with `index.lucene` the only ones."""

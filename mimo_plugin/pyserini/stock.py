@@ -1,0 +1,167 @@
+"""Stock Pyserini commands with the encoder class `mimo`."""
+
+import argparse
+import runpy
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mimo_plugin.core.errors import EnvironmentProblem, UsageError
+
+# Where Pyserini's servers are told an encoder by a string, this makes it one of ours.
+SCHEME = "mimo:"
+
+
+def run_module(module: str, arguments: Sequence[str]) -> None:
+    """Runs `python -m pyserini.MODULE ARGUMENTS...` in this process, with what MIMO students need added.
+
+    `--encoder-class mimo` is allowed. With it the checkpoint's own maximum length and dimension are the
+    defaults, not Pyserini's 256 and 768, and `pyserini.encode` keeps to `--prefix` and `--fp16`, which it
+    passes to few other classes. A server's configuration may name an encoder `mimo:CHECKPOINT`.
+
+    Raises:
+        EnvironmentProblem: a search ended without a failure and without its output.
+        ModelError: the checkpoint cannot be loaded.
+        UsageError: Pyserini has no such module.
+        SystemExit: what the module itself exits with.
+    """
+    from mimo_plugin.pyserini.encoders import ENCODER_CLASS, register
+
+    register()
+    name = module if module == "pyserini" or module.startswith("pyserini.") else f"pyserini.{module}"
+    try:
+        known = find_spec(name) is not None
+    except ModuleNotFoundError:
+        known = False
+    if not known:
+        raise UsageError(
+            f"{name} is not a module of Pyserini: encode, search.faiss, search.lucene, ... was expected"
+        )
+    ours = _value(arguments, "--encoder-class") == ENCODER_CLASS
+    defaults = _defaults(arguments) if ours else {}
+    before = sys.argv
+    sys.argv = [name, *arguments]
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_parsers_changed("--encoder-class", ENCODER_CLASS, defaults))
+            if ours and name == "pyserini.encode":
+                stack.enter_context(_documents_encoded(arguments))
+            if name.startswith("pyserini.server"):
+                stack.enter_context(_encoders_by_scheme())
+            if name.startswith("pyserini.search"):
+                stack.enter_context(_output_required(arguments))
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
+    finally:
+        sys.argv = before
+
+
+def _value(arguments: Sequence[str], option: str) -> str | None:
+    """The value of an option, `--option VALUE` or `--option=VALUE`; the last one where there are several."""
+    found = None
+    for position, argument in enumerate(arguments):
+        if argument == option:
+            found = arguments[position + 1] if position + 1 < len(arguments) else None
+        elif argument.startswith(f"{option}="):
+            found = argument.partition("=")[2]
+    return found
+
+
+def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
+    """What the options of `pyserini.encode` are with one of our encoders, where they are not given."""
+    defaults: dict[str, Any] = {"--max-length": None}
+    checkpoint = _value(arguments, "--encoder")
+    if checkpoint and "--to-faiss" in arguments and _value(arguments, "--dimension") is None:
+        from mimo_plugin.encoder.encoder import EncoderOptions, Student
+
+        defaults["--dimension"] = Student.load(
+            checkpoint, EncoderOptions(device="cpu", known_prompts=False)
+        ).dimension
+    return defaults
+
+
+@contextmanager
+def _parsers_changed(option: str, choice: str, defaults: Mapping[str, Any]) -> Iterator[None]:
+    """Pyserini spells out choices and defaults where it makes its parsers: one more choice is let in, and
+    other defaults are set."""
+    original = argparse._ActionsContainer.add_argument
+
+    def add_argument(self: Any, *names: Any, **settings: Any) -> argparse.Action:
+        if option in names and settings.get("choices") is not None:
+            settings["choices"] = [choice, *settings["choices"]]
+        for name in names:
+            if name in defaults:
+                settings["default"] = defaults[name]
+        return original(self, *names, **settings)
+
+    argparse._ActionsContainer.add_argument = add_argument  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        argparse._ActionsContainer.add_argument = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def _documents_encoded(arguments: Sequence[str]) -> Iterator[None]:
+    """`pyserini.encode` passes a class that it does not know a name and a device only."""
+    from pyserini.encode import document_encoder_class_map
+
+    from mimo_plugin.pyserini.encoders import ENCODER_CLASS, MimoDocumentEncoder
+
+    document_encoder_class_map[ENCODER_CLASS] = partial(
+        MimoDocumentEncoder, prefix=_value(arguments, "--prefix"), fp16="--fp16" in arguments
+    )
+    try:
+        yield
+    finally:
+        document_encoder_class_map[ENCODER_CLASS] = MimoDocumentEncoder
+
+
+@contextmanager
+def _encoders_by_scheme() -> Iterator[None]:
+    """Pyserini's servers give `FaissSearcher` the encoder as a string, and it takes one that it does not know
+    for CLS pooling without normalisation."""
+    from pyserini.search.faiss import FaissSearcher
+
+    from mimo_plugin.pyserini.encoders import MimoQueryEncoder
+
+    original = FaissSearcher._init_encoder_from_str
+
+    def from_string(encoder: str) -> Any:
+        if encoder.startswith(SCHEME):
+            return MimoQueryEncoder(encoder.removeprefix(SCHEME))
+        return original(encoder)
+
+    FaissSearcher._init_encoder_from_str = staticmethod(from_string)
+    try:
+        yield
+    finally:
+        FaissSearcher._init_encoder_from_str = staticmethod(original)
+
+
+@contextmanager
+def _output_required(arguments: Sequence[str]) -> Iterator[None]:
+    """Pyserini's searches end with status 0 where the index is not there."""
+    output = _value(arguments, "--output")
+    if output is None or {"-h", "--help"} & set(arguments):
+        yield
+        return
+    before = _written(Path(output))
+    try:
+        yield
+    except SystemExit as exit_:
+        if exit_.code:
+            raise
+    if _written(Path(output)) == before:
+        raise EnvironmentProblem(
+            f"Pyserini ended without writing {output}, see what it says above: --index must name a directory "
+            "that is there, or an index that Pyserini can fetch"
+        )
+
+
+def _written(path: Path) -> int | None:
+    """When a file was last written, in nanoseconds; None where it is not there."""
+    return path.stat().st_mtime_ns if path.exists() else None

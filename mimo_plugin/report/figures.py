@@ -1,0 +1,385 @@
+"""Figures of a report: differences with intervals, scores per language."""
+
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+from mimo_plugin.evaluation.compare import ALL_LANGUAGES
+from mimo_plugin.evaluation.results import Comparison, LanguageMix, Results
+from mimo_plugin.report.tables import FileNames, Pair, compared, in_words, labels, measure_name, system_names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+# Two of Okabe and Ito's colours, which differ also without colour vision.
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+INK = "#222222"
+FAINT = "#767676"
+
+# Without a date, a version or random ids: the same results give the same bytes. Text stays text, and names
+# with a dollar are no formulas.
+RC: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mimo-plugin",
+    "text.parse_math": False,
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 9.0,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def shortened(name: str, limit: int = 36) -> str:
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"
+
+
+_PNG_DPI = 200
+_MARGIN = 0.05  # inches
+_CHARACTERS_AN_INCH = 17  # of a label in its size
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+_HREF = "{http://www.w3.org/1999/xlink}href"
+_LOCAL = re.compile(r"url\(#([^)]+)\)")
+_FAMILY = re.compile(r"font-family:[^;]*;?|(?<=font: )(.*?px) [^;]*")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Attributes:
+    name: of its files.
+    caption: below it.
+    description: what it shows, for who cannot see it.
+    draw: draws it.
+    labels: what has to stand beside every number.
+    """
+
+    name: str
+    title: str
+    caption: str
+    description: str
+    draw: Callable[[], "Canvas"]
+    labels: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """inline: the SVG as part of a page."""
+
+    figure: Figure
+    inline: str
+
+
+def write_figure(figure: Figure, directory: Path) -> Drawn:
+    """Writes NAME.svg and NAME.png into the directory."""
+    buffer = io.StringIO()
+    with _drawing():
+        canvas = figure.draw()
+        # Laid out once: each of the two files would do it twice more.
+        canvas.draw_without_rendering()
+        canvas.set_layout_engine("none")
+        _add_labels(canvas, figure.labels)
+        box = canvas.get_tightbbox().padded(_MARGIN)
+        canvas.savefig(buffer, format="svg", metadata=_NO_METADATA, transparent=True, bbox_inches=box)
+        canvas.savefig(
+            directory / f"{figure.name}.png",
+            format="png",
+            dpi=_PNG_DPI,
+            metadata={"Software": None},
+            facecolor="white",
+            bbox_inches=box,
+        )
+    text = buffer.getvalue()
+    (directory / f"{figure.name}.svg").write_text(text, encoding="utf-8")
+    return Drawn(figure, _inline(text, figure))
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """Our style; and no complaints about characters that only the page's own fonts have."""
+    import matplotlib as mpl
+
+    fonts = logging.getLogger("matplotlib.font_manager")
+    level = fonts.level
+    with mpl.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support")
+        fonts.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            fonts.setLevel(level)
+
+
+def _add_labels(canvas: "Canvas", labels: Sequence[str]) -> None:
+    """Below the figure, so that they go where it goes."""
+    width = max(30, int(canvas.get_figwidth() * _CHARACTERS_AN_INCH))
+    text = "\n".join(fill(label, width) for label in labels)
+    if text:
+        below = -0.06 / canvas.get_figheight()
+        canvas.text(0.01, below, text, va="top", ha="left", fontsize=7, color=FAINT)
+
+
+def _inline(text: str, figure: Figure) -> str:
+    """An SVG document as an element of a page: ids that no other figure has, no rules for the whole page, no
+    fonts but the page's."""
+    own = f"figure-{figure.name}"
+    root = ElementTree.fromstring(text)
+    for parent in root.iter():
+        for child in [part for part in parent if part.tag.endswith("}style")]:
+            parent.remove(child)
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        link = element.attrib.pop(_HREF, None)
+        if link is not None:
+            local = link.startswith("#")
+            element.set("href", f"#{own}-{link[1:]}" if local else link)
+        for key, value in element.attrib.items():
+            if key == "id":
+                element.set(key, f"{own}-{value}")
+            elif "url(#" in value:
+                element.set(key, _LOCAL.sub(rf"url(#{own}-\1)", value))
+            elif key == "style" and "font" in value:
+                element.set(key, _FAMILY.sub(lambda match: f"{match[1]} inherit" if match[1] else "", value))
+    width = float(root.attrib["width"].removesuffix("pt"))
+    root.set("style", f"--natural: {width * 4 / 3:.0f}px")
+    for key in ("width", "height", "version"):
+        del root.attrib[key]
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{own}-title {own}-desc")
+    for place, (name, words) in enumerate((("title", figure.title), ("desc", figure.description))):
+        part = ElementTree.Element(name, {"id": f"{own}-{name}"})
+        part.text = words
+        root.insert(place, part)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+_COLUMNS = 3
+_WIDTH_OF_PANELS = 6.6
+_MOST_OF_ONE = 4.2
+_WIDTH_OF_NAMES = 0.7
+_HEIGHT_OF_ROW = 0.2
+_HEIGHT_OF_REST = 0.75
+_FOREST_MARGIN = 0.06
+
+
+def forest_plots(results: Results, files: FileNames) -> Iterator[Figure]:
+    """A figure for each measure that was compared."""
+    test = results.evaluation.test
+    for measure in results.evaluation.quality:
+        pairs = compared(results, measure)
+        if not pairs or test is None:
+            continue
+        shown = measure_name(measure)
+        caption = (
+            f"{shown}, run minus baseline, in each language, with its {100 * test.confidence:g} % interval. "
+            "Filled: significant after correction; hollow: not. Diamond: macro average over languages. No "
+            "line: the interval is not defined."
+        )
+        yield Figure(
+            name=files.of("forest", measure),
+            title=f"{shown}: differences by language",
+            caption=caption,
+            description=_forest_description(results, pairs),
+            draw=partial(draw_forest, pairs, system_names(results), shown),
+            labels=labels(results),
+        )
+
+
+def _forest_description(results: Results, pairs: Mapping[Pair, Sequence[Comparison]]) -> str:
+    names = system_names(results)
+    parts = []
+    for (baseline, run), comparisons in pairs.items():
+        last = comparisons[-1]
+        where = "macro average" if last.language == ALL_LANGUAGES else last.language
+        parts.append(f"{names[run]} minus {names[baseline]}, {where}: {in_words(last)}.")
+    return " ".join([*parts, "All numbers are in the table that follows."])
+
+
+def draw_forest(
+    pairs: Mapping[Pair, Sequence[Comparison]], names: Mapping[str, str], measure: str
+) -> "Canvas":
+    """A panel for each pair of runs, a row for each language; all panels have the same axes."""
+    from matplotlib.figure import Figure as Canvas
+
+    rows = list(dict.fromkeys(one.language for comparisons in pairs.values() for one in comparisons))
+    columns = min(_COLUMNS, len(pairs))
+    lines = -(-len(pairs) // columns)
+    width = _WIDTH_OF_NAMES + min(_WIDTH_OF_PANELS, columns * _MOST_OF_ONE)
+    height = lines * (_HEIGHT_OF_REST + _HEIGHT_OF_ROW * len(rows))
+    canvas = Canvas(figsize=(width, height), layout="constrained")
+    grid = canvas.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    panels = [axes for line in grid for axes in line]
+    for axes, ((baseline, run), comparisons) in zip(panels, pairs.items(), strict=False):
+        _panel(axes, comparisons, rows)
+        axes.set_title(
+            f"{shortened(names[run], 28)}\n− {shortened(names[baseline], 26)}",
+            loc="left",
+            color=INK,
+            fontsize=9,
+        )
+    for axes in panels[len(pairs) :]:
+        axes.set_visible(False)
+    low, high = _limits(pairs)
+    panels[0].set_xlim(low, high)
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    panels[0].set_yticks(
+        range(len(rows)), ["macro" if row == ALL_LANGUAGES else shortened(row, 16) for row in rows]
+    )
+    for place, axes in enumerate(panels[: len(pairs)]):
+        last_of_column = place + columns >= len(pairs)
+        axes.tick_params(labelbottom=last_of_column)
+        if last_of_column:
+            axes.set_xlabel(f"difference in {measure}")
+    return canvas
+
+
+def _panel(axes: "Axes", comparisons: Sequence[Comparison], rows: Sequence[str]) -> None:
+    axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
+    axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    axes.locator_params(axis="x", nbins=5)
+    axes.spines["left"].set_visible(False)
+    for one in comparisons:
+        row = rows.index(one.language)
+        macro = one.language == ALL_LANGUAGES
+        if macro:
+            axes.axhline(row - 0.5, color=FAINT, linewidth=0.6, linestyle=":")
+        if one.ci_low is not None and one.ci_high is not None:
+            axes.plot([one.ci_low, one.ci_high], [row, row], color=BLUE, linewidth=2.2 if macro else 1.4)
+        axes.plot(
+            one.difference,
+            row,
+            marker="D" if macro else "o",
+            markersize=6.5 if macro else 5,
+            color=BLUE,
+            markerfacecolor=BLUE if one.significant else "white",
+            linestyle="none",
+        )
+
+
+def _limits(pairs: Mapping[Pair, Sequence[Comparison]]) -> tuple[float, float]:
+    """Of all panels; zero is always in."""
+    ends = [0.0]
+    for comparisons in pairs.values():
+        for one in comparisons:
+            ends += [end for end in (one.difference, one.ci_low, one.ci_high) if end is not None]
+    span = (max(ends) - min(ends)) or 0.02
+    return min(ends) - _FOREST_MARGIN * span, max(ends) + _FOREST_MARGIN * span
+
+
+_CELL = 0.27
+_MOST_WRITTEN = 20  # languages; more would not be readable
+# One hue from light to dark: it needs no colour vision, and little ink where there is little.
+_COLOUR_MAP = "Blues"
+_DARK = 0.7  # part of the scale from which white text is read more easily
+
+
+def heat_maps(results: Results, files: FileNames) -> Iterator[tuple[str, LanguageMix, Figure]]:
+    """For each run that has a language mix: its name, the mix, the figure."""
+    names = system_names(results)
+    mixes = {name: bias.language_mix for name, bias in results.language_bias.items() if bias.language_mix}
+    highest = top(mixes)
+    for name, mix in mixes.items():
+        cutoff = results.language_bias[name].cutoff
+        yield (
+            name,
+            mix,
+            Figure(
+                name=files.of("language mix", name),
+                title=f"{names[name]}: languages of the first {cutoff} hits",
+                caption=(
+                    f"{names[name]}: of the first {cutoff} hits of queries in a row's language, the share in "
+                    "a column's language. Rows add up to 1; a framed cell is the query's own language. All "
+                    "systems have the same scale."
+                ),
+                description=_heat_map_description(mix),
+                draw=partial(draw_mix, mix, highest),
+                labels=labels(results),
+            ),
+        )
+
+
+def top(mixes: Mapping[str, LanguageMix]) -> float:
+    """The largest share of any system: the top of the scale."""
+    return (
+        max((share or 0.0 for mix in mixes.values() for row in mix.shares for share in row), default=0.0)
+        or 1.0
+    )
+
+
+def _heat_map_description(mix: LanguageMix) -> str:
+    said = []
+    for language, row in zip(mix.query_languages, mix.shares, strict=True):
+        shares = [(share or 0.0, name) for name, share in zip(mix.doc_languages, row, strict=True)]
+        share, name = max(shares)
+        said.append(f"{language}: most in {name}, {share:.2f}")
+    own = "" if mix.own is None else f"In the query's own language: {mix.own:.4f} of all. "
+    return f"{own}By query language, {'; '.join(said)}. All numbers are in the table that follows."
+
+
+def draw_mix(mix: LanguageMix, highest: float) -> "Canvas":
+    """highest: the top of the colour scale."""
+    from matplotlib.figure import Figure as Canvas
+    from matplotlib.patches import Rectangle
+
+    rows, columns = len(mix.query_languages), len(mix.doc_languages)
+    canvas = Canvas(figsize=(1.6 + _CELL * max(columns, 6), 0.9 + _CELL * max(rows, 3)), layout="constrained")
+    axes = canvas.subplots()
+    values = [[share if share is not None else float("nan") for share in row] for row in mix.shares]
+    mesh = axes.pcolormesh(
+        values, cmap=_COLOUR_MAP, vmin=0.0, vmax=highest, edgecolors="white", linewidth=0.5
+    )
+    for row, language in enumerate(mix.query_languages):
+        for column, name in enumerate(mix.doc_languages):
+            share = mix.shares[row][column]
+            if share is not None and max(rows, columns) <= _MOST_WRITTEN:
+                axes.text(
+                    column + 0.5,
+                    row + 0.5,
+                    brief(share),
+                    ha="center",
+                    va="center",
+                    fontsize=6.5,
+                    color="white" if share / highest > _DARK else "black",
+                )
+            if name == language:
+                axes.add_patch(
+                    Rectangle((column, row), 1, 1, fill=False, edgecolor=VERMILION, linewidth=1.8, zorder=3)
+                )
+    axes.set_xticks([at + 0.5 for at in range(columns)], [shortened(name, 12) for name in mix.doc_languages])
+    axes.set_yticks([at + 0.5 for at in range(rows)], [shortened(name, 12) for name in mix.query_languages])
+    if any(len(name) > 2 for name in mix.doc_languages):
+        axes.tick_params(axis="x", rotation=90)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    axes.set_xlabel("language of the hits")
+    axes.set_ylabel("language of the query")
+    bar = canvas.colorbar(mesh, ax=axes, shrink=0.7, label="share of the hits")
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(color=INK)
+    return canvas
+
+
+def brief(share: float) -> str:
+    """Two digits, which fit a cell: 0.123 -> ".12", 1 -> "1"."""
+    text = f"{share:.2f}"
+    return "1" if text == "1.00" else "0" if text == "0.00" and share == 0 else text.removeprefix("0")

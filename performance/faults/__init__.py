@@ -1,0 +1,1 @@
+"""What goes wrong on real machines, made to go wrong on purpose; see `performance/reliability.py`."""

@@ -1,0 +1,192 @@
+"""What a recipe may say; what is wrong with it is said at once, before anything starts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.tiny_experiment import recipe_values, write_recipe, write_world
+
+from mimo_plugin.benchmark.grid import Experiment
+from mimo_plugin.cli import main
+from mimo_plugin.training.run import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_world(tmp_path_factory.mktemp("world")).parent
+
+
+def problems(world: Path, capsys: pytest.CaptureFixture[str], *options: str, **changes: Any) -> list[str]:
+    """The lines of the error; nothing must have been written."""
+    recipe = write_recipe(world, "bad.yaml", **changes)
+    output = world / "never"
+    assert main(["experiment", str(recipe), "--output", str(output), "--device", "cpu", *options]) in (1, 2)
+    assert not output.exists()
+    return capsys.readouterr().err.splitlines()
+
+
+def test_fields_are_reported_together(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = problems(
+        world,
+        capsys,
+        colour="red",
+        alpha=2,
+        stage2={"bach_size": 8},
+        seeds=[],
+        test="tukey-hsd",
+        systems={
+            "one": {"objective": "xlco", "lambda": 0.3},
+            "two": {"objective": "mimo", "warm_up": False, "carry_projection": True},
+            "th/ree": {"objective": "mimo"},
+            "four": {"objective": "dpr"},
+            "five": {"objective": "infonce", "metric": "l2", "stage1": {"steps": 3}},
+            "six": {"objective": "mimo", "stage2": {"contrastive_weight": 0.3}},
+        },
+    )
+    text = "\n".join(lines)
+    assert all(line.startswith("mimo: ") for line in lines)
+    for said in (
+        "colour: Extra inputs are not permitted",
+        "alpha: Input should be less than 1 (found 2)",
+        "stage2.bach_size: Extra inputs",
+        "seeds: Tuple should have at least 1 item",
+        "test: Input should be",
+        "systems.one: lambda is MIMO's, xlco has none",
+        "systems.two: carry_projection needs a warm-up",
+        "systems.th/ree.[key]: String should match",
+        "systems.four.objective: Input should be 'mimo', 'xlco', 'infonce' or 'lakda' (found 'dpr')",
+        "infonce without a warm-up has none: leave it out; stage1 has options, and there is no warm-up",
+        "systems.six: stage2.contrastive_weight is said for the whole system: `lambda: ...`",
+    ):
+        assert said in text
+
+
+def test_the_grid_is_checked_as_a_whole(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = recipe_values()
+    lines = problems(
+        world,
+        capsys,
+        data={"table": "table"},
+        baseline="bm25",
+        seeds=[1, 2, 1],
+        stage2={**values["stage2"], "objective": "mimo"},
+        systems={
+            **values["systems"],
+            "again": {"objective": "xlco"},
+            "long": {"objective": "xlco", "stage2": {"max_length": 100}},
+            "odd": {"objective": "xlco", "stage2": {"learning_rate": -1}},
+        },
+    )
+    text = "\n".join(lines)
+    for said in (
+        "systems.mimo has a warm-up and data has no pairs",
+        "baseline is 'bm25', expected one of the systems xlco, mimo, again, long, odd",
+        "seeds: 1 is there twice",
+        "stage2.objective: each system says its own",
+        "systems xlco and again ask for the same training",
+        "systems.long reads 100 tokens, the shared student 24",
+        "systems.odd: learning_rate: Input should be greater than 0 (found -1)",
+    ):
+        assert said in text
+
+
+def test_what_is_not_there_is_said_at_once(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = recipe_values()
+    lines = problems(
+        world,
+        capsys,
+        "--only",
+        "mmio",
+        "--seeds",
+        "3",
+        data={"pairs": "table", "table": "nowhere"},
+        collections={"test": "path:gone"},
+        student={"checkpoint": "new:huge"},
+        teacher={"checkpoint": "packaged:other"},
+        stage2={**values["stage2"], "batch_size": 8},
+        measures=["ndgc@20"],
+        dev="path:neither",
+    )
+    text = "\n".join(lines)
+    for said in (
+        f"{world}/table holds a stage-2 table, expected stage-1 pairs",
+        f"{world}/nowhere: no such directory",
+        f"{world}/gone",
+        f"{world}/neither",
+        "new:huge: unknown size of a new student",
+        "packaged:other is not packaged",
+        "unknown measure 'ndgc@20'; near: ndcg",
+        "--only mmio: no such system; near: mimo",
+        "--seeds 3: the recipe has 2 seeds",
+    ):
+        assert said in text, said
+
+
+def test_batches_that_cannot_be_filled(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = recipe_values()
+    lines = problems(world, capsys, stage2={**values["stage2"], "batch_size": 64}, measures=["judged@10"])
+    assert lines == [
+        f"mimo: {world}/table: --batch-size 64 is larger than the data, which has 16 usable rows: choose a "
+        "smaller batch or get more data",
+        "mimo: measures begin with judged@10, which is no measure of quality: the first is the one that is "
+        "tested, for example ndcg@20",
+    ]
+
+
+def test_the_place_is_not_anothers(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.tex").touch()
+    recipe = str(write_recipe(world, "good.yaml"))
+    assert main(["experiment", recipe, "--output", str(tmp_path)]) == 1
+    assert "holds something else (thesis.tex)" in capsys.readouterr().err
+    run = RunDirectory(tmp_path / "run")
+    run.begin({"stage": "stage1"})
+    assert main(["experiment", recipe, "--output", str(run.path)]) == 1
+    assert "holds something else (recipe.yaml)" in capsys.readouterr().err
+    assert run.begun() == {"stage": "stage1"}
+
+
+def test_what_a_system_comes_to(world: Path) -> None:
+    anchor = {"pairs": "pairs-de", "table": "table-de"}
+    systems = {
+        "mimo": {"objective": "mimo", "lambda": 0.5, "metric": "mse"},
+        "cold": {"objective": "mimo", "warm_up": False},
+        "warm": {"objective": "xlco", "warm_up": True, "stage1": {"steps": 9}},
+        "german": {"objective": "mimo", "anchor": anchor, "carry_projection": False},
+    }
+    recipe = write_recipe(world, "systems.yaml", systems=systems, baseline=None)
+    found = Experiment.read(recipe).systems
+    mimo, cold, warm, german = found["mimo"], found["cold"], found["warm"], found["german"]
+    assert mimo.stage1 is not None
+    assert (mimo.stage1.metric, mimo.stage2.metric, mimo.stage2.contrastive_weight) == ("mse", "mse", 0.5)
+    assert (cold.stage1, cold.pairs, cold.stage2.carry_projection) == (None, None, False)
+    assert cold.stage2.contrastive_weight == 0.2
+    assert warm.stage1 is not None
+    assert (warm.stage1.steps, warm.stage2.steps, warm.taught) == (9, 4, False)
+    assert (german.pairs, german.table) == (world / "pairs-de", world / "table-de")
+    assert not german.stage2.carry_projection
+
+
+def test_a_system_that_is_there_twice(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write_recipe(world, "twice.yaml")
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(
+        text.replace("  mimo:\n", "  xlco:\n    objective: infonce\n  mimo:\n"), encoding="utf-8"
+    )
+    assert main(["experiment", str(recipe), "--output", str(world / "never")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'xlco' is there twice" in line
+
+
+def test_checkpoints_that_would_not_be_scored(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage2 = {**recipe_values()["stage2"], "eval_steps": 2, "save_steps": 3}
+    (line,) = problems(world, capsys, stage2=stage2, dev="path:test")
+    assert "--save-steps 3 and --eval-steps 2 differ" in line
+
+
+def test_paths_of_a_home_directory(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(world))
+    data = {"pairs": "~/pairs", "table": "~/table"}
+    recipe = write_recipe(world, "home.yaml", data=data, collections={"test": "path:~/test"})
+    experiment = Experiment.read(recipe)
+    assert experiment.systems["mimo"].table == world / "table"
+    assert experiment.specs("test") == (f"path:{world}/test",)

@@ -1,0 +1,150 @@
+"""Two threads at once: the first use of every library in fresh processes; no thread holds up the end."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.export import GraphManifest
+
+pytestmark = pytest.mark.threads
+
+# A process that hangs does so for ever.
+LIMIT = 120
+
+FIRST_USES = """
+import sys, threading
+from pathlib import Path
+import numpy as np
+from mimo_plugin.backends.onnx_graph import OnnxRunner
+from mimo_plugin.backends.openvino_graph import OpenVinoRunner
+from mimo_plugin.backends.runner import first_batch
+
+class Tensor:
+    def __init__(self, array):
+        self.array = array
+    def numpy(self):
+        return self.array
+
+for runner in (OpenVinoRunner(Path(sys.argv[1]), "float32", 2), OnnxRunner(Path(sys.argv[2]), 2)):
+    features = {name: Tensor(array) for name, array in first_batch(runner._names).items()}
+    together = threading.Barrier(2)
+    def run():
+        together.wait()
+        runner.run(features)
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+print("ok")
+"""
+
+FIRST_TEXTS = """
+import sys
+import torch
+torch.set_num_threads(2)
+from mimo_plugin.indexing.nearest import searching_thread
+from mimo_plugin.student import EncoderOptions, Student
+import faiss
+
+student = Student.load(sys.argv[1], EncoderOptions(backend=sys.argv[2], device="cpu", batch_size=1))
+vectors = student.encode_documents(["one", "two words", "three words here", "four"] * 4)
+index = faiss.IndexFlatIP(vectors.shape[1])
+index.add(vectors)
+with searching_thread() as thread:
+    found = [thread.submit(index.search, vectors, 3), thread.submit(index.search, vectors, 3)]
+    student.encode_queries(["one", "two"] * 4)
+    print(len([one.result() for one in found]), "searches")
+print("ok")
+"""
+
+STUCK = """
+import ctypes, sys, threading, time
+from pathlib import Path
+from mimo_plugin import cli
+from mimo_plugin.files import replacing
+from mimo_plugin.student import EncoderOptions, Student
+
+FOREVER = 10**6
+
+class Stuck:
+    name, workers, tokens = "torch", 2, 64
+    def run(self, features):
+        print("here", flush=True)
+        time.sleep(FOREVER)
+
+def in_a_batch(**_):
+    loaded = Student.load(sys.argv[2], EncoderOptions(backend="torch", device="cpu", batch_size=1))
+    with replacing(Path(sys.argv[3])) as beside:
+        beside.write_text("half")
+        Student(loaded.model, "stuck", loaded.options, Stuck()).encode_documents(["one", "two", "three"])
+
+def with_the_gil(**_):
+    # PyDLL keeps the GIL while the C function runs.
+    stuck = ctypes.PyDLL(None).system
+    threading.Thread(target=stuck, args=(b"echo here; exec sleep 60 > /dev/null",)).start()
+    time.sleep(FOREVER)
+
+cli.mimo.main = {"in-a-batch": in_a_batch, "with-the-gil": with_the_gil}[sys.argv[1]]
+cli.entry_point()
+"""
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """Something else for one core to do."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        yield
+        process.kill()
+
+
+def run(program: str, *arguments: object) -> str:
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
+
+
+@pytest.mark.usefixtures("busy")
+def test_graphs_first_batches_come_together(tiny: Path, caches: Path) -> None:
+    for backend in ("openvino", "onnx"):
+        Student.load(str(tiny), EncoderOptions(backend=backend, device="cpu"))
+    manifests = [
+        (GraphManifest.model_validate_json(path.read_bytes()), path.parent)
+        for path in caches.glob("*/graph.json")
+    ]
+    graphs = {manifest.key["backend"]: directory for manifest, directory in manifests}
+    for _ in range(6):
+        assert run(FIRST_USES, graphs["openvino"], graphs["onnx"]) == "ok\n"
+
+
+@pytest.mark.usefixtures("busy")
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_fresh_process_encodes_and_searches(tiny: Path, backend: str) -> None:
+    Student.load(str(tiny), EncoderOptions(backend=backend, device="cpu"))
+    assert run(FIRST_TEXTS, tiny, backend) == "2 searches\nok\n"
+
+
+def end(*arguments: object) -> int:
+    """The exit status of a stuck command that gets SIGTERM."""
+    command = [sys.executable, "-c", STUCK, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "here\n"
+            process.send_signal(signal.SIGTERM)
+            return process.wait(LIMIT)
+        finally:
+            process.kill()
+
+
+def test_a_stuck_batch_does_not_hold_up_the_end(tiny: Path, tmp_path: Path) -> None:
+    assert end("in-a-batch", tiny, tmp_path / "run.trec") == 130
+    assert not list(tmp_path.iterdir())
+
+
+def test_not_even_with_the_gil() -> None:
+    assert end("with-the-gil") == -signal.SIGALRM

@@ -1,0 +1,172 @@
+"""What presets stand for, and that FAISS builds, keeps and searches it."""
+
+from pathlib import Path
+from typing import get_args
+
+import faiss
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mimo_plugin.core.errors import UsageError
+from mimo_plugin.index.faiss import (
+    PRESETS,
+    ResolvedFactory,
+    nested,
+    new_index,
+    read_index,
+    resolve,
+    training_vectors,
+    write_index,
+)
+from mimo_plugin.index.plan import EncodingPlan, Plan
+from mimo_plugin.index.vectors import VectorBatch, Vectors
+
+
+class Seeded(Vectors):
+    """Unit vectors with a low intrinsic dimension, as embeddings have, in shards of 1,000."""
+
+    def __init__(self, documents: int, dimension: int) -> None:
+        super().__init__(_plan(documents, dimension), [])
+        self.languages = {"de": documents}
+        generator = np.random.default_rng(7)
+        axes = generator.standard_normal((12, dimension)).astype(np.float32)
+        latent = generator.standard_normal((documents + 50, 12)).astype(np.float32)
+        vectors = latent @ axes + 0.3 * generator.standard_normal((len(latent), dimension)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        self.all, self.queries = vectors[:documents], vectors[documents:]
+
+    def __len__(self) -> int:
+        return -(-self.plan.documents // 1000)
+
+    def batch(self, shard: int) -> VectorBatch:
+        vectors = self.all[shard * 1000 : (shard + 1) * 1000]
+        return VectorBatch([f"d{row}" for row in range(len(vectors))], ["de"] * len(vectors), vectors)
+
+
+def _plan(documents: int, dimension: int) -> EncodingPlan:
+    values = {
+        name: None if type(None) in get_args(field.annotation) else ""
+        for name, field in EncodingPlan.model_fields.items()
+        if field.is_required()
+    }
+    return EncodingPlan(
+        **values
+        | {
+            "collections": ("seeded",),
+            "collection_fingerprint": "seeded",
+            "collection_documents": documents,
+            "documents": documents,
+            "dimension": dimension,
+            "shard_size": 1000,
+            "versions": {},
+        }
+    )
+
+
+def built(path: Path, vectors: Seeded, preset: str) -> faiss.Index:
+    found = resolve(preset, vectors.dimension, vectors.documents)
+    plan = Plan.of(vectors.plan, found.factory, found.parameters, 1)
+    write_index(path, plan, vectors, vectors.languages, progress=False)
+    return read_index(path)
+
+
+@given(
+    preset=st.sampled_from(sorted(PRESETS)),
+    dimension=st.integers(1, 4096),
+    documents=st.integers(1, 10**10),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_size_has_an_index_that_faiss_can_build(preset: str, dimension: int, documents: int) -> None:
+    found = resolve(preset, dimension, documents)
+    assert found == resolve(preset, dimension, documents)
+    if dimension <= 64 or documents <= 10**6:
+        index = new_index(found.factory, dimension)
+        assert index.metric_type == faiss.METRIC_INNER_PRODUCT
+        # Never more lists or codes than there are vectors to learn them from.
+        if not index.is_trained and preset == "ivfpq" and found.note is None:
+            assert 39 * max(index.nlist, index.pq.ksub) <= documents
+            assert dimension % index.pq.M == 0
+            assert dimension <= 8 * index.pq.M
+            assert index.nprobe <= index.nlist
+
+
+def test_any_other_string_is_faisss_own() -> None:
+    for factory in ("Flat", "SQ8", "HNSW32", "OPQ16_64,IVF256,PQ16", "nonsense"):
+        assert resolve(factory, 64, 1000) == ResolvedFactory(factory)
+    with pytest.raises(UsageError, match="try flat, fp16, sq8, hnsw, ivfpq, or a factory string"):
+        new_index("nonsense", 64)
+
+
+def test_a_small_collection_gets_no_codes_that_it_cannot_teach() -> None:
+    small, large = resolve("ivfpq", 384, 9_983), resolve("ivfpq", 384, 9_984)
+    assert small.factory == "SQ8"
+    assert small.note is not None
+    assert "needs at least 9984 documents" in small.note
+    assert large.factory.startswith("IVF")
+    assert large.note is None
+    prime = resolve("ivfpq", 101, 100_000)
+    assert prime.factory == "SQ8"
+    assert "cut into small equal pieces, and it is 101" in str(prime.note)
+
+
+def test_sizes_and_recall_are_in_their_order(tmp_path: Path) -> None:
+    vectors = Seeded(10_000, 32)
+    truth = None
+    size, recall = {}, {}
+    for preset in ("flat", "fp16", "sq8", "hnsw", "ivfpq"):
+        index = built(tmp_path / preset, vectors, preset)
+        assert index.ntotal == vectors.documents
+        assert index.metric_type == faiss.METRIC_INNER_PRODUCT
+        found = index.search(vectors.queries, 10)[1]
+        truth = found if truth is None else truth
+        size[preset] = (tmp_path / preset).stat().st_size / vectors.documents
+        recall[preset] = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, truth, strict=True)])
+    assert size["flat"] == pytest.approx(4 * 32, rel=0.01)
+    assert size["fp16"] == pytest.approx(2 * 32, rel=0.01)
+    assert size["sq8"] == pytest.approx(32, rel=0.02)
+    assert size["ivfpq"] < size["sq8"]
+    assert size["hnsw"] < size["flat"] + 300
+    for preset, least in {"fp16": 0.99, "sq8": 0.95, "hnsw": 0.95, "ivfpq": 0.3}.items():
+        assert recall[preset] >= least, preset
+
+
+def test_parameters_stay_in_the_file(tmp_path: Path) -> None:
+    vectors = Seeded(2000, 16)
+    graph = built(tmp_path / "hnsw", vectors, "hnsw").hnsw
+    parameters = resolve("hnsw", 16, 2000).parameters
+    assert parameters == f"efConstruction={graph.efConstruction},efSearch={graph.efSearch}"
+    lists = Plan.of(vectors.plan, "IVF16,Flat", "nprobe=5", 1)
+    write_index(tmp_path / "ivf", lists, vectors, vectors.languages, progress=False)
+    assert read_index(tmp_path / "ivf").nprobe == 5
+    wrong = Plan.of(vectors.plan, "Flat", "nprobe=5", 1)
+    with pytest.raises(UsageError, match="parameters 'nprobe=5' do not fit --factory 'Flat'"):
+        write_index(tmp_path / "flat", wrong, vectors, vectors.languages, progress=False)
+    assert not (tmp_path / "flat").exists()
+
+
+def test_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
+    vectors = Seeded(3000, 16)
+    for factory in ("IVF32,PQ4np", "SQ8"):
+        for name in ("one", "other"):
+            plan = Plan.of(vectors.plan, factory, None, 1)
+            write_index(tmp_path / name, plan, vectors, vectors.languages, progress=False)
+        assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("factory", "count"),
+    [
+        ("SQ8", 50_000),
+        ("IVF64,Flat", 64 * 256),
+        ("IVF1024,PQ48", 50_000),
+        ("OPQ48_192,IVF1024,PQ48", 50_000),
+        ("IVF65536_HNSW32,PQ48x4fs", 65_536 * 39),
+        ("PCA64,SQ8", 50_000),
+        ("IVF256,PQ48,RFlat", 50_000),
+    ],
+)
+def test_training_takes_no_more_than_the_index_has_use_for(factory: str, count: int) -> None:
+    index = new_index(factory, 384)
+    assert training_vectors(nested(index)) == count

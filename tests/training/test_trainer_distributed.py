@@ -1,0 +1,109 @@
+"""Two processes train as one does on the joint batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import tiny_training
+from helpers.tiny_training import World, weights
+
+from mimo_plugin.core.errors import UsageError
+from mimo_plugin.training.fitting import Devices
+from mimo_plugin.training.recipe import Precision
+from mimo_plugin.training.stages import train_stage1, train_stage2
+
+ROWS = 8
+TESTS = Path(__file__).parents[1]
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    return subprocess.run(
+        [sys.executable, "-m", *launcher, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World.make(tmp_path_factory.mktemp("world"), dropout=0.0)
+
+
+def test_gradients_are_those_of_the_joint_batch(world: World, tmp_path: Path) -> None:
+    import torch
+    from helpers import gloo_gradients
+    from safetensors.torch import load_file, save_file
+
+    from mimo_plugin.training.student import load_or_create
+
+    student = world.root / "student"
+    model = load_or_create(str(student), (), seed=0, device="cpu")
+    batch = {
+        "labels": torch.randn(ROWS, 2, gloo_gradients.TEACHER, generator=torch.Generator().manual_seed(1))
+    }
+    for column, lang in enumerate(tiny_training.LANGUAGES):
+        texts = [tiny_training.text(tiny_training.PASSAGE[lang], number) for number in range(ROWS)]
+        features = model.preprocess(texts)
+        batch |= {f"{column}.{name}": features[name].contiguous() for name in ("input_ids", "attention_mask")}
+    save_file(batch, tmp_path / "batch")
+    done = torchrun(
+        str(TESTS / "helpers" / "gloo_gradients.py"),
+        str(student),
+        str(tmp_path / "batch"),
+        str(tmp_path / "two"),
+    )
+    assert done.returncode == 0, done.stderr
+    two, one = load_file(tmp_path / "two"), gloo_gradients.gradients(student, batch, 0, 1)
+    assert two.keys() == one.keys()
+    for case in gloo_gradients.CASES:
+        names = [name for name in one if name.startswith(f"{case}:")]
+        assert any(name.endswith("projection.weight") for name in names) == (case[0] in "dm")
+        for name in names:
+            largest = max(float(one[name].abs().max()), 1e-3)
+            assert float((one[name] - two[name]).abs().max()) <= 1e-5 * largest + 1e-7, name
+
+
+def test_mimo_train_over_two_processes(world: World, tmp_path: Path) -> None:
+    changes = {"steps": 5, "learning_rate": 1e-4}
+    recipe = world.recipe(dev=True, stage1=changes, stage2=changes)
+    train_stage1(recipe, world.job(tmp_path / "warm-up"))
+    recipe = recipe.model_copy(
+        update={"student": recipe.student.model_copy(update={"checkpoint": str(tmp_path / "warm-up")})}
+    )
+    train_stage2(recipe, world.job(tmp_path / "one"))
+    options = recipe.stage2
+    done = torchrun(
+        *("-m", "mimo_plugin", "train", "stage2", "--device", "cpu", "--no-progress", "--seed", "3"),
+        *("--student", str(tmp_path / "warm-up"), "--teacher", recipe.teacher.checkpoint),
+        *("--table", str(recipe.table), "--dev", world.dev, "--teacher-store", str(world.root / "store")),
+        *("--batch-size", str(options.batch_size), "--mini-batch-size", "3", "--max-length", "24"),
+        *("--steps", "5", "--learning-rate", "1e-4", "--precision", Precision.FLOAT32.value),
+        *("--log-steps", "2", "--output", str(tmp_path / "two")),
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    start = weights(tmp_path / "warm-up")
+    assert one.keys() == two.keys() == start.keys()
+    for name in one:
+        assert np.abs(one[name] - two[name]).max() <= 1e-5, name
+    assert any(np.abs(one[name] - start[name]).max() > 1e-4 for name in one)
+    # Said and written once.
+    assert done.stdout.count("stage2, 5 steps") == 1
+    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == len(
+        (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()
+    )
+
+
+def test_a_batch_that_processes_cannot_share() -> None:
+    devices = Devices("cuda", processes=3, main=True)
+    assert devices.slice_of(12) == 4
+    with pytest.raises(UsageError, match="--batch-size 8 cannot be shared by 3 processes: a multiple"):
+        devices.slice_of(8)
