@@ -212,7 +212,7 @@ os.environ.pop("HF_HUB_OFFLINE", None)
 seen = []
 sys.addaudithook(lambda event, args: seen.append(event) if event in
                  ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname") else None)
-from mimo_plugin.student import Student
+from mimo_plugin.encoder.encoder import Student
 for checkpoint in ({str(plain)!r}, {TEACHER!r}):
     Student.load(checkpoint).encode_documents(["text"])
 sys.exit(f"network use: {{seen}}" if seen else 0)

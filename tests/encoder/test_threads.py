@@ -20,9 +20,8 @@ FIRST_USES = """
 import sys, threading
 from pathlib import Path
 import numpy as np
-from mimo_plugin.backends.onnx_graph import OnnxRunner
-from mimo_plugin.backends.openvino_graph import OpenVinoRunner
-from mimo_plugin.backends.runner import first_batch
+from mimo_plugin.encoder.export import OnnxRunner, OpenVinoRunner
+from mimo_plugin.encoder.batching import first_batch
 
 class Tensor:
     def __init__(self, array):
@@ -48,8 +47,8 @@ FIRST_TEXTS = """
 import sys
 import torch
 torch.set_num_threads(2)
-from mimo_plugin.indexing.nearest import searching_thread
-from mimo_plugin.student import EncoderOptions, Student
+from mimo_plugin.index.nearest import searching_thread
+from mimo_plugin.encoder.encoder import EncoderOptions, Student
 import faiss
 
 student = Student.load(sys.argv[1], EncoderOptions(backend=sys.argv[2], device="cpu", batch_size=1))
@@ -67,8 +66,8 @@ STUCK = """
 import ctypes, sys, threading, time
 from pathlib import Path
 from mimo_plugin import cli
-from mimo_plugin.files import replacing
-from mimo_plugin.student import EncoderOptions, Student
+from mimo_plugin.core.artifact import replacing
+from mimo_plugin.encoder.encoder import EncoderOptions, Student
 
 FOREVER = 10**6
 

@@ -21,7 +21,7 @@ def no_network(event, args):
 sys.addaudithook(no_network)
 from mimo_plugin import java as java_homes
 from mimo_plugin import jvm
-from mimo_plugin.errors import EnvironmentProblem
+from mimo_plugin.core.errors import EnvironmentProblem
 java_homes.SYSTEM_HOMES = (os.environ.pop("TEST_SYSTEM_HOMES"),)
 def answer(**fields):
     print("ANSWER " + json.dumps(fields, default=str), flush=True)

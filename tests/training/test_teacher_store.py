@@ -196,8 +196,8 @@ def test_chunks_do_not_matter(small: TeacherOptions, tmp_path: Path, chunk_size:
 KILLED = """
 import sys
 from pathlib import Path
-from mimo_plugin.training.teacher_fill import fill
-from mimo_plugin.training.teacher_manifest import Role, TeacherOptions
+from mimo_plugin.training.teacher import fill
+from mimo_plugin.training.teacher_store import Role, TeacherOptions
 from training.test_teacher_store import many
 teacher, directory = sys.argv[1:]
 fill(Path(directory), *many(teacher), chunk_size=10)

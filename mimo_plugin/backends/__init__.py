@@ -1,0 +1,1 @@
+"""The place of `mimo_plugin.encoder` before 0.2."""
