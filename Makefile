@@ -1,7 +1,7 @@
 # make demo     installs once, then the main job on packaged data
 # make test     installs once, then the tests; those that encode, search or train a second time with two threads
 # make install  only sets up .venv
-# make lint     ruff and mypy --strict
+# make lint     ruff, mypy --strict, and that imports run one way
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -20,6 +20,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 install: $(STAMP)
 
