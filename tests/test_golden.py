@@ -165,7 +165,8 @@ def test_vectors_indexes_and_runs(world: Path) -> None:
 def test_a_reproduction(world: Path) -> None:
     hybrid = {"name": "hybrid", "systems": ["bm25", "dense"], "method": "rrf"}
     write_config(Path("bench.yaml"), ["path:c"], bm25={"analyzers": "plain"}, fusion=[hybrid])
-    _run("reproduce bench.yaml --encoder m=m --output rep --device cpu --no-progress")
+    # A JVM that an earlier test started is in another directory.
+    _run(f"reproduce bench.yaml --encoder m=m --output {Path.cwd() / 'rep'} --device cpu --no-progress")
     _check("results", _json("rep/results.json"))
     for path in Path("rep").rglob("manifest.json"):
         manifest = json.loads(path.read_text("utf-8"))

@@ -20,7 +20,6 @@ UNLIMITED = 512
 # What the longest text of the probe may cost, in parameters times tokens: half a second on a few cores.
 _PROBE_WORK, _PROBE_LEAST = 2**33, 8
 # Values of a weight that are looked at together.
-_AT_ONCE = 1 << 22
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 

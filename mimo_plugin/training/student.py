@@ -422,7 +422,12 @@ def load_or_create(
         own_modules = checkpoint_files.has_modules_file(path)
         require_encoder(student, spec, own_modules)
         checkpoint_files.apply_overrides(
-            student, own_modules, pooling=pooling, normalize=True, max_length=max_length
+            student,
+            own_modules,
+            pooling=pooling,
+            normalize=True,
+            max_length=max_length,
+            checkpoint=spec,
         )
     for name, prompt in (("query", query_prompt), ("document", document_prompt)):
         if prompt is not None:

@@ -94,7 +94,8 @@ def test_one_language() -> None:
 def test_registered_once_and_then_known_to_ir_datasets() -> None:
     program = (
         "import ir_datasets\n"
-        "from mimo_plugin.collections import load, register_sample\n"
+        "from mimo_plugin.collections.loading import load\n"
+        "from mimo_plugin.collections.packaged import register_sample\n"
         "assert 'mimo-sample' not in list(ir_datasets.registry)\n"
         "register_sample(); register_sample(); load('mimo-sample')\n"
         "print(sum(name.startswith('mimo-sample') for name in ir_datasets.registry))\n"

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mimo_plugin.core.errors import ModelError
 from mimo_plugin.encoder import backend as check
 from mimo_plugin.encoder import checkpoint as checkpoint_files
+from mimo_plugin.encoder import fingerprint
 from mimo_plugin.encoder.backend import Notice
 from mimo_plugin.encoder.batching import Features, TorchRunner
 from mimo_plugin.encoder.encoder import EncoderOptions, Student
@@ -249,7 +250,7 @@ def test_no_weight_is_ever_held_in_float32(copy: Path, monkeypatch: pytest.Monke
         copy / "model.safetensors",
         {"format": "pt"},
     )
-    monkeypatch.setattr(checkpoint_files, "_AT_ONCE", 1000)
+    monkeypatch.setattr(fingerprint, "_AT_ONCE", 1000)
     largest = weights["embeddings.word_embeddings.weight"].numel()
 
     class Watch(TorchDispatchMode):
@@ -276,5 +277,5 @@ def test_no_weight_is_ever_held_in_float32(copy: Path, monkeypatch: pytest.Monke
     assert 0 < watch.most < largest // 2
     monkeypatch.undo()
     with Watch() as watch:
-        assert checkpoint_files.fingerprint(student.model) == student.fingerprint
+        assert fingerprint.fingerprint(student.model) == student.fingerprint
     assert watch.most >= largest

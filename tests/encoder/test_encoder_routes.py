@@ -186,7 +186,7 @@ def test_it_is_no_teacher(make: Callable[[str, Path], Path], tmp_path: Path) -> 
     from mimo_plugin.training.teacher_store import TeacherOptions
 
     path = make("first", tmp_path / "checkpoint")
-    with pytest.raises(ModelError, match="expected a teacher that encodes both alike"):
+    with pytest.raises(ModelError, match="encodes queries and documents by different modules"):
         TeacherOptions(str(path), device="cpu").load()
 
 

@@ -110,7 +110,7 @@ def _tsv(base: Path) -> Reader:
 
 
 def _recipe(base: Path) -> Reader:
-    from mimo_plugin.cli.options import load_recipe
+    from mimo_plugin.cli.stages import load_recipe
 
     base.mkdir(parents=True)
     recipe = {

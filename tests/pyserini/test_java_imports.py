@@ -19,8 +19,8 @@ def no_network(event, args):
     if event in ("socket.connect", "socket.getaddrinfo"):
         raise RuntimeError(f"network use: {event} {args}")
 sys.addaudithook(no_network)
-from mimo_plugin import java as java_homes
-from mimo_plugin import jvm
+from mimo_plugin.pyserini import java as java_homes
+from mimo_plugin.pyserini import java as jvm
 from mimo_plugin.core.errors import EnvironmentProblem
 java_homes.SYSTEM_HOMES = (os.environ.pop("TEST_SYSTEM_HOMES"),)
 def answer(**fields):

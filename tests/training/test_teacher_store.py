@@ -140,7 +140,7 @@ def test_the_number_format_is_the_devices_or_that_of_the_store(
     difference = np.abs(exact.vectors(TEXTS, Role.TEXT) - rough.vectors(TEXTS, Role.TEXT)).max()
     assert 0 < difference < 0.02
     # A store goes on as it was begun, on whatever device: here one that would begin in bfloat16.
-    monkeypatch.setattr("mimo_plugin.encoder.checkpoint.check_device", lambda device: "cuda:0")
+    monkeypatch.setattr("mimo_plugin.training.teacher_store.check_device", lambda device: "cuda:0")
     assert replace(small, device=None).resolved().compute_dtype == "bfloat16"
     loaded: list[EncoderOptions] = []
     load = Student.load.__func__

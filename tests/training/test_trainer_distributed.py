@@ -12,7 +12,7 @@ from helpers.tiny_training import World, weights
 
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.training.fitting import Devices
-from mimo_plugin.training.recipe import Precision
+from mimo_plugin.training.recipe import Precision, Stage1Options
 from mimo_plugin.training.stages import train_stage1, train_stage2
 
 ROWS = 8
@@ -104,6 +104,7 @@ def test_mimo_train_over_two_processes(world: World, tmp_path: Path) -> None:
 
 def test_a_batch_that_processes_cannot_share() -> None:
     devices = Devices("cuda", processes=3, main=True)
-    assert devices.slice_of(12) == 4
+    assert devices.slice_of(Stage1Options(batch_size=12)) == 4
+    assert devices.slice_of(Stage1Options(batch_size=12, gradient_accumulation_steps=2)) == 2
     with pytest.raises(UsageError, match="--batch-size 8 cannot be shared by 3 processes: a multiple"):
-        devices.slice_of(8)
+        devices.slice_of(Stage1Options(batch_size=8))

@@ -419,7 +419,7 @@ def busy(table: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[s
         # A test that runs in the background hands down that Ctrl-C is ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from mimo_plugin.cli import main\n"
-        "from mimo_plugin.data.debian import job\n"
+        "from mimo_plugin.data.debian import build as job\n"
         "write = job.write_aligned\n"
         "def slow(*args):\n"
         "    made = write(*args)\n"
