@@ -77,7 +77,7 @@ def test_a_lost_node_changes_nothing(checkpoint: Path, tmp_path: Path, short_dir
         env={**os.environ, "OMP_NUM_THREADS": "1", "HOME": tmp_path, "RAY_TMPDIR": short_directory},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert "30 documents were encoded before and kept, 670 now" in done.stdout
