@@ -39,11 +39,13 @@ def test_an_interrupted_training_ends_with_130(
         env=os.environ | {"OMP_NUM_THREADS": "2"},
         stderr=subprocess.PIPE,
         text=True,
+        # Tests that run in the background hand down that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None and not (tmp_path / "run" / sign).exists():
         time.sleep(0.01)
     time.sleep(later)
     process.send_signal(number)
-    _, said = process.communicate()
+    _, said = process.communicate(timeout=180)
     assert said.splitlines()[-1] == "mimo: interrupted"
     assert process.returncode == 130
