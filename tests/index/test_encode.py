@@ -1,5 +1,6 @@
 """`mimo encode`: what it writes, its parts, and that a kill at any moment costs two shards at most."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -225,14 +226,14 @@ def test_a_full_disk_and_a_directory_that_goes_away(
     with pytest.raises(EnvironmentProblem, match=r"has 100 B free and .* are needed \(50 documents"):
         encode()
     monkeypatch.undo()
-    pool = load_pool([folder])
+    pool, gone = load_pool([folder]), itertools.count()
 
     class Removing:
         def docs_iter(self):
-            for count, doc in enumerate(pool.docs_iter()):
-                if count == 20 and (tmp_path / "vectors").exists():
+            for number, doc in enumerate(pool.docs_iter()):
+                if number == 20 and (tmp_path / "vectors").exists():
                     # In one step: a shard may be written into it at that moment.
-                    (tmp_path / "vectors").rename(tmp_path / "gone")
+                    (tmp_path / "vectors").rename(tmp_path / f"gone-{next(gone)}")
                 yield doc
 
     with pytest.raises(EnvironmentProblem, match="cannot write .*No such file or directory"):
