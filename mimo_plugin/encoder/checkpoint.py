@@ -204,7 +204,7 @@ def apply_overrides(
     pooling: str | None,
     normalize: bool | None,
     max_length: int | None,
-    checkpoint: str = "the checkpoint",
+    checkpoint: str,
 ) -> None:
     """Changes what the user asked to change; None leaves what the checkpoint's own files say.
 

@@ -119,7 +119,9 @@ class _Exact:
             whole = load_model(self._path, self._path, "cpu")
             self._whole = [side.state_dict() for side in sides(whole, self._path)]
         found = (weights[name] for weights in self._whole if name in weights)
-        yield from _parts(next(one for one in found if torch.equal(one.to(loaded.dtype), loaded.cpu())))
+        same = (one for one in found if torch.equal(one.to(loaded.dtype), loaded.cpu()))
+        # A weight that the files lack is drawn at random, and is only the model's own.
+        yield from _parts(next(same, loaded))
 
 
 def _same_ends(name: str, keys: "Iterable[str]") -> list[str]:
