@@ -14,8 +14,8 @@ from mimo_plugin.data.debian.split import SplitOptions
 from mimo_plugin.data.debian.table import CollectionOptions
 from mimo_plugin.encoder.packaged import TEACHER
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.index.build import IndexOptions, index_collections
-from mimo_plugin.index.search import SearchOptions, read_topics, search_to_run
+from mimo_plugin.indexing.build import IndexOptions, index_collections
+from mimo_plugin.indexing.search import SearchOptions, read_topics, search_to_run
 from mimo_plugin.pyserini.bm25 import index_bm25, search_bm25
 from mimo_plugin.report.geometry_figures import draw_systems
 from mimo_plugin.training.recipe import (

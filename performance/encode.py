@@ -224,7 +224,7 @@ def _difference(place: Path, name: str) -> dict[str, float | None]:
     elif name == STOCK:
         found = np.array(list(_json_vectors(output)), dtype=np.float32)
     else:
-        from mimo_plugin.index.vectors import open_vectors
+        from mimo_plugin.indexing.vectors import open_vectors
 
         found = np.concatenate([batch.vectors for batch in open_vectors([output]).batches()])
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)

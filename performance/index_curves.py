@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mimo_plugin.evaluation.topics import Topics
-    from mimo_plugin.index.vectors import Vectors
+    from mimo_plugin.indexing.vectors import Vectors
 
 HITS, CUTOFF = 100, 20
 PACKAGES = ("faiss-cpu", "mimo-plugin", "numpy")
@@ -67,7 +67,7 @@ class Asked:
 
 def grid(dimension: int, documents: int) -> Iterator[Candidate]:
     """The presets and what lies around them."""
-    from mimo_plugin.index.faiss import PRESETS, list_count, resolve
+    from mimo_plugin.indexing.faiss import PRESETS, list_count, resolve
 
     families = {
         "flat": "flat",
@@ -177,14 +177,14 @@ def encoded(
     import numpy as np
 
     from mimo_plugin.collections.pool import load_pool, pool_prefixes
-    from mimo_plugin.encoder.encoder import EncoderOptions, Student
+    from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
     from mimo_plugin.evaluation.topics import load_topics
-    from mimo_plugin.index.encode import encode_collection
-    from mimo_plugin.index.vectors import open_vectors
+    from mimo_plugin.indexing.encode import encode_collection
+    from mimo_plugin.indexing.vectors import open_vectors
 
     work.mkdir(parents=True, exist_ok=True)
     specs = [*collections, *([f"path:{table_folder(table, work)}"] if table else [])]
-    student = Student.load(encoder, EncoderOptions(max_length=max_length))
+    student = Encoder.load(encoder, EncoderOptions(max_length=max_length))
     pool = load_pool(specs)
     prefixes = pool_prefixes(specs) if len(specs) > 1 else None
     encode_collection(pool, tuple(specs), student, work / "vectors", prefixes=prefixes)
@@ -218,8 +218,8 @@ def measured(
     """A row of figures for each of the candidate's search parameters, and the rows that it found."""
     import faiss
 
-    from mimo_plugin.index.faiss import matrix_products, read_index, write_index
-    from mimo_plugin.index.plan import Plan
+    from mimo_plugin.indexing.faiss import matrix_products, read_index, write_index
+    from mimo_plugin.indexing.plan import Plan
 
     path = work / "index"
     plan = Plan.of(vectors.plan, candidate.factory, candidate.parameters, seed)

@@ -27,11 +27,11 @@ import numpy as np
 from mimo_plugin.cli.options import CommandWithLists, ListOption
 from mimo_plugin.core.environment import git_commit, installed_versions, processor
 from mimo_plugin.encoder.packaged import TEACHER
-from mimo_plugin.index.plan import EncodingPlan
-from mimo_plugin.index.vectors import VectorBatch, Vectors
+from mimo_plugin.indexing.plan import EncodingPlan
+from mimo_plugin.indexing.vectors import VectorBatch, Vectors
 
 if TYPE_CHECKING:
-    from mimo_plugin.index.open import OpenIndex
+    from mimo_plugin.indexing.open import OpenIndex
 
 PACKAGES = ("faiss-cpu", "mimo-plugin", "numpy")
 SHARD = 4096
@@ -100,8 +100,8 @@ def main(
     """Measure what `mimo search` adds to FAISS."""
     import faiss
 
-    from mimo_plugin.index.build import IndexOptions, index_vectors
-    from mimo_plugin.index.open import open_index
+    from mimo_plugin.indexing.build import IndexOptions, index_vectors
+    from mimo_plugin.indexing.open import open_index
 
     synthetic = Synthetic(documents, dimension, seed)
     asked = synthetic.some(queries, len(synthetic))
@@ -161,7 +161,7 @@ def compared(
 ) -> dict[str, float]:
     """Queries per second of each way, and the time of ours over that of plain FAISS."""
     from mimo_plugin.evaluation.runs import write_run
-    from mimo_plugin.index.search import search
+    from mimo_plugin.indexing.search import search
 
     def plain() -> None:
         index.faiss.search(student.encode_queries([text for _, text in queries]), hits)
@@ -222,11 +222,11 @@ def _with_encoder(
     encoder: str, index: "OpenIndex", queries: int, hits: int, repeats: int, place: Path
 ) -> dict[str, float]:
     from mimo_plugin.collections.pool import load_pool
-    from mimo_plugin.encoder.encoder import Student
+    from mimo_plugin.encoder.encoder import Encoder
 
     texts = [query.text for query in load_pool(["mimo-sample"]).queries_iter()]
     asked = [(f"q{number}", text) for number, text in enumerate(islice(cycle(texts), queries))]
-    return compared(index, Student.load(encoder), asked, hits, repeats, place)
+    return compared(index, Encoder.load(encoder), asked, hits, repeats, place)
 
 
 def _numbers(count: int) -> list[tuple[str, str]]:

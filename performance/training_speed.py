@@ -23,7 +23,7 @@ from mimo_plugin.encoder.packaged import TEACHER
 if TYPE_CHECKING:
     import numpy as np
 
-    from mimo_plugin.encoder.encoder import Student
+    from mimo_plugin.encoder.encoder import Encoder
     from mimo_plugin.training.teacher_store import Role
 
 STORE, TEACHER_INSIDE = "store", "teacher inside"
@@ -156,7 +156,7 @@ def _loops(
 class _TeacherInside:
     """Computes what a `TeacherStore` reads."""
 
-    def __init__(self, teacher: "Student") -> None:
+    def __init__(self, teacher: "Encoder") -> None:
         self._teacher = teacher
 
     def vectors(self, texts: Sequence[str], role: "Role") -> "np.ndarray":

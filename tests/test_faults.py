@@ -20,7 +20,7 @@ from helpers.readers import READERS, Reader
 from mimo_plugin.cli import main
 from mimo_plugin.core.artifact import NOTES, one_writer
 from mimo_plugin.core.errors import ArtifactError
-from mimo_plugin.index.vectors import Shards
+from mimo_plugin.indexing.vectors import Shards
 
 COMMANDS = ("index", "encode", "data", "train", "reproduce", "search", "fuse", "evaluate")
 HELD = {"index": ".", "encode": ".", "data": ".", "train": "stage1", "reproduce": "."}

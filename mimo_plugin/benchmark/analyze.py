@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mimo_plugin.benchmark.geometry import Analysis, Geometry
-from mimo_plugin.benchmark.texts import Encoder, Role, file_name, parse_encoder, same_labels, sample_texts
+from mimo_plugin.benchmark.texts import (
+    NamedEncoder,
+    Role,
+    file_name,
+    parse_encoder,
+    same_labels,
+    sample_texts,
+)
 from mimo_plugin.collections.records import ERROR
 from mimo_plugin.core.artifact import check_place, make_parent, write_text
 from mimo_plugin.core.environment import bar
@@ -192,13 +199,13 @@ def _with_docs(pool: Any, docs: Any) -> Any:
     return Dataset(docs, queries, qrels)
 
 
-def _loadable(findings: Findings, spec: str, options: "EncoderOptions | None") -> Encoder | None:
+def _loadable(findings: Findings, spec: str, options: "EncoderOptions | None") -> NamedEncoder | None:
     """The encoder, if it can be loaded; it is let go again, so that there is never more than one."""
-    from mimo_plugin.encoder.encoder import Student
+    from mimo_plugin.encoder.encoder import Encoder
 
     encoder = findings.attempt(parse_encoder, spec)
     if encoder is not None:
-        findings.attempt(Student.load, encoder.checkpoint, options)
+        findings.attempt(Encoder.load, encoder.checkpoint, options)
     return encoder
 
 

@@ -50,7 +50,7 @@ class Languages:
     def __call__(self, docids: Iterable[str]) -> dict[str, str]:
         """Docid -> language, of those that the collection has and whose language it tells."""
         from mimo_plugin.evaluation.topics import pool_doc_languages
-        from mimo_plugin.index.open import read_doc_languages
+        from mimo_plugin.indexing.open import read_doc_languages
 
         wanted = frozenset(docids)
         found: dict[str, str] = {}
@@ -295,11 +295,11 @@ def _measure(
     system: "System", texts: "Texts", options: EncoderOptions, file: Path, progress: bool | None
 ) -> dict[str, Any]:
     from mimo_plugin.benchmark.geometry import analyse, as_json
-    from mimo_plugin.benchmark.texts import Encoder
+    from mimo_plugin.benchmark.texts import NamedEncoder
 
     if system.encoder is None:
         raise ValueError(f"system {system.name} has no encoder")
-    encoder = Encoder(system.name, system.encoder, system.training)
+    encoder = NamedEncoder(system.name, system.encoder, system.training)
     found = as_json(analyse([encoder], texts, options, progress=progress))
     make_parent(file)
     write_text(file, sealed_text(found))

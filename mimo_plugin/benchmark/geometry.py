@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.benchmark.texts import Encoder, Role, Texts
+from mimo_plugin.benchmark.texts import NamedEncoder, Role, Texts
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError
-from mimo_plugin.encoder.encoder import EncoderOptions, NotFinite, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.evaluation.geometry import (
     Separability,
     Vectors,
@@ -129,7 +129,7 @@ _MOST_PROJECTED = 2_000
 
 
 def analyse(
-    encoders: Sequence[Encoder],
+    encoders: Sequence[NamedEncoder],
     texts: Texts,
     options: EncoderOptions | None = None,
     *,
@@ -172,9 +172,9 @@ class _Look:
             )
         self._languages = np.asarray(texts.languages)
 
-    def at(self, encoder: Encoder) -> Geometry:
+    def at(self, encoder: NamedEncoder) -> Geometry:
         texts = self._texts
-        student = Student.load(encoder.checkpoint, self._options)
+        student = Encoder.load(encoder.checkpoint, self._options)
         vectors = self._vectors(student, encoder.label)
         pairs = {} if texts.alone else pair_alignment(vectors, texts.groups, texts.languages)
         aligned = mean_over_pairs(pairs) if pairs else None
@@ -197,7 +197,7 @@ class _Look:
             trail=self._trail(encoder, TrailPoint(0, aligned, spread)),
         )
 
-    def _vectors(self, student: Student, label: str) -> Vectors:
+    def _vectors(self, student: Encoder, label: str) -> Vectors:
         """Of length 1, (n, d)."""
         texts = self._texts
         encode = student.encode_documents if texts.role is Role.DOCUMENTS else student.encode_queries
@@ -246,7 +246,7 @@ class _Look:
             np.array([number[group] for group in groups], dtype=np.intp),
         )
 
-    def _trail(self, encoder: Encoder, now: TrailPoint) -> tuple[TrailPoint, ...]:
+    def _trail(self, encoder: NamedEncoder, now: TrailPoint) -> tuple[TrailPoint, ...]:
         """now: of the encoder itself, which is a checkpoint where the run is not finished."""
         if encoder.run is None:
             return ()
@@ -258,7 +258,7 @@ class _Look:
             if str(path) == encoder.checkpoint:
                 points.append(replace(now, step=step))
                 continue
-            student = Student.load(str(path), self._options)
+            student = Encoder.load(str(path), self._options)
             vectors = self._vectors(student, f"{encoder.label}, step {step:,}")
             points.append(self._point(step, vectors))
         return tuple(reversed(points))

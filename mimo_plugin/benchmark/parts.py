@@ -211,7 +211,7 @@ class Part:
         Raises:
             DataError: there are none.
         """
-        from mimo_plugin.index.search import read_topics
+        from mimo_plugin.indexing.search import read_topics
 
         judged = {qrel.query_id for qrel in self.pool.qrels_iter()}
         queries = [query for query in read_topics(self.pool).queries if query[0] in judged]

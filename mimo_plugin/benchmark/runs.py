@@ -22,14 +22,14 @@ from mimo_plugin.core.artifact import FileRecord, size_text
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
 from mimo_plugin.data.sources import identity_key
-from mimo_plugin.encoder.encoder import Student
+from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.index.build import IndexOptions, build_index
-from mimo_plugin.index.faiss import new_index, resolve
-from mimo_plugin.index.open import open_index
-from mimo_plugin.index.plan import MANIFEST, WORK, read_manifest
-from mimo_plugin.index.search import Hits, cut_warning, search
-from mimo_plugin.index.vectors import Shards
+from mimo_plugin.indexing.build import IndexOptions, build_index
+from mimo_plugin.indexing.faiss import new_index, resolve
+from mimo_plugin.indexing.open import open_index
+from mimo_plugin.indexing.plan import MANIFEST, WORK, read_manifest
+from mimo_plugin.indexing.search import Hits, cut_warning, search
+from mimo_plugin.indexing.vectors import Shards
 from mimo_plugin.pyserini.bm25 import (
     BM25_MANIFEST,
     K1,
@@ -72,7 +72,7 @@ class DenseSystem:
         self,
         name: str,
         facts: Facts,
-        load: Callable[[], Student],
+        load: Callable[[], Encoder],
         benchmark: Benchmark,
         output: Path,
         options: IndexOptions,
@@ -223,7 +223,7 @@ class DenseSystem:
             )
         )
 
-    def _index(self, part: Part, student: Student) -> float | None:
+    def _index(self, part: Part, student: Encoder) -> float | None:
         """Builds a part's index where it is missing.
 
         Returns:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mimo_plugin.evaluation.measures import Measure
     from mimo_plugin.evaluation.runs import Run
     from mimo_plugin.evaluation.topics import Topics
-    from mimo_plugin.index.build import Built
+    from mimo_plugin.indexing.build import Built
 
 SCORES, RUN, INDEX = "scores.json", "run.trec.gz", "index"
 FORMAT: Final = "mimo-experiment-scores"
@@ -194,8 +194,8 @@ def score_student(
     from mimo_plugin.core.environment import environment
     from mimo_plugin.evaluation.measures import average, score_run
     from mimo_plugin.evaluation.runs import read_run
-    from mimo_plugin.index.build import IndexOptions, index_collections
-    from mimo_plugin.index.search import SearchOptions, search_to_run
+    from mimo_plugin.indexing.build import IndexOptions, index_collections
+    from mimo_plugin.indexing.search import SearchOptions, search_to_run
 
     began = time.perf_counter()
     manifest = read_training_manifest(training)
@@ -268,13 +268,13 @@ class _Vectors:
 
     @classmethod
     def read(cls, index: Path, collection: ScoredCollection, encoder: EncoderOptions) -> "_Vectors":
-        from mimo_plugin.encoder.encoder import Student
-        from mimo_plugin.index.open import open_index
+        from mimo_plugin.encoder.encoder import Encoder
+        from mimo_plugin.indexing.open import open_index
 
         opened = open_index(index)
         documents = opened.faiss.reconstruct_n(0, opened.faiss.ntotal)
         docids = [opened.docids[row] for row in range(len(opened.docids))]
-        student = Student.load(opened.manifest.plan.encoder, encoder)
+        student = Encoder.load(opened.manifest.plan.encoder, encoder)
         return cls(documents, docids, student.encode_queries(list(collection.queries.values())))
 
 
@@ -325,7 +325,7 @@ class _Look:
         import numpy as np
 
         from mimo_plugin.evaluation.runs import Ranking, Run
-        from mimo_plugin.index.nearest import nearest
+        from mimo_plugin.indexing.nearest import nearest
 
         topics, vectors = self._collection.topics, self._vectors
         of_document = np.array(self._languages)

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mimo_plugin.benchmark.parts import RUNS, Part
-from mimo_plugin.benchmark.texts import Encoder
+from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest, sha256, write_text, writing
 from mimo_plugin.core.errors import ArtifactError, ModelError, Problems, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.options import SignificanceTest
 from mimo_plugin.evaluation.runs import file_problem, run_files
-from mimo_plugin.index.open import open_index
-from mimo_plugin.index.plan import DOCID
+from mimo_plugin.indexing.open import open_index
+from mimo_plugin.indexing.plan import DOCID
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,7 @@ class System:
 
 
 def all_systems(
-    config: "BenchmarkConfig", encoders: Sequence[Encoder], runs: Sequence[str], bm25: bool
+    config: "BenchmarkConfig", encoders: Sequence[NamedEncoder], runs: Sequence[str], bm25: bool
 ) -> tuple[System, ...]:
     """The systems asked for, each after those that it needs.
 
@@ -211,7 +211,7 @@ def discard(directory: Path) -> None:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of an encoder without having it in memory; the fields are `Student`'s.
+    """What is known of an encoder without having it in memory; the fields are `Encoder`'s.
 
     Attributes:
         truncate: the dimension that was asked for; None is the checkpoint's own.
@@ -231,7 +231,7 @@ class Facts:
     truncate: int | None = None
 
     @classmethod
-    def of(cls, student: Student) -> "Facts":
+    def of(cls, student: Encoder) -> "Facts":
         return cls(
             name=student.name,
             fingerprint=student.fingerprint,
@@ -258,17 +258,17 @@ class Models:
 
     def __init__(self, options: EncoderOptions) -> None:
         self._options = options
-        self._held: tuple[str, Student] | None = None
+        self._held: tuple[str, Encoder] | None = None
 
     def facts(self, checkpoint: str) -> Facts:
-        """Raises: as `Student.load`."""
+        """Raises: as `Encoder.load`."""
         return Facts.of(self._load(checkpoint))
 
-    def load(self, checkpoint: str, facts: Facts) -> Student:
+    def load(self, checkpoint: str, facts: Facts) -> Encoder:
         """The encoder that the facts are of; keep it no longer than it is used.
 
         Raises:
-            ModelError: the checkpoint is another one than it was; or as `Student.load`.
+            ModelError: the checkpoint is another one than it was; or as `Encoder.load`.
         """
         student = self._load(checkpoint)
         if student.fingerprint != facts.fingerprint:
@@ -281,10 +281,10 @@ class Models:
     def release(self) -> None:
         self._held = None
 
-    def _load(self, checkpoint: str) -> Student:
+    def _load(self, checkpoint: str) -> Encoder:
         if self._held is None or self._held[0] != checkpoint:
             self._held = None
-            self._held = checkpoint, Student.load(checkpoint, self._options)
+            self._held = checkpoint, Encoder.load(checkpoint, self._options)
         return self._held[1]
 
 
@@ -294,7 +294,7 @@ _LENGTHS = 16
 _CPU_BATCH = 4
 
 
-def seconds_a_document(student: Student, parts: Sequence[Part], batch_size: int) -> float:
+def seconds_a_document(student: Encoder, parts: Sequence[Part], batch_size: int) -> float:
     """Seconds to encode one document of these parts on average.
 
     Documents are encoded in batches of like length, padded to the longest; so are the texts here, see
@@ -334,7 +334,7 @@ def lengths(parts: Sequence[Part]) -> Iterator[str]:
 
 
 def similarity_in(
-    index_dir: Path, part: Part, load: Callable[[], Student], docids: Iterable[str]
+    index_dir: Path, part: Part, load: Callable[[], Encoder], docids: Iterable[str]
 ) -> "Similarity | None":
     """Inner products of the part's queries with these documents, on the scale of the run's scores.
 

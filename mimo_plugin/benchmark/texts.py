@@ -234,10 +234,10 @@ def _draw(seed: int, name: str) -> int:
     return int.from_bytes(digest)
 
 
-class Encoder(NamedTuple):
+class NamedEncoder(NamedTuple):
     """Attributes:
     label: in tables and pictures.
-    checkpoint: as `Student.load` takes it.
+    checkpoint: as `Encoder.load` takes it.
     run: the training run that it is of; None where none was named.
     """
 
@@ -251,7 +251,7 @@ def file_name(label: str) -> str:
     return re.sub(r"[^\w.-]+", "-", label)
 
 
-def parse_encoders(specs: Sequence[str]) -> list[Encoder]:
+def parse_encoders(specs: Sequence[str]) -> list[NamedEncoder]:
     """Reads several encoders, see `parse_encoder`.
 
     Raises:
@@ -266,7 +266,7 @@ def parse_encoders(specs: Sequence[str]) -> list[Encoder]:
     return encoders
 
 
-def parse_encoder(spec: str) -> Encoder:
+def parse_encoder(spec: str) -> NamedEncoder:
     """Reads `NAME=CHECKPOINT`, or a checkpoint, which is called by the last part of its name.
 
     A checkpoint is a directory, a hub id or a packaged one, or the directory of a training run: then it is
@@ -282,9 +282,9 @@ def parse_encoder(spec: str) -> Encoder:
     return _encoder(label, checkpoint)
 
 
-def same_labels(encoders: Sequence[Encoder]) -> list[str]:
+def same_labels(encoders: Sequence[NamedEncoder]) -> list[str]:
     """A problem for every encoder that has an earlier one's name."""
-    first: dict[str, Encoder] = {}
+    first: dict[str, NamedEncoder] = {}
     problems = []
     for encoder in encoders:
         # Names that differ in a slash only would share their files.
@@ -298,13 +298,13 @@ def same_labels(encoders: Sequence[Encoder]) -> list[str]:
     return problems
 
 
-def _encoder(label: str, checkpoint: str) -> Encoder:
+def _encoder(label: str, checkpoint: str) -> NamedEncoder:
     run = Path(checkpoint)
     if not (run / RECIPE).is_file():
-        return Encoder(label, checkpoint)
+        return NamedEncoder(label, checkpoint)
     directory = RunDirectory(run)
     if directory.finished() is not None:
-        return Encoder(label, str(directory.model), run)
+        return NamedEncoder(label, str(directory.model), run)
     from mimo_plugin.training.trainer import last_checkpoint
 
     newest = last_checkpoint(directory.checkpoints)
@@ -313,7 +313,7 @@ def _encoder(label: str, checkpoint: str) -> Encoder:
             f"{run} is a training run that is not finished and has no checkpoint yet, expected a model: run "
             "the `mimo train` command again that was to write it"
         )
-    return Encoder(label, str(newest), run)
+    return NamedEncoder(label, str(newest), run)
 
 
 def _label(checkpoint: str) -> str:

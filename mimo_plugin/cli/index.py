@@ -91,8 +91,8 @@ def index_command(
     if not vectors and not (collections and encoder):
         raise click.UsageError("COLLECTION... with --encoder, or --vectors DIR..., was expected")
 
-    from mimo_plugin.index.build import IndexOptions, index_collections, index_vectors
-    from mimo_plugin.index.plan import Part
+    from mimo_plugin.indexing.build import IndexOptions, index_collections, index_vectors
+    from mimo_plugin.indexing.plan import Part
 
     options = IndexOptions(
         factory=factory,
@@ -104,7 +104,7 @@ def index_command(
         duplicates=duplicates,
     )
     if encoder is None:
-        from mimo_plugin.index.vectors import open_vectors
+        from mimo_plugin.indexing.vectors import open_vectors
 
         built = index_vectors(open_vectors(vectors), output, options)
     else:
@@ -228,16 +228,16 @@ def encode_command(
             "--ray-workers and --ray-...-per-worker are options of --ray, which was expected"
         )
 
-    from mimo_plugin.index.encode import EncodeOptions, encode_collections
-    from mimo_plugin.index.importing import import_vectors
-    from mimo_plugin.index.plan import Part
+    from mimo_plugin.indexing.encode import EncodeOptions, encode_collections
+    from mimo_plugin.indexing.importing import import_vectors
+    from mimo_plugin.indexing.plan import Part
 
     options = EncodeOptions(Part.parse(shard), shard_size, resume, progress, duplicates)
     encoding = make_encoder_options(encoder_values)
     if encoder is None or files:
         done = import_vectors(files, output, options, encoder=encoder, encoder_options=encoding, lang=lang)
     elif ray is not None:
-        from mimo_plugin.index.ray import RayOptions, encode_on_ray
+        from mimo_plugin.indexing.ray import RayOptions, encode_on_ray
 
         cluster = RayOptions(ray, *sizes, debug=_debug())
         done = encode_on_ray(
@@ -291,7 +291,7 @@ def merge_command(
       mimo merge indexes/part-1 indexes/part-2 indexes/part-3 --output indexes/whole
       mimo merge indexes/sw indexes/yo --output indexes/sw-yo --factory hnsw
     """
-    from mimo_plugin.index.merge import merge_indexes
+    from mimo_plugin.indexing.merge import merge_indexes
 
     built = merge_indexes(index_dirs, output, factory, resume=resume, progress=progress)
     click.echo(built.summary(output))
@@ -338,7 +338,7 @@ def export_command(
       mimo export indexes/sample --to lucene-flat --output indexes/sample-lucene
       mimo export indexes/sample --to jsonl --text --output vectors/sample.jsonl
     """
-    from mimo_plugin.index.exporting import Format, export_vectors
+    from mimo_plugin.indexing.exporting import Format, export_vectors
 
     done = export_vectors(
         sources, Format(kind), output, text=text, dimension=dimension, threads=threads, progress=progress

@@ -73,7 +73,7 @@ def search_command(
       mimo search indexes/ru-zh --topics neuclir/1/ru/trec-2022 neuclir/1/zh/trec-2022 --shared-topics \\
           --topic-field title --hits 1000 --output runs/neuclir.trec
     """
-    from mimo_plugin.index.search import SearchOptions, search_to_run
+    from mimo_plugin.indexing.search import SearchOptions, search_to_run
 
     found = search_to_run(
         index_dirs,

@@ -4,7 +4,8 @@ A message says what was found, what was expected and what to do about it. The co
 without a traceback and exits with the class's `exit_code`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -44,39 +45,55 @@ class Problems:
 
     >>> problems = Problems(DataError)
     >>> problems.add("run.trec:3: 5 columns, expected 6")
+    >>> with problems.collect():
+    ...     raise UsageError("alpha is 5, expected a level between 0 and 1")
     >>> problems.raise_any()
     Traceback (most recent call last):
     mimo_plugin.core.errors.DataError: run.trec:3: 5 columns, expected 6
+    alpha is 5, expected a level between 0 and 1
+
+    Args:
+        error: class of the messages that are added without one.
+        limit: how many added messages are kept; of more, their number.
     """
 
     def __init__(self, error: type[MimoError] = DataError, limit: int = 20) -> None:
         self._error = error
         self._limit = limit
-        self._messages: list[str] = []
-        self._more = 0
+        self._found: list[tuple[type[MimoError], str]] = []
+        self._added = 0
 
     def add(self, message: str) -> None:
-        """Notes one problem; beyond the limit only their number is kept."""
-        if len(self._messages) < self._limit:
-            self._messages.append(message)
-        else:
-            self._more += 1
+        """Notes one problem."""
+        self._added += 1
+        if self._added <= self._limit:
+            self._found.append((self._error, message))
 
     def extend(self, messages: Iterable[str]) -> None:
         for message in messages:
             self.add(message)
 
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Notes the problems of the first error of ours that its block raises, and goes on behind it."""
+        try:
+            yield
+        except MimoError as error:
+            self._found += [(type(error), line) for line in str(error).splitlines()]
+
     def __bool__(self) -> bool:
-        return bool(self._messages)
+        return bool(self._found)
 
     def raise_any(self) -> None:
-        """Raises one error that holds all problems, a line each, if there is any."""
-        if not self._messages:
+        """Raises one error that holds all problems, a line each, if there is any: a `UsageError` where each
+        is one, else an error of the first other class."""
+        if not self._found:
             return
-        lines = list(self._messages)
-        if self._more:
-            lines.append(f"... and {self._more} more")
-        raise self._error("\n".join(lines))
+        kind = next((kind for kind, _ in self._found if not issubclass(kind, UsageError)), UsageError)
+        lines = [message for _, message in self._found]
+        if self._added > self._limit:
+            lines.append(f"... and {self._added - self._limit} more")
+        raise kind("\n".join(lines))
 
 
 class Findings:

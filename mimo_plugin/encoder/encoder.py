@@ -71,7 +71,7 @@ class EncoderOptions:
     override: bool = True
 
 
-class Student:
+class Encoder:
     """A loaded encoder. Vectors are those of `encode_query` and `encode_document` of sentence-transformers.
 
     Where the checkpoint is no sentence-transformers one, pooling is the mean over tokens (the last token
@@ -99,7 +99,7 @@ class Student:
         self._source: tuple[str, str] | None = None
 
     @classmethod
-    def load(cls, checkpoint: str, options: EncoderOptions | None = None) -> "Student":
+    def load(cls, checkpoint: str, options: EncoderOptions | None = None) -> "Encoder":
         """Loads a directory, a hub id or a `packaged:` checkpoint.
 
         Only safetensors weights are read and no code from the checkpoint is run.

@@ -356,7 +356,7 @@ class Checkpoint(Shape):
     uniformity: float | None
 
 
-class Encoder(Shape):
+class EncoderResult(Shape):
     name: str
     fingerprint: str | None
     dimension: int
@@ -372,7 +372,7 @@ class Encoder(Shape):
 
 class Geometry(Shape):
     texts: Texts
-    encoders: Mapping[str, Encoder]
+    encoders: Mapping[str, EncoderResult]
     skipped: Mapping[str, str]
 
 

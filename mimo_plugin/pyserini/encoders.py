@@ -21,7 +21,7 @@ from pyserini.encode import (  # noqa: E402
 )
 
 from mimo_plugin.encoder.checkpoint import check_device  # noqa: E402
-from mimo_plugin.encoder.encoder import EncoderOptions, Student, Text  # noqa: E402
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, Text  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,7 +149,7 @@ class MimoQueryEncoder(QueryEncoder):
                 "MimoQueryEncoder needs encoder_dir (a checkpoint) or encoded_query_dir; neither came"
             )
         self.prefix = prefix
-        self.student: Student | None = None
+        self.student: Encoder | None = None
         if encoder_dir is not None:
             self.student = _load(
                 encoder_dir,
@@ -221,7 +221,7 @@ def register() -> None:
 
 def _load(
     checkpoint: str, pooling: str | None, l2_norm: bool | None, fp16: bool, options: EncoderOptions
-) -> Student:
+) -> Encoder:
     if pooling is not None and pooling not in _POOLING:
         raise UsageError(f"pooling {pooling!r}: one of {', '.join(_POOLING)} was expected")
     options = replace(
@@ -231,12 +231,12 @@ def _load(
         normalize=l2_norm,
         override=False,
     )
-    student = Student.load(checkpoint, options)
+    student = Encoder.load(checkpoint, options)
     _warn_if_different(student)
     return student
 
 
-def _warn_if_different(student: Student) -> None:
+def _warn_if_different(student: Encoder) -> None:
     asked = student.options
     own_pooling, own_norm = student.pooling, student.normalizes
     if asked.pooling not in (None, own_pooling) or asked.normalize not in (None, own_norm):

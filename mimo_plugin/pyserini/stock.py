@@ -75,9 +75,9 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
     defaults: dict[str, Any] = {"--max-length": None}
     checkpoint = _value(arguments, "--encoder")
     if checkpoint and "--to-faiss" in arguments and _value(arguments, "--dimension") is None:
-        from mimo_plugin.encoder.encoder import EncoderOptions, Student
+        from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
-        defaults["--dimension"] = Student.load(
+        defaults["--dimension"] = Encoder.load(
             checkpoint, EncoderOptions(device="cpu", known_prompts=False)
         ).dimension
     return defaults

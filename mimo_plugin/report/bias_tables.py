@@ -7,7 +7,7 @@ from typing import Any
 
 from mimo_plugin.core.artifact import size_text
 from mimo_plugin.evaluation.results import (
-    Encoder,
+    EncoderResult,
     Geometry,
     LanguageBias,
     LanguageMix,
@@ -270,7 +270,7 @@ def geometry_table(results: Results, geometry: Geometry) -> Table:
     )
 
 
-def _geometry_row(label: str, encoder: Encoder) -> list[Cell]:
+def _geometry_row(label: str, encoder: EncoderResult) -> list[Cell]:
     probe = encoder.separability
     return [
         words(label),

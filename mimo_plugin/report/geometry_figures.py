@@ -11,7 +11,7 @@ import numpy as np
 from mimo_plugin.core.artifact import make_parent, replacing
 from mimo_plugin.evaluation.language import language_mix
 from mimo_plugin.evaluation.measures import parse_measures, score_run
-from mimo_plugin.evaluation.results import Encoder, Geometry, Results
+from mimo_plugin.evaluation.results import EncoderResult, Geometry, Results
 from mimo_plugin.evaluation.runs import read_run
 from mimo_plugin.evaluation.topics import load_topics, open_pool
 from mimo_plugin.report.figures import Figure
@@ -45,14 +45,14 @@ def geometry_figures(results: Results, geometry: Geometry, files: FileNames) -> 
         yield from _of_encoder(results, label, encoder, files)
 
 
-def _placed(item: tuple[str, Encoder]) -> str:
+def _placed(item: tuple[str, EncoderResult]) -> str:
     label, encoder = item
     if encoder.alignment is None or encoder.uniformity is None:
         return f"{label}: not defined."
     return f"{label}: alignment {encoder.alignment:.4f}, uniformity {encoder.uniformity:.4f}."
 
 
-def _of_encoder(results: Results, label: str, encoder: Encoder, files: FileNames) -> Iterator[Figure]:
+def _of_encoder(results: Results, label: str, encoder: EncoderResult, files: FileNames) -> Iterator[Figure]:
     projection = encoder.projection
     if projection is not None and projection.points:
         explained = " and ".join(f"{100 * share:.1f} %" for share in projection.explained)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from mimo_plugin.core.errors import DataError
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -65,7 +65,7 @@ class DevCollection:
             topics,
         )
 
-    def score(self, student: Student) -> dict[str, float]:
+    def score(self, student: Encoder) -> dict[str, float]:
         """nDCG@20 over all languages, share of the top 20 in the query's language, alignment (where there are
         language versions) and uniformity of the documents."""
         import numpy as np
@@ -75,7 +75,7 @@ class DevCollection:
         from mimo_plugin.evaluation.measures import parse_measures, score_run
         from mimo_plugin.evaluation.runs import Run
         from mimo_plugin.evaluation.topics import version_groups
-        from mimo_plugin.index.nearest import nearest
+        from mimo_plugin.indexing.nearest import nearest
 
         documents = student.encode_documents(self.texts)
         vectors = student.encode_queries([text for _, text in self.queries])
@@ -110,5 +110,5 @@ class DevScores(BaseEvaluator):
         epoch: float = -1,
         steps: int = -1,
     ) -> Mapping[str, float]:
-        scores = self._collection.score(Student(model, "the student in training", self._options))
+        scores = self._collection.score(Encoder(model, "the student in training", self._options))
         return {f"dev_{name}": value for name, value in scores.items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mimo_plugin.core.artifact import FileRecord
 from mimo_plugin.core.environment import without_model_bars
 from mimo_plugin.core.errors import ArtifactError, ModelError
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.training.data import Pairs, Table
 from mimo_plugin.training.recipe import Recipe, StageOptions
 from mimo_plugin.training.run import writing_tensors
@@ -90,7 +90,7 @@ def _front_matter(card: ModelCard) -> str:
 
 
 def _summary(model: "SentenceTransformer", card: ModelCard) -> str:
-    student = Student(model, "", EncoderOptions())
+    student = Encoder(model, "", EncoderOptions())
     stage = str(card.recipe.get("stage", ""))
     objective = str(_at(card.recipe, "options", "objective") or "")
     how = _STAGES.get(stage) or _OBJECTIVES.get(objective)
@@ -114,7 +114,7 @@ def _summary(model: "SentenceTransformer", card: ModelCard) -> str:
 
 
 def _usage(model: "SentenceTransformer", name: str) -> str:
-    student = Student(model, "", EncoderOptions())
+    student = Encoder(model, "", EncoderOptions())
     text = f"""## Use
 
 ```python
@@ -151,7 +151,7 @@ def beyond_stock(model: "SentenceTransformer") -> list[str]:
     """What of a model Pyserini's own `auto` encoder and plain transformers leave out; empty where nothing."""
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-    student = Student(model, "", EncoderOptions())
+    student = Encoder(model, "", EncoderOptions())
     plain = (Transformer, Pooling, Normalize)
     found = sorted({f"its {type(module).__name__} module" for module in model if type(module) not in plain})
     if [type(module) for module in model] not in ([*plain], [*plain[:2]]) and not found:

@@ -14,7 +14,7 @@ import numpy as np
 from mimo_plugin.core.artifact import one_writer, size_text, writing
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, ModelError
-from mimo_plugin.encoder.encoder import NotFinite, Student
+from mimo_plugin.encoder.encoder import Encoder, NotFinite
 from mimo_plugin.training.teacher_store import (
     KEY,
     KEYS,
@@ -184,7 +184,7 @@ def _require_space(directory: Path, manifest: StoreManifest, rows: int) -> None:
 
 
 def _encode(
-    teacher: Student,
+    teacher: Encoder,
     texts: list[str],
     prompt: str,
     manifest: StoreManifest,

@@ -15,7 +15,7 @@ from mimo_plugin.core.artifact import Record, SealedRecord, parse_manifest, writ
 from mimo_plugin.core.errors import ArtifactError, DataError, ModelError, UsageError
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_device
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
 MANIFEST = "manifest.json"
 FORMAT: Final = "mimo-teacher-store"
@@ -80,15 +80,15 @@ class TeacherOptions:
             attention=self.attention or found.attention,
         )
 
-    def load(self) -> Student:
+    def load(self) -> Encoder:
         """The teacher.
 
         Raises:
-            EnvironmentProblem, ModelError, UsageError: as `Student.load`; a ModelError where queries and
+            EnvironmentProblem, ModelError, UsageError: as `Encoder.load`; a ModelError where queries and
                 passages go through different encoders, since one projection cannot lead to both.
         """
         options = self.resolved()
-        teacher = Student.load(
+        teacher = Encoder.load(
             self.teacher,
             EncoderOptions(
                 device=self.device,
@@ -117,7 +117,7 @@ class Identity(Record):
         teacher: the checkpoint as given, a directory's path resolved.
         files: sizes and times of a directory's weights as a hash, so that it need not be loaded to see that
             it is the same; None for a name.
-        fingerprint: see `Student.fingerprint`.
+        fingerprint: see `Encoder.fingerprint`.
         query_prompt, passage_prompt, max_length: resolved.
         dtype, compute_dtype, attention: see `TeacherOptions`.
         dimension: of the vectors.
@@ -135,7 +135,7 @@ class Identity(Record):
     dimension: Annotated[int, Field(ge=1)]
 
     @classmethod
-    def of(cls, teacher: Student, options: TeacherOptions) -> "Identity":
+    def of(cls, teacher: Encoder, options: TeacherOptions) -> "Identity":
         asked_query, asked_passage = options.query_prompt, options.passage_prompt
         return cls(
             teacher=teacher.name,
@@ -188,7 +188,7 @@ def read_manifest(directory: Path) -> StoreManifest:
     return parse_manifest(path, StoreManifest, "a teacher store")
 
 
-def require_same(directory: Path, found: Identity, options: TeacherOptions) -> Student | None:
+def require_same(directory: Path, found: Identity, options: TeacherOptions) -> Encoder | None:
     """Raises unless a store's vectors are the ones that the options want.
 
     Returns:
@@ -222,7 +222,7 @@ def require_same(directory: Path, found: Identity, options: TeacherOptions) -> S
     return teacher
 
 
-def require_teacher(directory: Path, found: Identity, teacher: Student, options: TeacherOptions) -> None:
+def require_teacher(directory: Path, found: Identity, teacher: Encoder, options: TeacherOptions) -> None:
     """Raises an ArtifactError unless a store's vectors are a loaded teacher's; its name does not matter."""
     wanted = Identity.of(teacher, options.like(found))
     differences = []
@@ -353,7 +353,7 @@ class TeacherStore:
 
     @property
     def fingerprint(self) -> str:
-        """The teacher's, see `Student.fingerprint`."""
+        """The teacher's, see `Encoder.fingerprint`."""
         return self.manifest.identity.fingerprint
 
     def vectors(self, texts: Sequence[str], role: Role) -> np.ndarray:

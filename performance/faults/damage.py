@@ -191,7 +191,7 @@ def _vectors(world: FaultWorld, base: Path) -> Iterator[Kind]:
 
 def _unfinish(vectors: Path, plan: Path) -> None:
     """What a kill between the last shard and the manifest leaves."""
-    from mimo_plugin.index.vectors import read_manifest
+    from mimo_plugin.indexing.vectors import read_manifest
 
     plan.write_text(read_manifest(vectors).plan.model_dump_json(indent=2) + "\n")
     (vectors / "manifest.json").unlink()
@@ -216,7 +216,7 @@ def _index(world: FaultWorld, base: Path) -> Iterator[Kind]:
         yield Kind(f"{file} of an index", index / file, search, _content())
 
     def languages() -> object:
-        from mimo_plugin.index.open import read_doc_languages
+        from mimo_plugin.indexing.open import read_doc_languages
 
         return sorted(read_doc_languages(index, [f"d{number}" for number in range(world.documents)]).items())
 

@@ -35,8 +35,13 @@ _HEAVY = (
         "mimo_plugin.training.trainer",
     ),
     *("mimo_plugin.training.stages", "mimo_plugin.benchmark.reproduce", "mimo_plugin.report.page"),
-    *("mimo_plugin.benchmark.geometry", "mimo_plugin.evaluation.evaluate", "mimo_plugin.index.search"),
-    *("mimo_plugin.index.build", "mimo_plugin.index.encode", "mimo_plugin.data.parallel", "mimo_plugin.cli"),
+    *("mimo_plugin.benchmark.geometry", "mimo_plugin.evaluation.evaluate", "mimo_plugin.indexing.search"),
+    *(
+        "mimo_plugin.indexing.build",
+        "mimo_plugin.indexing.encode",
+        "mimo_plugin.data.parallel",
+        "mimo_plugin.cli",
+    ),
 )
 
 

@@ -16,7 +16,7 @@ from mimo_plugin.benchmark.experiment import ExperimentOptions, plan_experiment,
 from mimo_plugin.benchmark.grid import Experiment
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.encoder.encoder import Student
+from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.evaluation import fairness
 from mimo_plugin.evaluation.compare import correct
 from mimo_plugin.evaluation.significance import Plan
@@ -82,7 +82,7 @@ def test_all_that_can_be_shared_is(finished: Path) -> None:
     assert len(TeacherStore.open(finished.with_name("store"))) == 2 * TOPICS
     for seed in SEEDS:
         (student,) = finished.glob(f"students/*/seed-{seed}")
-        fingerprint = Student.load(str(student)).fingerprint
+        fingerprint = Encoder.load(str(student)).fingerprint
         (warm_up,) = finished.glob(f"warm-ups/*/seed-{seed}/manifest.json")
         (baseline,) = finished.glob(f"systems/xlco-*/seed-{seed}/training/manifest.json")
         for path in (warm_up, baseline):
@@ -114,7 +114,7 @@ def test_figures_are_those_of_the_scores(finished: Path) -> None:
 
 def test_diagnostics_by_hand(finished: Path) -> None:
     (model,) = finished.glob("systems/mimo-*/seed-1/training/model")
-    student = Student.load(str(model))
+    student = Encoder.load(str(model))
     docids = [f"{lang}:{number}" for lang in WORDS for number in range(TOPICS)]
     languages = np.array([docid[:2] for docid in docids])
     documents = student.encode_documents([passage(docid[:2], int(docid[3:])) for docid in docids])

@@ -6,7 +6,7 @@ import pytest
 from helpers.training_runs import IDENTITY, finished, unfinished
 
 from mimo_plugin.benchmark.geometry import TrailPoint, checkpoints, written_trail
-from mimo_plugin.benchmark.texts import Encoder, file_name, parse_encoders
+from mimo_plugin.benchmark.texts import NamedEncoder, file_name, parse_encoders
 from mimo_plugin.core.errors import ArtifactError, DataError, MimoError
 from mimo_plugin.training.run import RunDirectory
 
@@ -23,13 +23,13 @@ from mimo_plugin.training.run import RunDirectory
     ],
 )
 def test_names(spec: str, label: str, checkpoint: str) -> None:
-    assert parse_encoders([spec]) == [Encoder(label, checkpoint)]
+    assert parse_encoders([spec]) == [NamedEncoder(label, checkpoint)]
 
 
 def test_a_directory_with_an_equals_sign(tmp_path: Path) -> None:
     path = tmp_path / "lr=1e-4"
     path.mkdir()
-    assert parse_encoders([str(path)]) == [Encoder("lr=1e-4", str(path))]
+    assert parse_encoders([str(path)]) == [NamedEncoder("lr=1e-4", str(path))]
 
 
 def test_names_that_share_files_are_refused_together_with_all_else(tmp_path: Path) -> None:
@@ -50,14 +50,14 @@ def test_names_that_share_files_are_refused_together_with_all_else(tmp_path: Pat
 
 def test_a_finished_run_is_its_model(tmp_path: Path) -> None:
     run = finished(tmp_path / "run")
-    assert parse_encoders([f"m={run}"]) == [Encoder("m", str(run / "model"), run)]
+    assert parse_encoders([f"m={run}"]) == [NamedEncoder("m", str(run / "model"), run)]
     assert list(checkpoints(run)) == []
     assert written_trail(run) == (TrailPoint(5, 0.5, -2.0), TrailPoint(10, None, -3.0))
 
 
 def test_a_run_that_trains_is_its_newest_whole_checkpoint(tmp_path: Path) -> None:
     run = unfinished(tmp_path / "run", {2: True, 10: True, 12: False})
-    assert parse_encoders([str(run)]) == [Encoder("run", str(run / "checkpoints/checkpoint-10"), run)]
+    assert parse_encoders([str(run)]) == [NamedEncoder("run", str(run / "checkpoints/checkpoint-10"), run)]
     assert [step for step, _ in checkpoints(run)] == [10, 2]
     assert written_trail(run) == ()
 

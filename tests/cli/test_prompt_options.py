@@ -11,9 +11,9 @@ from helpers.checkpoints import plain_xlmr, sentence_transformer
 
 from mimo_plugin.cli import main
 from mimo_plugin.core.artifact import sealed_text, unseal
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
-from mimo_plugin.index.open import open_index
-from mimo_plugin.index.vectors import open_vectors
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.indexing.open import open_index
+from mimo_plugin.indexing.vectors import open_vectors
 
 QUERIES = [
     {"_id": "q1", "text": "Suche Sprache", "lang": "de"},
@@ -53,7 +53,7 @@ def scores(index_dir: Path, spec: str, output: Path, *options: object) -> dict[t
 
 def expected(e5: Path, index_dir: Path, **options: Any) -> dict[tuple[str, str], float]:
     """Inner products of an index's vectors with those of the queries."""
-    student = Student.load(
+    student = Encoder.load(
         str(e5), EncoderOptions(device="cpu", backend="torch", known_prompts=False, **options)
     )
     opened = open_index(index_dir)

@@ -20,15 +20,15 @@ from mimo_plugin.encoder import checkpoint as checkpoint_files
 from mimo_plugin.encoder import fingerprint
 from mimo_plugin.encoder.backend import Notice
 from mimo_plugin.encoder.batching import Features, TorchRunner
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
 pytestmark = pytest.mark.threads
 
 LONG = "word " * 400
 
 
-def load(path: Path, **options: object) -> Student:
-    return Student.load(str(path), EncoderOptions(device="cpu", **options))  # type: ignore[arg-type]
+def load(path: Path, **options: object) -> Encoder:
+    return Encoder.load(str(path), EncoderOptions(device="cpu", **options))  # type: ignore[arg-type]
 
 
 def unlimited(path: Path) -> Path:
@@ -188,7 +188,7 @@ class Counting:
 
     name, workers, tokens = "torch", 1, 512
 
-    def __init__(self, student: Student) -> None:
+    def __init__(self, student: Encoder) -> None:
         self._runner = TorchRunner(student.model)
         self.seen: list[tuple[int, int]] = []
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, NotFinite, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.encoder.packaged import TEACHER, teacher_directory
 
 pytestmark = pytest.mark.threads
@@ -26,8 +26,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def teacher() -> Student:
-    return Student.load(TEACHER)
+def teacher() -> Encoder:
+    return Encoder.load(TEACHER)
 
 
 def own_vectors(path: Path | str, texts: list[str], **settings: object) -> np.ndarray:
@@ -36,7 +36,7 @@ def own_vectors(path: Path | str, texts: list[str], **settings: object) -> np.nd
     return SentenceTransformer(str(path), device="cpu").encode(texts, **settings)
 
 
-def test_vectors_are_those_of_sentence_transformers(teacher: Student) -> None:
+def test_vectors_are_those_of_sentence_transformers(teacher: Encoder) -> None:
     texts = [*TEXTS, "", "word " * 1000, "x"]
     ours = teacher.encode_documents(texts)
     assert ours.dtype == np.float32
@@ -55,21 +55,21 @@ def test_plain_checkpoint_gets_mean_pooling_and_l2_norm(plain: Path) -> None:
         with torch.no_grad():
             mean = model(**inputs).last_hidden_state[0].mean(0)
         expected.append((mean / mean.norm()).numpy())
-    assert np.abs(Student.load(str(plain)).encode_documents(TEXTS) - np.array(expected)).max() <= 1e-6
+    assert np.abs(Encoder.load(str(plain)).encode_documents(TEXTS) - np.array(expected)).max() <= 1e-6
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken"])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_checkpoints_own_files_decide(plain: Path, tmp_path: Path, pooling: str, normalize: bool) -> None:
     path = sentence_transformer(tmp_path / "st", plain, pooling=pooling, normalize=normalize)
-    student = Student.load(str(path))
+    student = Encoder.load(str(path))
     assert (student.pooling, student.normalizes, student.max_length) == (pooling, normalize, 48)
     assert np.abs(student.encode_documents(TEXTS) - own_vectors(path, TEXTS)).max() <= 1e-6
 
 
 def test_options_win_over_the_checkpoint(plain: Path, tmp_path: Path) -> None:
     path = sentence_transformer(tmp_path / "st", plain, pooling="cls", normalize=True)
-    student = Student.load(str(path), EncoderOptions(pooling="mean", normalize=False, max_length=8))
+    student = Encoder.load(str(path), EncoderOptions(pooling="mean", normalize=False, max_length=8))
     expected = sentence_transformer(tmp_path / "other", plain, pooling="mean", normalize=False, max_length=8)
     assert np.abs(student.encode_documents(TEXTS) - own_vectors(expected, TEXTS)).max() <= 1e-6
 
@@ -77,13 +77,13 @@ def test_options_win_over_the_checkpoint(plain: Path, tmp_path: Path) -> None:
 def test_prompts_of_the_checkpoint(plain: Path, tmp_path: Path) -> None:
     prompts = {"query": "query: ", "document": "passage: "}
     path = sentence_transformer(tmp_path / "st", plain, prompts=prompts)
-    student = Student.load(str(path))
+    student = Encoder.load(str(path))
     assert np.array_equal(student.encode_queries(TEXTS), student.encode_documents(TEXTS, prompt="query: "))
     prefixed = own_vectors(path, [f"passage: {text}" for text in TEXTS], prompt="")
     assert np.abs(student.encode_documents(TEXTS) - prefixed).max() <= 1e-6
 
 
-def test_max_length_of_one_call_leaves_no_trace(teacher: Student) -> None:
+def test_max_length_of_one_call_leaves_no_trace(teacher: Encoder) -> None:
     before = teacher.encode_documents(["one two three four five six seven"])
     short = teacher.encode_documents(["one two three four five six seven"], max_length=4)
     assert np.abs(short - teacher.encode_documents(["one two"])).max() <= 1e-6
@@ -99,41 +99,41 @@ def test_a_texts_vector_does_not_depend_on_its_company(texts: list[str]) -> None
     assert np.abs(together - alone).max() <= 1e-5
 
 
-_cache: dict[str, Student] = {}
+_cache: dict[str, Encoder] = {}
 
 
-def _shared_student() -> Student:
+def _shared_student() -> Encoder:
     if not _cache:
-        _cache["student"] = Student.load(TEACHER, EncoderOptions(batch_size=2))
+        _cache["student"] = Encoder.load(TEACHER, EncoderOptions(batch_size=2))
     return _cache["student"]
 
 
-def test_advance_counts_every_text(teacher: Student) -> None:
+def test_advance_counts_every_text(teacher: Encoder) -> None:
     steps: list[int] = []
-    student = Student(teacher.model, "teacher", EncoderOptions(batch_size=2))
+    student = Encoder(teacher.model, "teacher", EncoderOptions(batch_size=2))
     student.encode_documents(TEXTS * 5, advance=steps.append)
     assert sum(steps) == 25
     assert len(steps) > 1
 
 
-def test_a_model_in_memory_runs_on_torch(teacher: Student) -> None:
-    assert Student(teacher.model, "in memory", EncoderOptions(backend="openvino")).backend == "torch"
+def test_a_model_in_memory_runs_on_torch(teacher: Encoder) -> None:
+    assert Encoder(teacher.model, "in memory", EncoderOptions(backend="openvino")).backend == "torch"
 
 
 def test_fingerprint_is_the_models_not_the_paths(plain: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(plain, tmp_path / "copy")
-    first = Student.load(str(plain)).fingerprint
-    assert Student.load(str(copy)).fingerprint == first
-    assert Student.load(str(copy), EncoderOptions(dtype="bfloat16", max_length=9)).fingerprint == first
-    assert Student.load(str(plain), EncoderOptions(pooling="cls")).fingerprint != first
-    assert Student.load(str(plain), EncoderOptions(normalize=False)).fingerprint != first
-    assert Student.load(str(plain_xlmr(tmp_path / "other", seed=1))).fingerprint != first
+    first = Encoder.load(str(plain)).fingerprint
+    assert Encoder.load(str(copy)).fingerprint == first
+    assert Encoder.load(str(copy), EncoderOptions(dtype="bfloat16", max_length=9)).fingerprint == first
+    assert Encoder.load(str(plain), EncoderOptions(pooling="cls")).fingerprint != first
+    assert Encoder.load(str(plain), EncoderOptions(normalize=False)).fingerprint != first
+    assert Encoder.load(str(plain_xlmr(tmp_path / "other", seed=1))).fingerprint != first
 
 
 def test_encoding_does_not_change_the_fingerprint(plain: Path) -> None:
     from mimo_plugin.encoder.fingerprint import fingerprint
 
-    student = Student.load(str(plain))
+    student = Encoder.load(str(plain))
     before = fingerprint(student.model)
     student.encode_documents(["a long text " * 50, "b"])
     assert fingerprint(student.model) == before
@@ -142,7 +142,7 @@ def test_encoding_does_not_change_the_fingerprint(plain: Path) -> None:
 def test_nan_weights_are_an_error_that_names_the_text(plain: Path) -> None:
     import torch
 
-    student = Student.load(str(plain))
+    student = Encoder.load(str(plain))
     with torch.no_grad():
         next(student.model.parameters()).fill_(float("nan"))
     with pytest.raises(NotFinite, match="NaN or infinity for text 0") as caught:
@@ -151,9 +151,9 @@ def test_nan_weights_are_an_error_that_names_the_text(plain: Path) -> None:
 
 
 def test_max_length_beyond_the_positions_is_refused(plain: Path) -> None:
-    assert Student.load(str(plain), EncoderOptions(max_length=64)).max_length == 64
+    assert Encoder.load(str(plain), EncoderOptions(max_length=64)).max_length == 64
     with pytest.raises(UsageError, match="reads at most 64 tokens"):
-        Student.load(str(plain), EncoderOptions(max_length=65))
+        Encoder.load(str(plain), EncoderOptions(max_length=65))
 
 
 def test_only_safetensors_are_read(plain: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_only_safetensors_are_read(plain: Path, tmp_path: Path) -> None:
     (copy / "model.safetensors").unlink()
     torch.save({}, copy / "pytorch_model.bin")
     with pytest.raises(ModelError, match="no \\*.safetensors"):
-        Student.load(str(copy))
+        Encoder.load(str(copy))
 
 
 @pytest.mark.parametrize(
@@ -176,19 +176,19 @@ def test_only_safetensors_are_read(plain: Path, tmp_path: Path) -> None:
 )
 def test_missing_checkpoints(checkpoint: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        Student.load(checkpoint)
+        Encoder.load(checkpoint)
 
 
 def test_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="neither config.json nor modules.json"):
-        Student.load(str(tmp_path))
+        Encoder.load(str(tmp_path))
 
 
 def test_devices(plain: Path) -> None:
     with pytest.raises(UsageError, match="unknown device 'gpu7'"):
-        Student.load(str(plain), EncoderOptions(device="gpu7"))
+        Encoder.load(str(plain), EncoderOptions(device="gpu7"))
     with pytest.raises(EnvironmentProblem, match="torch sees"):
-        Student.load(str(plain), EncoderOptions(device="cuda:99"))
+        Encoder.load(str(plain), EncoderOptions(device="cuda:99"))
 
 
 def test_changed_teacher_weights_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_changed_teacher_weights_are_not_loaded(tmp_path: Path, monkeypatch: pyt
     weights.write_bytes(content)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModelError, match="expected the published 53aa5117"):
-        Student.load(TEACHER)
+        Encoder.load(TEACHER)
 
 
 def test_sockets_are_blocked_and_a_local_checkpoint_needs_none(plain: Path) -> None:
@@ -212,9 +212,9 @@ os.environ.pop("HF_HUB_OFFLINE", None)
 seen = []
 sys.addaudithook(lambda event, args: seen.append(event) if event in
                  ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname") else None)
-from mimo_plugin.encoder.encoder import Student
+from mimo_plugin.encoder.encoder import Encoder
 for checkpoint in ({str(plain)!r}, {TEACHER!r}):
-    Student.load(checkpoint).encode_documents(["text"])
+    Encoder.load(checkpoint).encode_documents(["text"])
 sys.exit(f"network use: {{seen}}" if seen else 0)
 """
     done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.backend import Notice
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.encoder.prompts import family
 
 INSTRUCT = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: "
@@ -34,10 +34,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, plain: Path) -> Path:
     return sentence_transformer(tmp_path_factory.mktemp("st") / "checkpoint", plain)
 
 
-def load(path: Path | str, **options: Any) -> tuple[Student, list[str]]:
+def load(path: Path | str, **options: Any) -> tuple[Encoder, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        student = Student.load(str(path), EncoderOptions(device="cpu", backend="torch", **options))
+        student = Encoder.load(str(path), EncoderOptions(device="cpu", backend="torch", **options))
         # The first look, after what else may be wrong.
         assert not [each for each in caught if issubclass(each.category, Notice)]
         assert len(student.prompts) == 2

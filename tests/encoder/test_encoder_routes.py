@@ -10,7 +10,7 @@ import pytest
 from helpers.checkpoints import TEXTS, plain_xlmr, sentence_transformer
 
 from mimo_plugin.core.errors import ModelError, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
 BACKENDS = ["torch", "openvino", "onnx"]
 
@@ -92,8 +92,8 @@ def theirs(path: Path, **options: Any) -> Any:
     return SentenceTransformer(str(path), device="cpu", local_files_only=True, **options)
 
 
-def student_of(path: Path, **options: Any) -> Student:
-    return Student.load(str(path), EncoderOptions(**{"device": "cpu", "backend": "torch", **options}))
+def student_of(path: Path, **options: Any) -> Encoder:
+    return Encoder.load(str(path), EncoderOptions(**{"device": "cpu", "backend": "torch", **options}))
 
 
 def difference(found: Any, expected: Any) -> float:
@@ -196,7 +196,7 @@ def test_a_model_in_training_is_scored_by_its_routes(
     model = theirs(make("first", tmp_path / "checkpoint")).train()
     expected = model.encode_query(TEXTS), model.encode_document(TEXTS)
     model.train()
-    student = Student(model, "in training", EncoderOptions())
+    student = Encoder(model, "in training", EncoderOptions())
     assert difference(student.encode_queries(TEXTS), expected[0]) <= 1e-6
     assert difference(student.encode_documents(TEXTS), expected[1]) <= 1e-6
 

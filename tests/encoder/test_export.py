@@ -16,7 +16,7 @@ from mimo_plugin.encoder import backend as check
 from mimo_plugin.encoder import backend as choosing
 from mimo_plugin.encoder import export as cache
 from mimo_plugin.encoder.backend import Notice
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.encoder.export import NotExportable
 
 pytestmark = pytest.mark.threads
@@ -24,17 +24,17 @@ pytestmark = pytest.mark.threads
 GRAPHS = ["openvino", "onnx"]
 
 
-def load(path: Path, backend: str = "torch", **options: object) -> Student:
-    return Student.load(str(path), EncoderOptions(backend=backend, device="cpu", **options))  # type: ignore[arg-type]
+def load(path: Path, backend: str = "torch", **options: object) -> Encoder:
+    return Encoder.load(str(path), EncoderOptions(backend=backend, device="cpu", **options))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def students(tiny: Path) -> dict[str, Student]:
+def students(tiny: Path) -> dict[str, Encoder]:
     return {backend: load(tiny, backend, batch_size=4) for backend in ("torch", *GRAPHS)}
 
 
 @pytest.mark.parametrize("backend", GRAPHS)
-def test_backend_is_said(students: dict[str, Student], backend: str) -> None:
+def test_backend_is_said(students: dict[str, Encoder], backend: str) -> None:
     assert students[backend].backend == backend
     assert students["torch"].backend == "torch"
 
@@ -47,7 +47,7 @@ def test_backend_is_said(students: dict[str, Student], backend: str) -> None:
 )
 @pytest.mark.parametrize("backend", GRAPHS)
 def test_vectors_are_torchs(
-    students: dict[str, Student], backend: str, texts: list[str], max_length: int | None, as_queries: bool
+    students: dict[str, Encoder], backend: str, texts: list[str], max_length: int | None, as_queries: bool
 ) -> None:
     both = [
         (one.encode_queries if as_queries else one.encode_documents)(texts, max_length=max_length)
@@ -58,14 +58,14 @@ def test_vectors_are_torchs(
 
 
 @pytest.mark.parametrize("backend", GRAPHS)
-def test_pairs_and_padding(students: dict[str, Student], backend: str) -> None:
+def test_pairs_and_padding(students: dict[str, Encoder], backend: str) -> None:
     pairs = [(title, text) for title in TEXTS for text in TEXTS]
     difference = students["torch"].encode_documents(pairs) - students[backend].encode_documents(pairs)
     assert np.abs(difference).max() <= 1e-5
 
 
 @pytest.mark.parametrize("backend", GRAPHS)
-def test_same_texts_same_bytes(students: dict[str, Student], backend: str) -> None:
+def test_same_texts_same_bytes(students: dict[str, Encoder], backend: str) -> None:
     texts = [f"{text} {number}" for number in range(10) for text in TEXTS]
     first = students[backend].encode_documents(texts)
     assert first.tobytes() == students[backend].encode_documents(texts).tobytes()
@@ -80,7 +80,7 @@ def test_other_pooling_is_another_graph(tiny: Path) -> None:
 
 
 def test_graphs_are_made_once_and_again_when_damaged(
-    students: dict[str, Student], tiny: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
+    students: dict[str, Encoder], tiny: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
     real = choosing.trace
@@ -120,7 +120,7 @@ def test_the_config_is_part_of_a_graphs_identity(tiny: Path, tmp_path: Path) -> 
 
 
 def test_a_graph_with_other_vectors_is_refused(
-    students: dict[str, Student], tiny: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
+    students: dict[str, Encoder], tiny: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MIMO_BACKEND", raising=False)
     with monkeypatch.context() as patch:
@@ -176,7 +176,7 @@ def test_nan_is_called_nan(tiny: Path, monkeypatch: pytest.MonkeyPatch, caches: 
 
 
 def test_auto_is_openvino_where_it_is_installed(
-    students: dict[str, Student], tiny: Path, monkeypatch: pytest.MonkeyPatch
+    students: dict[str, Encoder], tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MIMO_BACKEND", raising=False)
     assert load(tiny, "auto").backend == "openvino"
@@ -187,7 +187,7 @@ def test_auto_is_openvino_where_it_is_installed(
 
 
 def test_number_formats_of_graphs(
-    students: dict[str, Student], tiny: Path, monkeypatch: pytest.MonkeyPatch
+    students: dict[str, Encoder], tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MIMO_BACKEND", raising=False)
     expected = students["torch"].encode_documents(TEXTS)
@@ -236,7 +236,7 @@ def test_what_does_not_go_together(
 ) -> None:
     monkeypatch.delenv("MIMO_BACKEND", raising=False)
     with pytest.raises(kind, match=message):
-        Student.load(str(tiny), EncoderOptions(**options))  # type: ignore[arg-type]
+        Encoder.load(str(tiny), EncoderOptions(**options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("backend", GRAPHS)

@@ -12,7 +12,7 @@ from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.evaluation.evaluate import EvaluationOptions, evaluate
 from mimo_plugin.evaluation.measures import average, parse_measures
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.index.search import read_topics
+from mimo_plugin.indexing.search import read_topics
 from mimo_plugin.pyserini.bm25 import index_bm25, search_bm25
 from mimo_plugin.pyserini.java import _anserini_jar, ensure_jvm
 

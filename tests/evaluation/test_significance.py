@@ -1,4 +1,4 @@
-"""Student's t and Tukey's HSD against scipy, statsmodels and each other."""
+"""Encoder's t and Tukey's HSD against scipy, statsmodels and each other."""
 
 import numpy as np
 import pandas as pd

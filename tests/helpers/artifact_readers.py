@@ -12,7 +12,7 @@ from helpers.reading import Reader
 
 
 def _vectors(base: Path) -> Reader:
-    from mimo_plugin.index.vectors import VectorsDirectory, open_vectors
+    from mimo_plugin.indexing.vectors import VectorsDirectory, open_vectors
 
     import_file(npy_files(base / "source"), base / "vectors")
 
@@ -26,9 +26,9 @@ def _vectors(base: Path) -> Reader:
 
 
 def _index(base: Path) -> Reader:
-    from mimo_plugin.index.build import IndexDirectory, IndexOptions, index_vectors
-    from mimo_plugin.index.open import open_index, read_doc_languages
-    from mimo_plugin.index.vectors import open_vectors
+    from mimo_plugin.indexing.build import IndexDirectory, IndexOptions, index_vectors
+    from mimo_plugin.indexing.open import open_index, read_doc_languages
+    from mimo_plugin.indexing.vectors import open_vectors
 
     import_file(npy_files(base / "source"), base / "vectors")
     index_vectors(open_vectors([base / "vectors"]), base / "index", IndexOptions(progress=False))
@@ -46,7 +46,7 @@ def _index(base: Path) -> Reader:
 
 def _work(base: Path) -> Reader:
     """Work that was cut short, taken up again."""
-    from mimo_plugin.index.vectors import VectorsDirectory, read_manifest, take_up
+    from mimo_plugin.indexing.vectors import VectorsDirectory, read_manifest, take_up
 
     import_file(npy_files(base / "source"), base / "vectors")
     plan = read_manifest(base / "vectors").plan

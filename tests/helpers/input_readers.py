@@ -53,7 +53,7 @@ def _check_written(text: str) -> None:
 
 def _read_topics(directory: Path, _: Path) -> None:
     from mimo_plugin.evaluation.topics import load_topics, open_pool
-    from mimo_plugin.index.search import read_topics
+    from mimo_plugin.indexing.search import read_topics
 
     pool = open_pool([f"path:{directory}"])
     load_topics(pool)
@@ -192,9 +192,9 @@ def npy_files(base: Path, rows: int = 10) -> Path:
 
 def import_file(file: Path, output: Path) -> None:
     """Brings vectors into a directory of ours; what is there then must be numbers."""
-    from mimo_plugin.index.encode import EncodeOptions
-    from mimo_plugin.index.importing import import_vectors
-    from mimo_plugin.index.vectors import open_vectors
+    from mimo_plugin.indexing.encode import EncodeOptions
+    from mimo_plugin.indexing.importing import import_vectors
+    from mimo_plugin.indexing.vectors import open_vectors
 
     import_vectors([file], output, EncodeOptions(shard_size=4, progress=False))
     for batch in open_vectors([output]).batches():

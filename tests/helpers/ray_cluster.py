@@ -32,7 +32,7 @@ def kill(cluster: Cluster, node: Any, output: Path, shards: int) -> None:
 
 def encodes(process: psutil.Process) -> bool:
     try:
-        return "MapBatches(Encoder)).submit" in " ".join(process.cmdline())
+        return "MapBatches(RayEncoder)).submit" in " ".join(process.cmdline())
     except psutil.Error:
         return False
 

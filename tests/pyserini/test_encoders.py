@@ -8,7 +8,7 @@ from helpers.checkpoints import TEXTS, plain_xlmr, sentence_transformer
 
 import mimo_plugin
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.encoder.packaged import TEACHER
 
 pytestmark = pytest.mark.threads
@@ -20,8 +20,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def student() -> Student:
-    return Student.load(TEACHER)
+def student() -> Encoder:
+    return Encoder.load(TEACHER)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_classes_are_pyserinis(document_encoder: object, query_encoder: object) 
     assert isinstance(query_encoder, QueryEncoder)
 
 
-def test_shapes_and_values(document_encoder: object, query_encoder: object, student: Student) -> None:
+def test_shapes_and_values(document_encoder: object, query_encoder: object, student: Encoder) -> None:
     documents, queries = student.encode_documents(TEXTS), student.encode_queries(TEXTS)
     for encoder, expected in ((document_encoder, documents), (query_encoder, queries)):
         many, one = encoder.encode(TEXTS), encoder.encode(TEXTS[0])
@@ -55,7 +55,7 @@ def test_shapes_and_values(document_encoder: object, query_encoder: object, stud
     assert np.abs(query_encoder.encode_batch(TEXTS) - queries).max() <= 1e-6
 
 
-def test_topics_can_be_dicts(query_encoder: object, student: Student) -> None:
+def test_topics_can_be_dicts(query_encoder: object, student: Encoder) -> None:
     expected = student.encode_queries(["talo"])[0]
     for topic in ({"query": "talo", "qid": "7"}, {"title": "talo"}, {"text": "talo"}):
         assert np.abs(query_encoder.encode(**topic) - expected).max() <= 1e-6
@@ -65,7 +65,7 @@ def test_topics_can_be_dicts(query_encoder: object, student: Student) -> None:
         query_encoder.encode(qid="7")
 
 
-def test_titles_prefix_and_pairs(document_encoder: object, student: Student) -> None:
+def test_titles_prefix_and_pairs(document_encoder: object, student: Encoder) -> None:
     # As `python -m pyserini.encode` calls it.
     stock = {"max_length": 256, "fp16": False, "add_sep": False}
     titled = document_encoder.encode(texts=["body", "body"], titles=["Title", None], **stock)
@@ -80,7 +80,7 @@ def test_titles_prefix_and_pairs(document_encoder: object, student: Student) -> 
     assert np.abs(prefixed.encode(texts=["body"], titles=["Title"]) - expected).max() <= 1e-6
 
 
-def test_max_length_of_a_call(document_encoder: object, student: Student) -> None:
+def test_max_length_of_a_call(document_encoder: object, student: Encoder) -> None:
     assert (
         np.abs(document_encoder.encode("a b c d e f", max_length=4) - student.encode_documents(["a b"])).max()
         <= 1e-6
@@ -108,7 +108,7 @@ def test_pooling_that_stock_infers_from_a_path_does_not_win(plain: Path, tmp_pat
         encoder = mimo_plugin.MimoDocumentEncoder(
             model_name=str(path), device="cpu", pooling="mean", l2_norm=True, multimodal=False
         )
-    assert np.abs(encoder.encode(TEXTS) - Student.load(str(path)).encode_documents(TEXTS)).max() <= 1e-6
+    assert np.abs(encoder.encode(TEXTS) - Encoder.load(str(path)).encode_documents(TEXTS)).max() <= 1e-6
 
 
 def test_queries_encoded_before(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_stock_code_finds_the_class_in_a_path(plain: Path, tmp_path: Path) -> No
 
 def test_published_prompts_and_shortened_vectors(plain: Path, tmp_path: Path) -> None:
     path = sentence_transformer(tmp_path / "multilingual-e5-base", plain)
-    student = Student.load(str(path))
-    bare = Student.load(str(path), EncoderOptions(known_prompts=False, dimension=8))
+    student = Encoder.load(str(path))
+    bare = Encoder.load(str(path), EncoderOptions(known_prompts=False, dimension=8))
     for make, prompt in (
         (mimo_plugin.MimoDocumentEncoder, "passage: "),
         (mimo_plugin.MimoQueryEncoder, "query: "),

@@ -21,8 +21,8 @@ from helpers.serving import free_port, serving
 import mimo_plugin
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.errors import EnvironmentProblem
-from mimo_plugin.encoder.encoder import Student
-from mimo_plugin.index.build import IndexOptions, build_index
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.indexing.build import IndexOptions, build_index
 from mimo_plugin.pyserini.stock import run_module
 from mimo_plugin.training.record import save_student
 
@@ -54,8 +54,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def student(checkpoint: Path) -> Student:
-    return Student.load(str(checkpoint))
+def student(checkpoint: Path) -> Encoder:
+    return Encoder.load(str(checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory, pool: Any, student: Student) -> Path:
+def index(tmp_path_factory: pytest.TempPathFactory, pool: Any, student: Encoder) -> Path:
     output = tmp_path_factory.mktemp("index") / "index"
     build_index(pool, ("folder",), student, output, options=IndexOptions(progress=False))
     return output
@@ -148,7 +148,7 @@ def assert_ranks(hits: list[tuple[str, float]], expected: dict[str, float], atol
     assert np.allclose([score for _, score in hits], best, atol=atol)
 
 
-def exact(index: Path, student: Student) -> dict[str, dict[str, float]]:
+def exact(index: Path, student: Encoder) -> dict[str, dict[str, float]]:
     """Query -> docid -> inner product, from the index's own vectors."""
     found = faiss.read_index(str(index / "index"))
     docids = (index / "docid").read_text(encoding="utf-8").splitlines()
@@ -160,7 +160,7 @@ def exact(index: Path, student: Student) -> dict[str, dict[str, float]]:
 
 
 def test_stock_encode_and_search_with_our_class(
-    rows: list[dict[str, str]], checkpoint: Path, student: Student, index: Path, topics: Path, tmp_path: Path
+    rows: list[dict[str, str]], checkpoint: Path, student: Encoder, index: Path, topics: Path, tmp_path: Path
 ) -> None:
     """Neither a dimension nor a length is given: both are the checkpoint's, as in `mimo index`."""
     corpus = write_corpus(tmp_path / "corpus.jsonl", rows)
@@ -186,7 +186,7 @@ def test_stock_encode_and_search_with_our_class(
 
 
 def test_lengths_and_dimensions_that_are_given_hold(
-    rows: list[dict[str, str]], checkpoint: Path, student: Student, tmp_path: Path
+    rows: list[dict[str, str]], checkpoint: Path, student: Encoder, tmp_path: Path
 ) -> None:
     corpus = write_corpus(tmp_path / "corpus.jsonl", [rows[7]])
     arguments = ["--encoder-class", "mimo", "--max-length", "16", "--dimension", "32"]
@@ -198,7 +198,7 @@ def test_lengths_and_dimensions_that_are_given_hold(
 
 
 def test_students_work_with_stock_pyserini_alone(
-    rows: list[dict[str, str]], checkpoint: Path, student: Student, index: Path, topics: Path, tmp_path: Path
+    rows: list[dict[str, str]], checkpoint: Path, student: Encoder, index: Path, topics: Path, tmp_path: Path
 ) -> None:
     """With Pyserini's own default for the length, vectors of longer documents are others."""
     titled = [row for row in rows if row["title"]]
@@ -217,7 +217,7 @@ def test_students_work_with_stock_pyserini_alone(
         assert_ranks(hits, expected[name], atol=1e-5)
 
 
-def test_stock_queries_are_cut_where_ours_are(checkpoint: Path, student: Student) -> None:
+def test_stock_queries_are_cut_where_ours_are(checkpoint: Path, student: Encoder) -> None:
     """By the length that the student's tokenizer files say."""
     from pyserini.encode import AutoQueryEncoder
 
@@ -228,7 +228,7 @@ def test_stock_queries_are_cut_where_ours_are(checkpoint: Path, student: Student
 
 
 def test_a_searcher_that_is_given_a_path(
-    index: Path, checkpoint: Path, student: Student, tmp_path: Path
+    index: Path, checkpoint: Path, student: Encoder, tmp_path: Path
 ) -> None:
     """It pools CLS and does not normalise, unless `sentence` is in the path."""
     from pyserini.search.faiss import FaissSearcher
@@ -249,7 +249,7 @@ def test_prompts_with_stock_pyserini(base: Path, tmp_path: Path) -> None:
 
     prompts = {"query": "query: ", "document": "passage: "}
     path = trained(tmp_path / "student", base, prompts=prompts, max_length=MAX_LENGTH)
-    student = Student.load(str(path))
+    student = Encoder.load(str(path))
     settings = {"device": "cpu", "pooling": "mean", "l2_norm": True}
 
     def difference(found: Any, expected: Any) -> float:
@@ -298,7 +298,7 @@ def test_what_a_path_does_to_stock_commands(
     given: str | None,
     outcome: str,
     checkpoint: Path,
-    student: Student,
+    student: Encoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -341,7 +341,7 @@ def test_a_path_of_queries_alone(checkpoint: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_options_of_stock_encode_that_are_left_out(
-    rows: list[dict[str, str]], checkpoint: Path, student: Student, tmp_path: Path
+    rows: list[dict[str, str]], checkpoint: Path, student: Encoder, tmp_path: Path
 ) -> None:
     """Without the dimension it fails; a field that only the input names is not encoded."""
     corpus = write_corpus(tmp_path / "corpus.jsonl", rows[1:3])
@@ -382,7 +382,7 @@ def test_texts_of_hits(searcher: Any, lucene: Path, texts: dict[str, str]) -> No
         del searcher.ssearcher
 
 
-def test_hybrid_search_with_bm25(searcher: Any, lucene: Path, index: Path, student: Student) -> None:
+def test_hybrid_search_with_bm25(searcher: Any, lucene: Path, index: Path, student: Encoder) -> None:
     from pyserini.analysis import get_lucene_analyzer
     from pyserini.search.hybrid import HybridSearcher
     from pyserini.search.lucene import LuceneSearcher
@@ -414,7 +414,7 @@ def test_stock_hybrid_command(
 
 @pytest.mark.parametrize("factory", ["Flat", "SQ8", "HNSW8"])
 def test_pseudo_relevance_feedback(
-    factory: str, pool: Any, student: Student, checkpoint: Path, topics: Path, tmp_path: Path
+    factory: str, pool: Any, student: Encoder, checkpoint: Path, topics: Path, tmp_path: Path
 ) -> None:
     """Vectors come back from the index: the query moves towards those that it found."""
     from pyserini.search.faiss import DenseVectorAveragePrf, DenseVectorRocchioPrf, FaissSearcher
@@ -471,7 +471,7 @@ def server(
 
 
 @pytest.mark.skipif(not PYSERINI_2, reason="the server of Pyserini 1.6 has no local FAISS indexes")
-def test_rest_server(server: str, index: Path, student: Student, texts: dict[str, str]) -> None:
+def test_rest_server(server: str, index: Path, student: Encoder, texts: dict[str, str]) -> None:
     def get(path: str) -> Any:
         with urllib.request.urlopen(f"{server}/{path}") as answer:
             return json.load(answer)

@@ -9,7 +9,7 @@ from helpers import tiny_training
 from helpers.tiny_training import PASSAGE, QUERY, World, text
 
 from mimo_plugin.data.writers import TableWriter
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.training.data import open_pairs, open_table
 from mimo_plugin.training.examples import Examples, plan_stage1, plan_stage2
 from mimo_plugin.training.recipe import Stage1Options, Stage2Options
@@ -32,8 +32,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture(scope="module")
-def teacher(world: World) -> Student:
-    return Student.load(str(world.root / "teacher"), EncoderOptions(device="cpu"))
+def teacher(world: World) -> Encoder:
+    return Encoder.load(str(world.root / "teacher"), EncoderOptions(device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_texts_are_different_and_known() -> None:
     assert len(WHERE) == 60 * 6
 
 
-def test_stage1_labels_are_the_teachers_vectors(world: World, store: TeacherStore, teacher: Student) -> None:
+def test_stage1_labels_are_the_teachers_vectors(world: World, store: TeacherStore, teacher: Encoder) -> None:
     plan = plan_stage1(open_pairs(world.root / "pairs"), Stage1Options(batch_size=8, steps=20), seed=1)
     rows = plan(store).dataset[:160]
     numbers = [WHERE[shown][1] for shown in rows["text"]]
@@ -66,7 +66,7 @@ def test_stage1_labels_are_the_teachers_vectors(world: World, store: TeacherStor
 
 
 def test_stage2_labels_are_of_each_rows_own_anchor(
-    world: World, store: TeacherStore, teacher: Student
+    world: World, store: TeacherStore, teacher: Encoder
 ) -> None:
     rows = stage2(world, store).dataset[:240]
     numbers = [WHERE[shown][1] for shown in rows["query"]]

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, ModelError, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, NotFinite, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.encoder.packaged import TEACHER
 from mimo_plugin.training.teacher import fill
 from mimo_plugin.training.teacher_store import KEY, KeyIndex, Role, TeacherOptions, TeacherStore, text_keys
@@ -34,8 +34,8 @@ REAL = TeacherOptions(TEACHER, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
-def teacher() -> Student:
-    return Student.load(TEACHER, EncoderOptions(device="cpu"))
+def teacher() -> Encoder:
+    return Encoder.load(TEACHER, EncoderOptions(device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def content(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in FILES}
 
 
-def test_vectors_are_the_teachers(teacher: Student, tmp_path: Path) -> None:
+def test_vectors_are_the_teachers(teacher: Encoder, tmp_path: Path) -> None:
     options = replace(REAL, query_prompt="query: ")
     filled = fill(tmp_path / "store", options, {Role.QUERY: ENGLISH, Role.PASSAGE: ENGLISH, Role.TEXT: TEXTS})
     assert filled.computed == 3 * len(ENGLISH)
@@ -67,7 +67,7 @@ def test_vectors_are_the_teachers(teacher: Student, tmp_path: Path) -> None:
     assert np.array_equal(store.vectors(shuffled, Role.QUERY), store.vectors(ENGLISH, Role.QUERY)[[2, 4, 2]])
 
 
-def test_float16_only_rounds_and_the_length_cuts(teacher: Student, tmp_path: Path) -> None:
+def test_float16_only_rounds_and_the_length_cuts(teacher: Encoder, tmp_path: Path) -> None:
     options = replace(REAL, dtype="float16", max_length=8)
     fill(tmp_path / "store", options, {Role.PASSAGE: ENGLISH})
     found = TeacherStore.open(tmp_path / "store").vectors(ENGLISH, Role.PASSAGE)
@@ -91,7 +91,7 @@ def test_the_teacher_is_loaded_only_if_something_is_missing(
     small: TeacherOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path, small, {Role.TEXT: TEXTS})
-    monkeypatch.setattr(Student, "load", lambda *_: pytest.fail("the teacher was loaded"))
+    monkeypatch.setattr(Encoder, "load", lambda *_: pytest.fail("the teacher was loaded"))
     assert fill(tmp_path, small, {Role.TEXT: TEXTS}).computed == 0
     TeacherStore.open(tmp_path, expect=small)
 
@@ -143,13 +143,13 @@ def test_the_number_format_is_the_devices_or_that_of_the_store(
     monkeypatch.setattr("mimo_plugin.training.teacher_store.check_device", lambda device: "cuda:0")
     assert replace(small, device=None).resolved().compute_dtype == "bfloat16"
     loaded: list[EncoderOptions] = []
-    load = Student.load.__func__
+    load = Encoder.load.__func__
 
-    def loading(kind: type[Student], checkpoint: str, options: EncoderOptions) -> Student:
+    def loading(kind: type[Encoder], checkpoint: str, options: EncoderOptions) -> Encoder:
         loaded.append(options)
         return load(kind, checkpoint, options)
 
-    monkeypatch.setattr(Student, "load", classmethod(loading))
+    monkeypatch.setattr(Encoder, "load", classmethod(loading))
     for name in ("old", "half"):
         assert fill(tmp_path / name, small, {Role.TEXT: [*TEXTS, "new"]}).computed == 1
         TeacherStore.open(tmp_path / name, expect=small)
@@ -185,7 +185,7 @@ def test_chunks_do_not_matter(small: TeacherOptions, tmp_path: Path, chunk_size:
     options = replace(small, query_prompt="q: ")
     texts = {Role.QUERY: TEXTS, Role.TEXT: [*TEXTS, *ENGLISH, *TEXTS]}
     fill(tmp_path, options, texts, chunk_size=chunk_size)
-    direct = Student.load(small.teacher, EncoderOptions(device="cpu"))
+    direct = Encoder.load(small.teacher, EncoderOptions(device="cpu"))
     store = TeacherStore.open(tmp_path)
     assert len(store) == 15
     for role, prompt in ((Role.QUERY, "q: "), (Role.TEXT, "")):
@@ -240,7 +240,7 @@ def test_what_a_kill_left_behind_the_rows_does_not_count(small: TeacherOptions, 
         with (tmp_path / name).open("ab") as file:
             file.write(b"half a row")
     fill(tmp_path, small, {Role.TEXT: [*TEXTS, "new"]})
-    direct = Student.load(small.teacher, EncoderOptions(device="cpu")).encode_documents(["new"])
+    direct = Encoder.load(small.teacher, EncoderOptions(device="cpu")).encode_documents(["new"])
     assert np.abs(TeacherStore.open(tmp_path).vectors(["new"], Role.TEXT) - direct).max() <= 1e-6
 
 
@@ -318,9 +318,9 @@ def test_numbers_that_are_none(
     small: TeacherOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def scaled(factor: float) -> object:
-        load = Student.load
+        load = Encoder.load
 
-        def loaded(*arguments: object) -> Student:
+        def loaded(*arguments: object) -> Encoder:
             import torch
 
             student = load(*arguments)
@@ -333,11 +333,11 @@ def test_numbers_that_are_none(
         return loaded
 
     with monkeypatch.context() as patch:
-        patch.setattr(Student, "load", scaled(float("nan")))
+        patch.setattr(Encoder, "load", scaled(float("nan")))
         with pytest.raises(NotFinite, match="NaN or infinity for the text 'Ein kurzer Satz"):
             fill(tmp_path / "nan", small, {Role.TEXT: TEXTS})
     with monkeypatch.context() as patch:
-        patch.setattr(Student, "load", scaled(1e6))
+        patch.setattr(Encoder, "load", scaled(1e6))
         with pytest.raises(ModelError, match="too large for float16"):
             fill(tmp_path / "large", replace(small, dtype="float16"), {Role.TEXT: TEXTS})
     with pytest.raises(UsageError, match="expected one of float16, float32"):

@@ -17,9 +17,9 @@ from mimo_plugin.collections.survey import Survey, copies_text, survey
 from mimo_plugin.core.artifact import size_text
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, Findings
-from mimo_plugin.encoder.encoder import EncoderOptions, NotFinite, Student
-from mimo_plugin.index.plan import WHOLE, EncodingPlan, Part, plan_encoding
-from mimo_plugin.index.vectors import Shards, VectorBatch, VectorsDirectory, VectorsManifest, take_up
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.indexing.plan import WHOLE, EncodingPlan, Part, plan_encoding
+from mimo_plugin.indexing.vectors import Shards, VectorBatch, VectorsDirectory, VectorsManifest, take_up
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def empty_text(count: int) -> str:
 def encode_collection(
     collection: Any,
     collections: tuple[str, ...],
-    student: Student,
+    student: Encoder,
     output: Path,
     options: EncodeOptions | None = None,
     *,
@@ -193,7 +193,7 @@ def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[C
 
 
 def encode_shards(
-    collection: Any, student: Student, shards: Shards, missing: Sequence[int], progress: bool | None = None
+    collection: Any, student: Encoder, shards: Shards, missing: Sequence[int], progress: bool | None = None
 ) -> None:
     """Encodes and writes the shards that are missing.
 
@@ -229,7 +229,7 @@ class EncodedChunk(NamedTuple):
 
 
 def encode_chunks(
-    wanted: Iterable[Chunk], student: Student, advance: Callable[[int], object] | None = None
+    wanted: Iterable[Chunk], student: Encoder, advance: Callable[[int], object] | None = None
 ) -> Generator[EncodedChunk, None, None]:
     """Vectors of documents, chunk by chunk.
 
@@ -291,7 +291,7 @@ def encode_collections(
     findings = Findings()
     findings.attempt(require, collections, docs=True)
     findings.attempt(VectorsDirectory(output).refuse_foreign)
-    student = findings.complete(findings.attempt(Student.load, encoder, encoder_options))
+    student = findings.complete(findings.attempt(Encoder.load, encoder, encoder_options))
     in_pool = pooled or len(collections) > 1
     return encode_collection(
         load_pool(collections, fields=fields, pooled=in_pool),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mimo_plugin.core.errors import ArtifactError, UsageError
 from mimo_plugin.evaluation.runs import Ranking, ranking
-from mimo_plugin.index.faiss import matrix_products, reason
+from mimo_plugin.indexing.faiss import matrix_products, reason
 
 if TYPE_CHECKING:
     import numpy as np

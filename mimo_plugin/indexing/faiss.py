@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mimo_plugin.core.artifact import replacing
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, UsageError
-from mimo_plugin.index.plan import Plan
-from mimo_plugin.index.vectors import Vectors
+from mimo_plugin.indexing.plan import Plan
+from mimo_plugin.indexing.vectors import Vectors
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, NotFinite, Student
-from mimo_plugin.index.build import Built, IndexOptions, build_index, index_vectors
-from mimo_plugin.index.encode import Encoded, EncodeOptions, encode_collection
-from mimo_plugin.index.plan import Part
-from mimo_plugin.index.vectors import Shards, open_vectors, read_manifest
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.indexing.build import Built, IndexOptions, build_index, index_vectors
+from mimo_plugin.indexing.encode import Encoded, EncodeOptions, encode_collection
+from mimo_plugin.indexing.plan import Part
+from mimo_plugin.indexing.vectors import Shards, open_vectors, read_manifest
 
 pytestmark = pytest.mark.threads
 
@@ -38,8 +38,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def student(checkpoint: Path) -> Student:
-    return Student.load(str(checkpoint))
+def student(checkpoint: Path) -> Encoder:
+    return Encoder.load(str(checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ Encode = Callable[..., Encoded]
 
 
 @pytest.fixture
-def encode(folder: str, student: Student, tmp_path: Path) -> Encode:
+def encode(folder: str, student: Encoder, tmp_path: Path) -> Encode:
     def run(output: Path = tmp_path / "vectors", shard: str | None = None, **options: object) -> Encoded:
         settings = EncodeOptions(**{"shard_size": 8, "progress": False, "part": Part.parse(shard), **options})
         return encode_collection(load_pool([folder]), (folder,), student, output, settings)
@@ -63,7 +63,7 @@ def files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
-def test_any_tool_reads_the_vectors(encode: Encode, folder: str, student: Student, tmp_path: Path) -> None:
+def test_any_tool_reads_the_vectors(encode: Encode, folder: str, student: Encoder, tmp_path: Path) -> None:
     done = encode()
     table = pyarrow.parquet.read_table(sorted((tmp_path / "vectors").glob("*.parquet")))
     docs = list(load_pool([folder]).docs_iter())
@@ -80,7 +80,7 @@ def test_any_tool_reads_the_vectors(encode: Encode, folder: str, student: Studen
 
 
 def test_an_index_of_vectors_is_the_one_of_the_collection(
-    encode: Encode, folder: str, student: Student, tmp_path: Path
+    encode: Encode, folder: str, student: Encoder, tmp_path: Path
 ) -> None:
     encode()
     options = IndexOptions(shard_size=8, progress=False)
@@ -113,7 +113,7 @@ def test_parts_make_the_whole(encode: Encode, tmp_path: Path, order: tuple[int, 
     assert files(tmp_path / "from-parts") == files(tmp_path / "from-whole")
 
 
-def test_an_index_of_a_part_alone(encode: Encode, folder: str, student: Student, tmp_path: Path) -> None:
+def test_an_index_of_a_part_alone(encode: Encode, folder: str, student: Encoder, tmp_path: Path) -> None:
     encode(tmp_path / "part", shard="2/2")
     options = IndexOptions(shard_size=8, part=Part(2, 2), progress=False)
 
@@ -164,7 +164,7 @@ def test_parts_that_do_not_make_a_whole_are_named(encode: Encode, tmp_path: Path
         open_vectors([one, tmp_path / "sized"])
 
 
-def test_collections_put_together(student: Student, checkpoint: Path, tmp_path: Path) -> None:
+def test_collections_put_together(student: Encoder, checkpoint: Path, tmp_path: Path) -> None:
     rows = documents(30)
     specs = []
     for lang in ("de", "fi"):
@@ -172,7 +172,7 @@ def test_collections_put_together(student: Student, checkpoint: Path, tmp_path: 
         specs.append(write_folder(tmp_path / lang, some))
     options = EncodeOptions(shard_size=4, progress=False)
 
-    def encode(spec: str, name: str, prefix: str | None, who: Student = student) -> Path:
+    def encode(spec: str, name: str, prefix: str | None, who: Encoder = student) -> Path:
         prefixes = None if prefix is None else {spec: prefix}
         pool = load_pool([spec], pooled=prefix is not None)
         encode_collection(pool, (spec,), who, tmp_path / name, options, prefixes=prefixes)
@@ -191,7 +191,7 @@ def test_collections_put_together(student: Student, checkpoint: Path, tmp_path: 
     same = encode(specs[0], "same", "fi")
     with pytest.raises(ArtifactError, match="both have ids that begin with fi"):
         open_vectors([pooled, same])
-    cut = Student.load(str(checkpoint), EncoderOptions(max_length=7, pooling="cls"))
+    cut = Encoder.load(str(checkpoint), EncoderOptions(max_length=7, pooling="cls"))
     with pytest.raises(
         ArtifactError, match=r"(?s)encoder_fingerprint is .*max_length is 7 and .*pooling is 'cls'"
     ):
@@ -217,7 +217,7 @@ def test_what_lies_there_is_respected(encode: Encode, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_and_a_directory_that_goes_away(
-    encode: Encode, student: Student, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encode: Encode, student: Encoder, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import shutil
 
@@ -243,12 +243,12 @@ def test_a_full_disk_and_a_directory_that_goes_away(
 
 
 def test_a_shard_is_written_while_the_next_one_is_encoded(
-    encode: Encode, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encode: Encode, student: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     going_on = threading.Event()
-    encode_each, write = Student.encode_each, Shards.write
+    encode_each, write = Encoder.encode_each, Shards.write
 
-    def watched(self: Student, batches: Iterable[Any], *, advance: Callable[[int], Any]) -> Iterator[Any]:
+    def watched(self: Encoder, batches: Iterable[Any], *, advance: Callable[[int], Any]) -> Iterator[Any]:
         done = 0
 
         def counted(count: int) -> None:
@@ -265,18 +265,18 @@ def test_a_shard_is_written_while_the_next_one_is_encoded(
         write(self, *arguments)
 
     encode(tmp_path / "whole")
-    monkeypatch.setattr(Student, "encode_each", watched)
+    monkeypatch.setattr(Encoder, "encode_each", watched)
     monkeypatch.setattr(Shards, "write", waiting)
     encode()
     assert files(tmp_path / "vectors") == files(tmp_path / "whole")
 
 
 def test_a_vector_that_is_no_number_costs_nothing_that_was_encoded_before(
-    encode: Encode, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encode: Encode, student: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finite, calls = Student._finite, 0
+    finite, calls = Encoder._finite, 0
 
-    def broken(self: Student, vectors: np.ndarray) -> np.ndarray:
+    def broken(self: Encoder, vectors: np.ndarray) -> np.ndarray:
         nonlocal calls
         calls += 1
         if calls == 3:
@@ -284,14 +284,14 @@ def test_a_vector_that_is_no_number_costs_nothing_that_was_encoded_before(
         return finite(self, vectors)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Student, "_finite", broken)
+        patched.setattr(Encoder, "_finite", broken)
         with pytest.raises(NotFinite, match="for document d21"):
             encode()
     assert len(list((tmp_path / "vectors").glob("*.parquet"))) == 2
     assert encode().resumed == 16
 
 
-def test_a_collection_that_changes_meanwhile(student: Student, tmp_path: Path) -> None:
+def test_a_collection_that_changes_meanwhile(student: Encoder, tmp_path: Path) -> None:
     docs = list(load_pool([write_folder(tmp_path / "folder", documents(20))]).docs_iter())
 
     class Shrinking:
@@ -325,7 +325,7 @@ def test_no_byte_changes_unnoticed(damaged: Path, data: st.DataObject) -> None:
 
 
 @pytest.fixture(scope="module")
-def damaged(student: Student, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def damaged(student: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("damaged")
     spec = write_folder(directory / "folder", documents(20))
     options = EncodeOptions(shard_size=8, progress=False)
@@ -349,7 +349,7 @@ def test_a_damaged_shard_is_named_on_resuming(encode: Encode, tmp_path: Path) ->
     assert again.manifest == done.manifest
 
 
-def test_duplicates_are_found_before_anything_is_encoded(student: Student, tmp_path: Path) -> None:
+def test_duplicates_are_found_before_anything_is_encoded(student: Encoder, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", [*documents(5), {**documents(5)[2], "text": "anders"}])
     with pytest.raises(DataError, match=r"occurs 2 times .* with different content.*--duplicates first"):
         encode_collection(load_pool([spec]), (spec,), student, tmp_path / "vectors")
@@ -358,7 +358,7 @@ def test_duplicates_are_found_before_anything_is_encoded(student: Student, tmp_p
 
 @pytest.mark.parametrize("same", [True, False])
 def test_copies_of_documents_are_left_out_everywhere_alike(
-    student: Student, tmp_path: Path, same: bool
+    student: Encoder, tmp_path: Path, same: bool
 ) -> None:
     """Whole, in parts, resumed: as if only the first of each docid were there."""
     rows = documents(40)

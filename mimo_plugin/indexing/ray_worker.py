@@ -14,10 +14,10 @@ from mimo_plugin.collections.records import Doc
 from mimo_plugin.collections.survey import Survey
 from mimo_plugin.core import errors
 from mimo_plugin.core.errors import EnvironmentProblem, MimoError
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
-from mimo_plugin.index.encode import Chunk, chunks, encode_chunks
-from mimo_plugin.index.plan import EncodingPlan, plan_encoding
-from mimo_plugin.index.vectors import Shards, VectorBatch
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.indexing.encode import Chunk, chunks, encode_chunks
+from mimo_plugin.indexing.plan import EncodingPlan, plan_encoding
+from mimo_plugin.indexing.vectors import Shards, VectorBatch
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,16 +134,16 @@ class Work:
     threads: int
     repeated: frozenset[str] = frozenset()
 
-    def load(self) -> Student:
-        """The encoder, in a process of its own; raises as `Student.load`."""
+    def load(self) -> Encoder:
+        """The encoder, in a process of its own; raises as `Encoder.load`."""
         import torch
 
         # Ray gives its processes one thread, or as many as the machine has cores.
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         torch.set_num_threads(self.threads)
-        return Student.load(self.encoder, self.encoder_options)
+        return Encoder.load(self.encoder, self.encoder_options)
 
-    def terms(self, student: Student) -> EncodingPlan:
+    def terms(self, student: Encoder) -> EncodingPlan:
         """The plan of encoding with this student here, of a collection that is not known yet."""
         unknown = Survey(documents=1, empty=0, languages={}, fingerprint="")
         return plan_encoding(
@@ -196,7 +196,7 @@ def read_texts(batch: "pa.Table", work: Work, shards: Shards, missing: Sequence[
         yield trouble_row(error)
 
 
-class Encoder:
+class RayEncoder:
     """Encodes shards with a student that is loaded once a process.
 
     An error is an answer, not an exception: Ray would start the process again, which mends nothing.

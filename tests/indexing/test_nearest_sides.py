@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mimo_plugin.index.nearest import nearest
+from mimo_plugin.indexing.nearest import nearest
 
 
 def test_the_largest_inner_products() -> None:

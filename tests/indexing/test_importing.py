@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
-from mimo_plugin.index.encode import EncodeOptions
-from mimo_plugin.index.importing import import_vectors, rebatched
-from mimo_plugin.index.vectors import VectorBatch, open_vectors
+from mimo_plugin.indexing.encode import EncodeOptions
+from mimo_plugin.indexing.importing import import_vectors, rebatched
+from mimo_plugin.indexing.vectors import VectorBatch, open_vectors
 
 VECTORS = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
 DOCIDS = [f"d{number}" for number in range(50)]

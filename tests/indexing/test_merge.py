@@ -16,10 +16,10 @@ from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.collections.pool import load_pool, pool_prefixes
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
-from mimo_plugin.index.build import IndexDirectory, IndexOptions, build_index
-from mimo_plugin.index.merge import merge_indexes
-from mimo_plugin.index.plan import Part, read_manifest
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.indexing.build import IndexDirectory, IndexOptions, build_index
+from mimo_plugin.indexing.merge import merge_indexes
+from mimo_plugin.indexing.plan import Part, read_manifest
 
 FILES = ("index", "docid", "lang")
 
@@ -30,8 +30,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def student(checkpoint: Path) -> Student:
-    return Student.load(str(checkpoint))
+def student(checkpoint: Path) -> Encoder:
+    return Encoder.load(str(checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ Build = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def build(folder: str, student: Student, tmp_path_factory: pytest.TempPathFactory) -> Build:
+def build(folder: str, student: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Build:
     made: dict[tuple[object, ...], Path] = {}
 
     def run(factory: str = "Flat", part: str | None = None, spec: str = folder, **more: object) -> Path:
@@ -104,7 +104,7 @@ def test_a_finished_merge_stays_and_another_one_is_refused(build: Build, tmp_pat
     assert read_manifest(output).plan.factory == "HNSW8"
 
 
-def test_languages_made_apart(student: Student, build: Build, tmp_path: Path) -> None:
+def test_languages_made_apart(student: Encoder, build: Build, tmp_path: Path) -> None:
     rows = documents(40, languages=("de", "fi"))
     specs = [
         write_folder(tmp_path / lang, [row for row in rows if row["lang"] == lang]) for lang in ("de", "fi")
@@ -147,7 +147,7 @@ def test_kinds_that_differ(build: Build, tmp_path: Path) -> None:
 def test_what_does_not_belong_together_is_all_named(
     build: Build, checkpoint: Path, folder: str, tmp_path: Path
 ) -> None:
-    other = Student.load(str(checkpoint), EncoderOptions(pooling="cls", max_length=16))
+    other = Encoder.load(str(checkpoint), EncoderOptions(pooling="cls", max_length=16))
     output = tmp_path / "other"
     options = IndexOptions(part=Part(2, 2), shard_size=8, progress=False)
     build_index(load_pool([folder]), (folder,), other, output, options)
@@ -201,7 +201,7 @@ def test_an_interrupted_merge_is_no_index_and_can_be_run_again(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mimo_plugin.index.build._write_entries", killed)
+    monkeypatch.setattr("mimo_plugin.indexing.build._write_entries", killed)
     with pytest.raises(KeyboardInterrupt):
         merge_indexes(parts, output, progress=False)
     with pytest.raises(ArtifactError, match="not a finished index"):

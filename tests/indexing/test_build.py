@@ -21,13 +21,13 @@ from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, NotFinite, Student
-from mimo_plugin.index.build import Built, IndexDirectory, IndexOptions, build_index
-from mimo_plugin.index.encode import EncodeOptions
-from mimo_plugin.index.faiss import training_sample
-from mimo_plugin.index.importing import import_vectors
-from mimo_plugin.index.plan import read_manifest
-from mimo_plugin.index.vectors import Shards, Vectors, open_vectors
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.indexing.build import Built, IndexDirectory, IndexOptions, build_index
+from mimo_plugin.indexing.encode import EncodeOptions
+from mimo_plugin.indexing.faiss import training_sample
+from mimo_plugin.indexing.importing import import_vectors
+from mimo_plugin.indexing.plan import read_manifest
+from mimo_plugin.indexing.vectors import Shards, Vectors, open_vectors
 
 pytestmark = pytest.mark.threads
 
@@ -38,8 +38,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def student(checkpoint: Path) -> Student:
-    return Student.load(str(checkpoint))
+def student(checkpoint: Path) -> Encoder:
+    return Encoder.load(str(checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ Build = Callable[..., Built]
 
 
 @pytest.fixture
-def build(folder: str, student: Student, tmp_path: Path) -> Build:
+def build(folder: str, student: Encoder, tmp_path: Path) -> Build:
     def run(spec: str = folder, output: Path = tmp_path / "index", **options: object) -> Built:
         settings = IndexOptions(**{"shard_size": 16, "progress": False, **options})
         return build_index(load_pool([spec]), (spec,), student, output, settings)
@@ -67,7 +67,7 @@ def content(directory: Path) -> dict[str, str]:
     }
 
 
-def test_index_holds_every_document_in_order(build: Build, student: Student, tmp_path: Path) -> None:
+def test_index_holds_every_document_in_order(build: Build, student: Encoder, tmp_path: Path) -> None:
     built = build()
     rows = documents(50)
     index = faiss.read_index(str(tmp_path / "index" / "index"))
@@ -120,7 +120,7 @@ def test_another_encoder_or_collection_is_named(
     build: Build, folder: str, tmp_path: Path, checkpoint: Path
 ) -> None:
     build()
-    other_model = Student.load(str(checkpoint), EncoderOptions(pooling="cls"))
+    other_model = Encoder.load(str(checkpoint), EncoderOptions(pooling="cls"))
     with pytest.raises(ArtifactError, match="encoder_fingerprint"):
         build_index(
             load_pool([folder]), (folder,), other_model, tmp_path / "index", IndexOptions(shard_size=16)
@@ -269,7 +269,7 @@ def test_empty_texts_are_kept_counted_and_reported(build: Build, tmp_path: Path)
 def test_not_finite_vectors_name_the_document(folder: str, checkpoint: Path, tmp_path: Path) -> None:
     import torch
 
-    broken = Student.load(str(checkpoint))
+    broken = Encoder.load(str(checkpoint))
     with torch.no_grad():
         next(broken.model.parameters()).fill_(float("inf"))
     with pytest.raises(NotFinite, match="document d0"):
@@ -336,7 +336,7 @@ def no_file_beyond(size: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, previous)
 
 
-def test_training_sample_is_even_over_languages(student: Student, tmp_path: Path) -> None:
+def test_training_sample_is_even_over_languages(student: Encoder, tmp_path: Path) -> None:
     order = ["de"] * 90 + ["fi"] * 20 + ["ja"] * 4
     vectors = stored(order, tmp_path)
     languages = {"de": 90, "fi": 20, "ja": 4}

@@ -12,9 +12,9 @@ from helpers.checkpoints import plain_xlmr
 from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.errors import ArtifactError, MimoError, UsageError
-from mimo_plugin.encoder.encoder import Student
-from mimo_plugin.index.build import IndexOptions, build_index
-from mimo_plugin.index.search import SearchOptions, search_to_run
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.indexing.build import IndexOptions, build_index
+from mimo_plugin.indexing.search import SearchOptions, search_to_run
 
 QUERIES = [{"_id": "q1", "text": "Suche Sprache"}, {"_id": "q2", "text": "haku kieli"}]
 
@@ -32,7 +32,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory, checkpoint: str, spec: str) -> Path:
     output = tmp_path_factory.mktemp("ours") / "index"
-    build_index(load_pool([spec]), (spec,), Student.load(checkpoint), output, IndexOptions(progress=False))
+    build_index(load_pool([spec]), (spec,), Encoder.load(checkpoint), output, IndexOptions(progress=False))
     return output
 
 

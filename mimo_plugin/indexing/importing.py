@@ -14,10 +14,10 @@ from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import sha256
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
-from mimo_plugin.index.encode import Encoded, EncodeOptions, complete
-from mimo_plugin.index.plan import EncodingPlan
-from mimo_plugin.index.vectors import Shards, VectorBatch, VectorsDirectory
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.indexing.encode import Encoded, EncodeOptions, complete
+from mimo_plugin.indexing.plan import EncodingPlan
+from mimo_plugin.indexing.vectors import Shards, VectorBatch, VectorsDirectory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -273,7 +273,7 @@ def import_vectors(
     findings.attempt(directory.refuse_foreign)
     student = None
     if encoder is not None:
-        student = findings.attempt(Student.load, encoder, encoder_options)
+        student = findings.attempt(Encoder.load, encoder, encoder_options)
     findings.raise_any()
     foreign = Foreign(tuple(files), lang)
     looked = _Looked(foreign)
@@ -345,7 +345,7 @@ class _Looked:
 
 
 def _plan(
-    foreign: Foreign, found: Survey, dimension: int, student: Student | None, options: EncodeOptions
+    foreign: Foreign, found: Survey, dimension: int, student: Encoder | None, options: EncodeOptions
 ) -> EncodingPlan:
     contents = hashlib.sha256("\n".join(map(sha256, foreign.files)).encode()).hexdigest()
     if student is not None and student.dimension != dimension:

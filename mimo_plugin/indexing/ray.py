@@ -21,10 +21,10 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import EnvironmentProblem, Findings, UsageError
 from mimo_plugin.encoder.backend import AUTO
 from mimo_plugin.encoder.encoder import EncoderOptions
-from mimo_plugin.index.encode import Encoded, EncodeOptions, complete
-from mimo_plugin.index.plan import EncodingPlan
-from mimo_plugin.index.ray_worker import (
-    Encoder,
+from mimo_plugin.indexing.encode import Encoded, EncodeOptions, complete
+from mimo_plugin.indexing.plan import EncodingPlan
+from mimo_plugin.indexing.ray_worker import (
+    RayEncoder,
     Work,
     find_terms,
     raise_trouble,
@@ -32,7 +32,7 @@ from mimo_plugin.index.ray_worker import (
     refuse_trouble,
     vectors_of,
 )
-from mimo_plugin.index.vectors import Shards, VectorsDirectory
+from mimo_plugin.indexing.vectors import Shards, VectorsDirectory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -430,7 +430,7 @@ def _dataset(
                 runtime_env={"env_vars": work.env()},
             )
             .map_batches(
-                Encoder,
+                RayEncoder,
                 batch_size=1,
                 batch_format="pyarrow",
                 fn_constructor_args=(work, terms.model_dump_json()),

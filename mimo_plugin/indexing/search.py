@@ -11,13 +11,13 @@ from mimo_plugin.collections.records import ERROR
 from mimo_plugin.core.artifact import check_place
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, MimoError, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, NotFinite, Student
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.encoder.prompts import former_query_prompt
 from mimo_plugin.evaluation.runs import trec_order, write_run
 from mimo_plugin.evaluation.topics import often_own, own_text
 from mimo_plugin.evaluation.trained_on import write_run_record
-from mimo_plugin.index.nearest import Found, Nearest, searching_thread
-from mimo_plugin.index.open import OpenIndex, check_encoder, open_indexes, shared_prefixes
+from mimo_plugin.indexing.nearest import Found, Nearest, searching_thread
+from mimo_plugin.indexing.open import OpenIndex, check_encoder, open_indexes, shared_prefixes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -178,7 +178,7 @@ def _judged_own(pool: Any) -> bool:
 
 def _load_encoder(
     indexes: Sequence[OpenIndex], options: SearchOptions, given: EncoderOptions | None
-) -> Student:
+) -> Encoder:
     index, plan = indexes[0], indexes[0].manifest.plan
     given = given or EncoderOptions()
     # Another encoder than the index's has prompts of its own.
@@ -202,7 +202,7 @@ def _load_encoder(
             f"{index.directory} does not say which encoder made its vectors: name the one for the queries "
             "with --encoder"
         )
-    student = Student.load(checkpoint, as_indexed)
+    student = Encoder.load(checkpoint, as_indexed)
     check_encoder(index, student, allow_other=options.allow_other_encoder)
     if same and plan.encoder and query_prompt is None:
         student.prompts = student.prompts._replace(query=former_query_prompt(student.model))
@@ -261,7 +261,7 @@ class Hits(NamedTuple):
 
 def search(
     index: OpenIndex | Sequence[OpenIndex],
-    student: Student,
+    student: Encoder,
     queries: list[tuple[str, str]],
     *,
     hits: int,

@@ -19,11 +19,11 @@ from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.collections.records import Doc
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, ModelError
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
-from mimo_plugin.index.encode import EncodeOptions, encode_collection
-from mimo_plugin.index.ray import RayOptions, Workers, share_out
-from mimo_plugin.index.ray_worker import (
-    Encoder,
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.indexing.encode import EncodeOptions, encode_collection
+from mimo_plugin.indexing.ray import RayOptions, Workers, share_out
+from mimo_plugin.indexing.ray_worker import (
+    RayEncoder,
     Work,
     find_terms,
     raise_trouble,
@@ -35,7 +35,7 @@ from mimo_plugin.index.ray_worker import (
     vectors_of,
     vectors_row,
 )
-from mimo_plugin.index.vectors import Shards, VectorBatch
+from mimo_plugin.indexing.vectors import Shards, VectorBatch
 
 SIZE = 10
 
@@ -60,7 +60,7 @@ def test_a_lost_node_changes_nothing(checkpoint: Path, tmp_path: Path, short_dir
     pytest.importorskip("ray.data", reason="Ray Data is not installed: pip install 'mimo-plugin[ray]'")
     spec = write_folder(tmp_path / "folder", documents(70 * SIZE))
     local, output = tmp_path / "local", tmp_path / "vectors"
-    student = Student.load(str(checkpoint), EncoderOptions(batch_size=2))
+    student = Encoder.load(str(checkpoint), EncoderOptions(batch_size=2))
     options = EncodeOptions(shard_size=SIZE, progress=False)
 
     def encode(directory: Path) -> int:
@@ -91,7 +91,7 @@ def test_a_lost_node_changes_nothing(checkpoint: Path, tmp_path: Path, short_dir
 
 
 def student_plan(vectors: Path) -> str:
-    from mimo_plugin.index.vectors import read_manifest
+    from mimo_plugin.indexing.vectors import read_manifest
 
     return read_manifest(vectors).plan.model_dump_json()
 
@@ -116,7 +116,7 @@ def test_workers_make_what_the_student_makes(work: Work, checkpoint: Path, tmp_p
     terms, problem = find_terms(work)
     assert problem is None
     assert terms is not None
-    encoder = Encoder(work, terms)
+    encoder = RayEncoder(work, terms)
     # Paths of collections are relative to where the command runs.
     rows = list(read_texts(None, work, Shards(tmp_path, 25, SIZE, 64), [0, 2]))
     docs = list(load_pool([f"path:{work.directory / 'folder'}"]).docs_iter())
@@ -125,7 +125,7 @@ def test_workers_make_what_the_student_makes(work: Work, checkpoint: Path, tmp_p
         assert (shard, batch.docids) == (docs.index(some[0]) // SIZE, [doc.doc_id for doc in some])
         assert batch.langs == [doc.lang for doc in some]
         assert empty == 0
-        vectors = Student.load(str(checkpoint)).encode_documents([doc.text for doc in some])
+        vectors = Encoder.load(str(checkpoint)).encode_documents([doc.text for doc in some])
         assert np.array_equal(batch.vectors, vectors)
 
 
@@ -137,11 +137,11 @@ def test_errors_of_workers_come_back_as_ours(work: Work, tmp_path: Path) -> None
         raise_trouble(find_terms(missing)[1] or "")
     row = texts_row(0, [Doc("d", "text", "de")])
     with pytest.raises(ModelError, match="nowhere: no such directory"):
-        refuse_trouble(Encoder(missing, terms)(row))
+        refuse_trouble(RayEncoder(missing, terms)(row))
     other = Work(**{**vars(work), "encoder_options": EncoderOptions(pooling="cls")})
     with pytest.raises(EnvironmentProblem, match="would make other vectors than the first one: .*pooling"):
-        refuse_trouble(Encoder(other, terms)(row))
-    encoder = Encoder(work, terms)
+        refuse_trouble(RayEncoder(other, terms)(row))
+    encoder = RayEncoder(work, terms)
     next(encoder._student.model.parameters()).data.fill_(float("nan"))
     with pytest.raises(ModelError, match="gives NaN or infinity for document d"):
         refuse_trouble(encoder(row))

@@ -23,7 +23,7 @@ from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
 
 if TYPE_CHECKING:
     from mimo_plugin.collections.survey import Survey
-    from mimo_plugin.encoder.encoder import Student
+    from mimo_plugin.encoder.encoder import Encoder
 
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
@@ -100,12 +100,12 @@ class EncodingPlan(Record):
         documents: number of those whose vectors are here: all, but for a part.
         shard: "2/4" is the second of four parts; None is the whole.
         encoder: the checkpoint as given; "" of imported vectors that nobody named one for.
-        encoder_fingerprint: see `Student.fingerprint`; "" where there is no encoder.
+        encoder_fingerprint: see `Encoder.fingerprint`; "" where there is no encoder.
         dimension: of the vectors.
         prompt: put before each document.
         query_prompt: to be put before each query; None where nobody said it.
         max_length: in tokens; None where there is no encoder.
-        device, dtype, backend: what ran the model, see `Student`; "" of imported vectors.
+        device, dtype, backend: what ran the model, see `Encoder`; "" of imported vectors.
         pooling, normalize, truncate: what the user put in place of the checkpoint's own, `truncate` for
             its dimension; None is the checkpoint's.
         normalized: whether every vector has length 1; None where that is not known.
@@ -164,7 +164,7 @@ class EncodingPlan(Record):
 def plan_encoding(
     collections: tuple[str, ...],
     found: "Survey",
-    student: "Student",
+    student: "Encoder",
     *,
     prefixes: Mapping[str, str] | None = None,
     fields: tuple[str, ...] | None = None,

@@ -11,10 +11,10 @@ from mimo_plugin.collections.survey import docid_hash, repeated_hashes
 from mimo_plugin.core.artifact import writing
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Findings, Problems, UsageError
-from mimo_plugin.index.build import Built, IndexOptions, index_vectors
-from mimo_plugin.index.faiss import PRESETS, new_index, read_index, resolve
-from mimo_plugin.index.open import Lines
-from mimo_plugin.index.plan import (
+from mimo_plugin.indexing.build import Built, IndexOptions, index_vectors
+from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve
+from mimo_plugin.indexing.open import Lines
+from mimo_plugin.indexing.plan import (
     DOCID,
     FILES,
     INDEX,
@@ -26,7 +26,7 @@ from mimo_plugin.index.plan import (
     read_manifest,
     require_unchanged,
 )
-from mimo_plugin.index.vectors import VectorBatch, Vectors
+from mimo_plugin.indexing.vectors import VectorBatch, Vectors
 
 
 def require_unique(directories: Sequence[Path], *, progress: bool | None = None) -> None:

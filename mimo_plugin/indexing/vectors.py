@@ -21,7 +21,7 @@ from mimo_plugin.core.artifact import (
     writing,
 )
 from mimo_plugin.core.errors import ArtifactError, Findings
-from mimo_plugin.index.plan import OF_THE_MACHINE, EncodingPlan, join_plans
+from mimo_plugin.indexing.plan import OF_THE_MACHINE, EncodingPlan, join_plans
 
 if TYPE_CHECKING:
     import numpy as np

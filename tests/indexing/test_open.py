@@ -8,9 +8,9 @@ from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.errors import ArtifactError
-from mimo_plugin.encoder.encoder import Student
-from mimo_plugin.index.build import IndexOptions, build_index
-from mimo_plugin.index.open import read_doc_languages
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.indexing.build import IndexOptions, build_index
+from mimo_plugin.indexing.open import read_doc_languages
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = documents(12)
     del rows[5]["lang"]
     spec = write_folder(tmp_path_factory.mktemp("folder"), rows)
-    student = Student.load(str(plain_xlmr(tmp_path_factory.mktemp("checkpoint"))))
+    student = Encoder.load(str(plain_xlmr(tmp_path_factory.mktemp("checkpoint"))))
     output = tmp_path_factory.mktemp("indexes") / "index"
     build_index(load_pool([spec]), (spec,), student, output, IndexOptions(progress=False))
     return output

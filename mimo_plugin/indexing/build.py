@@ -13,10 +13,16 @@ from mimo_plugin.collections.pool import load_pool, pool_prefixes
 from mimo_plugin.collections.survey import Survey, copies_text, survey
 from mimo_plugin.core.artifact import FileRecord, one_writer, remove_tree, replacing, said_format, writing
 from mimo_plugin.core.errors import ArtifactError, Findings
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
-from mimo_plugin.index.encode import EncodeOptions, empty_text, encode_shards, languages_text, require_space
-from mimo_plugin.index.faiss import new_index, resolve, write_index
-from mimo_plugin.index.plan import (
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.indexing.encode import (
+    EncodeOptions,
+    empty_text,
+    encode_shards,
+    languages_text,
+    require_space,
+)
+from mimo_plugin.indexing.faiss import new_index, resolve, write_index
+from mimo_plugin.indexing.plan import (
     DISCARDED,
     DOCID,
     FILES,
@@ -32,7 +38,7 @@ from mimo_plugin.index.plan import (
     plan_encoding,
     read_manifest,
 )
-from mimo_plugin.index.vectors import OURS, Shards, Vectors, refuse, take_up
+from mimo_plugin.indexing.vectors import OURS, Shards, Vectors, refuse, take_up
 
 _LEFTOVER = re.compile(rf"\.({'|'.join((*FILES, MANIFEST))})\.\d+\.tmp")
 
@@ -196,7 +202,7 @@ class Built:
 def build_index(
     collection: Any,
     collections: tuple[str, ...],
-    student: Student,
+    student: Encoder,
     output: Path,
     options: IndexOptions | None = None,
     *,
@@ -363,7 +369,7 @@ def index_collections(
     findings = Findings()
     findings.attempt(require, collections, docs=True)
     findings.attempt(IndexDirectory(output).refuse_foreign)
-    student = findings.attempt(Student.load, encoder, encoder_options)
+    student = findings.attempt(Encoder.load, encoder, encoder_options)
     if student is not None:
         findings.attempt(check_factory, options.factory, student.dimension)
     student = findings.complete(student)

@@ -13,13 +13,13 @@ from helpers.checkpoints import plain_xlmr
 from mimo_plugin.cli.index import export_command
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions, Student
-from mimo_plugin.index.build import IndexOptions, index_vectors
-from mimo_plugin.index.encode import EncodeOptions, encode_collection
-from mimo_plugin.index.exporting import Format, export_vectors, workplace
-from mimo_plugin.index.importing import import_vectors
-from mimo_plugin.index.plan import Part
-from mimo_plugin.index.vectors import open_vectors
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.indexing.build import IndexOptions, index_vectors
+from mimo_plugin.indexing.encode import EncodeOptions, encode_collection
+from mimo_plugin.indexing.exporting import Format, export_vectors, workplace
+from mimo_plugin.indexing.importing import import_vectors
+from mimo_plugin.indexing.plan import Part
+from mimo_plugin.indexing.vectors import open_vectors
 
 QUERIES = ["Suche Sprache", "haku kieli", "検索 言語", "Haus"]
 DOCUMENTS = 50
@@ -27,8 +27,8 @@ LUCENE = [Format.LUCENE_FLAT, Format.LUCENE_HNSW]
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Student:
-    return Student.load(str(plain_xlmr(tmp_path_factory.mktemp("checkpoint"))))
+def student(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return Encoder.load(str(plain_xlmr(tmp_path_factory.mktemp("checkpoint"))))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def vectors(tmp_path_factory: pytest.TempPathFactory, spec: str, student: Student) -> Path:
+def vectors(tmp_path_factory: pytest.TempPathFactory, spec: str, student: Encoder) -> Path:
     output = tmp_path_factory.mktemp("vectors") / "whole"
     encode_collection(
         load_pool([spec]), (spec,), student, output, EncodeOptions(shard_size=20, progress=False)
@@ -128,7 +128,7 @@ def test_lines_are_those_of_pyserini(vectors: Path, spec: str, tmp_path: Path) -
     assert (tmp_path / "ours.jsonl").read_bytes() == (tmp_path / "stock" / "embeddings.jsonl").read_bytes()
 
 
-def test_parts_are_joined(vectors: Path, spec: str, student: Student, tmp_path: Path) -> None:
+def test_parts_are_joined(vectors: Path, spec: str, student: Encoder, tmp_path: Path) -> None:
     parts = []
     for number in (2, 1):
         part = tmp_path / f"part-{number}"
@@ -145,7 +145,7 @@ def test_parts_are_joined(vectors: Path, spec: str, student: Student, tmp_path: 
 
 @pytest.mark.parametrize("to", LUCENE)
 def test_lucene_ranks_as_faiss_does(
-    to: Format, vectors: Path, index: Path, student: Student, tmp_path: Path
+    to: Format, vectors: Path, index: Path, student: Encoder, tmp_path: Path
 ) -> None:
     """Up to ties, with scores (1 + cosine) / 2."""
     source = vectors if to is Format.LUCENE_FLAT else index
@@ -205,8 +205,8 @@ def test_large_shards_are_cut(tmp_path: Path) -> None:
         exported([tmp_path / "vectors"], Format.JSONL, tmp_path / "out.jsonl", text=True)
 
 
-def test_vectors_that_are_not_of_unit_length(spec: str, tmp_path: Path, student: Student) -> None:
-    loose = Student.load(student.name, EncoderOptions(normalize=False))
+def test_vectors_that_are_not_of_unit_length(spec: str, tmp_path: Path, student: Encoder) -> None:
+    loose = Encoder.load(student.name, EncoderOptions(normalize=False))
     encode_collection(load_pool([spec]), (spec,), loose, tmp_path / "v", EncodeOptions(progress=False))
     done = exported([tmp_path / "v"], Format.LUCENE_FLAT, tmp_path / "lucene")
     (warning,) = done.warnings
@@ -274,7 +274,7 @@ def test_sources_are_checked(index: Path, vectors: Path, tmp_path: Path) -> None
         exported([index], Format.PARQUET, tmp_path / "out.parquet", text=True)
 
 
-def test_a_collection_that_has_changed(student: Student, tmp_path: Path) -> None:
+def test_a_collection_that_has_changed(student: Encoder, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", documents(6))
     encode_collection(load_pool([spec]), (spec,), student, tmp_path / "v", EncodeOptions(progress=False))
     write_folder(tmp_path / "folder", documents(3))

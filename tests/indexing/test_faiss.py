@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.index.faiss import (
+from mimo_plugin.indexing.faiss import (
     PRESETS,
     ResolvedFactory,
     nested,
@@ -20,8 +20,8 @@ from mimo_plugin.index.faiss import (
     training_vectors,
     write_index,
 )
-from mimo_plugin.index.plan import EncodingPlan, Plan
-from mimo_plugin.index.vectors import VectorBatch, Vectors
+from mimo_plugin.indexing.plan import EncodingPlan, Plan
+from mimo_plugin.indexing.vectors import VectorBatch, Vectors
 
 
 class Seeded(Vectors):

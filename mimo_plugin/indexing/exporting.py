@@ -26,11 +26,11 @@ from mimo_plugin.core.artifact import (
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Findings, UsageError
 from mimo_plugin.encoder.encoder import lengths, unit
-from mimo_plugin.index.encode import require_space
-from mimo_plugin.index.lucene import Norms, index_with_anserini, write_input, write_jsonl, write_parquet
-from mimo_plugin.index.open import Lines, OpenIndex, StrippedLines, open_index
-from mimo_plugin.index.plan import FORMAT as INDEX_FORMAT
-from mimo_plugin.index.plan import (
+from mimo_plugin.indexing.encode import require_space
+from mimo_plugin.indexing.lucene import Norms, index_with_anserini, write_input, write_jsonl, write_parquet
+from mimo_plugin.indexing.open import Lines, OpenIndex, StrippedLines, open_index
+from mimo_plugin.indexing.plan import FORMAT as INDEX_FORMAT
+from mimo_plugin.indexing.plan import (
     LANG,
     MANIFEST,
     OF_THE_MACHINE,
@@ -38,7 +38,7 @@ from mimo_plugin.index.plan import (
     made_by_pyserini,
     require_unchanged,
 )
-from mimo_plugin.index.vectors import VectorBatch, open_vectors
+from mimo_plugin.indexing.vectors import VectorBatch, open_vectors
 from mimo_plugin.pyserini.bm25 import versions
 
 # Rows that are held at a time, whatever the source's shards are.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.errors import ArtifactError, Findings, Problems, UsageError
-from mimo_plugin.encoder.encoder import Student
-from mimo_plugin.index.faiss import read_index, set_parameters
-from mimo_plugin.index.plan import (
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.indexing.faiss import read_index, set_parameters
+from mimo_plugin.indexing.plan import (
     DOCID,
     INDEX,
     LANG,
@@ -209,7 +209,7 @@ def _open_pyserini(directory: Path, parameters: str | None) -> OpenIndex:
     return OpenIndex(directory, manifest, index, docids)
 
 
-def check_encoder(index: OpenIndex, student: Student, *, allow_other: bool = False) -> None:
+def check_encoder(index: OpenIndex, student: Encoder, *, allow_other: bool = False) -> None:
     """Refuses a query encoder that is not the one whose vectors are in the index.
 
     Raises:
