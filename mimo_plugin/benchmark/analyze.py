@@ -205,7 +205,7 @@ def _loadable(findings: Findings, spec: str, options: "EncoderOptions | None") -
 
     encoder = findings.attempt(parse_encoder, spec)
     if encoder is not None:
-        findings.attempt(Encoder.load, encoder.checkpoint, options)
+        findings.attempt(Encoder, encoder.checkpoint, options)
     return encoder
 
 

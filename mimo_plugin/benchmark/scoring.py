@@ -274,7 +274,7 @@ class _Vectors:
         opened = open_index(index)
         documents = opened.faiss.reconstruct_n(0, opened.faiss.ntotal)
         docids = [opened.docids[row] for row in range(len(opened.docids))]
-        student = Encoder.load(opened.manifest.plan.encoder, encoder)
+        student = Encoder(opened.manifest.plan.encoder, encoder)
         return cls(documents, docids, student.encode_queries(list(collection.queries.values())))
 
 

@@ -261,14 +261,14 @@ class Models:
         self._held: tuple[str, Encoder] | None = None
 
     def facts(self, checkpoint: str) -> Facts:
-        """Raises: as `Encoder.load`."""
+        """Raises: as `Encoder`."""
         return Facts.of(self._load(checkpoint))
 
     def load(self, checkpoint: str, facts: Facts) -> Encoder:
         """The encoder that the facts are of; keep it no longer than it is used.
 
         Raises:
-            ModelError: the checkpoint is another one than it was; or as `Encoder.load`.
+            ModelError: the checkpoint is another one than it was; or as `Encoder`.
         """
         student = self._load(checkpoint)
         if student.fingerprint != facts.fingerprint:
@@ -284,7 +284,7 @@ class Models:
     def _load(self, checkpoint: str) -> Encoder:
         if self._held is None or self._held[0] != checkpoint:
             self._held = None
-            self._held = checkpoint, Encoder.load(checkpoint, self._options)
+            self._held = checkpoint, Encoder(checkpoint, self._options)
         return self._held[1]
 
 

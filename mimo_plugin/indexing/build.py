@@ -369,7 +369,7 @@ def index_collections(
     findings = Findings()
     findings.attempt(require, collections, docs=True)
     findings.attempt(IndexDirectory(output).refuse_foreign)
-    student = findings.attempt(Encoder.load, encoder, encoder_options)
+    student = findings.attempt(Encoder, encoder, encoder_options)
     if student is not None:
         findings.attempt(check_factory, options.factory, student.dimension)
     student = findings.complete(student)

@@ -291,7 +291,7 @@ def encode_collections(
     findings = Findings()
     findings.attempt(require, collections, docs=True)
     findings.attempt(VectorsDirectory(output).refuse_foreign)
-    student = findings.complete(findings.attempt(Encoder.load, encoder, encoder_options))
+    student = findings.complete(findings.attempt(Encoder, encoder, encoder_options))
     in_pool = pooled or len(collections) > 1
     return encode_collection(
         load_pool(collections, fields=fields, pooled=in_pool),

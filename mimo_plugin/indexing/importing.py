@@ -273,7 +273,7 @@ def import_vectors(
     findings.attempt(directory.refuse_foreign)
     student = None
     if encoder is not None:
-        student = findings.attempt(Encoder.load, encoder, encoder_options)
+        student = findings.attempt(Encoder, encoder, encoder_options)
     findings.raise_any()
     foreign = Foreign(tuple(files), lang)
     looked = _Looked(foreign)

@@ -202,7 +202,7 @@ def _load_encoder(
             f"{index.directory} does not say which encoder made its vectors: name the one for the queries "
             "with --encoder"
         )
-    student = Encoder.load(checkpoint, as_indexed)
+    student = Encoder(checkpoint, as_indexed)
     check_encoder(index, student, allow_other=options.allow_other_encoder)
     if same and plan.encoder and query_prompt is None:
         student.prompts = student.prompts._replace(query=former_query_prompt(student.model))

@@ -84,11 +84,11 @@ class TeacherOptions:
         """The teacher.
 
         Raises:
-            EnvironmentProblem, ModelError, UsageError: as `Encoder.load`; a ModelError where queries and
+            EnvironmentProblem, ModelError, UsageError: as `Encoder`; a ModelError where queries and
                 passages go through different encoders, since one projection cannot lead to both.
         """
         options = self.resolved()
-        teacher = Encoder.load(
+        teacher = Encoder(
             self.teacher,
             EncoderOptions(
                 device=self.device,
