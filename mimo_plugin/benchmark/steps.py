@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from mimo_plugin.benchmark.grid import RECIPE, EncoderSettings, Experiment, Layout, ResolvedSystem
 from mimo_plugin.benchmark.scoring import ScoredCollection, Scores, read_scores
-from mimo_plugin.core.artifact import check_place
 from mimo_plugin.core.errors import ArtifactError, Findings, UsageError, near
+from mimo_plugin.core.files import check_place
 from mimo_plugin.encoder import packaged
 from mimo_plugin.training.data import DataManifest, Format, read_manifest
 from mimo_plugin.training.examples import steps_of

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.core.artifact import user_caches
 from mimo_plugin.core.errors import Problems, UsageError, near
+from mimo_plugin.core.files import user_caches
 from mimo_plugin.evaluation.options import split_names
 from mimo_plugin.evaluation.runs import Run
 from mimo_plugin.evaluation.topics import Judged, Topics
