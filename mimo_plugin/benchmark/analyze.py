@@ -20,9 +20,9 @@ from mimo_plugin.benchmark.texts import (
     sample_texts,
 )
 from mimo_plugin.collections.records import ERROR
-from mimo_plugin.core.artifact import check_place, make_parent, write_text
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
+from mimo_plugin.core.files import check_place, make_parent, write_text
 from mimo_plugin.evaluation.fairness import Peer, RankCorrelation
 from mimo_plugin.evaluation.language import LanguageBias
 from mimo_plugin.evaluation.options import TableFormat

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import Field
 
 from mimo_plugin.benchmark.grid import EncoderSettings
-from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest, remove_tree, write_text
+from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, DataError
+from mimo_plugin.core.files import remove_tree, write_text
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.training.run import MODEL, TrainingManifest, read_training_manifest
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mimo_plugin.benchmark.parts import RUNS, Part
 from mimo_plugin.benchmark.texts import NamedEncoder
-from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest, sha256, write_text, writing
+from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, ModelError, Problems, UsageError
+from mimo_plugin.core.files import sha256, write_text, writing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.options import SignificanceTest
 from mimo_plugin.evaluation.runs import file_problem, run_files

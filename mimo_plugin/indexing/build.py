@@ -11,8 +11,9 @@ from typing import Any
 from mimo_plugin.collections.loading import require
 from mimo_plugin.collections.pool import load_pool, pool_prefixes
 from mimo_plugin.collections.survey import Survey, copies_text, survey
-from mimo_plugin.core.artifact import FileRecord, one_writer, remove_tree, replacing, said_format, writing
+from mimo_plugin.core.artifact import FileRecord, one_writer, said_format
 from mimo_plugin.core.errors import ArtifactError, Findings
+from mimo_plugin.core.files import remove_tree, replacing, writing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.encode import (
     EncodeOptions,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mimo_plugin.collections.loading import require
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.collections.records import ERROR
-from mimo_plugin.core.artifact import check_place
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, MimoError, UsageError
+from mimo_plugin.core.files import check_place
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.encoder.prompts import former_query_prompt
 from mimo_plugin.evaluation.runs import trec_order, write_run

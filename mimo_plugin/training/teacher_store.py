@@ -11,8 +11,9 @@ from typing import Annotated, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from mimo_plugin.core.artifact import Record, SealedRecord, parse_manifest, write_text
+from mimo_plugin.core.artifact import Record, SealedRecord, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, DataError, ModelError, UsageError
+from mimo_plugin.core.files import write_text
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_device
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions

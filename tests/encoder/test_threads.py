@@ -66,7 +66,7 @@ STUCK = """
 import ctypes, os, sys, threading, time
 from pathlib import Path
 from mimo_plugin import cli
-from mimo_plugin.core.artifact import replacing
+from mimo_plugin.core.files import replacing
 from mimo_plugin.encoder.encoder import EncoderOptions, Encoder
 
 FOREVER = 10**6
