@@ -41,14 +41,14 @@ class ArtifactError(MimoError):
     """A directory that a command wrote or is asked to write is incomplete, foreign or different."""
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """ " (near: ...)" with the names that are most like this one; nothing where none is.
+def near(name: str, known: Iterable[str], count: int = 3) -> str:
+    """`"; near: NAME, ..."` for a message, with the known names like one that is not; "" without any.
 
-    >>> near("ndgc@10", ["ndcg@10", "recall@100"])
-    ' (near: ndcg@10)'
+    >>> near("ndgc", ["map", "ndcg"])
+    '; near: ndcg'
     """
-    found = get_close_matches(name, list(known), n=3)
-    return f" (near: {', '.join(found)})" if found else ""
+    found = get_close_matches(name, list(known), n=count)
+    return f"; near: {', '.join(found)}" if found else ""
 
 
 class Problems:

@@ -69,10 +69,10 @@ def test_every_field_that_is_wrong_has_its_line(tmp_path: Path) -> None:
     assert [line.removeprefix(f"{path}:") for line in str(caught.value).splitlines()] == [
         "1: name: is missing, expected a value",
         "1: kind: found 7, expected a valid string",
-        "4: inner[0].lamda: unknown key, expected one of size, lambda (near: lambda)",
+        "4: inner[0].lamda: unknown key, expected one of size, lambda; near: lambda",
         "5: inner[1].size: found 'many', expected a valid integer, unable to parse string as an integer",
         "8: by_name.x.size: found a list of 1, expected a valid integer",
-        "10: knd: unknown key, expected one of name, kind, inner, by_name (near: kind)",
+        "10: knd: unknown key, expected one of name, kind, inner, by_name; near: kind",
     ]
 
 
