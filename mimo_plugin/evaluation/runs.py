@@ -16,8 +16,8 @@ from typing import IO, NamedTuple, TextIO, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mimo_plugin.core.artifact import make_parent, replacing
 from mimo_plugin.core.errors import DataError, Problems
+from mimo_plugin.core.files import make_parent, replacing
 
 
 class Ranking(NamedTuple):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.core.artifact import make_parent, replacing
 from mimo_plugin.core.errors import DataError, EnvironmentProblem
+from mimo_plugin.core.files import make_parent, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
