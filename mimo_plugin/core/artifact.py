@@ -11,7 +11,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,16 @@ class SealedRecord(Record):
 
 
 R = TypeVar("R", bound=Record)
+
+
+def differences(mine: BaseModel, other: BaseModel, ignoring: Collection[str] = ()) -> dict[str, str]:
+    """Field -> a line that says what it is in either record, of those fields that are not the same."""
+    here, there = mine.model_dump(mode="json"), other.model_dump(mode="json")
+    return {
+        name: f"{name} is {here[name]!r}, there it is {there[name]!r}"
+        for name in here
+        if name not in ignoring and here[name] != there[name]
+    }
 
 
 class FileRecord(Record):
@@ -376,6 +386,8 @@ class Artifact(Generic[M]):
             with writing(self.path):
                 for leftover in (*self.path.glob(".*.tmp"), *self.path.glob(".*.old")):
                     _remove(leftover)
+            if self.manifest.exists() and not self.kind.mark_stays:
+                self._remove_mark()
             yield held
 
     def begin(self, content: str = "") -> None:
