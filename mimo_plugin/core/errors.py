@@ -64,8 +64,8 @@ class Problems:
     mimo_plugin.core.errors.DataError: run.trec:3: 5 columns, expected 6
     alpha is 5, expected a level between 0 and 1
 
-    `with Problems() as problems:` raises at the end of its block. A generator that reads in it yields the good
-    records and raises at its end: read to the end before using any.
+    `with Problems() as problems:` raises at the end of its block. A generator that reads in it yields the
+    good records and raises at its end: read to the end before using any.
 
     Args:
         error: class of the messages that are added without one.
