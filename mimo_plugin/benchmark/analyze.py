@@ -20,9 +20,9 @@ from mimo_plugin.benchmark.texts import (
     sample_texts,
 )
 from mimo_plugin.collections.records import ERROR
-from mimo_plugin.core.artifact import check_place, make_parent, write_text
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
+from mimo_plugin.core.files import check_place, make_parent, write_text
 from mimo_plugin.evaluation.fairness import Peer, RankCorrelation
 from mimo_plugin.evaluation.language import LanguageBias
 from mimo_plugin.evaluation.options import TableFormat
@@ -205,7 +205,7 @@ def _loadable(findings: Findings, spec: str, options: "EncoderOptions | None") -
 
     encoder = findings.attempt(parse_encoder, spec)
     if encoder is not None:
-        findings.attempt(Encoder.load, encoder.checkpoint, options)
+        findings.attempt(Encoder, encoder.checkpoint, options)
     return encoder
 
 

@@ -174,7 +174,7 @@ class _Look:
 
     def at(self, encoder: NamedEncoder) -> Geometry:
         texts = self._texts
-        student = Encoder.load(encoder.checkpoint, self._options)
+        student = Encoder(encoder.checkpoint, self._options)
         vectors = self._vectors(student, encoder.label)
         pairs = {} if texts.alone else pair_alignment(vectors, texts.groups, texts.languages)
         aligned = mean_over_pairs(pairs) if pairs else None
@@ -258,7 +258,7 @@ class _Look:
             if str(path) == encoder.checkpoint:
                 points.append(replace(now, step=step))
                 continue
-            student = Encoder.load(str(path), self._options)
+            student = Encoder(str(path), self._options)
             vectors = self._vectors(student, f"{encoder.label}, step {step:,}")
             points.append(self._point(step, vectors))
         return tuple(reversed(points))

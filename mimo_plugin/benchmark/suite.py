@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.benchmark.parts import check_collections, check_output
 from mimo_plugin.benchmark.reproduce import ReproduceOptions, Say, plan, reproduce
-from mimo_plugin.core.artifact import make_parent, write_text
 from mimo_plugin.core.errors import DataError, Findings, UsageError
+from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.evaluation.options import Setting
 
 if TYPE_CHECKING:

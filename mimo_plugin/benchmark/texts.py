@@ -237,7 +237,7 @@ def _draw(seed: int, name: str) -> int:
 class NamedEncoder(NamedTuple):
     """Attributes:
     label: in tables and pictures.
-    checkpoint: as `Encoder.load` takes it.
+    checkpoint: as `Encoder` takes it.
     run: the training run that it is of; None where none was named.
     """
 

@@ -6,6 +6,7 @@ without a traceback and exits with the class's `exit_code`.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -38,6 +39,16 @@ class ModelError(MimoError):
 
 class ArtifactError(MimoError):
     """A directory that a command wrote or is asked to write is incomplete, foreign or different."""
+
+
+def near(name: str, known: Iterable[str], count: int = 3) -> str:
+    """`"; near: NAME, ..."` for a message, with the known names like one that is not; "" without any.
+
+    >>> near("ndgc", ["map", "ndcg"])
+    '; near: ndcg'
+    """
+    found = get_close_matches(name, list(known), n=count)
+    return f"; near: {', '.join(found)}" if found else ""
 
 
 class Problems:

@@ -13,9 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from mimo_plugin.collections.reading import Faults
-from mimo_plugin.core.artifact import writing
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
+from mimo_plugin.core.files import writing
 from mimo_plugin.data.sources import DatasetColumns, MosesFiles, TsvFile
 from mimo_plugin.data.writers import PairsWriter
 from mimo_plugin.training.data import UNFINISHED, Format, Made, check_output, finished

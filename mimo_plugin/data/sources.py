@@ -16,9 +16,9 @@ from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
 from mimo_plugin.collections.jsonlines import open_binary, read_lines
 from mimo_plugin.collections.reading import Faults, unreadable
 from mimo_plugin.collections.records import check_text
-from mimo_plugin.core.artifact import sha256
 from mimo_plugin.core.environment import reachable, without_dataset_logs
 from mimo_plugin.core.errors import DataError, MimoError
+from mimo_plugin.core.files import sha256
 
 _KEY_LENGTH = 10
 

@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from math import fsum
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.core.artifact import user_caches
-from mimo_plugin.core.errors import Problems, UsageError
+from mimo_plugin.core.errors import Problems, UsageError, near
+from mimo_plugin.core.files import user_caches
 from mimo_plugin.evaluation.options import split_names
 from mimo_plugin.evaluation.runs import Run
 from mimo_plugin.evaluation.topics import Judged, Topics
@@ -78,8 +77,7 @@ def _parse(name: str) -> Measure:
     base, at, cutoff = name.lower().partition("@")
     known = {kind.value: kind for kind in MeasureKind} | _ALIASES
     if base not in known:
-        near = get_close_matches(re.split(r"[_.@]", base)[0], known, n=3, cutoff=0.5)
-        meant = f"; near: {', '.join(near)}" if near else ""
+        meant = near(re.split(r"[_.@]", base)[0], known)
         raise UsageError(f"unknown measure {name!r}{meant}; expected one of {OFFERED}")
     kind = known[base]
     if not at:

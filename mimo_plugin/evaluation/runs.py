@@ -16,8 +16,8 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mimo_plugin.core.artifact import make_parent, replacing
 from mimo_plugin.core.errors import DataError, Problems
+from mimo_plugin.core.files import make_parent, replacing
 
 if TYPE_CHECKING:
     import pandas

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo_plugin.collections.records import ERROR, FIRST
-from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
+from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError, near
 from mimo_plugin.evaluation.options import split_names
 from mimo_plugin.evaluation.runs import Ranking, Run
 
@@ -236,10 +235,9 @@ def _only(judgments: Judgments, languages: Mapping[str, str], only: Sequence[str
     problems = Problems(UsageError)
     for name in only:
         if name not in known:
-            near = get_close_matches(name, known, n=3)
-            meant = f"; near: {', '.join(near)}" if near else ""
             problems.add(
-                f"unknown language {name!r}{meant}; expected one of the judged topics' {', '.join(known)}"
+                f"unknown language {name!r}{near(name, known)}; "
+                f"expected one of the judged topics' {', '.join(known)}"
             )
     problems.raise_any()
     return {query_id: judged for query_id, judged in judgments.items() if language_of[query_id] in only}

@@ -11,9 +11,9 @@ from mimo_plugin.collections.jsonlines import get_id, get_lang, read_lines, read
 from mimo_plugin.collections.reading import Faults
 from mimo_plugin.collections.records import Doc, check_id
 from mimo_plugin.collections.survey import Survey, survey
-from mimo_plugin.core.artifact import sha256
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, UsageError
+from mimo_plugin.core.files import sha256
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.encode import Encoded, EncodeOptions, complete
 from mimo_plugin.indexing.plan import EncodingPlan
@@ -273,7 +273,7 @@ def import_vectors(
     findings.attempt(directory.refuse_foreign)
     student = None
     if encoder is not None:
-        student = findings.attempt(Encoder.load, encoder, encoder_options)
+        student = findings.attempt(Encoder, encoder, encoder_options)
     findings.raise_any()
     foreign = Foreign(tuple(files), lang)
     looked = _Looked(foreign)

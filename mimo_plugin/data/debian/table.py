@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from mimo_plugin.collections.jsonlines import get_id, get_text, read_objects
 from mimo_plugin.collections.reading import Faults
 from mimo_plugin.collections.records import pooled_id
-from mimo_plugin.core.artifact import replacing, writing
 from mimo_plugin.core.errors import DataError, Findings
+from mimo_plugin.core.files import replacing, writing
 from mimo_plugin.data.writers import PairsWriter, TableWriter
 from mimo_plugin.training.data import DataManifest
 
