@@ -116,7 +116,9 @@ class Run(Mapping[str, dict[str, float]]):
         return ranx.Run(dict(self), name=self.name)
 
     def __repr__(self) -> str:
-        return f"run {self.name!r}, {len(self)} queries\n{self.to_frame().to_string(max_rows=10, index=False)}"
+        return (
+            f"run {self.name!r}, {len(self)} queries\n{self.to_frame().to_string(max_rows=10, index=False)}"
+        )
 
     def _repr_html_(self) -> str:
         return str(self.to_frame().to_html(max_rows=10, index=False))
