@@ -95,7 +95,7 @@ class Run(Mapping[str, dict[str, float]]):
         return read_run(Path(path), name or _name_of(Path(path)))
 
     def save(self, path: str | Path, tag: str | None = None) -> int:
-        """Writes a TREC run, its name the tag by default; returns the number of its lines. See `write_run`."""
+        """Writes a TREC run as `write_run` does and returns the number of its lines. tag: or its name."""
         return write_run(Path(path), decoded(self.queries.items()), tag or self.name)
 
     def to_frame(self) -> "pandas.DataFrame":
