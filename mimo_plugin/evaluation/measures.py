@@ -242,7 +242,8 @@ def _import_ranx() -> tuple[Any, Any]:
     import numba
     from numba.typed import List as TypedList
 
-    numba.config.THREADING_LAYER = "workqueue"  # as ranx itself sets it
+    # As ranx itself sets it.
+    numba.config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
     return metrics, TypedList
 
 
