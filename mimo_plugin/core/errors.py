@@ -87,17 +87,17 @@ class Problems:
         if kind is None:
             self.raise_any()
 
-    def add(self, message: str) -> None:
-        """Notes one problem."""
+    def add(self, message: str, error: type[MimoError] | None = None) -> None:
+        """Notes one problem. error: its class, if it is another one."""
         self._added += 1
         if self._added <= self._limit:
-            self._found.append((self._error, message))
+            self._found.append((error or self._error, message))
         if self._stop and self._added == self._limit:
             self.raise_any()
 
-    def extend(self, messages: Iterable[str]) -> None:
+    def extend(self, messages: Iterable[str], error: type[MimoError] | None = None) -> None:
         for message in messages:
-            self.add(message)
+            self.add(message, error)
 
     @contextmanager
     def collect(self) -> Iterator[None]:
