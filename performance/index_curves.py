@@ -184,7 +184,7 @@ def encoded(
 
     work.mkdir(parents=True, exist_ok=True)
     specs = [*collections, *([f"path:{table_folder(table, work)}"] if table else [])]
-    student = Encoder.load(encoder, EncoderOptions(max_length=max_length))
+    student = Encoder(encoder, EncoderOptions(max_length=max_length))
     pool = load_pool(specs)
     prefixes = pool_prefixes(specs) if len(specs) > 1 else None
     encode_collection(pool, tuple(specs), student, work / "vectors", prefixes=prefixes)

@@ -226,7 +226,7 @@ def _with_encoder(
 
     texts = [query.text for query in load_pool(["mimo-sample"]).queries_iter()]
     asked = [(f"q{number}", text) for number, text in enumerate(islice(cycle(texts), queries))]
-    return compared(index, Encoder.load(encoder), asked, hits, repeats, place)
+    return compared(index, Encoder(encoder), asked, hits, repeats, place)
 
 
 def _numbers(count: int) -> list[tuple[str, str]]:

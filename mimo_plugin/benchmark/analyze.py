@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.benchmark.texts import NamedEncoder, Role, file_name, parse_encoders, sample_texts
 from mimo_plugin.collections.records import ERROR
-from mimo_plugin.core.artifact import check_place, make_parent, write_text
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
+from mimo_plugin.core.files import check_place, make_parent, write_text
 from mimo_plugin.evaluation.options import TableFormat
 from mimo_plugin.evaluation.results import AnalysisResult, BiasResult, GeometryResult, TrainedOnResult
 from mimo_plugin.evaluation.runs import RunFile, file_problem, run_files, same_names
@@ -253,9 +253,7 @@ def make_tables(geometry: GeometryResult) -> list[Table]:
             ]
             why = geometry.skipped.get(f"{label}: trail")
             headers = ["step", "alignment", "uniformity"]
-            tables.append(
-                Table(f"{label}: while it trained", headers, rows, 0, (f"{why}.",) if why else ())
-            )
+            tables.append(Table(f"{label}: while it trained", headers, rows, 0, (f"{why}.",) if why else ()))
     return [table for table in tables if len(table.headers) <= _MOST_COLUMNS + 1]
 
 

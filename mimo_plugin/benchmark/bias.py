@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.benchmark.parts import GEOMETRY
 from mimo_plugin.benchmark.systems import Facts, MadeRun, System, shortened
-from mimo_plugin.core.artifact import make_parent, sealed_text, unseal, write_text
+from mimo_plugin.core.artifact import sealed_text, unseal
 from mimo_plugin.core.environment import git_commit, installed_versions, processor
 from mimo_plugin.core.errors import DataError, ModelError
+from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.evaluation.evaluate import to_json

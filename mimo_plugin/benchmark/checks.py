@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -21,6 +20,7 @@ from mimo_plugin.benchmark.config import (
 )
 from mimo_plugin.benchmark.reading import Place
 from mimo_plugin.core.artifact import Record
+from mimo_plugin.core.errors import near
 from mimo_plugin.evaluation.measures import MeasureKind, parse_measures
 from mimo_plugin.evaluation.options import Analyzers, Setting, SignificanceTest
 
@@ -191,12 +191,6 @@ def _found(value: Any, written: str | None) -> str:
 
 def _unknown(name: str, known: list[str]) -> str:
     return f"unknown key {name!r}, expected one of {', '.join(known)}{near(name, known)}"
-
-
-def near(name: str, known: list[str]) -> str:
-    """ " (near: ...)" where there is something like the name."""
-    found = get_close_matches(name, known, n=3, cutoff=0.6)
-    return f" (near: {', '.join(found)})" if found else ""
 
 
 def _inside(place: Place) -> str:

@@ -12,8 +12,9 @@ from mimo_plugin.benchmark.grid import Experiment
 from mimo_plugin.benchmark.scoring import ScoringOptions, score_student
 from mimo_plugin.benchmark.seeds import Results, gather, make_tables
 from mimo_plugin.benchmark.steps import Checked, Done, Kind, Step, all_steps, check_experiment
-from mimo_plugin.core.artifact import one_writer, write_text
+from mimo_plugin.core.artifact import one_writer
 from mimo_plugin.core.errors import Findings
+from mimo_plugin.core.files import write_text
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.evaluation.options import TableFormat
 from mimo_plugin.evaluation.tables import render

@@ -28,7 +28,7 @@ from mimo_plugin.evaluation.results import (
     SeparabilityResult,
     TextsResult,
 )
-from mimo_plugin.training.curves import read_stages
+from mimo_plugin.training.curves import read_metrics
 from mimo_plugin.training.run import RunDirectory
 
 
@@ -57,11 +57,8 @@ def written_trail(run: Path) -> tuple[CheckpointResult, ...]:
     if not metrics.is_file():
         return ()
     return tuple(
-        CheckpointResult(
-            step=stage.start + step, alignment=scores.get("alignment"), uniformity=scores["uniformity"]
-        )
-        for stage in read_stages(metrics)
-        for step, scores in stage.dev.items()
+        CheckpointResult(step=step, alignment=scores.get("alignment"), uniformity=scores["uniformity"])
+        for step, scores in read_metrics(metrics).dev.items()
         if "uniformity" in scores
     )
 
@@ -208,7 +205,7 @@ class _Space:
         for step, path in kept:
             point = aligned, spread
             if str(path) != encoder.checkpoint:
-                model = Encoder.load(str(path), self._options)
+                model = Encoder(str(path), self._options)
                 point = self._point(self._vectors(model, f"{encoder.label}, step {step:,}"))
             points.append(CheckpointResult(step=step, alignment=point[0], uniformity=point[1]))
         return tuple(reversed(points))

@@ -3,18 +3,17 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.benchmark.checks import EXTENDS, contradictions, near, unknown_languages, validate
+from mimo_plugin.benchmark.checks import EXTENDS, contradictions, unknown_languages, validate
 from mimo_plugin.benchmark.config import DATA, BenchmarkConfig, Fairness, chosen_references
 from mimo_plugin.benchmark.reading import Source, read_source
 from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
 from mimo_plugin.collections.loading import HUB_PREFIX as HUB
 from mimo_plugin.collections.loading import found_folder, parse_hub
 from mimo_plugin.collections.mteb import matching_folders
-from mimo_plugin.core.errors import DataError, EnvironmentProblem, MimoError, Problems, UsageError
+from mimo_plugin.core.errors import DataError, EnvironmentProblem, MimoError, Problems, UsageError, near
 from mimo_plugin.evaluation.options import Gain, split_names
 
 if TYPE_CHECKING:
@@ -62,11 +61,9 @@ def find_config(name: str, beside: Path | None = None) -> Path:
     if not name.endswith(_SUFFIXES) and "/" not in name:
         if name in packaged:
             return packaged[name]
-        near = get_close_matches(name, packaged, n=3)
-        meant = f" (near: {', '.join(near)})" if near else ""
         raise UsageError(
             f"{name!r}: no such config, expected one of {', '.join(sorted(packaged))}, or a file that ends "
-            f"in .yaml{meant}"
+            f"in .yaml{near(name, packaged)}"
         )
     path = (beside or Path()) / Path(name)
     try:

@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import yaml
 
 from mimo_plugin.collections.survey import Selected, Survey, copies_text, select, selected_pool, survey
-from mimo_plugin.core.artifact import (
-    Held,
-    SealedRecord,
-    check_place,
-    make_parent,
-    one_writer,
-    parse_manifest,
-    write_text,
-)
+from mimo_plugin.core.artifact import Held, SealedRecord, one_writer, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Findings, UsageError
+from mimo_plugin.core.files import check_place, make_parent, write_text
 from mimo_plugin.data.sources import collection_identity, identity_key
 from mimo_plugin.training.recipe import read_yaml
 

@@ -31,8 +31,9 @@ from mimo_plugin.benchmark.systems import (
     similarity_in,
 )
 from mimo_plugin.benchmark.texts import parse_encoders
-from mimo_plugin.core.artifact import Held, make_parent, sealed_text, sha256, size_text, unseal, write_text
+from mimo_plugin.core.artifact import Held, sealed_text, unseal
 from mimo_plugin.core.errors import ArtifactError, DataError, Findings
+from mimo_plugin.core.files import make_parent, sha256, size_text, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.evaluation.results import BenchmarkResults, BiasResult, GeometryResult, read_results

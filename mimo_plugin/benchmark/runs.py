@@ -18,9 +18,10 @@ from mimo_plugin.benchmark.systems import (
     seconds_a_document,
     shortened,
 )
-from mimo_plugin.core.artifact import FileRecord, size_text
+from mimo_plugin.core.artifact import FileRecord
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
+from mimo_plugin.core.files import size_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.evaluation.runs import write_run

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import Field
 
 from mimo_plugin.benchmark.grid import EncoderSettings
-from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest, remove_tree, write_text
+from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, DataError
+from mimo_plugin.core.files import remove_tree, write_text
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.training.run import MODEL, TrainingManifest, read_training_manifest
 
@@ -274,7 +275,7 @@ class _Vectors:
         opened = open_index(index)
         documents = opened.faiss.reconstruct_n(0, opened.faiss.ntotal)
         docids = [opened.docids[row] for row in range(len(opened.docids))]
-        student = Encoder.load(opened.manifest.plan.encoder, encoder)
+        student = Encoder(opened.manifest.plan.encoder, encoder)
         return cls(documents, docids, student.encode_queries(list(collection.queries.values())))
 
 

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimo_plugin.benchmark.grid import RECIPE, EncoderSettings, Experiment, Layout, ResolvedSystem
 from mimo_plugin.benchmark.scoring import ScoredCollection, Scores, read_scores
-from mimo_plugin.core.artifact import check_place
-from mimo_plugin.core.errors import ArtifactError, Findings, UsageError
+from mimo_plugin.core.errors import ArtifactError, Findings, UsageError, near
+from mimo_plugin.core.files import check_place
 from mimo_plugin.encoder import packaged
 from mimo_plugin.training.data import DataManifest, Format, read_manifest
 from mimo_plugin.training.examples import steps_of
@@ -304,12 +303,11 @@ def _is_experiments(recipe: Path) -> bool:
 
 def _selection_problems(experiment: Experiment, only: Sequence[str], seeds: int | None) -> list[str]:
     known = experiment.recipe.systems
-    problems = []
-    for name in only:
-        if name not in known:
-            near = get_close_matches(name, known, n=3)
-            meant = f"; near: {', '.join(near)}" if near else ""
-            problems.append(f"--only {name}: no such system{meant}; expected one of {', '.join(known)}")
+    problems = [
+        f"--only {name}: no such system{near(name, known)}; expected one of {', '.join(known)}"
+        for name in only
+        if name not in known
+    ]
     there = len(experiment.recipe.seeds)
     if seeds is not None and not 1 <= seeds <= there:
         problems.append(f"--seeds {seeds}: the recipe has {there} seeds, expected a number from 1 to {there}")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.benchmark.parts import check_collections, check_output
 from mimo_plugin.benchmark.reproduce import ReproduceOptions, Say, plan, reproduce
-from mimo_plugin.core.artifact import make_parent, write_text
 from mimo_plugin.core.errors import DataError, Findings, UsageError
+from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.evaluation.options import Setting
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import BenchmarkConfig
+    from mimo_plugin.evaluation.results import BenchmarkResults
     from mimo_plugin.evaluation.tables import Table
 
 # What the MIMO paper reports.
@@ -64,9 +65,7 @@ class Suite:
         ]
         notes = [f"{name}: left out" for name in self.lacking]
         notes += [
-            f"{name}: {results.subset.text}"
-            for name, results in self.results.items()
-            if results.subset
+            f"{name}: {results.subset.text}" for name, results in self.results.items() if results.subset
         ]
         return Table("all benchmarks", [*headers, "mean of MLIR"], rows, notes=tuple(notes))
 

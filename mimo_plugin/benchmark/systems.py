@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mimo_plugin.benchmark.parts import RUNS, Part
 from mimo_plugin.benchmark.texts import NamedEncoder
-from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest, sha256, write_text, writing
+from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, ModelError, Problems, UsageError
+from mimo_plugin.core.files import sha256, write_text, writing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.options import SignificanceTest
 from mimo_plugin.evaluation.runs import file_problem, run_files
@@ -261,14 +262,14 @@ class Models:
         self._held: tuple[str, Encoder] | None = None
 
     def facts(self, checkpoint: str) -> Facts:
-        """Raises: as `Encoder.load`."""
+        """Raises: as `Encoder`."""
         return Facts.of(self._load(checkpoint))
 
     def load(self, checkpoint: str, facts: Facts) -> Encoder:
         """The encoder that the facts are of; keep it no longer than it is used.
 
         Raises:
-            ModelError: the checkpoint is another one than it was; or as `Encoder.load`.
+            ModelError: the checkpoint is another one than it was; or as `Encoder`.
         """
         student = self._load(checkpoint)
         if student.fingerprint != facts.fingerprint:
@@ -284,7 +285,7 @@ class Models:
     def _load(self, checkpoint: str) -> Encoder:
         if self._held is None or self._held[0] != checkpoint:
             self._held = None
-            self._held = checkpoint, Encoder.load(checkpoint, self._options)
+            self._held = checkpoint, Encoder(checkpoint, self._options)
         return self._held[1]
 
 

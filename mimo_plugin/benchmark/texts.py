@@ -236,7 +236,7 @@ def _draw(seed: int, name: str) -> int:
 class NamedEncoder(NamedTuple):
     """Attributes:
     label: in tables and pictures.
-    checkpoint: as `Encoder.load` takes it.
+    checkpoint: as `Encoder` takes it.
     run: the training run that it is of; None where none was named.
     model: the encoder where it is loaded already.
     """
@@ -254,10 +254,10 @@ class NamedEncoder(NamedTuple):
             check_files(packaged.resolve(self.checkpoint), self.checkpoint)
 
     def load(self, options: "EncoderOptions | None") -> "Encoder":
-        """The encoder, loaded with these options unless it is loaded already. Errors as `Encoder.load`."""
+        """The encoder, loaded with these options unless it is loaded already. Errors as `Encoder`."""
         from mimo_plugin.encoder.encoder import Encoder
 
-        return self.model or Encoder.load(self.checkpoint, options)
+        return self.model or Encoder(self.checkpoint, options)
 
 
 def file_name(label: str) -> str:

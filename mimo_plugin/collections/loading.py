@@ -1,6 +1,5 @@
 """From a collection's name to its ir_datasets dataset, and whether its files are here."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from mimo_plugin.collections.mteb import MTEB_PARTS, find_parts, matching_folder
 from mimo_plugin.collections.packaged import register_sample
 from mimo_plugin.collections.reading import PARTS, offline_problem
 from mimo_plugin.core.environment import reachable
-from mimo_plugin.core.errors import DataError, Problems
+from mimo_plugin.core.errors import DataError, Problems, near
 
 _NEUCLIR_2023 = re.compile(r"neuclir/1/(fa|ru|zh)/trec-2023")
 
@@ -92,13 +91,11 @@ def _unknown(spec: str, known: list[str]) -> str:
         return f"{message}; for the folder write {FOLDER_PREFIX}{spec}"
     if Path(spec).suffix in _SUFFIXES:
         return f"{message}; for topics or qrels a file, and there is none of that name: check the path"
-    near = difflib.get_close_matches(spec, known, n=5, cutoff=0.6)
     # A right start is worth more than a similar end: miracl/de/devel -> miracl/de/dev.
     parent, _, _ = spec.rpartition("/")
-    near.sort(key=lambda name: not (parent and name.startswith(f"{parent}/")))
-    if near:
-        return f"{message}; near it: {', '.join(near)}"
-    return f"{message}; `mimo collections` lists them"
+    beside = [name for name in known if parent and name.startswith(f"{parent}/")]
+    similar = near(spec, beside) or near(spec, known)
+    return f"{message}{similar or '; `mimo collections` lists them'}"
 
 
 def _is_folder(spec: str) -> bool:

@@ -14,9 +14,9 @@ from ir_datasets.formats import BaseQrels, BaseQueries, TrecQrel
 
 from mimo_plugin.collections.jsonlines import StreamedDocs
 from mimo_plugin.collections.records import ERROR, FIRST, Doc, Query
-from mimo_plugin.core.artifact import writing
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
+from mimo_plugin.core.files import writing
 
 if TYPE_CHECKING:
     import numpy as np

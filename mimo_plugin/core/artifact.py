@@ -1,142 +1,26 @@
-"""What a command leaves on disk: written beside and renamed, by one writer, with a checked manifest."""
+"""What a command leaves on disk: written beside and renamed, by one writer, with a checked manifest.
+
+`Artifact` is a directory of one `Kind`: an index, vectors, training data, a training run and the like. A
+command goes `check_output` (before any work), `held` (one writer), `finished` (nothing to do?), `begin`, then
+its work, then `seal`. Readers call `read`, or `verify` where every byte counts.
+"""
 
 import fcntl
 import hashlib
 import json
 import os
-import shutil
+import re
 import socket
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, UsageError
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; on success it takes `path`'s place, else it is removed.
-
-    A link is followed. What is no regular file (a pipe, /dev/stdout) is written to directly.
-
-    Raises:
-        EnvironmentProblem: the file system refuses (no space, no permission, ...).
-    """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        with writing(path):
-            yield path
-        return
-    path = path.resolve()
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with writing(path):
-            yield beside
-            with beside.open("rb") as file:
-                os.fsync(file.fileno())
-            beside.replace(path)
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns an error of the file system while `path` is written into one that a user can act on.
-
-    An error that names another file, or none of the file system's, is another one's and passes.
-
-    Raises:
-        EnvironmentProblem: for any other OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        named = path if error.filename is None else Path(str(error.filename))
-        ours = path.parent in named.parents or named in path.parents
-        if error.errno is None or not ours:
-            raise
-        raise cannot_write(path, error.strerror or str(error)) from error
-
-
-def cannot_write(path: Path, reason: str) -> EnvironmentProblem:
-    """The error of a command that the file system does not let write."""
-    return EnvironmentProblem(
-        f"cannot write {path}: {reason}. What was complete before is kept; make room or choose another "
-        "place, and run the command again"
-    )
-
-
-def check_place(path: Path) -> None:
-    """Raises a UsageError where no file of that name can be written."""
-    try:
-        if path.is_dir():
-            raise UsageError(f"{path}: is a directory, expected the name of a file to write")
-        parent = path.absolute().parent
-        while not parent.exists():
-            parent = parent.parent
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be written: {error.strerror or error}, choose another name or place"
-        ) from error
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise UsageError(f"{path}: cannot be written, {parent} is not a directory where you may write")
-
-
-def make_parent(path: Path) -> None:
-    """Makes the directories that a file lies in.
-
-    Raises:
-        EnvironmentProblem: the file system refuses.
-    """
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def remove_tree(path: Path) -> None:
-    """Removes a directory and all that is in it.
-
-    Raises:
-        EnvironmentProblem: the file system refuses, or somebody else removes it as well.
-    """
-    try:
-        shutil.rmtree(path)
-    except OSError as error:
-        # It names files relative to the directory that they are in.
-        raise EnvironmentProblem(f"cannot remove {path}: {error.strerror or error}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text so that a reader finds the old file or the new one, never a part."""
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
-
-
-def user_caches() -> Path:
-    """Where what can be made again is kept: below XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches."""
-    if sys.platform == "darwin":
-        caches = Path.home() / "Library" / "Caches"
-    else:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return caches / "mimo-plugin"
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def size_text(size: float) -> str:
-    """Bytes for a reader: 1536 -> "1.5 KiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
+from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
+from mimo_plugin.core.files import check_place, remove_tree, sha256, write_text, writing
 
 _SEAL = "checksum"
 
@@ -156,6 +40,16 @@ class SealedRecord(Record):
 
 
 R = TypeVar("R", bound=Record)
+
+
+def differences(mine: BaseModel, other: BaseModel, ignoring: Collection[str] = ()) -> dict[str, str]:
+    """Field -> a line that says what it is in either record, of those fields that are not the same."""
+    here, there = mine.model_dump(mode="json"), other.model_dump(mode="json")
+    return {
+        name: f"{name} is {here[name]!r}, there it is {there[name]!r}"
+        for name in here
+        if name not in ignoring and here[name] != there[name]
+    }
 
 
 class FileRecord(Record):
@@ -351,3 +245,204 @@ def _lock(descriptor: int, directory: Path) -> None:
     except OSError:
         # A file system without locks: nothing tells whether another one writes.
         pass
+
+
+MANIFEST: Final = "manifest.json"
+
+
+class Manifest(SealedRecord):
+    """What lies beside an artifact's files. Subclasses say their `format`, and what the files are of.
+
+    Attributes:
+        files: size and SHA-256 by path below the directory.
+    """
+
+    files: dict[str, FileRecord]
+
+    def sealed(self, indent: int | None = None) -> str:
+        data = self.model_dump(mode="json")
+        files = data.pop("files")
+        return sealed_text({**data, "files": files}, indent)
+
+
+M = TypeVar("M", bound=Manifest)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[M]):
+    """A kind of directory that a command writes.
+
+    Attributes:
+        manifest: class of its manifest.
+        formats: what the manifest's `format` may say.
+        noun: for messages, such as "an index".
+        command: that makes it, such as "mimo index".
+        names: of the files and folders in it, the manifest and hidden ones apart.
+        mark: file or folder that says that the command began here; None where `names` are enough.
+        mark_is_folder: whether the mark is a folder.
+        mark_stays: whether a finished directory keeps it.
+        again: how a user has the work done anew.
+    """
+
+    manifest: type[M]
+    formats: frozenset[str]
+    noun: str
+    command: str
+    names: re.Pattern[str]
+    mark: str | None = None
+    mark_is_folder: bool = False
+    mark_stays: bool = False
+    again: str = "start over with --no-resume"
+
+
+class Artifact(Generic[M]):
+    """A directory of one kind: absent, empty, begun, or finished, which its manifest says.
+
+    Args:
+        path: new, empty, or one that the kind's command wrote.
+    """
+
+    def __init__(self, path: Path, kind: Kind[M]) -> None:
+        self.path = path
+        self.kind = kind
+        self.manifest = path / MANIFEST
+
+    @property
+    def mark(self) -> Path | None:
+        """Where the kind's mark lies."""
+        return self.path / self.kind.mark if self.kind.mark else None
+
+    def check_output(self) -> None:
+        """Checks, before any work, that the command may write here.
+
+        Raises:
+            ArtifactError: the directory holds something else.
+            UsageError: it cannot be written.
+        """
+        advice = f"--output must name a new or empty directory, or {self.kind.noun} that this command began"
+        if self.path.is_file():
+            raise ArtifactError(f"{self.path} is a file: {advice}")
+        check_place(self.manifest)
+        names = set()
+        if self.path.is_dir():
+            names = {entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")}
+        foreign = {name for name in names if not self._may_hold(name)}
+        begun = self.mark is None or self.mark.exists()
+        if MANIFEST in names and said_format(self.manifest) not in self.kind.formats:
+            foreign.add(f"a {MANIFEST} of another kind")
+        elif MANIFEST not in names and not begun:
+            foreign = names
+        if foreign:
+            shown = ", ".join(sorted(foreign)[:5])
+            raise ArtifactError(f"{self.path} holds something else ({shown}): {advice}")
+
+    def read(self) -> M:
+        """The manifest, checked against the sizes of the files beside it.
+
+        Raises:
+            ArtifactError: the directory is none of this kind, or it is incomplete or damaged.
+        """
+        kind = self.kind
+        if not self.path.is_dir():
+            raise ArtifactError(
+                f"{self.path}: no such directory, expected {kind.noun} made by `{kind.command}`"
+            )
+        if not self.manifest.is_file():
+            raise ArtifactError(
+                f"{self.path} has no {MANIFEST}, expected {kind.noun}: run the `{kind.command}` command "
+                "again that was to write it"
+            )
+        manifest = parse_manifest(self.manifest, kind.manifest, kind.noun)
+        require_files(self.path, manifest.files, self._damaged)
+        return manifest
+
+    def verify(self) -> M:
+        """As `read`, and reads every file: raises where one has not the SHA-256 that the manifest says."""
+        manifest = self.read()
+        require_content(self.path, manifest.files, self._damaged)
+        return manifest
+
+    def finished(self) -> M | None:
+        """As `read`; None where nothing is finished here."""
+        return self.read() if self.manifest.exists() else None
+
+    def refuse(self, differences: Sequence[str]) -> None:
+        """Raises an ArtifactError where what lies here differs from what the command is to make."""
+        if differences:
+            raise ArtifactError(
+                f"{self.path} holds {self.kind.noun} made otherwise: {'; '.join(differences)}. Choose "
+                f"another --output, give the same options, or {self.kind.again}"
+            )
+
+    @contextmanager
+    def held(self) -> Iterator[Held]:
+        """Makes the directory, holds it for one writer, and removes what a kill left half-written.
+
+        Raises:
+            ArtifactError: another process writes here.
+            EnvironmentProblem: the file system refuses, or somebody removed the directory meanwhile.
+        """
+        with one_writer(self.path) as held:
+            with writing(self.path):
+                for leftover in (*self.path.glob(".*.tmp"), *self.path.glob(".*.old")):
+                    _remove(leftover)
+            if self.manifest.exists() and not self.kind.mark_stays:
+                self._remove_mark()
+            yield held
+
+    def begin(self, content: str = "") -> None:
+        """Marks the directory as this command's.
+
+        Args:
+            content: of a mark that is a file.
+        """
+        if self.mark is None:
+            return
+        if self.kind.mark_is_folder:
+            with writing(self.mark):
+                self.mark.mkdir(exist_ok=True)
+        else:
+            write_text(self.mark, content)
+
+    def start_over(self) -> None:
+        """Removes all that an earlier command wrote: the manifest first, the mark last, so that at no time
+        something incomplete looks finished or foreign."""
+        if self.mark is not None and not self.mark.exists() and self.manifest.exists():
+            self.begin()
+        self.manifest.unlink(missing_ok=True)
+        for entry in list(self.path.iterdir()) if self.path.is_dir() else []:
+            if entry != self.mark and self._may_hold(entry.name):
+                _remove(entry)
+        self._remove_mark()
+
+    def seal(self, manifest: M) -> None:
+        """Writes the manifest: from then on the directory is finished."""
+        write_text(self.manifest, manifest.sealed(indent=2))
+        if not self.kind.mark_stays:
+            self._remove_mark()
+
+    def _may_hold(self, name: str) -> bool:
+        return name in (MANIFEST, self.kind.mark) or self.kind.names.fullmatch(name) is not None
+
+    @property
+    def _damaged(self) -> str:
+        return f"{self.kind.noun} that is damaged; {self.kind.again}"
+
+    def _remove_mark(self) -> None:
+        if self.mark is None or not self.mark.exists():
+            return
+        if self.kind.mark_is_folder:
+            # Renamed first: what a kill leaves of it is never taken for work to go on with.
+            discarded = self.mark.with_name(f".{self.mark.name}.old")
+            with writing(self.mark):
+                self.mark.rename(discarded)
+                _remove(discarded)
+        else:
+            self.mark.unlink()
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)

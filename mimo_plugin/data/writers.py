@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from mimo_plugin.core.artifact import FileRecord, writing
+from mimo_plugin.core.artifact import FileRecord
 from mimo_plugin.core.errors import ArtifactError, DataError
+from mimo_plugin.core.files import writing
 from mimo_plugin.training.data import MANIFEST, UNFINISHED, DataManifest, Format, check_output, one_writer_of
 
 if TYPE_CHECKING:

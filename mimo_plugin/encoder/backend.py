@@ -15,8 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.core.artifact import Record, write_text
+from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.errors import EnvironmentProblem, MimoError, ModelError, UsageError
+from mimo_plugin.core.files import write_text
 from mimo_plugin.encoder import export as onnx_graph
 from mimo_plugin.encoder import export as openvino_graph
 from mimo_plugin.encoder.batching import Runner, Texts, TorchRunner, encode

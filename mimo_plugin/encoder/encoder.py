@@ -4,10 +4,10 @@ import hashlib
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.errors import ModelError, UsageError
 from mimo_plugin.encoder import checkpoint as checkpoint_files
@@ -79,38 +79,33 @@ class Encoder:
 
     A checkpoint with a Router has two sides, for queries and for documents, of other modules each.
 
+    Args:
+        checkpoint: a directory, a hub id or `packaged:all-MiniLM-L6-v2`. Only safetensors weights are read,
+            and no code from the checkpoint is run.
+        options: how to load and run it; the defaults are what the checkpoint's own files say.
+        settings: fields of `EncoderOptions` that replace those of `options`, such as `device="cpu"`.
+
     Attributes:
         model: the checkpoint as it was loaded.
         name: for messages and manifests.
         options: how it was loaded.
+
+    Raises:
+        ModelError: there is no such checkpoint, it cannot be loaded, or the backend that was asked for cannot
+            run it.
+        EnvironmentProblem: the device is not there, or the backend is not installed.
+        UsageError: an option does not fit the checkpoint or another option.
+
+    >>> encoder = Encoder("packaged:all-MiniLM-L6-v2", device="cpu")
+    >>> encoder.encode_queries(["a word", "two more words"]).shape
+    (2, 384)
     """
 
-    def __init__(
-        self, model: "SentenceTransformer", name: str, options: EncoderOptions, runner: Runner | None = None
-    ) -> None:
-        self.model = model
-        self.name = name
-        self.options = options
-        queries, documents = checkpoint_files.sides(model, name)
-        self._documents = self._queries = _Side(documents, runner or TorchRunner(documents))
-        if queries is not documents:
-            self._queries = _Side(queries, TorchRunner(queries))
-        # Where a checkpoint was loaded from; None for a model in memory, whose family nobody knows.
-        self._source: tuple[str, str] | None = None
+    # Name and path of the checkpoint; None for a model in memory, whose family nobody knows.
+    _source: tuple[str, str] | None = None
 
-    @classmethod
-    def load(cls, checkpoint: str, options: EncoderOptions | None = None) -> "Encoder":
-        """Loads a directory, a hub id or a `packaged:` checkpoint.
-
-        Only safetensors weights are read and no code from the checkpoint is run.
-
-        Raises:
-            ModelError: there is no such checkpoint, it cannot be loaded, or the backend that was asked for
-                cannot run it.
-            EnvironmentProblem: the device is not there, or the backend is not installed.
-            UsageError: an option does not fit the checkpoint or another option.
-        """
-        options = options or EncoderOptions()
+    def __init__(self, checkpoint: str, options: EncoderOptions | None = None, **settings: Any) -> None:
+        options = replace(options or EncoderOptions(), **settings)
         path = packaged.resolve(checkpoint)
         backend = wanted(options.backend, options.dtype, options.device)
         on_cpu = backend in ("onnx", "openvino")
@@ -120,27 +115,56 @@ class Encoder:
         model = checkpoint_files.load_model(path, checkpoint, device, dtype, attention=options.attention)
         # Whoever reads the name later may be in another directory.
         name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
-        student = cls(model, name, options)
+        self._take(model, name, options)
         own_modules = checkpoint_files.has_modules_file(path)
-        for side in student._sides():
+        for side in self._sides():
             side.override(options, own_modules, checkpoint)
-        student._require_one_dimension()
+        self._require_one_dimension()
         if backend != "torch":
-            for side in student._sides():
-                which = f"the route of {name} for {student._texts_of(side)}" if student.asymmetric else name
+            for side in self._sides():
+                which = f"the route of {name} for {self._texts_of(side)}" if self.asymmetric else name
                 # A graph is compared with torch in all components: others may want more of them.
                 with side.model.truncate_embeddings(None):
                     side.runner = choose(side.model, backend, options.dtype, which, side.identity)
         elif dtype != "float32":
-            for side in student._sides():
+            for side in self._sides():
                 side.fingerprint = fingerprint.fingerprint(side.model, path)
                 checkpoint_files.cast_others(side.model, dtype)
-        for side in student._sides():
+        for side in self._sides():
             if side.runner.name == "torch":
                 # A graph was compared with torch on such texts before.
                 checkpoint_files.probe(side.model, side.runner, checkpoint)
-        student._source = checkpoint, path
-        return student
+        self._source = checkpoint, path
+
+    @classmethod
+    def of(
+        cls,
+        model: "SentenceTransformer",
+        name: str,
+        options: EncoderOptions | None = None,
+        runner: Runner | None = None,
+    ) -> "Encoder":
+        """An encoder of a model in memory, as it is.
+
+        Args:
+            name: for messages.
+            options: its batch size and prompts; the others had to be applied to the model before.
+            runner: what computes; None is torch.
+        """
+        encoder = cls.__new__(cls)
+        encoder._take(model, name, options or EncoderOptions(), runner)
+        return encoder
+
+    def _take(
+        self, model: "SentenceTransformer", name: str, options: EncoderOptions, runner: Runner | None = None
+    ) -> None:
+        self.model = model
+        self.name = name
+        self.options = options
+        queries, documents = checkpoint_files.sides(model, name)
+        self._documents = self._queries = _Side(documents, runner or TorchRunner(documents))
+        if queries is not documents:
+            self._queries = _Side(queries, TorchRunner(queries))
 
     @cached_property
     def prompts(self) -> Prompts:

@@ -14,8 +14,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.core.artifact import FileRecord, Record, user_caches, write_text, writing
+from mimo_plugin.core.artifact import FileRecord, Record
 from mimo_plugin.core.errors import ModelError
+from mimo_plugin.core.files import user_caches, write_text, writing
 from mimo_plugin.encoder.batching import CPU_TOKENS, Features, first_batch, rectangular
 
 if TYPE_CHECKING:

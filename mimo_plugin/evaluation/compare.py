@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from itertools import combinations
 from math import fsum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.core.errors import Problems, UsageError
+from mimo_plugin.core.errors import Problems, UsageError, near
 from mimo_plugin.evaluation.measures import Measure, MeasureKind, RunScores
 from mimo_plugin.evaluation.options import Correction, SignificanceTest
 from mimo_plugin.evaluation.significance import (
@@ -72,10 +71,10 @@ def compared_pairs(names: Sequence[str], baseline: str | None, test: Significanc
     """
     problems = Problems(UsageError)
     if baseline is not None and baseline not in names:
-        near = get_close_matches(baseline, names, n=3)
-        meant = f"; near: {', '.join(near)}" if near else ""
         known = ", ".join(dict.fromkeys(names))
-        problems.add(f"unknown baseline {baseline!r}{meant}; expected one of the runs {known}")
+        problems.add(
+            f"unknown baseline {baseline!r}{near(baseline, names)}; expected one of the runs {known}"
+        )
     elif baseline is not None and len(names) < 2:
         problems.add(f"baseline {baseline!r} is the only run, expected another one to compare with it")
     tukey = test is SignificanceTest.TUKEY_HSD

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mimo_plugin.collections.records import ERROR
-from mimo_plugin.core.artifact import check_place
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
+from mimo_plugin.core.files import check_place
 from mimo_plugin.evaluation.compare import (
     Comparison,
     compare_runs,

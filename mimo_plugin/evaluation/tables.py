@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mimo_plugin.core.artifact import make_parent, write_text
+from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.evaluation.compare import ALL_LANGUAGES, Comparison
 from mimo_plugin.evaluation.evaluate import Evaluation, to_json
 from mimo_plugin.evaluation.measures import Measure, RunScores

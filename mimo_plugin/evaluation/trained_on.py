@@ -8,16 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mimo_plugin.core.artifact import (
-    FileRecord,
-    SealedRecord,
-    replacing,
-    said_format,
-    sha256,
-    unseal,
-    write_text,
-)
+from mimo_plugin.core.artifact import FileRecord, SealedRecord, said_format, unseal
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem
+from mimo_plugin.core.files import replacing, sha256, write_text
 from mimo_plugin.encoder import packaged
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import Any
 from mimo_plugin.collections.loading import require
 from mimo_plugin.collections.pool import load_pool, pool_prefixes
 from mimo_plugin.collections.survey import Survey, copies_text, survey
-from mimo_plugin.core.artifact import FileRecord, one_writer, remove_tree, replacing, said_format, writing
+from mimo_plugin.core.artifact import FileRecord, one_writer, said_format
 from mimo_plugin.core.errors import ArtifactError, Findings
+from mimo_plugin.core.files import remove_tree, replacing, writing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.encode import (
     EncodeOptions,
@@ -369,7 +370,7 @@ def index_collections(
     findings = Findings()
     findings.attempt(require, collections, docs=True)
     findings.attempt(IndexDirectory(output).refuse_foreign)
-    student = findings.attempt(Encoder.load, encoder, encoder_options)
+    student = findings.attempt(Encoder, encoder, encoder_options)
     if student is not None:
         findings.attempt(check_factory, options.factory, student.dimension)
     student = findings.complete(student)

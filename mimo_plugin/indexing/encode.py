@@ -14,9 +14,9 @@ from mimo_plugin.collections.loading import require
 from mimo_plugin.collections.pool import load_pool, pool_prefixes
 from mimo_plugin.collections.records import ERROR
 from mimo_plugin.collections.survey import Survey, copies_text, survey
-from mimo_plugin.core.artifact import size_text
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, Findings
+from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.indexing.plan import WHOLE, EncodingPlan, Part, plan_encoding
 from mimo_plugin.indexing.vectors import Shards, VectorBatch, VectorsDirectory, VectorsManifest, take_up
@@ -291,7 +291,7 @@ def encode_collections(
     findings = Findings()
     findings.attempt(require, collections, docs=True)
     findings.attempt(VectorsDirectory(output).refuse_foreign)
-    student = findings.complete(findings.attempt(Encoder.load, encoder, encoder_options))
+    student = findings.complete(findings.attempt(Encoder, encoder, encoder_options))
     in_pool = pooled or len(collections) > 1
     return encode_collection(
         load_pool(collections, fields=fields, pooled=in_pool),

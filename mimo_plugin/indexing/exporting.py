@@ -14,17 +14,13 @@ from mimo_plugin.core.artifact import (
     NOTES,
     FileRecord,
     SealedRecord,
-    check_place,
-    make_parent,
     one_writer,
     parse_manifest,
-    remove_tree,
     require_files,
-    write_text,
-    writing,
 )
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Findings, UsageError
+from mimo_plugin.core.files import check_place, make_parent, remove_tree, write_text, writing
 from mimo_plugin.encoder.encoder import lengths, unit
 from mimo_plugin.indexing.encode import require_space
 from mimo_plugin.indexing.lucene import Norms, index_with_anserini, write_input, write_jsonl, write_parquet

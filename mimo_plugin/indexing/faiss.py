@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.core.artifact import replacing
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, UsageError
+from mimo_plugin.core.files import replacing
 from mimo_plugin.indexing.plan import Plan
 from mimo_plugin.indexing.vectors import Vectors
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.core.artifact import make_parent, replacing
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.core.files import make_parent, replacing
 from mimo_plugin.indexing.vectors import VectorBatch
 from mimo_plugin.pyserini.java import ensure_jvm
 

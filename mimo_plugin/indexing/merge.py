@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mimo_plugin.collections.survey import docid_hash, repeated_hashes
-from mimo_plugin.core.artifact import writing
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Findings, Problems, UsageError
+from mimo_plugin.core.files import writing
 from mimo_plugin.indexing.build import Built, IndexOptions, index_vectors
 from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve
 from mimo_plugin.indexing.open import Lines

@@ -10,16 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mimo_plugin.core.artifact import (
-    FileRecord,
-    Record,
-    SealedRecord,
-    parse_manifest,
-    require_files,
-    sha256,
-    write_text,
-)
+from mimo_plugin.core.artifact import FileRecord, Record, SealedRecord, parse_manifest, require_files
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
+from mimo_plugin.core.files import sha256, write_text
 
 if TYPE_CHECKING:
     from mimo_plugin.collections.survey import Survey

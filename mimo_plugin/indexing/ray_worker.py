@@ -135,13 +135,13 @@ class Work:
     repeated: frozenset[str] = frozenset()
 
     def load(self) -> Encoder:
-        """The encoder, in a process of its own; raises as `Encoder.load`."""
+        """The encoder, in a process of its own; raises as `Encoder`."""
         import torch
 
         # Ray gives its processes one thread, or as many as the machine has cores.
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         torch.set_num_threads(self.threads)
-        return Encoder.load(self.encoder, self.encoder_options)
+        return Encoder(self.encoder, self.encoder_options)
 
     def terms(self, student: Encoder) -> EncodingPlan:
         """The plan of encoding with this student here, of a collection that is not known yet."""

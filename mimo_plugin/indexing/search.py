@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mimo_plugin.collections.loading import require
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.collections.records import ERROR
-from mimo_plugin.core.artifact import check_place
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, MimoError, UsageError
+from mimo_plugin.core.files import check_place
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.encoder.prompts import former_query_prompt
 from mimo_plugin.evaluation.runs import trec_order, write_run
@@ -202,7 +202,7 @@ def _load_encoder(
             f"{index.directory} does not say which encoder made its vectors: name the one for the queries "
             "with --encoder"
         )
-    student = Encoder.load(checkpoint, as_indexed)
+    student = Encoder(checkpoint, as_indexed)
     check_encoder(index, student, allow_other=options.allow_other_encoder)
     if same and plan.encoder and query_prompt is None:
         student.prompts = student.prompts._replace(query=former_query_prompt(student.model))

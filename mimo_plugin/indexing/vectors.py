@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from mimo_plugin.core.artifact import (
     FileRecord,
     SealedRecord,
-    check_place,
     one_writer,
     parse_manifest,
-    replacing,
     require_files,
     said_format,
-    write_text,
-    writing,
 )
 from mimo_plugin.core.errors import ArtifactError, Findings
+from mimo_plugin.core.files import check_place, replacing, write_text, writing
 from mimo_plugin.indexing.plan import OF_THE_MACHINE, EncodingPlan, join_plans
 
 if TYPE_CHECKING:

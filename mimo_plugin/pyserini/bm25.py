@@ -18,11 +18,10 @@ from mimo_plugin.core.artifact import (
     require_content,
     require_files,
     said_format,
-    write_text,
-    writing,
 )
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.core.files import write_text, writing
 from mimo_plugin.pyserini.java import import_pyserini
 
 if TYPE_CHECKING:

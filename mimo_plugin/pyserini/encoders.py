@@ -231,7 +231,7 @@ def _load(
         normalize=l2_norm,
         override=False,
     )
-    student = Encoder.load(checkpoint, options)
+    student = Encoder(checkpoint, options)
     _warn_if_different(student)
     return student
 

@@ -77,7 +77,7 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
     if checkpoint and "--to-faiss" in arguments and _value(arguments, "--dimension") is None:
         from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
-        defaults["--dimension"] = Encoder.load(
+        defaults["--dimension"] = Encoder(
             checkpoint, EncoderOptions(device="cpu", known_prompts=False)
         ).dimension
     return defaults

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from mimo_plugin.core.artifact import size_text
+from mimo_plugin.core.files import size_text
 from mimo_plugin.evaluation.results import (
     BenchmarkResults,
     BiasResult,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mimo_plugin.core.artifact import make_parent, replacing
+from mimo_plugin.core.files import make_parent, replacing
 from mimo_plugin.evaluation.language import language_mix
 from mimo_plugin.evaluation.measures import parse_measures, score_run
 from mimo_plugin.evaluation.results import BenchmarkResults, EncoderResult, GeometryResult

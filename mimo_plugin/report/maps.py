@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.core.artifact import make_parent, replacing
 from mimo_plugin.core.errors import DataError
+from mimo_plugin.core.files import make_parent, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,8 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import NamedTuple
 
-from mimo_plugin.core.artifact import write_text, writing
 from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.core.files import write_text, writing
 from mimo_plugin.evaluation.results import BenchmarkResults
 from mimo_plugin.report.bias_tables import (
     bias_by_language,

@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from mimo_plugin.core.artifact import (
     FileRecord,
     SealedRecord,
-    check_place,
     one_writer,
     parse_manifest,
-    replacing,
     require_content,
     require_files,
     said_format,
-    write_text,
 )
 from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.core.files import check_place, replacing, write_text
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -110,5 +110,5 @@ class DevScores(BaseEvaluator):
         epoch: float = -1,
         steps: int = -1,
     ) -> Mapping[str, float]:
-        scores = self._collection.score(Encoder(model, "the student in training", self._options))
+        scores = self._collection.score(Encoder.of(model, "the student in training", self._options))
         return {f"dev_{name}": value for name, value in scores.items()}

@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from mimo_plugin.core.artifact import Record, make_parent, write_text
+from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.errors import UsageError
+from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.teacher_store import TeacherOptions
 

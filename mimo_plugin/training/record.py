@@ -90,7 +90,7 @@ def _front_matter(card: ModelCard) -> str:
 
 
 def _summary(model: "SentenceTransformer", card: ModelCard) -> str:
-    student = Encoder(model, "", EncoderOptions())
+    student = Encoder.of(model, "", EncoderOptions())
     stage = str(card.recipe.get("stage", ""))
     objective = str(_at(card.recipe, "options", "objective") or "")
     how = _STAGES.get(stage) or _OBJECTIVES.get(objective)
@@ -114,7 +114,7 @@ def _summary(model: "SentenceTransformer", card: ModelCard) -> str:
 
 
 def _usage(model: "SentenceTransformer", name: str) -> str:
-    student = Encoder(model, "", EncoderOptions())
+    student = Encoder.of(model, "", EncoderOptions())
     text = f"""## Use
 
 ```python
@@ -151,7 +151,7 @@ def beyond_stock(model: "SentenceTransformer") -> list[str]:
     """What of a model Pyserini's own `auto` encoder and plain transformers leave out; empty where nothing."""
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-    student = Encoder(model, "", EncoderOptions())
+    student = Encoder.of(model, "", EncoderOptions())
     plain = (Transformer, Pooling, Normalize)
     found = sorted({f"its {type(module).__name__} module" for module in model if type(module) not in plain})
     if [type(module) for module in model] not in ([*plain], [*plain[:2]]) and not found:

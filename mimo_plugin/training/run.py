@@ -13,17 +13,12 @@ from mimo_plugin.core.artifact import (
     FileRecord,
     Held,
     SealedRecord,
-    cannot_write,
-    check_place,
     parse_manifest,
-    remove_tree,
-    replacing,
     require_content,
     require_files,
-    write_text,
-    writing,
 )
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, UsageError
+from mimo_plugin.core.files import cannot_write, check_place, remove_tree, replacing, write_text, writing
 from mimo_plugin.training.recipe import (
     PROJECTION_INPUT,
     ProjectionInput,

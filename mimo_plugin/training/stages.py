@@ -278,7 +278,7 @@ def _prompts(model: Any, columns: Iterable[str]) -> dict[str, str]:
     """The student's own prompts for the columns of stage 2; texts of stage 1 are neither kind."""
     from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
-    student = Encoder(model, "student", EncoderOptions())
+    student = Encoder.of(model, "student", EncoderOptions())
     prompt = {
         "passage": student.document_prompt,
         "query": student.query_prompt,

@@ -398,7 +398,7 @@ def load_or_create(
 
     Raises:
         ModelError: there is no such checkpoint, it cannot be loaded, or is no text encoder.
-        DataError, EnvironmentProblem, UsageError: as `create_student` and `Encoder.load`.
+        DataError, EnvironmentProblem, UsageError: as `create_student` and `Encoder`.
     """
     import torch
 

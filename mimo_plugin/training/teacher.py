@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mimo_plugin.core.artifact import one_writer, size_text, writing
+from mimo_plugin.core.artifact import one_writer
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, ModelError
+from mimo_plugin.core.files import size_text, writing
 from mimo_plugin.encoder.encoder import Encoder, NotFinite
 from mimo_plugin.training.teacher_store import (
     KEY,

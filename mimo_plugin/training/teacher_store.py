@@ -11,8 +11,9 @@ from typing import Annotated, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from mimo_plugin.core.artifact import Record, SealedRecord, parse_manifest, write_text
+from mimo_plugin.core.artifact import Record, SealedRecord, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, DataError, ModelError, UsageError
+from mimo_plugin.core.files import write_text
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_device
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
@@ -84,11 +85,11 @@ class TeacherOptions:
         """The teacher.
 
         Raises:
-            EnvironmentProblem, ModelError, UsageError: as `Encoder.load`; a ModelError where queries and
+            EnvironmentProblem, ModelError, UsageError: as `Encoder`; a ModelError where queries and
                 passages go through different encoders, since one projection cannot lead to both.
         """
         options = self.resolved()
-        teacher = Encoder.load(
+        teacher = Encoder(
             self.teacher,
             EncoderOptions(
                 device=self.device,

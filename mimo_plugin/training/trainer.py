@@ -14,9 +14,9 @@ from sentence_transformers.sentence_transformer.data_collator import SentenceTra
 from torch import Tensor
 from transformers import TrainerCallback
 
-from mimo_plugin.core.artifact import remove_tree, write_text
 from mimo_plugin.core.environment import bar, without_model_bars
 from mimo_plugin.core.errors import MimoError
+from mimo_plugin.core.files import remove_tree, write_text
 from mimo_plugin.training.recipe import PROJECTION_INPUT, StageOptions
 from mimo_plugin.training.run import PROJECTION, save_projection
 

@@ -82,7 +82,7 @@ def test_everything(world: dict[str, str], tmp_path: Path, capsys: pytest.Captur
         "seed": 7,
     }
     for label in ("plain", "prompted"):
-        student = Encoder.load(world[label], EncoderOptions(device="cpu"))
+        student = Encoder(world[label], EncoderOptions(device="cpu"))
         vectors = student.encode_documents(texts.texts)
         one = geometry["encoders"]["tiny" if label == "plain" else label]
         assert (one["fingerprint"], one["dimension"], one["trail"]) == (student.fingerprint, 32, [])
@@ -112,7 +112,7 @@ def test_queries_are_encoded_as_queries_and_drawn(
     encoder = ["--encoder", f"a/b={world['prompted']}"]
     assert _mimo("mimo-sample", *encoder, *arguments, "--json", str(out), "--output", str(pictures)) == 0
     texts = sample_texts(load_pool(["mimo-sample"]), ["mimo-sample"], role=Role.QUERIES, count=12)
-    student = Encoder.load(world["prompted"], EncoderOptions(device="cpu"))
+    student = Encoder(world["prompted"], EncoderOptions(device="cpu"))
     expected = uniformity(student.encode_queries(texts.texts))
     assert _json(out)["geometry"]["encoders"]["a/b"]["uniformity"] == pytest.approx(expected, abs=1e-4)
     kinds = ("plane", "projection-a-b", "centroids-a-b", "pair-alignment-a-b")
@@ -154,7 +154,7 @@ def test_trails(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFix
     assert [point["step"] for point in trail] == [3, 9]
     assert trail[1]["alignment"] == geometry["encoders"]["going"]["alignment"]
     texts = sample_texts(load_pool(["mimo-sample"]), ["mimo-sample"], count=10)
-    student = Encoder.load(str(going / "checkpoints/checkpoint-3"), EncoderOptions(device="cpu"))
+    student = Encoder(str(going / "checkpoints/checkpoint-3"), EncoderOptions(device="cpu"))
     expected = alignment(student.encode_documents(texts.texts), texts.groups, texts.languages)
     assert trail[0]["alignment"] == pytest.approx(expected, rel=1e-4)
     assert geometry["encoders"]["done"]["trail"] == [

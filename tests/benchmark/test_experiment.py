@@ -82,7 +82,7 @@ def test_all_that_can_be_shared_is(finished: Path) -> None:
     assert len(TeacherStore.open(finished.with_name("store"))) == 2 * TOPICS
     for seed in SEEDS:
         (student,) = finished.glob(f"students/*/seed-{seed}")
-        fingerprint = Encoder.load(str(student)).fingerprint
+        fingerprint = Encoder(str(student)).fingerprint
         (warm_up,) = finished.glob(f"warm-ups/*/seed-{seed}/manifest.json")
         (baseline,) = finished.glob(f"systems/xlco-*/seed-{seed}/training/manifest.json")
         for path in (warm_up, baseline):
@@ -114,7 +114,7 @@ def test_figures_are_those_of_the_scores(finished: Path) -> None:
 
 def test_diagnostics_by_hand(finished: Path) -> None:
     (model,) = finished.glob("systems/mimo-*/seed-1/training/model")
-    student = Encoder.load(str(model))
+    student = Encoder(str(model))
     docids = [f"{lang}:{number}" for lang in WORDS for number in range(TOPICS)]
     languages = np.array([docid[:2] for docid in docids])
     documents = student.encode_documents([passage(docid[:2], int(docid[3:])) for docid in docids])

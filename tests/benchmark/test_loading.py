@@ -74,8 +74,8 @@ def test_everything_that_is_wrong_is_said_with_its_line(tmp_path: Path) -> None:
     assert problems(tmp_path, text, languages=["it"]) == [
         "17: 'title' is there twice (first in line 1), expected each key once",
         "1: title: found '7', expected text",
-        "2: setting: found 'mlri', expected 'multi-monolingual', 'mlir', 'clir' or 'mixed-monolingual' "
-        "(near: mlir)",
+        "2: setting: found 'mlri', expected 'multi-monolingual', 'mlir', 'clir' or 'mixed-monolingual'"
+        "; near: mlir",
         "5: collections.'d e': found 'd e', expected a language code such as de",
         "6: collections.no: found '5', expected text",
         "7: languages[2]: found 'no', which is false in YAML (text needs quotes), expected text",
@@ -85,10 +85,10 @@ def test_everything_that_is_wrong_is_said_with_its_line(tmp_path: Path) -> None:
         "11: measures[2]: recall@1000 looks deeper than depth, which is 100, expected a depth of 1000 or "
         "more",
         "12: measures[3]: measure 'judged' has no cutoff, expected one, for example judged@100",
-        f"13: unknown key 'dept', expected one of {keys} (near: depth)",
+        f"13: unknown key 'dept', expected one of {keys}; near: depth",
         "14: depth: found '100', expected a whole number",
         "15: alpha: found '5', expected a number less than 1",
-        "16: test: found 'studnet', expected 'student', 'permutation' or 'tukey-hsd' (near: student)",
+        "16: test: found 'studnet', expected 'student', 'permutation' or 'tukey-hsd'; near: student",
         "--languages: 'it' is not in this benchmark, expected some of de",
     ]
 
@@ -119,9 +119,9 @@ def test_records_inside_are_reported_field_by_field(tmp_path: Path) -> None:
     assert problems(tmp_path, text) == [
         "3: collections.sw: 'path:{data}', expected {data} as the start of a path: path:{data}/FOLDER",
         "4: measures[0]: ndcg@20 looks deeper than depth, which is 10, expected a depth of 20 or more",
-        "6: fairness.target: found 'relevent', expected 'relevant', 'collection' or 'uniform' "
-        "(near: relevant)",
-        "6: fairness: unknown key 'cutof', expected one of cutoff, target, peer, mrc (near: cutoff)",
+        "6: fairness.target: found 'relevent', expected 'relevant', 'collection' or 'uniform'"
+        "; near: relevant",
+        "6: fairness: unknown key 'cutof', expected one of cutoff, target, peer, mrc; near: cutoff",
         "6: fairness.cutoff: 20 is deeper than depth, which is 10, expected a depth of 20 or more",
         "7: geometry.texts: found '1', expected a number greater than or equal to 2",
         "8: bm25.analyzers: found 'true', which is true in YAML (text needs quotes), expected 'language' or "
@@ -237,7 +237,7 @@ def test_faults_are_reported_in_the_file_that_has_them(tmp_path: Path) -> None:
             f"{base}:5",
             "unknown key 'dept', expected one of name, title, setting, collections, languages, topics, "
             "fields, measures, depth, gain, test, correction, alpha, baseline, fairness, geometry, bm25, "
-            "fusion, reference, note, obtain, extends (near",
+            "fusion, reference, note, obtain, extends; near",
         ],
     ]
 

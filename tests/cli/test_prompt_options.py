@@ -53,9 +53,7 @@ def scores(index_dir: Path, spec: str, output: Path, *options: object) -> dict[t
 
 def expected(e5: Path, index_dir: Path, **options: Any) -> dict[tuple[str, str], float]:
     """Inner products of an index's vectors with those of the queries."""
-    student = Encoder.load(
-        str(e5), EncoderOptions(device="cpu", backend="torch", known_prompts=False, **options)
-    )
+    student = Encoder(str(e5), EncoderOptions(device="cpu", backend="torch", known_prompts=False, **options))
     opened = open_index(index_dir)
     found = student.encode_queries([query["text"] for query in QUERIES]) @ opened.faiss.reconstruct_n(0, 12).T
     return {

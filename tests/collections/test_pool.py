@@ -201,7 +201,7 @@ def test_unknown_collections_are_reported_together_with_near_matches() -> None:
     assert "'mirac/de/dev': unknown collection" in first
     assert "miracl/de/dev" in first
     assert "mimo-sample" in second
-    with pytest.raises(DataError, match="near it: miracl/de/dev"):
+    with pytest.raises(DataError, match="near: miracl/de/dev"):
         load("miracl/de/devel")
     with pytest.raises(DataError, match="expected one of miracl/ar, "):
         load("miracl")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mimo_plugin.core.artifact import check_place, remove_tree, replacing, size_text, write_text
 from mimo_plugin.core.errors import EnvironmentProblem, UsageError
+from mimo_plugin.core.files import check_place, remove_tree, replacing, size_text, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_batches_keep_to_their_limits_and_lose_no_token(
 
 def test_threads_change_nothing_and_leave_no_trace(tiny: Path) -> None:
     texts = [f"{text} {number}" for number in range(40) for text in TEXTS]
-    student = Encoder.load(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=16))
+    student = Encoder(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=16))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -76,7 +76,7 @@ def test_threads_change_nothing_and_leave_no_trace(tiny: Path) -> None:
 
 
 def test_an_interrupt_stops_the_work(tiny: Path) -> None:
-    student = Encoder.load(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=1))
+    student = Encoder(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=1))
     done = 0
 
     def advance(count: int) -> None:
@@ -90,12 +90,12 @@ def test_an_interrupt_stops_the_work(tiny: Path) -> None:
 
 
 def test_no_texts_have_no_vectors(tiny: Path) -> None:
-    student = Encoder.load(str(tiny), EncoderOptions(backend="torch", device="cpu"))
+    student = Encoder(str(tiny), EncoderOptions(backend="torch", device="cpu"))
     assert student.encode_documents([]).shape == (0, 32)
 
 
 def test_batches_of_documents_have_the_vectors_that_each_has_alone(tiny: Path) -> None:
-    student = Encoder.load(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=4))
+    student = Encoder(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=4))
     texts = [f"{text} {number}" for number in range(9) for text in TEXTS]
     batches = [texts[:1], texts[1:40], texts[40:42], texts[3:4], texts]
     done: list[int] = []
@@ -121,8 +121,8 @@ class Watched:
 
 
 def watched(tiny: Path, before: Callable[[], None]) -> Encoder:
-    student = Encoder.load(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=2))
-    return Encoder(student.model, "tiny", student.options, Watched(TorchRunner(student.model), before))
+    student = Encoder(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=2))
+    return Encoder.of(student.model, "tiny", student.options, Watched(TorchRunner(student.model), before))
 
 
 def test_documents_are_read_while_those_before_are_computed(tiny: Path) -> None:

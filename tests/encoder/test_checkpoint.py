@@ -28,7 +28,7 @@ LONG = "word " * 400
 
 
 def load(path: Path, **options: object) -> Encoder:
-    return Encoder.load(str(path), EncoderOptions(device="cpu", **options))  # type: ignore[arg-type]
+    return Encoder(str(path), EncoderOptions(device="cpu", **options))  # type: ignore[arg-type]
 
 
 def unlimited(path: Path) -> Path:

@@ -27,7 +27,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher() -> Encoder:
-    return Encoder.load(TEACHER)
+    return Encoder(TEACHER)
 
 
 def own_vectors(path: Path | str, texts: list[str], **settings: object) -> np.ndarray:
@@ -55,21 +55,21 @@ def test_plain_checkpoint_gets_mean_pooling_and_l2_norm(plain: Path) -> None:
         with torch.no_grad():
             mean = model(**inputs).last_hidden_state[0].mean(0)
         expected.append((mean / mean.norm()).numpy())
-    assert np.abs(Encoder.load(str(plain)).encode_documents(TEXTS) - np.array(expected)).max() <= 1e-6
+    assert np.abs(Encoder(str(plain)).encode_documents(TEXTS) - np.array(expected)).max() <= 1e-6
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken"])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_checkpoints_own_files_decide(plain: Path, tmp_path: Path, pooling: str, normalize: bool) -> None:
     path = sentence_transformer(tmp_path / "st", plain, pooling=pooling, normalize=normalize)
-    student = Encoder.load(str(path))
+    student = Encoder(str(path))
     assert (student.pooling, student.normalizes, student.max_length) == (pooling, normalize, 48)
     assert np.abs(student.encode_documents(TEXTS) - own_vectors(path, TEXTS)).max() <= 1e-6
 
 
 def test_options_win_over_the_checkpoint(plain: Path, tmp_path: Path) -> None:
     path = sentence_transformer(tmp_path / "st", plain, pooling="cls", normalize=True)
-    student = Encoder.load(str(path), EncoderOptions(pooling="mean", normalize=False, max_length=8))
+    student = Encoder(str(path), EncoderOptions(pooling="mean", normalize=False, max_length=8))
     expected = sentence_transformer(tmp_path / "other", plain, pooling="mean", normalize=False, max_length=8)
     assert np.abs(student.encode_documents(TEXTS) - own_vectors(expected, TEXTS)).max() <= 1e-6
 
@@ -77,7 +77,7 @@ def test_options_win_over_the_checkpoint(plain: Path, tmp_path: Path) -> None:
 def test_prompts_of_the_checkpoint(plain: Path, tmp_path: Path) -> None:
     prompts = {"query": "query: ", "document": "passage: "}
     path = sentence_transformer(tmp_path / "st", plain, prompts=prompts)
-    student = Encoder.load(str(path))
+    student = Encoder(str(path))
     assert np.array_equal(student.encode_queries(TEXTS), student.encode_documents(TEXTS, prompt="query: "))
     prefixed = own_vectors(path, [f"passage: {text}" for text in TEXTS], prompt="")
     assert np.abs(student.encode_documents(TEXTS) - prefixed).max() <= 1e-6
@@ -104,36 +104,36 @@ _cache: dict[str, Encoder] = {}
 
 def _shared_student() -> Encoder:
     if not _cache:
-        _cache["student"] = Encoder.load(TEACHER, EncoderOptions(batch_size=2))
+        _cache["student"] = Encoder(TEACHER, EncoderOptions(batch_size=2))
     return _cache["student"]
 
 
 def test_advance_counts_every_text(teacher: Encoder) -> None:
     steps: list[int] = []
-    student = Encoder(teacher.model, "teacher", EncoderOptions(batch_size=2))
+    student = Encoder.of(teacher.model, "teacher", EncoderOptions(batch_size=2))
     student.encode_documents(TEXTS * 5, advance=steps.append)
     assert sum(steps) == 25
     assert len(steps) > 1
 
 
 def test_a_model_in_memory_runs_on_torch(teacher: Encoder) -> None:
-    assert Encoder(teacher.model, "in memory", EncoderOptions(backend="openvino")).backend == "torch"
+    assert Encoder.of(teacher.model, "in memory", EncoderOptions(backend="openvino")).backend == "torch"
 
 
 def test_fingerprint_is_the_models_not_the_paths(plain: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(plain, tmp_path / "copy")
-    first = Encoder.load(str(plain)).fingerprint
-    assert Encoder.load(str(copy)).fingerprint == first
-    assert Encoder.load(str(copy), EncoderOptions(dtype="bfloat16", max_length=9)).fingerprint == first
-    assert Encoder.load(str(plain), EncoderOptions(pooling="cls")).fingerprint != first
-    assert Encoder.load(str(plain), EncoderOptions(normalize=False)).fingerprint != first
-    assert Encoder.load(str(plain_xlmr(tmp_path / "other", seed=1))).fingerprint != first
+    first = Encoder(str(plain)).fingerprint
+    assert Encoder(str(copy)).fingerprint == first
+    assert Encoder(str(copy), EncoderOptions(dtype="bfloat16", max_length=9)).fingerprint == first
+    assert Encoder(str(plain), EncoderOptions(pooling="cls")).fingerprint != first
+    assert Encoder(str(plain), EncoderOptions(normalize=False)).fingerprint != first
+    assert Encoder(str(plain_xlmr(tmp_path / "other", seed=1))).fingerprint != first
 
 
 def test_encoding_does_not_change_the_fingerprint(plain: Path) -> None:
     from mimo_plugin.encoder.fingerprint import fingerprint
 
-    student = Encoder.load(str(plain))
+    student = Encoder(str(plain))
     before = fingerprint(student.model)
     student.encode_documents(["a long text " * 50, "b"])
     assert fingerprint(student.model) == before
@@ -142,7 +142,7 @@ def test_encoding_does_not_change_the_fingerprint(plain: Path) -> None:
 def test_nan_weights_are_an_error_that_names_the_text(plain: Path) -> None:
     import torch
 
-    student = Encoder.load(str(plain))
+    student = Encoder(str(plain))
     with torch.no_grad():
         next(student.model.parameters()).fill_(float("nan"))
     with pytest.raises(NotFinite, match="NaN or infinity for text 0") as caught:
@@ -151,9 +151,9 @@ def test_nan_weights_are_an_error_that_names_the_text(plain: Path) -> None:
 
 
 def test_max_length_beyond_the_positions_is_refused(plain: Path) -> None:
-    assert Encoder.load(str(plain), EncoderOptions(max_length=64)).max_length == 64
+    assert Encoder(str(plain), EncoderOptions(max_length=64)).max_length == 64
     with pytest.raises(UsageError, match="reads at most 64 tokens"):
-        Encoder.load(str(plain), EncoderOptions(max_length=65))
+        Encoder(str(plain), EncoderOptions(max_length=65))
 
 
 def test_only_safetensors_are_read(plain: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_only_safetensors_are_read(plain: Path, tmp_path: Path) -> None:
     (copy / "model.safetensors").unlink()
     torch.save({}, copy / "pytorch_model.bin")
     with pytest.raises(ModelError, match="no \\*.safetensors"):
-        Encoder.load(str(copy))
+        Encoder(str(copy))
 
 
 @pytest.mark.parametrize(
@@ -176,19 +176,19 @@ def test_only_safetensors_are_read(plain: Path, tmp_path: Path) -> None:
 )
 def test_missing_checkpoints(checkpoint: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        Encoder.load(checkpoint)
+        Encoder(checkpoint)
 
 
 def test_empty_directory_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="neither config.json nor modules.json"):
-        Encoder.load(str(tmp_path))
+        Encoder(str(tmp_path))
 
 
 def test_devices(plain: Path) -> None:
     with pytest.raises(UsageError, match="unknown device 'gpu7'"):
-        Encoder.load(str(plain), EncoderOptions(device="gpu7"))
+        Encoder(str(plain), EncoderOptions(device="gpu7"))
     with pytest.raises(EnvironmentProblem, match="torch sees"):
-        Encoder.load(str(plain), EncoderOptions(device="cuda:99"))
+        Encoder(str(plain), EncoderOptions(device="cuda:99"))
 
 
 def test_changed_teacher_weights_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +200,7 @@ def test_changed_teacher_weights_are_not_loaded(tmp_path: Path, monkeypatch: pyt
     weights.write_bytes(content)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModelError, match="expected the published 53aa5117"):
-        Encoder.load(TEACHER)
+        Encoder(TEACHER)
 
 
 def test_sockets_are_blocked_and_a_local_checkpoint_needs_none(plain: Path) -> None:
@@ -214,7 +214,7 @@ sys.addaudithook(lambda event, args: seen.append(event) if event in
                  ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname") else None)
 from mimo_plugin.encoder.encoder import Encoder
 for checkpoint in ({str(plain)!r}, {TEACHER!r}):
-    Encoder.load(checkpoint).encode_documents(["text"])
+    Encoder(checkpoint).encode_documents(["text"])
 sys.exit(f"network use: {{seen}}" if seen else 0)
 """
     done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)

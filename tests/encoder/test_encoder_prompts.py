@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, plain: Path) -> Path:
 def load(path: Path | str, **options: Any) -> tuple[Encoder, list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        student = Encoder.load(str(path), EncoderOptions(device="cpu", backend="torch", **options))
+        student = Encoder(str(path), EncoderOptions(device="cpu", backend="torch", **options))
         # The first look, after what else may be wrong.
         assert not [each for each in caught if issubclass(each.category, Notice)]
         assert len(student.prompts) == 2

@@ -93,7 +93,7 @@ def theirs(path: Path, **options: Any) -> Any:
 
 
 def student_of(path: Path, **options: Any) -> Encoder:
-    return Encoder.load(str(path), EncoderOptions(**{"device": "cpu", "backend": "torch", **options}))
+    return Encoder(str(path), EncoderOptions(**{"device": "cpu", "backend": "torch", **options}))
 
 
 def difference(found: Any, expected: Any) -> float:
@@ -196,7 +196,7 @@ def test_a_model_in_training_is_scored_by_its_routes(
     model = theirs(make("first", tmp_path / "checkpoint")).train()
     expected = model.encode_query(TEXTS), model.encode_document(TEXTS)
     model.train()
-    student = Encoder(model, "in training", EncoderOptions())
+    student = Encoder.of(model, "in training", EncoderOptions())
     assert difference(student.encode_queries(TEXTS), expected[0]) <= 1e-6
     assert difference(student.encode_documents(TEXTS), expected[1]) <= 1e-6
 

@@ -25,7 +25,7 @@ GRAPHS = ["openvino", "onnx"]
 
 
 def load(path: Path, backend: str = "torch", **options: object) -> Encoder:
-    return Encoder.load(str(path), EncoderOptions(backend=backend, device="cpu", **options))  # type: ignore[arg-type]
+    return Encoder(str(path), EncoderOptions(backend=backend, device="cpu", **options))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +236,7 @@ def test_what_does_not_go_together(
 ) -> None:
     monkeypatch.delenv("MIMO_BACKEND", raising=False)
     with pytest.raises(kind, match=message):
-        Encoder.load(str(tiny), EncoderOptions(**options))  # type: ignore[arg-type]
+        Encoder(str(tiny), EncoderOptions(**options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("backend", GRAPHS)

@@ -51,7 +51,7 @@ from mimo_plugin.indexing.nearest import searching_thread
 from mimo_plugin.encoder.encoder import EncoderOptions, Encoder
 import faiss
 
-student = Encoder.load(sys.argv[1], EncoderOptions(backend=sys.argv[2], device="cpu", batch_size=1))
+student = Encoder(sys.argv[1], EncoderOptions(backend=sys.argv[2], device="cpu", batch_size=1))
 vectors = student.encode_documents(["one", "two words", "three words here", "four"] * 4)
 index = faiss.IndexFlatIP(vectors.shape[1])
 index.add(vectors)
@@ -66,7 +66,7 @@ STUCK = """
 import ctypes, os, sys, threading, time
 from pathlib import Path
 from mimo_plugin import cli
-from mimo_plugin.core.artifact import replacing
+from mimo_plugin.core.files import replacing
 from mimo_plugin.encoder.encoder import EncoderOptions, Encoder
 
 FOREVER = 10**6
@@ -79,10 +79,10 @@ class Stuck:
         time.sleep(FOREVER)
 
 def in_a_batch(**_):
-    loaded = Encoder.load(sys.argv[2], EncoderOptions(backend="torch", device="cpu", batch_size=1))
+    loaded = Encoder(sys.argv[2], EncoderOptions(backend="torch", device="cpu", batch_size=1))
     with replacing(Path(sys.argv[3])) as beside:
         beside.write_text("half")
-        Encoder(loaded.model, "stuck", loaded.options, Stuck()).encode_documents(["one", "two", "three"])
+        Encoder.of(loaded.model, "stuck", loaded.options, Stuck()).encode_documents(["one", "two", "three"])
 
 def with_the_gil(**_):
     # PyDLL keeps the GIL while the C function runs.
@@ -111,7 +111,7 @@ def run(program: str, *arguments: object) -> str:
 @pytest.mark.usefixtures("busy")
 def test_graphs_first_batches_come_together(tiny: Path, caches: Path) -> None:
     for backend in ("openvino", "onnx"):
-        Encoder.load(str(tiny), EncoderOptions(backend=backend, device="cpu"))
+        Encoder(str(tiny), EncoderOptions(backend=backend, device="cpu"))
     manifests = [
         (GraphManifest.model_validate_json(path.read_bytes()), path.parent)
         for path in caches.glob("*/graph.json")
@@ -124,7 +124,7 @@ def test_graphs_first_batches_come_together(tiny: Path, caches: Path) -> None:
 @pytest.mark.usefixtures("busy")
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_fresh_process_encodes_and_searches(tiny: Path, backend: str) -> None:
-    Encoder.load(str(tiny), EncoderOptions(backend=backend, device="cpu"))
+    Encoder(str(tiny), EncoderOptions(backend=backend, device="cpu"))
     assert run(FIRST_TEXTS, tiny, backend) == "2 searches\nok\n"
 
 

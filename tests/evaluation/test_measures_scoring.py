@@ -9,8 +9,8 @@ import pytest
 import pytrec_eval
 from helpers.evaluation_samples import Hits, Qrels, random_trial
 
-from mimo_plugin.core.artifact import user_caches
 from mimo_plugin.core.errors import DataError
+from mimo_plugin.core.files import user_caches
 from mimo_plugin.evaluation.compare import compare_runs
 from mimo_plugin.evaluation.measures import (
     OFFERED,

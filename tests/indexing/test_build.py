@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def student(checkpoint: Path) -> Encoder:
-    return Encoder.load(str(checkpoint))
+    return Encoder(str(checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_another_encoder_or_collection_is_named(
     build: Build, folder: str, tmp_path: Path, checkpoint: Path
 ) -> None:
     build()
-    other_model = Encoder.load(str(checkpoint), EncoderOptions(pooling="cls"))
+    other_model = Encoder(str(checkpoint), EncoderOptions(pooling="cls"))
     with pytest.raises(ArtifactError, match="encoder_fingerprint"):
         build_index(
             load_pool([folder]), (folder,), other_model, tmp_path / "index", IndexOptions(shard_size=16)
@@ -269,7 +269,7 @@ def test_empty_texts_are_kept_counted_and_reported(build: Build, tmp_path: Path)
 def test_not_finite_vectors_name_the_document(folder: str, checkpoint: Path, tmp_path: Path) -> None:
     import torch
 
-    broken = Encoder.load(str(checkpoint))
+    broken = Encoder(str(checkpoint))
     with torch.no_grad():
         next(broken.model.parameters()).fill_(float("inf"))
     with pytest.raises(NotFinite, match="document d0"):

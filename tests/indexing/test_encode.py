@@ -39,7 +39,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def student(checkpoint: Path) -> Encoder:
-    return Encoder.load(str(checkpoint))
+    return Encoder(str(checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_collections_put_together(student: Encoder, checkpoint: Path, tmp_path: 
     same = encode(specs[0], "same", "fi")
     with pytest.raises(ArtifactError, match="both have ids that begin with fi"):
         open_vectors([pooled, same])
-    cut = Encoder.load(str(checkpoint), EncoderOptions(max_length=7, pooling="cls"))
+    cut = Encoder(str(checkpoint), EncoderOptions(max_length=7, pooling="cls"))
     with pytest.raises(
         ArtifactError, match=r"(?s)encoder_fingerprint is .*max_length is 7 and .*pooling is 'cls'"
     ):

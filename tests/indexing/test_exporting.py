@@ -28,7 +28,7 @@ LUCENE = [Format.LUCENE_FLAT, Format.LUCENE_HNSW]
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    return Encoder.load(str(plain_xlmr(tmp_path_factory.mktemp("checkpoint"))))
+    return Encoder(str(plain_xlmr(tmp_path_factory.mktemp("checkpoint"))))
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_large_shards_are_cut(tmp_path: Path) -> None:
 
 
 def test_vectors_that_are_not_of_unit_length(spec: str, tmp_path: Path, student: Encoder) -> None:
-    loose = Encoder.load(student.name, EncoderOptions(normalize=False))
+    loose = Encoder(student.name, EncoderOptions(normalize=False))
     encode_collection(load_pool([spec]), (spec,), loose, tmp_path / "v", EncodeOptions(progress=False))
     done = exported([tmp_path / "v"], Format.LUCENE_FLAT, tmp_path / "lucene")
     (warning,) = done.warnings

@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def student(checkpoint: Path) -> Encoder:
-    return Encoder.load(str(checkpoint))
+    return Encoder(str(checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_kinds_that_differ(build: Build, tmp_path: Path) -> None:
 def test_what_does_not_belong_together_is_all_named(
     build: Build, checkpoint: Path, folder: str, tmp_path: Path
 ) -> None:
-    other = Encoder.load(str(checkpoint), EncoderOptions(pooling="cls", max_length=16))
+    other = Encoder(str(checkpoint), EncoderOptions(pooling="cls", max_length=16))
     output = tmp_path / "other"
     options = IndexOptions(part=Part(2, 2), shard_size=8, progress=False)
     build_index(load_pool([folder]), (folder,), other, output, options)

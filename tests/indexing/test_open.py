@@ -18,7 +18,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = documents(12)
     del rows[5]["lang"]
     spec = write_folder(tmp_path_factory.mktemp("folder"), rows)
-    student = Encoder.load(str(plain_xlmr(tmp_path_factory.mktemp("checkpoint"))))
+    student = Encoder(str(plain_xlmr(tmp_path_factory.mktemp("checkpoint"))))
     output = tmp_path_factory.mktemp("indexes") / "index"
     build_index(load_pool([spec]), (spec,), student, output, IndexOptions(progress=False))
     return output

@@ -32,7 +32,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory, checkpoint: str, spec: str) -> Path:
     output = tmp_path_factory.mktemp("ours") / "index"
-    build_index(load_pool([spec]), (spec,), Encoder.load(checkpoint), output, IndexOptions(progress=False))
+    build_index(load_pool([spec]), (spec,), Encoder(checkpoint), output, IndexOptions(progress=False))
     return output
 
 

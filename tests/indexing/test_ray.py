@@ -60,7 +60,7 @@ def test_a_lost_node_changes_nothing(checkpoint: Path, tmp_path: Path, short_dir
     pytest.importorskip("ray.data", reason="Ray Data is not installed: pip install 'mimo-plugin[ray]'")
     spec = write_folder(tmp_path / "folder", documents(70 * SIZE))
     local, output = tmp_path / "local", tmp_path / "vectors"
-    student = Encoder.load(str(checkpoint), EncoderOptions(batch_size=2))
+    student = Encoder(str(checkpoint), EncoderOptions(batch_size=2))
     options = EncodeOptions(shard_size=SIZE, progress=False)
 
     def encode(directory: Path) -> int:
@@ -125,7 +125,7 @@ def test_workers_make_what_the_student_makes(work: Work, checkpoint: Path, tmp_p
         assert (shard, batch.docids) == (docs.index(some[0]) // SIZE, [doc.doc_id for doc in some])
         assert batch.langs == [doc.lang for doc in some]
         assert empty == 0
-        vectors = Encoder.load(str(checkpoint)).encode_documents([doc.text for doc in some])
+        vectors = Encoder(str(checkpoint)).encode_documents([doc.text for doc in some])
         assert np.array_equal(batch.vectors, vectors)
 
 

@@ -46,7 +46,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 def index(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str) -> Path:
     output = tmp_path_factory.mktemp("index") / "index"
     options = IndexOptions(shard_size=7, progress=False)
-    build_index(load_pool([spec]), (spec,), Encoder.load(str(checkpoint)), output, options)
+    build_index(load_pool([spec]), (spec,), Encoder(str(checkpoint)), output, options)
     return output
 
 
@@ -64,7 +64,7 @@ def test_run_is_exact_and_in_trec_evals_order(
     index: Path, spec: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     run = run_of(index, spec, tmp_path / "run.trec", hits=60, tag="tiny")
-    student = Encoder.load(str(checkpoint))
+    student = Encoder(str(checkpoint))
     vectors = faiss.read_index(str(index / "index")).reconstruct_n(0, 60)
     assert list(run) == ["q1", "q2", "q3", "q4"]
     for query in QUERIES:
@@ -81,7 +81,7 @@ def test_run_is_exact_and_in_trec_evals_order(
 
 def test_scores_make_no_ties(index: Path, spec: str, tmp_path: Path) -> None:
     opened = open_index(index)
-    student = Encoder.load(opened.manifest.plan.encoder)
+    student = Encoder(opened.manifest.plan.encoder)
     run = run_of(index, spec, tmp_path / "run.trec", hits=60)
     for query, _, scores in search(opened, student, [(row["_id"], row["text"]) for row in QUERIES], hits=60):
         assert sorted(np.float32(score) for _, _, score in run[query]) == sorted(scores)
@@ -146,7 +146,7 @@ def test_other_encoders_are_refused(index: Path, spec: str, checkpoint: Path, tm
 
 
 def test_overrides_of_the_index_hold_for_queries(spec: str, checkpoint: Path, tmp_path: Path) -> None:
-    student = Encoder.load(str(checkpoint), EncoderOptions(pooling="cls", normalize=False))
+    student = Encoder(str(checkpoint), EncoderOptions(pooling="cls", normalize=False))
     build_index(load_pool([spec]), (spec,), student, tmp_path / "index", IndexOptions(progress=False))
     run = run_of(tmp_path / "index", spec, tmp_path / "run.trec", hits=1)
     assert float(run["q1"][0][2]) == pytest.approx(
@@ -212,7 +212,7 @@ def test_output_that_is_a_directory_a_link_or_a_device(index: Path, spec: str, t
 
 
 def test_search_parameters(spec: str, checkpoint: Path, index: Path, tmp_path: Path) -> None:
-    student = Encoder.load(str(checkpoint))
+    student = Encoder(str(checkpoint))
     options = IndexOptions(factory="IVF2,Flat", shard_size=7, progress=False)
     build_index(load_pool([spec]), (spec,), student, tmp_path / "ivf", options)
     assert open_index(tmp_path / "ivf", "nprobe=2").faiss.nprobe == 2
@@ -238,7 +238,7 @@ def test_lines_by_number(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str) -> list[Path]:
     """The same documents as `index` in three indexes, the last one first."""
-    student = Encoder.load(str(checkpoint))
+    student = Encoder(str(checkpoint))
     outputs = []
     for number in (3, 1, 2):
         output = tmp_path_factory.mktemp("part") / "index"
@@ -366,7 +366,7 @@ def test_a_tie_that_an_approximate_index_cuts_is_told(checkpoint: Path, index: P
         build_index(
             load_pool([same]),
             [same],
-            Encoder.load(str(checkpoint), EncoderOptions(device="cpu")),
+            Encoder(str(checkpoint), EncoderOptions(device="cpu")),
             tmp_path / factory,
             IndexOptions(factory=factory, progress=False),
         )
@@ -399,7 +399,7 @@ def test_indexes_that_do_not_go_together(
     index: Path, parts: list[Path], spec: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
-    student = Encoder.load(str(checkpoint), EncoderOptions(pooling="cls"))
+    student = Encoder(str(checkpoint), EncoderOptions(pooling="cls"))
     options = IndexOptions(progress=False)
     build_index(load_pool([spec]), (spec,), student, other, options)
     with pytest.raises(ArtifactError) as caught:
@@ -413,7 +413,7 @@ def test_indexes_that_do_not_go_together(
     build_index(
         load_pool([spec], pooled=True),
         (spec,),
-        Encoder.load(str(checkpoint)),
+        Encoder(str(checkpoint)),
         pooled,
         options,
         prefixes=pool_prefixes([spec]),
@@ -425,7 +425,7 @@ def test_indexes_that_do_not_go_together(
 def test_languages_in_indexes_of_their_own(checkpoint: Path, tmp_path: Path) -> None:
     rows = documents(40, languages=("de", "fi"))
     specs, directories = [], []
-    student = Encoder.load(str(checkpoint))
+    student = Encoder(str(checkpoint))
     for lang, queries in (("de", QUERIES[:1]), ("fi", QUERIES[1:2])):
         mine = [row for row in rows if row["lang"] == lang]
         judged = {queries[0]["_id"]: {mine[0]["_id"]: 1}}
@@ -468,7 +468,7 @@ def test_queries_that_are_documents(index: Path, checkpoint: Path, tmp_path: Pat
     ]
     spec = write_folder(tmp_path / "c", rows, [*queries, {"_id": "else", "text": "Wort"}], {"d0": {"d1": 1}})
     own = tmp_path / "index"
-    build_index(load_pool([spec]), (spec,), Encoder.load(str(checkpoint)), own, IndexOptions(progress=False))
+    build_index(load_pool([spec]), (spec,), Encoder(str(checkpoint)), own, IndexOptions(progress=False))
     told = search_to_run(own, [spec], tmp_path / "with.trec", SearchOptions(hits=20, progress=False))
     (notice,) = (text for text in told.warnings if "--remove-query" in text)
     assert notice.startswith("the first hit of 8 of 9 queries has the query's own id")
@@ -490,7 +490,7 @@ def test_queries_that_are_documents(index: Path, checkpoint: Path, tmp_path: Pat
     prefixes = pool_prefixes([spec])
     pool = load_pool([spec], pooled=True)
     build_index(
-        pool, (spec,), Encoder.load(str(checkpoint)), pooled, IndexOptions(progress=False), prefixes=prefixes
+        pool, (spec,), Encoder(str(checkpoint)), pooled, IndexOptions(progress=False), prefixes=prefixes
     )
     found = run_of(pooled, spec, tmp_path / "pooled.trec", remove_query=True)
     assert all(query != docid for query, ranked in found.items() for docid, _, _ in ranked)
@@ -506,7 +506,7 @@ def test_no_notice_where_documents_with_the_ids_of_queries_are_relevant(
     build_index(
         load_pool([spec]),
         (spec,),
-        Encoder.load(str(checkpoint)),
+        Encoder(str(checkpoint)),
         tmp_path / "i",
         IndexOptions(progress=False),
     )

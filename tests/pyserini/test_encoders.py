@@ -21,7 +21,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def student() -> Encoder:
-    return Encoder.load(TEACHER)
+    return Encoder(TEACHER)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_pooling_that_stock_infers_from_a_path_does_not_win(plain: Path, tmp_pat
         encoder = mimo_plugin.MimoDocumentEncoder(
             model_name=str(path), device="cpu", pooling="mean", l2_norm=True, multimodal=False
         )
-    assert np.abs(encoder.encode(TEXTS) - Encoder.load(str(path)).encode_documents(TEXTS)).max() <= 1e-6
+    assert np.abs(encoder.encode(TEXTS) - Encoder(str(path)).encode_documents(TEXTS)).max() <= 1e-6
 
 
 def test_queries_encoded_before(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_stock_code_finds_the_class_in_a_path(plain: Path, tmp_path: Path) -> No
 
 def test_published_prompts_and_shortened_vectors(plain: Path, tmp_path: Path) -> None:
     path = sentence_transformer(tmp_path / "multilingual-e5-base", plain)
-    student = Encoder.load(str(path))
-    bare = Encoder.load(str(path), EncoderOptions(known_prompts=False, dimension=8))
+    student = Encoder(str(path))
+    bare = Encoder(str(path), EncoderOptions(known_prompts=False, dimension=8))
     for make, prompt in (
         (mimo_plugin.MimoDocumentEncoder, "passage: "),
         (mimo_plugin.MimoQueryEncoder, "query: "),

@@ -55,7 +55,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def student(checkpoint: Path) -> Encoder:
-    return Encoder.load(str(checkpoint))
+    return Encoder(str(checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_prompts_with_stock_pyserini(base: Path, tmp_path: Path) -> None:
 
     prompts = {"query": "query: ", "document": "passage: "}
     path = trained(tmp_path / "student", base, prompts=prompts, max_length=MAX_LENGTH)
-    student = Encoder.load(str(path))
+    student = Encoder(str(path))
     settings = {"device": "cpu", "pooling": "mean", "l2_norm": True}
 
     def difference(found: Any, expected: Any) -> float:

@@ -33,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def teacher(world: World) -> Encoder:
-    return Encoder.load(str(world.root / "teacher"), EncoderOptions(device="cpu"))
+    return Encoder(str(world.root / "teacher"), EncoderOptions(device="cpu"))
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def test_three_loaders_agree(name: str, request: pytest.FixtureRequest) -> None:
     directory = str(request.getfixturevalue(name))
     expected = SentenceTransformer(directory, device="cpu").encode(TEXTS_AND_LONG)
     assert np.abs(np.linalg.norm(expected, axis=1) - 1).max() <= 1e-5
-    assert np.abs(Encoder.load(directory).encode_documents(TEXTS_AND_LONG) - expected).max() <= 1e-5
+    assert np.abs(Encoder(directory).encode_documents(TEXTS_AND_LONG) - expected).max() <= 1e-5
 
     tokenizer, model = AutoTokenizer.from_pretrained(directory), AutoModel.from_pretrained(directory).eval()
     inputs = tokenizer(TEXTS_AND_LONG, padding=True, truncation=True, return_tensors="pt")
@@ -99,7 +99,7 @@ def test_nothing_is_lost(tmp_path: Path) -> None:
     own = sentence_transformer(tmp_path / "own", base, pooling="cls", prompts=prompts, max_length=20)
     model = load_or_create(str(own), (), seed=1, device="cpu")
     save_student(model, tmp_path / "saved")
-    saved = Encoder.load(str(tmp_path / "saved"))
+    saved = Encoder(str(tmp_path / "saved"))
     assert (saved.pooling, saved.normalizes, saved.max_length) == ("cls", True, 20)
     assert (saved.query_prompt, saved.document_prompt) == ("query: ", "passage: ")
     assert saved.fingerprint == fingerprint(model)
@@ -163,12 +163,12 @@ def test_broken_weights_do_not_replace_good_ones(trained: Path, tmp_path: Path) 
 
     model = load_or_create(str(trained), (), seed=1, device="cpu")
     save_student(model, tmp_path / "model")
-    before = Encoder.load(str(tmp_path / "model")).fingerprint
+    before = Encoder(str(tmp_path / "model")).fingerprint
     with torch.no_grad():
         next(model.parameters())[0, 0] = float("nan")
     with pytest.raises(ModelError, match="weights 0.model.embeddings.* hold NaN or infinity"):
         save_student(model, tmp_path / "model")
-    assert Encoder.load(str(tmp_path / "model")).fingerprint == before
+    assert Encoder(str(tmp_path / "model")).fingerprint == before
 
 
 def test_a_place_that_cannot_be_written(trained: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_record(world: World, both: tuple[Trained, Trained]) -> None:
         record = json.loads((world.root / data / "manifest.json").read_text())
         assert identity["data"]["rows"] == record["rows"]
         assert len(identity["data"]["fingerprint"]) == 64
-        teacher = Encoder.load(str(world.root / "teacher"))
+        teacher = Encoder(str(world.root / "teacher"))
         assert identity["teacher"]["vectors"]["fingerprint"] == teacher.fingerprint
         assert {"torch", "transformers", "sentence-transformers", "mimo-plugin"} <= set(
             manifest.environment["versions"]
@@ -100,7 +100,7 @@ def test_the_record(world: World, both: tuple[Trained, Trained]) -> None:
 
 
 def fingerprint(checkpoint: Path) -> str:
-    return Encoder.load(str(checkpoint)).fingerprint
+    return Encoder(str(checkpoint)).fingerprint
 
 
 def test_metrics(both: tuple[Trained, Trained]) -> None:
@@ -223,7 +223,7 @@ def test_dev_scores_are_those_of_mimo_evaluate(
     assert main(judged) == 0
     capsys.readouterr()
     (found,) = json.loads(report.read_text())["runs"].values()
-    student = Encoder.load(model, EncoderOptions(device="cpu"))
+    student = Encoder(model, EncoderOptions(device="cpu"))
     scores = DevCollection.load(world.dev).score(student)
     assert found["mean"]["ndcg@20"] == pytest.approx(scores["ndcg@20"], abs=1e-12)
     assert scores == pytest.approx(both[1].manifest.scores, abs=1e-4)

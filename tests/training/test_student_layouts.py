@@ -115,7 +115,7 @@ def test_what_a_card_says_of_stock_pyserini_holds(
     recipe = world.recipe(**options, stage2={"carry_projection": False, "steps": 2})
     done = train_stage2(recipe, world.job(tmp_path / "run"))
     model = done.directory / "model"
-    student = Encoder.load(str(model), EncoderOptions(device="cpu"))
+    student = Encoder(str(model), EncoderOptions(device="cpu"))
     assert student.pooling == pooling
     card = (model / "README.md").read_text()
     assert (f"--encoder-class auto --pooling {pooling} --l2-norm" in card) == (pooling != "lasttoken")
@@ -154,7 +154,7 @@ def test_prompts_of_the_student_are_trained_with_and_saved(
     for done in (first, second):
         config = (done.directory / "model" / "config_sentence_transformers.json").read_text()
         assert json.loads(config)["prompts"] == {"query": "frage: ", "document": ""}
-        student = Encoder.load(str(done.directory / "model"), EncoderOptions(device="cpu"))
+        student = Encoder(str(done.directory / "model"), EncoderOptions(device="cpu"))
         assert (student.query_prompt, student.document_prompt) == ("frage: ", "")
         assert "encoder-class auto" not in (done.directory / "model" / "README.md").read_text()
 

@@ -35,7 +35,7 @@ REAL = TeacherOptions(TEACHER, device="cpu", dtype="float32")
 
 @pytest.fixture(scope="module")
 def teacher() -> Encoder:
-    return Encoder.load(TEACHER, EncoderOptions(device="cpu"))
+    return Encoder(TEACHER, EncoderOptions(device="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,9 @@ def test_the_teacher_is_loaded_only_if_something_is_missing(
     small: TeacherOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path, small, {Role.TEXT: TEXTS})
-    monkeypatch.setattr(Encoder, "load", lambda *_: pytest.fail("the teacher was loaded"))
+    monkeypatch.setattr(
+        "mimo_plugin.training.teacher_store.Encoder", lambda *_: pytest.fail("the teacher was loaded")
+    )
     assert fill(tmp_path, small, {Role.TEXT: TEXTS}).computed == 0
     TeacherStore.open(tmp_path, expect=small)
 
@@ -143,13 +145,12 @@ def test_the_number_format_is_the_devices_or_that_of_the_store(
     monkeypatch.setattr("mimo_plugin.training.teacher_store.check_device", lambda device: "cuda:0")
     assert replace(small, device=None).resolved().compute_dtype == "bfloat16"
     loaded: list[EncoderOptions] = []
-    load = Encoder.load.__func__
 
-    def loading(kind: type[Encoder], checkpoint: str, options: EncoderOptions) -> Encoder:
+    def loading(checkpoint: str, options: EncoderOptions) -> Encoder:
         loaded.append(options)
-        return load(kind, checkpoint, options)
+        return Encoder(checkpoint, options)
 
-    monkeypatch.setattr(Encoder, "load", classmethod(loading))
+    monkeypatch.setattr("mimo_plugin.training.teacher_store.Encoder", loading)
     for name in ("old", "half"):
         assert fill(tmp_path / name, small, {Role.TEXT: [*TEXTS, "new"]}).computed == 1
         TeacherStore.open(tmp_path / name, expect=small)
@@ -185,7 +186,7 @@ def test_chunks_do_not_matter(small: TeacherOptions, tmp_path: Path, chunk_size:
     options = replace(small, query_prompt="q: ")
     texts = {Role.QUERY: TEXTS, Role.TEXT: [*TEXTS, *ENGLISH, *TEXTS]}
     fill(tmp_path, options, texts, chunk_size=chunk_size)
-    direct = Encoder.load(small.teacher, EncoderOptions(device="cpu"))
+    direct = Encoder(small.teacher, EncoderOptions(device="cpu"))
     store = TeacherStore.open(tmp_path)
     assert len(store) == 15
     for role, prompt in ((Role.QUERY, "q: "), (Role.TEXT, "")):
@@ -240,7 +241,7 @@ def test_what_a_kill_left_behind_the_rows_does_not_count(small: TeacherOptions, 
         with (tmp_path / name).open("ab") as file:
             file.write(b"half a row")
     fill(tmp_path, small, {Role.TEXT: [*TEXTS, "new"]})
-    direct = Encoder.load(small.teacher, EncoderOptions(device="cpu")).encode_documents(["new"])
+    direct = Encoder(small.teacher, EncoderOptions(device="cpu")).encode_documents(["new"])
     assert np.abs(TeacherStore.open(tmp_path).vectors(["new"], Role.TEXT) - direct).max() <= 1e-6
 
 
@@ -318,12 +319,10 @@ def test_numbers_that_are_none(
     small: TeacherOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def scaled(factor: float) -> object:
-        load = Encoder.load
-
-        def loaded(*arguments: object) -> Encoder:
+        def loaded(checkpoint: str, options: EncoderOptions) -> Encoder:
             import torch
 
-            student = load(*arguments)
+            student = Encoder(checkpoint, options)
             del student.model._modules["2"]
             with torch.no_grad():
                 for parameter in student.model.parameters():
@@ -333,11 +332,11 @@ def test_numbers_that_are_none(
         return loaded
 
     with monkeypatch.context() as patch:
-        patch.setattr(Encoder, "load", scaled(float("nan")))
+        patch.setattr("mimo_plugin.training.teacher_store.Encoder", scaled(float("nan")))
         with pytest.raises(NotFinite, match="NaN or infinity for the text 'Ein kurzer Satz"):
             fill(tmp_path / "nan", small, {Role.TEXT: TEXTS})
     with monkeypatch.context() as patch:
-        patch.setattr(Encoder, "load", scaled(1e6))
+        patch.setattr("mimo_plugin.training.teacher_store.Encoder", scaled(1e6))
         with pytest.raises(ModelError, match="too large for float16"):
             fill(tmp_path / "large", replace(small, dtype="float16"), {Role.TEXT: TEXTS})
     with pytest.raises(UsageError, match="expected one of float16, float32"):

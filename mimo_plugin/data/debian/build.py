@@ -12,19 +12,9 @@ from typing import Any, Final, Literal
 
 from tabulate import tabulate
 
-from mimo_plugin.core.artifact import (
-    FileRecord,
-    SealedRecord,
-    check_place,
-    one_writer,
-    parse_manifest,
-    remove_tree,
-    require_files,
-    sha256,
-    write_text,
-    writing,
-)
+from mimo_plugin.core.artifact import FileRecord, SealedRecord, one_writer, parse_manifest, require_files
 from mimo_plugin.core.errors import ArtifactError, DataError, Findings, Problems, UsageError
+from mimo_plugin.core.files import check_place, remove_tree, sha256, write_text, writing
 from mimo_plugin.data.debian.archive import CleaningOptions, check_apt, clean, read_archive
 from mimo_plugin.data.debian.split import Split, SplitOptions, excluded_texts, split_rows
 from mimo_plugin.data.debian.table import (

@@ -1,0 +1,132 @@
+"""Files that are written beside their place and renamed; what a full disk or a missing permission says."""
+
+import hashlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mimo_plugin.core.errors import EnvironmentProblem, UsageError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; on success it takes `path`'s place, else it is removed.
+
+    A link is followed. What is no regular file (a pipe, /dev/stdout) is written to directly.
+
+    Raises:
+        EnvironmentProblem: the file system refuses (no space, no permission, ...).
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with writing(path):
+            yield path
+        return
+    path = path.resolve()
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with writing(path):
+            yield beside
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+            beside.replace(path)
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an error of the file system while `path` is written into one that a user can act on.
+
+    An error that names another file, or none of the file system's, is another one's and passes.
+
+    Raises:
+        EnvironmentProblem: for any other OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = path if error.filename is None else Path(str(error.filename))
+        ours = path.parent in named.parents or named in path.parents
+        if error.errno is None or not ours:
+            raise
+        raise cannot_write(path, error.strerror or str(error)) from error
+
+
+def cannot_write(path: Path, reason: str) -> EnvironmentProblem:
+    """The error of a command that the file system does not let write."""
+    return EnvironmentProblem(
+        f"cannot write {path}: {reason}. What was complete before is kept; make room or choose another "
+        "place, and run the command again"
+    )
+
+
+def check_place(path: Path) -> None:
+    """Raises a UsageError where no file of that name can be written."""
+    try:
+        if path.is_dir():
+            raise UsageError(f"{path}: is a directory, expected the name of a file to write")
+        parent = path.absolute().parent
+        while not parent.exists():
+            parent = parent.parent
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be written: {error.strerror or error}, choose another name or place"
+        ) from error
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise UsageError(f"{path}: cannot be written, {parent} is not a directory where you may write")
+
+
+def make_parent(path: Path) -> None:
+    """Makes the directories that a file lies in.
+
+    Raises:
+        EnvironmentProblem: the file system refuses.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a directory and all that is in it.
+
+    Raises:
+        EnvironmentProblem: the file system refuses, or somebody else removes it as well.
+    """
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        # It names files relative to the directory that they are in.
+        raise EnvironmentProblem(f"cannot remove {path}: {error.strerror or error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text so that a reader finds the old file or the new one, never a part."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def user_caches() -> Path:
+    """Where what can be made again is kept: below XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches."""
+    if sys.platform == "darwin":
+        caches = Path.home() / "Library" / "Caches"
+    else:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return caches / "mimo-plugin"
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def size_text(size: float) -> str:
+    """Bytes for a reader: 1536 -> "1.5 KiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
