@@ -78,10 +78,7 @@ def analyze(
     with problems.collect():
         pool = _open(collections, bool(encoders), bool(runs), options)
     with problems.collect():
-        chosen = parse_encoders(encoders)
-    for encoder in chosen:
-        with problems.collect():
-            encoder.check()
+        chosen = parse_encoders(encoders, check=True)
     problems.extend(same_names(files))
     problems.extend(dict.fromkeys(filter(None, (file_problem(file.path) for file in files))))
     problems.raise_any()
