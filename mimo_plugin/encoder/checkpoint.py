@@ -66,11 +66,7 @@ def load_model(
     import torch
     from sentence_transformers import SentenceTransformer
 
-    directory = Path(path)
-    if directory.is_dir():
-        _refuse(directory, checkpoint)
-    elif directory.is_absolute() or path.startswith(("./", "../")) or path.count("/") > 1:
-        raise ModelError(f"{path}: no such directory; expected a checkpoint's directory or a hub id")
+    check_files(path, checkpoint)
     try:
         with without_model_bars():
             model = SentenceTransformer(
@@ -94,8 +90,13 @@ def load_model(
     return model
 
 
-def _refuse(directory: Path, checkpoint: str) -> None:
-    """Raises a ModelError where a directory holds no checkpoint that is read here."""
+def check_files(path: str, checkpoint: str) -> None:
+    """Raises a ModelError where a place on this machine holds no checkpoint that is read here."""
+    directory = Path(path)
+    if not directory.is_dir():
+        if directory.is_absolute() or path.startswith(("./", "../")) or path.count("/") > 1:
+            raise ModelError(f"{path}: no such directory; expected a checkpoint's directory or a hub id")
+        return
     adapter = next(directory.glob("adapter_config.json"), None) or next(
         directory.glob("0_*/adapter_config.json"), None
     )
