@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mimo_plugin.collections.reading import Faults
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
 from mimo_plugin.core.files import writing
@@ -305,7 +304,7 @@ def _sampled(
     sources: Sequence[Source], output: Path, options: ParallelOptions, writer: PairsWriter, samples: ExitStack
 ) -> dict[str, Sample]:
     """Reads every source, language by language; raises what is wrong with any of them."""
-    faults = Faults()
+    faults = Problems(stop=True)
     found: dict[str, Sample] = {}
     empty = []
     for number, lang in enumerate(dict.fromkeys(source.lang for source in sources)):
@@ -338,7 +337,7 @@ def _sampled(
     return found
 
 
-def _pairs(sources: Sequence[Source], faults: Faults) -> Iterator[tuple[str, str]]:
+def _pairs(sources: Sequence[Source], faults: Problems) -> Iterator[tuple[str, str]]:
     for source in sources:
         for text, anchor in source.pairs(faults):
             yield text.strip(), anchor.strip()
