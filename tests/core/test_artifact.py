@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from mimo_plugin.core.artifact import MANIFEST, Artifact, FileRecord, Kind, Manifest
+from mimo_plugin.core.artifact import MANIFEST, Artifact, FileRecord, Kind, Manifest, differences
 from mimo_plugin.core.errors import ArtifactError, UsageError
 
 
@@ -141,3 +141,19 @@ def test_what_was_made_otherwise_is_said(tmp_path: Path) -> None:
         ArtifactError, match=r"holds a box made otherwise: color is 1, there it is 2\. Choose"
     ):
         box.refuse(["color is 1, there it is 2"])
+
+
+@pytest.mark.parametrize("kind", [WITH_FILE, WITH_FOLDER])
+def test_a_finished_directory_loses_the_mark_that_a_kill_left(tmp_path: Path, kind: Kind[Box]) -> None:
+    box = make(tmp_path, kind)
+    box.begin()
+    with box.held():
+        assert box.finished() is not None
+    assert box.mark is not None
+    assert not box.mark.exists()
+
+
+def test_differences_name_both_sides() -> None:
+    one, other = Box(color="red", files={}), Box(color="blue", files={})
+    assert differences(one, other) == {"color": "color is 'red', there it is 'blue'"}
+    assert differences(one, other, ignoring={"color"}) == {}
