@@ -34,7 +34,7 @@ from mimo_plugin.evaluation.results import (
 )
 
 if TYPE_CHECKING:
-    from mimo_plugin.benchmark.config import BenchmarkConfig, Geometry
+    from mimo_plugin.benchmark.config import BenchmarkConfig, GeometryOptions
     from mimo_plugin.benchmark.parts import Benchmark
     from mimo_plugin.benchmark.systems import System
     from mimo_plugin.benchmark.texts import SampledTexts
@@ -296,7 +296,7 @@ def _read(file: Path) -> GeometryResult | None:
         return None
 
 
-def _texts(benchmark: "Benchmark", asked: "Geometry", progress: bool | None) -> "SampledTexts":
+def _texts(benchmark: "Benchmark", asked: "GeometryOptions", progress: bool | None) -> "SampledTexts":
     from mimo_plugin.benchmark.texts import Role, sample_texts
 
     return sample_texts(
