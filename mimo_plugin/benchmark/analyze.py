@@ -26,6 +26,7 @@ from mimo_plugin.report.bias_tables import (
     Biases,
     bias_by_language,
     bias_table,
+    cutoffs_table,
     encoder_tables,
     geometry_table,
     mix_table,
@@ -254,7 +255,8 @@ def make_tables(analysis: AnalysisResult) -> list[Table]:
     if analysis.language_bias:
         biases = Biases(analysis.language_bias, {name: name for name in analysis.language_bias})
         mixes = [mix_table(biases, name, "") for name in analysis.language_bias]
-        tables += [bias_table(biases), *bias_by_language(biases, further_only=True), *mixes]
+        further = filter(None, [cutoffs_table(biases)])
+        tables += [bias_table(biases), *further, *bias_by_language(biases, further_only=True), *mixes]
     return [table for table in tables if 1 < len(table.columns) <= _MOST_COLUMNS + 1]
 
 
