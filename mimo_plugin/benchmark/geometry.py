@@ -24,7 +24,7 @@ from mimo_plugin.evaluation.geometry import (
     separability,
     uniformity,
 )
-from mimo_plugin.training.curves import read_stages
+from mimo_plugin.training.curves import read_metrics
 from mimo_plugin.training.run import RunDirectory
 
 
@@ -62,9 +62,8 @@ def written_trail(run: Path) -> tuple[TrailPoint, ...]:
     if not metrics.is_file():
         return ()
     return tuple(
-        TrailPoint(stage.start + step, scores.get("alignment"), scores["uniformity"])
-        for stage in read_stages(metrics)
-        for step, scores in stage.dev.items()
+        TrailPoint(step, scores.get("alignment"), scores["uniformity"])
+        for step, scores in read_metrics(metrics).dev.items()
         if "uniformity" in scores
     )
 

@@ -7,7 +7,11 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from math import fsum
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -155,7 +159,8 @@ def score_run(run: Run, topics: Topics, measures: Sequence[Measure]) -> RunScore
         )
         for measure in measures:
             if measure.kind is MeasureKind.JUDGED:
-                per_topic[measure][part] = [_judged_share(positions[: measure.cutoff]) for positions in hits]
+                tops = [positions[: measure.cutoff] for positions in hits]
+                per_topic[measure][part] = [np.mean(top != _UNJUDGED) if len(top) else 0.0 for top in tops]
             else:
                 per_topic[measure][part] = computed[measure]
     return RunScores(
@@ -181,10 +186,6 @@ def _match(run: Run, query_id: str, judged: Judged) -> NDArray[np.intp]:
     positions = np.searchsorted(judged.docids, ranking.docids)
     positions[positions == len(judged.docids)] = 0
     return np.where(judged.docids[positions] == ranking.docids, positions, _UNJUDGED)
-
-
-def _judged_share(positions: NDArray[np.intp]) -> float:
-    return float(np.mean(positions != _UNJUDGED)) if len(positions) else 0.0
 
 
 def _ranx_scores(
@@ -215,17 +216,34 @@ def _ranx_scores(
         }
 
 
+@cache
 def _import_ranx() -> tuple[Any, Any]:
-    """The metrics of ranx and the list type that they take.
+    """The compiled measures of ranx, without the plots and tables that the package imports first; and the
+    list type that they take.
 
     ranx compiles each measure on its first call, which takes seconds. Unless `NUMBA_CACHE_DIR` is set, the
     result is kept in the user's cache directory, where it lasts also when the installation is read-only.
     """
-    if "NUMBA_CACHE_DIR" not in os.environ and "ranx" not in sys.modules:
-        os.environ["NUMBA_CACHE_DIR"] = str(user_caches() / "numba")
+    if "ranx" in sys.modules:
+        from ranx import metrics
+    else:
+        os.environ.setdefault("NUMBA_CACHE_DIR", str(user_caches() / "numba"))
+        spec = find_spec("ranx")
+        if spec is None:
+            raise ModuleNotFoundError("No module named 'ranx'", name="ranx")
+        # An empty package in its place: what imports ranx later gets all of it, with these measures.
+        package = ModuleType("ranx")
+        package.__path__ = list(spec.submodule_search_locations or ())
+        sys.modules["ranx"] = package
+        try:
+            metrics = import_module("ranx.metrics")
+        finally:
+            del sys.modules["ranx"]
+    import numba
     from numba.typed import List as TypedList
-    from ranx import metrics
 
+    # As ranx itself sets it.
+    numba.config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
     return metrics, TypedList
 
 
@@ -239,11 +257,11 @@ class Averages:
 
 
 def average(values: Scores, topics: Topics) -> Averages:
-    """Averages the scores of one measure, exactly summed, so that no order of topics matters. values:
-    (n,)"""
-    per_language = {}
-    for position, language in enumerate(topics.languages):
-        part = values[topics.language_of == position]
-        per_language[language] = fsum(part) / len(part)
+    """Averages the scores of one measure, exactly summed, so that no order of topics matters.
+
+    Args:
+        values: (n,) in the order of the topics.
+    """
+    per_language = topics.means(values)
     macro = fsum(per_language.values()) / len(per_language)
     return Averages(fsum(values) / len(values), macro, per_language)

@@ -11,13 +11,17 @@ from io import TextIOWrapper
 from itertools import pairwise
 from operator import ne
 from pathlib import Path
-from typing import IO, NamedTuple, TextIO, cast
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mimo_plugin.core.errors import DataError, Problems
 from mimo_plugin.core.files import make_parent, replacing
+
+if TYPE_CHECKING:
+    import pandas
+    import ranx
 
 
 class Ranking(NamedTuple):
@@ -31,19 +35,152 @@ class Ranking(NamedTuple):
     scores: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Run:
-    """A named run: query id -> its hits."""
+@dataclass(frozen=True, repr=False, eq=False)
+class Run(Mapping[str, dict[str, float]]):
+    """A named run: a mapping from query id to the scores of its hits, best first.
+
+    >>> run = Run.of({"q1": {"d1": 0.5, "d2": 2}}, "e5")
+    >>> run["q1"]
+    {'d2': 2.0, 'd1': 0.5}
+
+    Attributes:
+        queries: the same hits as arrays.
+    """
 
     name: str
     queries: Mapping[str, Ranking]
 
+    def __getitem__(self, query_id: str) -> dict[str, float]:
+        docids, scores = self.queries[query_id]
+        return dict(zip((docid.decode() for docid in docids.tolist()), scores.tolist(), strict=True))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.queries)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @classmethod
+    def of(cls, source: Any, name: str | None = None) -> "Run":
+        """Makes a run of whatever holds one.
+
+        Args:
+            source: query id -> docid -> score, a DataFrame with such columns, a run of ranx, a `Run`, or the
+                path of a TREC file.
+            name: "run" by default; of a file or a `Run`, its own.
+
+        Raises:
+            DataError: it is no run, or has an id or a score that a TREC file cannot hold.
+        """
+        if isinstance(source, str | Path):
+            return cls.read(source, name)
+        if isinstance(source, Run):
+            return cls(name or source.name, source.queries)
+        hits = nested(source, "score")
+        for query_id, scores in hits.items():
+            _check_token("query id", query_id)
+            _checked_hits(query_id, list(scores), list(scores.values()))
+        return cls.from_hits(name or "run", hits)
+
     @classmethod
     def from_hits(cls, name: str, hits: Mapping[str, Mapping[str, float]]) -> "Run":
-        """Makes a run of query id -> docid -> score."""
+        """Makes a run of query id -> docid -> score, unchecked."""
         return cls(
             name, {qid: ranking(list(docs), list(docs.values())) for qid, docs in hits.items() if docs}
         )
+
+    @classmethod
+    def read(cls, path: str | Path, name: str | None = None) -> "Run":
+        """Reads a TREC run, see `read_run`; its name is by default the file's, without suffixes."""
+        return read_run(Path(path), name or _name_of(Path(path)))
+
+    def save(self, path: str | Path, tag: str | None = None) -> int:
+        """Writes a TREC run as `write_run` does and returns the number of its lines. tag: or its name."""
+        return write_run(Path(path), decoded(self.queries.items()), tag or self.name)
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A row a hit: query_id, doc_id, score, rank from 1."""
+        import pandas
+
+        rows = [
+            (query_id, docid, score, rank)
+            for query_id, hits in self.items()
+            for rank, (docid, score) in enumerate(hits.items(), start=1)
+        ]
+        return pandas.DataFrame(rows, columns=["query_id", "doc_id", "score", "rank"])
+
+    def to_ranx(self) -> "ranx.Run":
+        """The run as ranx has it."""
+        import ranx
+
+        return ranx.Run(dict(self), name=self.name)
+
+    def __repr__(self) -> str:
+        return (
+            f"run {self.name!r}, {len(self)} queries\n{self.to_frame().to_string(max_rows=10, index=False)}"
+        )
+
+    def _repr_html_(self) -> str:
+        return str(self.to_frame().to_html(max_rows=10, index=False))
+
+
+# What ir_datasets, ir_measures, ranx and PyTerrier call the columns.
+_FRAME_COLUMNS = {
+    "query id": ("query_id", "q_id", "qid"),
+    "docid": ("doc_id", "docno", "docid"),
+    "score": ("score",),
+    "relevance": ("relevance", "label", "rel", "score"),
+}
+
+
+def nested(source: Any, value: str) -> dict[str, dict[str, Any]]:
+    """Query id -> docid -> value, of such a mapping, a DataFrame, or ranx's run or qrels.
+
+    Args:
+        value: "score" or "relevance".
+
+    Raises:
+        DataError: it is nothing of these, or a query has a document twice.
+    """
+    if hasattr(source, "columns"):
+        return _of_frame(source, value)
+    found = source if isinstance(source, Mapping) or not hasattr(source, "to_dict") else source.to_dict()
+    if not isinstance(found, Mapping) or not all(isinstance(inner, Mapping) for inner in found.values()):
+        raise DataError(
+            f"found {type(source).__name__}, expected query id -> docid -> {value}, a DataFrame or a file"
+        )
+    return {
+        str(query_id): {str(docid): number for docid, number in inner.items()}
+        for query_id, inner in found.items()
+    }
+
+
+def _of_frame(frame: Any, value: str) -> dict[str, dict[str, Any]]:
+    problems = Problems(DataError)
+    names = []
+    for what in ("query id", "docid", value):
+        offered = _FRAME_COLUMNS[what]
+        name = next((name for name in offered if name in frame.columns), None)
+        names.append(name)
+        if name is None:
+            shown = ", ".join(map(str, frame.columns))
+            problems.add(f"the frame has the columns {shown}; expected {' or '.join(offered)} for the {what}")
+    problems.raise_any()
+    found: dict[str, dict[str, Any]] = {}
+    for query_id, docid, number in zip(*(frame[name].tolist() for name in names), strict=True):
+        inner = found.setdefault(str(query_id), {})
+        if str(docid) in inner:
+            raise DataError(f"query {query_id!r} has docid {docid!r} twice, expected each document once")
+        inner[str(docid)] = number
+    return found
+
+
+def decoded(
+    rankings: Iterable[tuple[str, Ranking]],
+) -> Iterator[tuple[str, list[str], NDArray[np.float32]]]:
+    """Query ids and rankings as `write_run` takes them."""
+    for query_id, (docids, scores) in rankings:
+        yield query_id, [docid.decode() for docid in docids.tolist()], scores
 
 
 def trec_order(docids: NDArray[np.bytes_], scores: NDArray[np.float32]) -> NDArray[np.intp]:
@@ -157,12 +294,9 @@ _PROBLEMS_A_FILE = 5
 _SUFFIXES = (".gz", ".trec", ".txt", ".run")
 _COLUMNS = "query Q0 docid rank score tag"
 
-_NUL = b"\0"
 _RANK = re.compile(rb"[+-]?[0-9]{1,18}")  # fits int64
 _RANKS = re.compile(rb"(?:%b(?: |\Z))*" % _RANK.pattern)
 _MOST_SHOWN = 40
-
-Row = list[bytes]
 
 
 class RunFile(NamedTuple):
@@ -181,13 +315,13 @@ class _Hits(NamedTuple):
     lines: NDArray[np.int64]
 
 
-def run_files(specs: Sequence[str]) -> list[RunFile]:
+def run_files(specs: Iterable[str | Path]) -> list[RunFile]:
     """Names runs by `NAME=FILE`, else by the file without `.trec`, `.txt`, `.run` and `.gz`.
 
     Whether the files are there and the names differ, `file_problem` and `same_names` say.
     """
     files = []
-    for spec in specs:
+    for spec in map(str, specs):
         name, _, rest = spec.partition("=")
         # A file may have "=" in its own name.
         if rest and name and file_problem(Path(spec)):
@@ -232,12 +366,12 @@ def _name_of(path: Path) -> str:
 
 
 def read_run(path: Path, name: str) -> Run:
-    """Reads a TREC run, plain or gzip, into trec_eval's order.
+    """Reads a TREC run, plain or gzip, into trec_eval's order; lines may come in any order.
 
-    Lines may come in any order. Raises `DataError` with the first problems of the file: it cannot be
-    opened, not six columns,
-    a score that is not a finite number in float32's range, a rank that is not an integer or contradicts
-    the scores, a document twice in a query, bytes that are not UTF-8, no line at all.
+    Raises:
+        DataError: with the first problems of the file: it cannot be opened, not six columns, a score that is
+            not a finite number in float32's range, a rank that is not an integer or contradicts the scores, a
+            document twice in a query, bytes that are not UTF-8, no line at all.
     """
     missing = file_problem(path)
     if missing:
@@ -284,7 +418,9 @@ def _segments(block: bytes, first: int, path: Path, problems: Problems) -> Itera
         query_ids, docids, ranks, scores = _columns(block)
     except ValueError:
         rows = [line.split() for line in block.split(b"\n")[:-1]]
-        good = [_is_good(row, f"{path}:{line}", problems) for row, line in zip(rows, lines, strict=True)]
+        faults = [_fault(row) for row in rows]
+        problems.extend(f"{path}:{line}: {fault}" for line, fault in zip(lines, faults, strict=True) if fault)
+        good = [bool(row) and not fault for row, fault in zip(rows, faults, strict=True)]
         lines = lines[good]
         if not len(lines):
             return
@@ -303,11 +439,11 @@ def _columns(block: bytes) -> tuple[list[bytes], list[bytes], NDArray[np.int64],
     A block is split in one go: reading a run takes half the time that it takes line by line.
     """
     # No id may hold a NUL, as numpy drops those at its end: one can mark the ends of lines.
-    if _NUL in block:
+    if b"\0" in block:
         raise ValueError
     columns = block.replace(b"\n", b" \0 ").split()
     lines = block.count(b"\n")
-    if len(columns) != 7 * lines or columns[6::7].count(_NUL) != lines:
+    if len(columns) != 7 * lines or columns[6::7].count(b"\0") != lines:
         raise ValueError
     query_ids, docids, ranks, scores = columns[0::7], columns[2::7], columns[3::7], columns[4::7]
     b" ".join(docids).decode()
@@ -315,43 +451,33 @@ def _columns(block: bytes) -> tuple[list[bytes], list[bytes], NDArray[np.int64],
     # Python takes 1_0 for a number, trec_eval does not.
     if not _RANKS.fullmatch(b" ".join(ranks)) or b"_" in b" ".join(scores):
         raise ValueError
-    values = _float32(list(map(float, scores)))
+    with np.errstate(over="ignore"):
+        values = np.array(list(map(float, scores)), dtype=np.float64).astype(np.float32)
     if not np.all(np.isfinite(values)):
         raise ValueError
     return query_ids, docids, np.array(list(map(int, ranks)), dtype=np.int64), values
 
 
-def _float32(values: list[float]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        return np.array(values, dtype=np.float64).astype(np.float32)
-
-
-def _is_good(row: Row, where: str, problems: Problems) -> bool:
-    """Looks at one row of a block that has a bad one, and notes what is wrong; blank lines pass by."""
+def _fault(row: list[bytes]) -> str | None:
+    """What is wrong with the columns of a line; None for a good or blank one."""
+    if not row:
+        return None
     if len(row) != 6:
-        if row:
-            problems.add(f"{where}: {len(row)} columns, expected 6 ({_COLUMNS})")
-        return False
+        return f"{len(row)} columns, expected 6 ({_COLUMNS})"
+    query_id, _, docid, rank, score, _ = row
     try:
-        b" ".join((row[0], row[2])).decode()
+        b" ".join((query_id, docid)).decode()
     except UnicodeDecodeError:
-        problems.add(f"{where}: the query id or docid is not UTF-8: convert the file, for example with iconv")
-        return False
-    if b"\0" in row[0] + row[2]:
-        problems.add(f"{where}: the query id or docid holds a NUL character, expected text")
-        return False
-    if not _RANK.fullmatch(row[3]):
-        problems.add(f"{where}: rank {_shown(row[3])}, expected an integer")
-        return False
+        return "the query id or docid is not UTF-8: convert the file, for example with iconv"
+    if b"\0" in query_id + docid:
+        return "the query id or docid holds a NUL character, expected text"
+    if not _RANK.fullmatch(rank):
+        return f"rank {_shown(rank)}, expected an integer"
     try:
-        finite = b"_" not in row[4] and bool(np.isfinite(_float32([float(row[4])]))[0])
+        _columns(b"q Q0 d 1 %b t\n" % score)
     except ValueError:
-        finite = False
-    if not finite:
-        problems.add(
-            f"{where}: score {_shown(row[4])}, expected a finite number (trec_eval reads it as float32)"
-        )
-    return finite
+        return f"score {_shown(score)}, expected a finite number (trec_eval reads it as float32)"
+    return None
 
 
 def _shown(column: bytes) -> str:
@@ -360,11 +486,7 @@ def _shown(column: bytes) -> str:
 
 
 def _ranking(query_id: str, parts: list[_Hits], path: Path, problems: Problems) -> Ranking:
-    hits = (
-        parts[0]
-        if len(parts) == 1
-        else _Hits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-    )
+    hits = _Hits(*(np.concatenate(column) for column in zip(*parts, strict=True)))
     by_docid = np.argsort(hits.docids, kind="stable")
     repeated = np.flatnonzero(hits.docids[by_docid[1:]] == hits.docids[by_docid[:-1]])
     if len(repeated):

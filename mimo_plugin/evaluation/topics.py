@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import fsum
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimo_plugin.collections.records import ERROR, FIRST
-from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError, near
+from mimo_plugin.core.errors import DataError, Problems, UsageError, near
 from mimo_plugin.evaluation.options import split_names
 from mimo_plugin.evaluation.runs import Ranking, Run
 
@@ -87,6 +88,16 @@ class Topics:
         listed = self.listed()
         names = (self.languages[position] for position in listed.language_of.tolist())
         return dict(zip(listed.query_ids, names, strict=True))
+
+    def means(self, values: NDArray[np.float64]) -> dict[str, float]:
+        """Language -> mean of its topics' values, exactly summed. NaN does not count, nor a language of NaN
+        only. values: (n,)"""
+        per_language = {}
+        for code, language in enumerate(self.languages):
+            part = values[(self.language_of == code) & ~np.isnan(values)]
+            if len(part):
+                per_language[language] = fsum(part) / len(part)
+        return per_language
 
     @property
     def blocks(self) -> int:
@@ -172,13 +183,15 @@ def open_pool(
     from mimo_plugin.collections.loading import require
     from mimo_plugin.collections.pool import is_file, load_pool, pool_prefixes
 
-    findings = Findings()
+    problems = Problems()
     sources = [spec for spec in collections if not is_file(spec)]
-    findings.attempt(require, collections, qrels=True)
-    findings.attempt(require, topics or sources, queries=True)
+    with problems.collect():
+        require(collections, qrels=True)
+    with problems.collect():
+        require(topics or sources, queries=True)
     if lang and len(sources) == len(collections) and not any(map(is_file, topics)):
-        findings.add(UsageError, ["--lang is the language of a file of topics or qrels, and none was given"])
-    findings.raise_any()
+        problems.add("--lang is the language of a file of topics or qrels, and none was given", UsageError)
+    problems.raise_any()
     how: dict[str, Any] = {
         "pooled": len(collections) > 1 if pooled is None else pooled,
         "shared_topics": shared_topics,

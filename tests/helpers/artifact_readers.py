@@ -102,7 +102,7 @@ def _lexical(base: Path) -> Reader:
 
 def _data(base: Path) -> Reader:
     from mimo_plugin.data.writers import PairsWriter
-    from mimo_plugin.training.data import Format, finished, read_manifest
+    from mimo_plugin.training.data import Format, read_manifest
 
     with PairsWriter(base, anchor="en", parameters={"seed": 1}, source={"made": "up"}) as writer:
         for number in range(6):
@@ -110,7 +110,7 @@ def _data(base: Path) -> Reader:
 
     def read(directory: Path, _: Path) -> None:
         read_manifest(directory, Format.PAIRS)
-        finished(directory, Format.PAIRS, anchor="en", parameters={"seed": 1}, source={"made": "up"})
+        PairsWriter(directory, anchor="en", parameters={"seed": 1}, source={"made": "up"}).finished()
 
     return Reader("training data: manifest", base, ("manifest.json",), read)
 
@@ -168,7 +168,7 @@ def _begun(base: Path) -> Reader:
 
 
 def _metrics(base: Path) -> Reader:
-    from mimo_plugin.training.curves import has, read_stages
+    from mimo_plugin.training.curves import read_metrics
 
     base.mkdir(parents=True)
     lines = [{"step": n, "stage": "stage2", "loss": 1 / n} for n in range(1, 5)]
@@ -176,9 +176,9 @@ def _metrics(base: Path) -> Reader:
     (base / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
     def read(directory: Path, _: Path) -> None:
-        stages = read_stages(directory / "metrics.jsonl")
-        has(stages, "loss", dev=False)
-        has(stages, "ndcg@20", dev=True)
+        metrics = read_metrics(directory / "metrics.jsonl")
+        metrics.series("loss", dev=False)
+        metrics.series("ndcg@20", dev=True)
 
     return Reader("metrics of a training run", base, ("metrics.jsonl",), read)
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import DataError, EnvironmentProblem
-from mimo_plugin.training.curves import draw_curves, read_stages
+from mimo_plugin.training.curves import draw_curves, read_metrics
 
 # matplotlib keeps a list of fonts: it stays with the environment, and the home as it is.
 os.environ.setdefault("MPLCONFIGDIR", str(Path(sys.prefix) / "matplotlib-cache"))
@@ -37,27 +37,18 @@ def line(step: int, stage: str = "stage1", loss: float = 0.5, **more: float) -> 
     return {"step": step, "stage": stage, "loss": loss, "learning_rate": 1e-4, **more}
 
 
-def test_stages_follow_one_another(tmp_path: Path) -> None:
+def test_training_and_dev(tmp_path: Path) -> None:
     path = write(
         tmp_path / "m.jsonl",
-        line(10, loss=0.9),
-        line(20, loss=0.8),
-        {"step": 20, "dev": DEV},
         line(10, "stage2", loss=3.0, contrastive=5.0),
-        {"step": 15, "dev": {**DEV, "ndcg@20": 0.6}},
+        line(5, "stage2", loss=4.0),
+        {"step": 15, "stage": "stage2", "dev": DEV},
     )
-    first, second = read_stages(path)
-    assert (first.name, first.start, first.end) == ("stage1", 0, 20)
-    assert (second.name, second.start, second.end) == ("stage2", 20, 35)
-    assert [part.tolist() for part in first.series("loss", dev=False)] == [[10, 20], [0.9, 0.8]]
-    assert [part.tolist() for part in second.series("contrastive", dev=False)] == [[30], [5]]
-    assert [part.tolist() for part in second.series("ndcg@20", dev=True)] == [[35], [0.6]]
-    assert [part.tolist() for part in first.series("contrastive", dev=False)] == [[], []]
-
-
-def test_steps_that_count_on_are_not_moved(tmp_path: Path) -> None:
-    path = write(tmp_path / "m.jsonl", line(10), line(20), line(30, "stage2"))
-    assert [stage.start for stage in read_stages(path)] == [0, 0]
+    metrics = read_metrics(path)
+    assert metrics.series("loss", dev=False) == ([5, 10], [4.0, 3.0])
+    assert metrics.series("contrastive", dev=False) == ([10], [5.0])
+    assert metrics.series("ndcg@20", dev=True) == ([15], [0.4])
+    assert metrics.series("ndcg@20", dev=False) == ([], [])
 
 
 def test_a_killed_and_resumed_run(tmp_path: Path) -> None:
@@ -70,8 +61,7 @@ def test_a_killed_and_resumed_run(tmp_path: Path) -> None:
             json.dumps(record) + "\n" for record in (line(15), line(20, loss=0.8), line(30, loss=0.7))
         )
         file.write('{"step": 50, "loss": 0.1')
-    (stage,) = read_stages(before)
-    assert [part.tolist() for part in stage.series("loss", dev=False)] == [[10, 20, 30], [0.9, 0.8, 0.7]]
+    assert read_metrics(before).series("loss", dev=False) == ([10, 20, 30], [0.9, 0.8, 0.7])
 
 
 @settings(max_examples=60, deadline=None)
@@ -87,9 +77,9 @@ def test_a_file_cut_anywhere_gives_its_whole_lines(
     # Whole also where only the line's end is missing.
     whole = len((data[:end] + b"\n").replace(b"}\n\n", b"}\n").split(b"}\n")) - 1
     expected = {step: float(number) for number, step in enumerate(steps[:whole])}
-    (stage,) = read_stages(path)
-    assert {step: record["loss"] for step, record in stage.training.items()} == expected
-    assert list(stage.training) == sorted(expected)
+    training = read_metrics(path).training
+    assert {step: record["loss"] for step, record in training.items()} == expected
+    assert list(training) == sorted(expected)
 
 
 def test_panels_for_the_metrics_that_are_there(tmp_path: Path) -> None:
