@@ -3,7 +3,7 @@
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
 from mimo_plugin.core.files import replacing, writing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.encode import Documents, EncodeOptions, encode_shards, load_encoder, require_space
+from mimo_plugin.indexing.encode import Documents, encode_shards, load_encoder, require_space
 from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve, write_index
 from mimo_plugin.indexing.open import (
     DOCID,
@@ -28,6 +28,7 @@ from mimo_plugin.indexing.open import (
     Lines,
     index_at,
 )
+from mimo_plugin.indexing.options import IndexOptions
 from mimo_plugin.indexing.plan import EncodingPlan, join_plans, plan_encoding
 from mimo_plugin.indexing.vectors import (
     VECTORS,
@@ -37,20 +38,6 @@ from mimo_plugin.indexing.vectors import (
     summed,
     take_up,
 )
-
-
-@dataclass(frozen=True)
-class IndexOptions(EncodeOptions):
-    """Those of encoding, and:
-
-    Attributes:
-        factory: FAISS factory string, or one of the presets.
-        seed: of the training sample, where the factory needs training.
-    """
-
-    factory: str = "Flat"
-    seed: int = 42
-
 
 # How many documents there are is not known yet; the kind of index that a preset stands for does not need it.
 _MANY = 1_000_000
@@ -62,9 +49,6 @@ def index(
     output: str | Path,
     options: IndexOptions | None = None,
     encoder_options: EncoderOptions | None = None,
-    *,
-    fields: Sequence[str] | None = None,
-    pooled: bool = False,
     **changes: Any,
 ) -> Index:
     """Indexes the documents of one collection, or of a pool of several.
@@ -77,8 +61,6 @@ def index(
         encoder: a checkpoint's name, or a loaded encoder.
         output: directory of the index, new or begun before.
         encoder_options: how a checkpoint that is named is loaded.
-        fields: document fields to encode; None is what ir_datasets says.
-        pooled: ids become `lang:id` for a single collection, too.
         changes: fields of `IndexOptions`, such as factory="hnsw", in place of those of `options`.
 
     Raises:
@@ -87,7 +69,7 @@ def index(
     options, output = replace(options or IndexOptions(), **changes), Path(output)
     problems = Problems()
     with problems.collect():
-        documents = Documents.of(pool, fields, pooled)
+        documents = Documents.of(pool, options)
     with problems.collect():
         _check_output(output)
     problems.raise_any()

@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 
 from mimo_plugin.collections.loading import require
 from mimo_plugin.collections.pool import load_pool, pool_prefixes
-from mimo_plugin.collections.records import ERROR
 from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, Problems
 from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
-from mimo_plugin.indexing.plan import WHOLE, EncodingPlan, Part, plan_encoding
+from mimo_plugin.indexing.options import EncodeOptions
+from mimo_plugin.indexing.plan import EncodingPlan, plan_encoding
 from mimo_plugin.indexing.vectors import (
     VECTORS,
     Shards,
@@ -33,23 +33,6 @@ from mimo_plugin.indexing.vectors import (
     summary_text,
     take_up,
 )
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """Attributes:
-    part: of the collection; the whole by default.
-    shard_size: documents encoded and kept at a time; a kill loses two shards at most.
-    resume: go on with work that was cut short; False starts over.
-    progress: progress bars; None shows them on a terminal only.
-    duplicates: see `survey`.
-    """
-
-    part: Part = WHOLE
-    shard_size: int = 4096
-    resume: bool = True
-    progress: bool | None = None
-    duplicates: str = ERROR
 
 
 @dataclass(frozen=True)
@@ -70,13 +53,13 @@ class Encoded:
     def summary(self, output: Path) -> str:
         """What a user wants to know of it, a few lines."""
         plan = self.manifest.plan
-        head = f"{output}: vectors of {plan.documents} documents{part_text(plan)}, {plan.dimension} dimensions"
+        what = f"vectors of {plan.documents} documents{part_text(plan)}, {plan.dimension} dimensions"
         done = None
         if self.already:
             done = "they were complete already; nothing was encoded"
         elif self.resumed:
             done = kept_text(self.resumed, self.encoded)
-        return summary_text(head, done, self.manifest)
+        return summary_text(f"{output}: {what}", done, self.manifest)
 
 
 def encode(
@@ -85,22 +68,21 @@ def encode(
     output: Path,
     options: EncodeOptions | None = None,
     encoder_options: EncoderOptions | None = None,
-    *,
-    fields: Sequence[str] | None = None,
-    pooled: bool = False,
 ) -> Encoded:
     """Encodes the documents of one collection, or of a pool of several, into a directory of vectors.
 
     Args:
-        pool, encoder, fields, pooled: see `Documents.of` and `load_encoder`.
+        pool: see `Documents.of`.
+        encoder: a checkpoint's name, or a loaded encoder.
 
     Raises:
         MimoError: with every problem that can be found before an encoder is loaded, and as
             `encode_collection`.
     """
+    options = options or EncodeOptions()
     problems = Problems()
     with problems.collect():
-        documents = Documents.of(pool, fields, pooled)
+        documents = Documents.of(pool, options)
     with problems.collect():
         Artifact(output, VECTORS).check_output()
     problems.raise_any()
@@ -132,12 +114,11 @@ class Documents:
     fields: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, pool: Any, fields: Sequence[str] | None = None, pooled: bool = False) -> "Documents":
+    def of(cls, pool: Any, options: EncodeOptions) -> "Documents":
         """Finds the documents of a pool; nothing is read yet.
 
         Args:
             pool: the id of a collection, several ids, or an ir_datasets dataset.
-            pooled: ids become `lang:id` for a single collection, too.
 
         Raises:
             DataError: a collection is unknown, has no documents, or its files cannot be had.
@@ -147,12 +128,13 @@ class Documents:
         if not isinstance(pool, Sequence):
             return cls(pool, (), None, None)
         require(pool, docs=True)
-        pooled = pooled or len(pool) > 1
+        pooled = options.pooled or len(pool) > 1
+        fields = tuple(options.fields) or None
         return cls(
             load_pool(pool, fields=fields, pooled=pooled),
             tuple(pool),
             pool_prefixes(pool) if pooled else None,
-            tuple(fields) if fields else None,
+            fields,
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from threading import Thread
-from typing import Any, Literal
+from typing import Literal
 
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.artifact import MANIFEST, Artifact, Kind, Manifest, said_format
@@ -180,13 +180,12 @@ class Source:
         Raises:
             ArtifactError: they are damaged.
         """
-        for docids, langs, vectors in self.vectors.batches():
-            if self.plan.dimension < vectors.shape[1]:
-                vectors = vectors[:, : self.plan.dimension].copy()
-                vectors = unit(vectors) if self.plan.normalized else vectors
-            for start in range(0, len(docids), _ROWS):
-                rows = slice(start, start + _ROWS)
-                yield VectorBatch(docids[rows], langs[rows], vectors[rows])
+        for batch in self.vectors.batches():
+            if self.plan.dimension < batch.vectors.shape[1]:
+                cut = batch.vectors[:, : self.plan.dimension].copy()
+                batch = batch._replace(vectors=unit(cut) if self.plan.normalized else cut)
+            for start in range(0, len(batch.docids), _ROWS):
+                yield batch.rows(start, start + _ROWS)
 
 
 def open_source(directories: Sequence[Path], dimension: int | None = None) -> Source:
@@ -340,7 +339,7 @@ def _write_lucene(
         directory.seal(
             LuceneManifest(kind=to.value, plan=plan, versions=versions(), files=lucene_files(output))
         )
-    if 1 - _TOLERANCE < least and most < 1 + _TOLERANCE:
+    if least > 1 - _TOLERANCE and most < 1 + _TOLERANCE:
         return []
     return [
         f"the vectors are {least:.3g} to {most:.3g} long, Lucene takes them to be of length 1: scores are "

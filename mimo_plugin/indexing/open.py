@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mimo_plugin.core.artifact import MANIFEST, Artifact, Kind, Manifest
+from mimo_plugin.core.artifact import MANIFEST, Artifact, Kind
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.faiss import read_index, set_parameters

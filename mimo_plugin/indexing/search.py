@@ -158,8 +158,8 @@ class _Search:
         self._options = options
         problems = Problems()
         with problems.collect():
-            one = isinstance(index, Index | Path | str)
-            self._indexes = find_indexes([index] if one else index, options.parameters)
+            places = [index] if isinstance(index, Index | Path | str) else index
+            self._indexes = find_indexes(places, options.parameters)
         with problems.collect():
             require(specs, queries=True)
         if output is not None:
@@ -176,7 +176,10 @@ class _Search:
             topics = {str(number): text for number, text in enumerate(texts, start=1)}
         elif not isinstance(topics, Mapping):
             self._pool = topics
-        self._read = read_topics(self._pool) if self._pool is not None else ReadTopics.of(list(topics.items()))
+        if self._pool is None:
+            self._read = ReadTopics.of([(str(query_id), text) for query_id, text in topics.items()])
+        else:
+            self._read = read_topics(self._pool)
         for opened in self._indexes:
             # A damaged index shows before an encoder is loaded.
             _ = opened.faiss
@@ -191,9 +194,7 @@ class _Search:
     def hits(self) -> Iterator["Hits"]:
         """The hits of one query after the other."""
         total = len(self.queries)
-        with bar(
-            total=total, what="searching", unit="queries", enabled=self._options.progress
-        ) as counter:
+        with bar(total=total, what="searching", unit="queries", enabled=self._options.progress) as counter:
             for hits in find_hits(
                 self._indexes,
                 self.encoder,
@@ -223,8 +224,8 @@ class _Search:
             warnings.append(f"--hits {options.hits}: {holds} {self._depth} documents")
         if self._short:
             warnings.append(
-                f"{self._short} queries got fewer than {self._reach} hits from this approximate index: search "
-                "more of it with --search-parameters, e.g. nprobe=64"
+                f"{self._short} queries got fewer than {self._reach} hits from this approximate index: "
+                "search more of it with --search-parameters, e.g. nprobe=64"
             )
         return warnings + cut_warning(self._cut)
 
@@ -272,16 +273,16 @@ def _without_query(hits: "Hits", depth: int) -> "Hits":
 def _judged_own(pool: Any) -> bool:
     """Whether the judgments know documents with the ids of their queries as relevant: then they are meant."""
     try:
-        return pool is not None and pool.has_qrels() and any(
-            qrel.query_id == qrel.doc_id and qrel.relevance > 0 for qrel in pool.qrels_iter()
+        return (
+            pool is not None
+            and pool.has_qrels()
+            and any(qrel.query_id == qrel.doc_id and qrel.relevance > 0 for qrel in pool.qrels_iter())
         )
     except MimoError:
         return False
 
 
-def _load_encoder(
-    indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None
-) -> Encoder:
+def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None) -> Encoder:
     index, plan = indexes[0], indexes[0].manifest.plan
     own = given is None and options.encoder is None
     given = given or EncoderOptions()

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -32,6 +32,11 @@ class VectorBatch(NamedTuple):
     docids: list[str]
     langs: list[str]
     vectors: "np.ndarray"
+
+    def rows(self, start: int, stop: int) -> "VectorBatch":
+        """Some of the documents."""
+        rows = slice(start, stop)
+        return VectorBatch(self.docids[rows], self.langs[rows], self.vectors[rows])
 
 
 class ShardRecord(SealedRecord):
@@ -283,13 +288,17 @@ def seal_vectors(directory: Path, plan: EncodingPlan, shards: Shards) -> Vectors
     return manifest
 
 
-def summed(languages: Iterable[dict[str, int]], empty: Iterable[int | None]) -> tuple[dict[str, int], int | None]:
-    """Documents a language, in the order of first appearance, and documents without text, of several parts."""
+def summed(
+    languages: Iterable[Mapping[str, int]], empty: Iterable[int | None]
+) -> tuple[dict[str, int], int | None]:
+    """Of several parts: documents a language, in the order of first appearance, and those without text."""
     counts: Counter[str] = Counter()
     for part in languages:
         counts.update(part)
-    known = [count for count in (found := list(empty)) if count is not None]
-    return dict(counts), sum(known) if len(known) == len(found) else None
+    total: int | None = 0
+    for count in empty:
+        total = None if total is None or count is None else total + count
+    return dict(counts), total
 
 
 class Vectors:
