@@ -125,9 +125,8 @@ def main(
     import faiss
 
     vectors, asked = encoded(collections, encoder, max_length, table, queries, seed, work)
-    click.echo(
-        f"{vectors.plan.documents} documents, {len(asked.ids)} queries, {vectors.plan.dimension} dimensions"
-    )
+    plan = vectors.plan
+    click.echo(f"{plan.documents} documents, {len(asked.ids)} queries, {plan.dimension} dimensions")
     chosen = [
         candidate
         for candidate in grid(vectors.plan.dimension, vectors.plan.documents)

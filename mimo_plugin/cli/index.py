@@ -210,7 +210,7 @@ def merge_command(
       mimo merge indexes/part-1 indexes/part-2 indexes/part-3 --output indexes/whole
       mimo merge indexes/sw indexes/yo --output indexes/sw-yo --factory hnsw
     """
-    from mimo_plugin.indexing.merge import merge_indexes
+    from mimo_plugin.indexing.build import merge_indexes
 
     built = merge_indexes(index_dirs, output, factory, resume=resume, progress=progress)
     click.echo(built.summary())

@@ -10,6 +10,8 @@ import numpy as np
 from helpers.input_readers import import_file, npy_files
 from helpers.reading import Reader
 
+from mimo_plugin.core.artifact import Artifact
+
 
 def _vectors(base: Path) -> Reader:
     from mimo_plugin.indexing.vectors import VECTORS, open_vectors

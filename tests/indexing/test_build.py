@@ -175,12 +175,8 @@ def test_shards_without_their_plan_are_not_used(build: Build, tmp_path: Path) ->
 def test_what_a_kill_left_is_cleared(build: Build, tmp_path: Path) -> None:
     build()
     before = content(tmp_path / "index")
-    for name in (
-        ".index.123.tmp",
-        ".manifest.json.7.tmp",
-        ".building.old/00000.parquet",
-        "building/plan.json",
-    ):
+    left = (".index.123.tmp", ".manifest.json.7.tmp", ".building.old/00000.parquet", "building/plan.json")
+    for name in left:
         (tmp_path / "index" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "index" / name).write_text("left")
     (tmp_path / "index" / ".gitkeep").write_text("")

@@ -55,7 +55,9 @@ Encode = Callable[..., Encoded]
 @pytest.fixture
 def encode(folder: str, student: Encoder, tmp_path: Path) -> Encode:
     def run(output: Path = tmp_path / "vectors", shard: str | None = None, **options: object) -> Encoded:
-        settings = EncodeOptions(**{"shard_size": 8, "progress": False, "part": Part.parse(shard), **options})
+        settings = EncodeOptions(
+            **{"shard_size": 8, "progress": False, "shard": Part.parse(shard), **options}
+        )
         return encode_collection(load_pool([folder]), (folder,), student, output, settings)
 
     return run

@@ -84,9 +84,8 @@ def test_scores_make_no_ties(index: Path, spec: str, tmp_path: Path) -> None:
     opened = open_index(index)
     student = Encoder(opened.manifest.plan.encoder)
     run = run_of(index, spec, tmp_path / "run.trec", hits=60)
-    for query, _, scores in find_hits(
-        [opened], student, [(row["_id"], row["text"]) for row in QUERIES], hits=60
-    ):
+    queries = [(row["_id"], row["text"]) for row in QUERIES]
+    for query, _, scores in find_hits([opened], student, queries, hits=60):
         assert sorted(np.float32(score) for _, _, score in run[query]) == sorted(scores)
 
 
