@@ -191,7 +191,7 @@ def test_directories_of_others_are_left_alone(tmp_path: Path) -> None:
         directory.mkdir()
         (directory / name).write_text(content)
         for resume in (True, False):
-            with pytest.raises(ArtifactError, match=rf"holds something else \({name}\)"):
+            with pytest.raises(ArtifactError, match=rf"holds something else \(.*{name}"):
                 _index(collection, directory, resume=resume)
         assert (directory / name).read_text() == content
     with pytest.raises(ArtifactError, match="is a file"):
