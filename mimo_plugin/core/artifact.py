@@ -44,13 +44,17 @@ class SealedRecord(Record):
 R = TypeVar("R", bound=Record)
 
 
-def differences(mine: BaseModel, other: BaseModel, ignoring: Collection[str] = ()) -> dict[str, str]:
+def differences(
+    mine: BaseModel | Mapping[str, Any], other: BaseModel | Mapping[str, Any], ignoring: Collection[str] = ()
+) -> dict[str, str]:
     """Field -> a line that says what it is in either record, of those fields that are not the same."""
-    here, there = mine.model_dump(mode="json"), other.model_dump(mode="json")
+    here, there = (
+        one.model_dump(mode="json") if isinstance(one, BaseModel) else one for one in (mine, other)
+    )
     return {
-        name: f"{name} is {here[name]!r}, there it is {there[name]!r}"
-        for name in here
-        if name not in ignoring and here[name] != there[name]
+        name: f"{name} is {here.get(name)!r}, there it is {there.get(name)!r}"
+        for name in {**here, **there}
+        if name not in ignoring and here.get(name) != there.get(name)
     }
 
 
