@@ -10,7 +10,8 @@ from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr, sentence_transformer
 from helpers.training_runs import finished, unfinished
 
-from mimo_plugin.benchmark.texts import Role, sample_texts
+from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.texts import sample_texts
 from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
