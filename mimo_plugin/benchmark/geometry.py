@@ -1,6 +1,7 @@
 """An encoder's space on parallel texts: translations, languages, spread."""
 
 from collections.abc import Iterator, Sequence
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +141,10 @@ class _Space:
                 language: self._own_uniformity(vectors, language) for language in texts.counts
             },
             separability=self._separability(vectors),
-            centroid_distances=CentroidsResult(languages=languages, distances=apart.tolist()),
+            centroid_distances=CentroidsResult(
+                languages=languages,
+                distances=tuple(tuple(None if isnan(v) else v for v in row) for row in apart.tolist()),
+            ),
             projection=self._projection(vectors),
             trail=self._trail(encoder, aligned, spread),
         )
