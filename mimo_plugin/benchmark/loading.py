@@ -11,8 +11,7 @@ from mimo_plugin.benchmark.config import DATA, BenchmarkConfig, Fairness, chosen
 from mimo_plugin.benchmark.reading import Source, read_source
 from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
 from mimo_plugin.collections.loading import HUB_PREFIX as HUB
-from mimo_plugin.collections.loading import found_folder, parse_hub
-from mimo_plugin.collections.mteb import matching_folders
+from mimo_plugin.collections.loading import found_folder, matching_folders, parse_hub
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, MimoError, Problems, UsageError, near
 from mimo_plugin.evaluation.options import Gain, split_names
 

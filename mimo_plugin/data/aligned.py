@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from mimo_plugin.collections.loading import load, require
+from mimo_plugin.collections.loading import open_collection, require
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.collections.reading import offline_problem, read
 from mimo_plugin.collections.records import usual_language
@@ -43,7 +43,7 @@ class _TriplesAsQrels:
 
 def check_positives(spec: str, kind: Positives) -> None:
     """Raises a DataError where their files are not there and cannot be fetched."""
-    problem = offline_problem(getattr(load(spec), f"{kind.part}_handler")(), "qrels", spec)
+    problem = offline_problem(getattr(open_collection(spec), f"{kind.part}_handler")(), "qrels", spec)
     if problem:
         raise DataError(problem)
 
@@ -61,7 +61,7 @@ def read_positives(spec: str, kind: Positives, progress: bool | None = None) -> 
 
 
 def _pairs(spec: str, kind: Positives) -> Iterator[tuple[str, str]]:
-    dataset = load(spec)
+    dataset = open_collection(spec)
     if kind is Positives.TRIPLES:
         for triple in read(_TriplesAsQrels(dataset), "qrels", spec):
             yield triple.query_id, triple.doc_id_a
@@ -124,7 +124,7 @@ def parse_members(specs: Sequence[str], mmarco: Sequence[str] = ()) -> list[Memb
         if equals and lang.split() == [lang] and rest and not lang.startswith("path:"):
             members.append(Member(usual_language(lang), rest))
             continue
-        dataset = findings.attempt(load, spec)
+        dataset = findings.attempt(open_collection, spec)
         if dataset is not None:
             own = _own_language(dataset)
             if own:
@@ -195,7 +195,7 @@ def _usage_problems(members: Sequence[Member], anchor: str, positives_from: str 
 
 
 def _kind(spec: str, asked: Positives | None) -> Positives:
-    dataset = load(spec)
+    dataset = open_collection(spec)
     there = [kind for kind in Positives if dataset.has(kind.part)]
     if not there or (asked is not None and asked not in there):
         instead = f"--positives {there[0]}" if there else "--positives-from another language"
@@ -209,14 +209,14 @@ def _kind(spec: str, asked: Positives | None) -> Positives:
 
 def _loads(spec: str) -> bool:
     try:
-        load(spec)
+        open_collection(spec)
     except DataError:
         return False
     return True
 
 
 def _language_problems(member: Member) -> list[str]:
-    own = _own_language(load(member.spec))
+    own = _own_language(open_collection(member.spec))
     if own and own != member.lang:
         return [f"{member.lang}={member.spec}: its documents are in {own}, expected {member.lang}"]
     return []

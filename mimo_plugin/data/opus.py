@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections.reading import unreadable
+from mimo_plugin.collections.rows import unreadable
 from mimo_plugin.core.environment import reachable
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.data.sources import DatasetColumns, MosesFiles, TsvFile

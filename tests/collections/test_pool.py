@@ -10,7 +10,7 @@ from helpers.beir import write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_plugin.collections.loading import load, require
+from mimo_plugin.collections.loading import open_collection, require
 from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
 from mimo_plugin.collections.records import Doc, Named, Query, choose_prefixes, pooled_id
 from mimo_plugin.core.errors import DataError, UsageError
@@ -19,7 +19,7 @@ MIRACL = ["miracl/de/dev", "miracl/sw/dev"]
 
 
 def test_one_collection_keeps_its_ids() -> None:
-    source, pool = load("miracl/de/dev"), load_pool(["miracl/de/dev"])
+    source, pool = open_collection("miracl/de/dev"), load_pool(["miracl/de/dev"])
     originals = list(source.docs_iter())
     docs = list(pool.docs_iter())
     assert docs == [Doc(doc.doc_id, doc.default_text(), "de") for doc in originals]
@@ -37,7 +37,7 @@ def test_one_collection_with_pooled_ids() -> None:
 
 
 def test_colliding_ids_become_different_and_stay_consistent() -> None:
-    sources = [load(spec) for spec in MIRACL]
+    sources = [open_collection(spec) for spec in MIRACL]
     assert {doc.doc_id for doc in sources[0].docs_iter()} == {doc.doc_id for doc in sources[1].docs_iter()}
     pool = load_pool(MIRACL)
     docs = {doc.doc_id: doc for doc in pool.docs_iter()}
@@ -202,16 +202,16 @@ def test_unknown_collections_are_reported_together_with_near_matches() -> None:
     assert "miracl/de/dev" in first
     assert "mimo-sample" in second
     with pytest.raises(DataError, match="near: miracl/de/dev"):
-        load("miracl/de/devel")
+        open_collection("miracl/de/devel")
     with pytest.raises(DataError, match="expected one of miracl/ar, "):
-        load("miracl")
+        open_collection("miracl")
     with pytest.raises(DataError, match="`mimo collections` lists them"):
-        load("")
+        open_collection("")
 
 
 def test_folder_without_path_is_told_how_to_write_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"for the folder write path:{tmp_path}"):
-        load(str(tmp_path))
+        open_collection(str(tmp_path))
 
 
 def test_wrong_calls() -> None:
