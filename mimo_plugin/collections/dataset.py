@@ -83,19 +83,21 @@ class Streamed:
 
     Attributes:
         read, args: the function and what it is called with.
-        cls: class of the records.
         lang: language of all of them, if it is known.
     """
 
     read: Callable[..., Iterator[Any]]
     args: tuple[Any, ...] = ()
-    cls: type[Any] = field(kw_only=True)
     lang: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
 class StreamedDocs(Streamed, BaseDocs):
-    """A docs handler of ir_datasets."""
+    """A docs handler of ir_datasets.
+
+    Attributes:
+        cls: class of the documents.
+    """
 
     cls: type[Any] = field(default=Doc, kw_only=True)
 
@@ -121,13 +123,11 @@ class StreamedDocs(Streamed, BaseDocs):
 class StreamedQueries(Streamed, BaseQueries):
     """A queries handler of ir_datasets."""
 
-    cls: type[Any] = field(default=Query, kw_only=True)
-
     def queries_iter(self) -> Iterator[Any]:
         return self.read(*self.args)
 
-    def queries_cls(self) -> type[Any]:
-        return self.cls
+    def queries_cls(self) -> type[Query]:
+        return Query
 
     def queries_lang(self) -> str | None:
         return self.lang
@@ -138,10 +138,10 @@ class StreamedQrels(Streamed, BaseQrels):
     """A qrels handler of ir_datasets.
 
     Attributes:
+        defs: what a relevance means.
         problem: why they cannot be read, known before they are.
     """
 
-    cls: type[Any] = field(default=TrecQrel, kw_only=True)
     defs: Mapping[int, str] = field(default_factory=dict, kw_only=True)
     problem: str = field(default="", kw_only=True)
 
@@ -151,7 +151,7 @@ class StreamedQrels(Streamed, BaseQrels):
         return self.read(*self.args)
 
     def qrels_cls(self) -> type[Any]:
-        return self.cls
+        return TrecQrel  # type: ignore[no-any-return]
 
     def qrels_defs(self) -> dict[int, str]:
         return dict(self.defs)
@@ -288,14 +288,15 @@ def _items(part: str, given: Any) -> Iterator[tuple[str, Any, Any]]:
 def _text_rows(source: tuple[str, Any], faults: Problems) -> Iterator[Row]:
     part, given = source
     keyed = isinstance(given, Mapping)
+    lang = usual_language(getattr(given, f"{part}_lang")()) if hasattr(given, f"{part}_lang") else ""
     for where, key, value in _items(part, given):
         if isinstance(value, str):
             yield where, {"_id": str(key), "text": value}
         elif isinstance(value, Mapping):
             yield where, usual_names({**value, "_id": key} if keyed else value)
         elif hasattr(value, "_asdict"):
-            lang = usual_language(getattr(value, "lang", None))
-            yield where, {"_id": value[0], "text": text_of(value, None, where), "lang": lang}
+            own = usual_language(getattr(value, "lang", None)) or lang
+            yield where, {"_id": value[0], "text": text_of(value, None, where), "lang": own}
         else:
             faults.add(
                 f"{where}: of type {type(value).__name__}, expected a text, or a dict with '_id' and 'text'"

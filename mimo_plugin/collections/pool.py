@@ -1,14 +1,13 @@
 """Several collections as one: documents, queries and qrels under the ids of a pool."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ir_datasets.formats import BaseQueries, TrecQrel
-from ir_datasets.indices import Docstore
 
 from mimo_plugin.collections.dataset import MEMORY, Pool, StreamedDocs, StreamedQrels
 from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec, plain_file
@@ -140,14 +139,14 @@ def load(
     with_qrels = tuple(member for member in members if member.dataset.has_qrels())
     chosen = tuple(fields) if fields is not None else None
     languages = [member.dataset.docs_lang() for member in with_docs]
+    docs = StreamedDocs(_read_docs, (with_docs, chosen), lang=common_language(languages))
+    queries = PooledQueries(with_queries, shared_topics, topic_field, topic_lang or "", duplicates)
+    defs = {grade: text for member in with_qrels for grade, text in member.dataset.qrels_defs().items()}
+    qrels = StreamedQrels(_read_qrels, (with_qrels, shared_topics), defs=defs)
     return Pool(
-        PooledDocs(_read_docs, (with_docs, chosen), lang=common_language(languages)) if with_docs else None,
-        PooledQueries(with_queries, shared_topics, topic_field, topic_lang or "", duplicates)
-        if with_queries
-        else None,
-        StreamedQrels(_read_qrels, (with_qrels, shared_topics), defs=_qrels_defs(with_qrels))
-        if with_qrels
-        else None,
+        docs if with_docs else None,
+        queries if with_queries else None,
+        qrels if with_qrels else None,
         specs=tuple(given if isinstance(given, str) else _opened(given)[0] for given in specs),
         prefixes={_identity(member.spec)[0]: member.prefix for member in members} if in_pool else None,
         fields=chosen,
@@ -223,10 +222,13 @@ def _open_all(
                 check_fields(fields, dataset.docs_cls(), spec)
             if topic_field is not None:
                 _check_topic_field(topic_field, member)
-            same = (group for group in groups if _same_documents(group[0].dataset, dataset))
-            if (group := next(same, None)) is None:
-                groups.append(group := [])
-            group.append(member)
+            for group in groups:
+                first = group[0].dataset
+                if first.has_docs() and dataset.has_docs() and first.docs_handler() == dataset.docs_handler():
+                    group.append(member)
+                    break
+            else:
+                groups.append([member])
     problems.raise_any()
     return groups
 
@@ -256,10 +258,6 @@ def _file_languages(specs: Sequence[str], lang: Sequence[str]) -> dict[str, str]
     return dict(zip(files, each, strict=True))
 
 
-def _same_documents(one: Any, other: Any) -> bool:
-    return bool(one.has_docs() and other.has_docs() and one.docs_handler() == other.docs_handler())
-
-
 def _check_topic_field(field: str, member: Member) -> None:
     if member.dataset.has_queries():
         check_fields([field], member.dataset.queries_cls(), member.spec, "queries")
@@ -280,49 +278,17 @@ def _named(group: list[Member], prefixes: Mapping[str, str], pooled: bool) -> Na
     return Named(specs, usual_language(lang), _identity(first.spec)[1], given)
 
 
-class PooledDocs(StreamedDocs):
-    """The documents of a pool, each in one of its collections only."""
-
-    def docs_store(self, field: str = "doc_id", options: Any = None) -> Docstore:
-        if field != "doc_id":
-            raise ValueError(f"documents are looked up by doc_id, not by {field}")
-        return PooledDocstore(*self.args)
-
-
-class PooledDocstore(Docstore):
-    """Looks documents up in the stores of a pool's collections, which ir_datasets builds on first use."""
-
-    def __init__(self, members: tuple[Member, ...], fields: tuple[str, ...] | None) -> None:
-        super().__init__(Doc)
-        self._members = members
-        self._fields = fields
-
-    def get_many_iter(self, doc_ids: Iterable[str]) -> Iterator[Doc]:
-        wanted = list(doc_ids)
-        for member in self._members:
-            start = pooled_id(member.prefix, "")
-            own = [doc_id.removeprefix(start) for doc_id in wanted if doc_id.startswith(start)]
-            if own:
-                lang = usual_language(member.dataset.docs_lang())
-                for record in member.dataset.docs_store().get_many(own).values():
-                    yield _pooled_doc(record, member, lang, self._fields)
-
-
 def _read_docs(members: tuple[Member, ...], fields: tuple[str, ...] | None) -> Iterator[Doc]:
     def convert(member: Member, lang: str, numbered: tuple[int, Any]) -> Doc:
         number, record = numbered
-        check_id(record.doc_id, f"{member.spec}: document number {number}: docid")
-        return _pooled_doc(record, member, lang, fields)
+        doc_id = check_id(record.doc_id, f"{member.spec}: document number {number}: docid")
+        text = text_of(record, fields, f"{member.spec}: document {doc_id}")
+        return Doc(pooled_id(member.prefix, doc_id), text, getattr(record, "lang", None) or lang)
 
     with Problems(stop=True) as faults:
         for member in members:
             lang = usual_language(member.dataset.docs_lang())
             yield from faults.convert(member.numbered("docs"), partial(convert, member, lang))
-
-
-def _pooled_doc(record: Any, member: Member, lang: str, fields: tuple[str, ...] | None) -> Doc:
-    text = text_of(record, fields, f"{member.spec}: document {record.doc_id}")
-    return Doc(pooled_id(member.prefix, record.doc_id), text, getattr(record, "lang", None) or lang)
 
 
 @dataclass(frozen=True)
@@ -428,7 +394,3 @@ def _read_qrels(members: tuple[Member, ...], shared_topics: bool) -> Iterator[An
                 faults.add(f"{member.spec}: judged by subtopic, expected one relevance a query and document")
             else:
                 yield from faults.convert(member.numbered("qrels"), partial(convert, member))
-
-
-def _qrels_defs(members: tuple[Member, ...]) -> dict[int, str]:
-    return {grade: text for member in members for grade, text in member.dataset.qrels_defs().items()}

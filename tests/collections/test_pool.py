@@ -258,6 +258,22 @@ def test_importing_the_package_does_not_import_ir_datasets() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_an_unknown_id_is_found_out_without_anything_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from mimo_plugin.collections.loading import require\n"
+        "try:\n    require(['mircal/sw/dev'], docs=True)\nexcept Exception as error:\n    print(error)\n"
+        "heavy = {'torch', 'transformers', 'sentence_transformers', 'faiss', 'pandas', 'pyarrow', 'scipy',"
+        " 'datasets', 'requests', 'huggingface_hub', 'ranx'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    message, heavy = done.stdout.splitlines()
+    assert message.startswith("'mircal/sw/dev': unknown collection, expected")
+    assert message.endswith("near: miracl/sw/dev, miracl/es/dev, miracl/zh/dev")
+    assert heavy == "[]"
+
+
 _PREFIXES = st.text(
     st.characters(exclude_characters=":", exclude_categories=["Z", "C"]), min_size=1, max_size=4
 )
