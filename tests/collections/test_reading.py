@@ -72,8 +72,8 @@ def test_files_that_a_filter_needs_are_found() -> None:
     queries = open_collection("mmarco/v2/fr/dev/small").queries_handler()
     assert [file.place.name for file in missing_files(queries)] == ["french.queries.dev.tsv"]
     assert missing_files(open_collection("mmarco/v2/de/dev/small").queries_handler()) == []
-    # these are filtered by the query ids of the qrels
-    filtered = open_collection("neuclir/1/zh/trec-2022").queries_handler()
+    # These are filtered by what two other files name.
+    filtered = open_collection("neuclir/1/zh/hc4-filtered").queries_handler()
     assert len(missing_files(filtered)) == 2
 
 
