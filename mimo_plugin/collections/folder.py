@@ -304,11 +304,11 @@ def _of_split(
     )
 
 
-def plain_file(spec: str) -> Path | None:
-    """The file that a collection's name is the path of; None where it is no file's."""
+def local_path(spec: str) -> Path | None:
+    """The file or folder that a collection's name is the path of, if there is one."""
     try:
         path = Path(spec).expanduser()
-        return path if spec and path.is_file() else None
+        return path if spec and path.exists() else None
     except (OSError, RuntimeError, ValueError):  # no right to look, too long for a path, ~nobody, a NUL
         return None
 

@@ -15,8 +15,8 @@ from mimo_plugin.collections.folder import (
     judged_ids,
     load_file,
     load_folder,
+    local_path,
     part_names,
-    plain_file,
 )
 from mimo_plugin.collections.packaged import register_sample
 from mimo_plugin.collections.reading import PARTS, offline_problem
@@ -49,7 +49,8 @@ def open_collection(spec: str) -> Any:
             f"{spec}: was given in memory, where no command finds it again by this name: pass the collection "
             f"itself, or write it to a folder and name that, {FOLDER_PREFIX}DIR"
         )
-    if (path := plain_file(spec)) is not None:
+    path = local_path(spec)
+    if path is not None and path.is_file():
         return load_file(path)
     import ir_datasets
 
@@ -95,7 +96,7 @@ def _unknown(spec: str, known: list[str]) -> str:
     message = (
         f"{spec!r}: unknown collection, expected an ir_datasets id, path:DIR, hub:OWNER/NAME or a packaged id"
     )
-    if _is_folder(spec):
+    if local_path(spec):
         return f"{message}; for the folder write {FOLDER_PREFIX}{spec}"
     if Path(spec).suffix in _SUFFIXES:
         return f"{message}; for topics or qrels a file, and there is none of that name: check the path"
@@ -104,13 +105,6 @@ def _unknown(spec: str, known: list[str]) -> str:
     beside = [name for name in known if parent and name.startswith(f"{parent}/")]
     similar = near(spec, beside) or near(spec, known)
     return f"{message}{similar or '; `mimo collections` lists them'}"
-
-
-def _is_folder(spec: str) -> bool:
-    try:
-        return bool(spec) and Path(spec).expanduser().is_dir()
-    except (OSError, RuntimeError):  # no right to look, too long for a path, ~nobody
-        return False
 
 
 FORM = "hub:OWNER/NAME[@REVISION][/FOLDER]"

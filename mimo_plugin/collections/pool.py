@@ -1,6 +1,7 @@
 """Several collections as one: documents, queries and qrels under the ids of a pool."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,19 +11,17 @@ from typing import Any
 from ir_datasets.formats import BaseQueries, TrecQrel
 
 from mimo_plugin.collections.dataset import MEMORY, Pool, StreamedDocs, StreamedQrels
-from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec, plain_file
+from mimo_plugin.collections.folder import FOLDER_PREFIX, local_path, parse_spec
 from mimo_plugin.collections.loading import HUB_PREFIX, documents_id, open_collection, parse_hub
 from mimo_plugin.collections.reading import read
 from mimo_plugin.collections.records import (
     ERROR,
     FIRST,
     Doc,
-    Named,
     Query,
     check_fields,
     check_id,
     check_text,
-    choose_prefixes,
     common_language,
     pooled_id,
     text_of,
@@ -118,15 +117,9 @@ def load(
         )
     groups = _open_all(specs, fields, None if topic_source else topic_field, lang)
     in_pool = len(specs) > 1 if pooled is None else pooled
-    named = [_named(group, prefixes or {}, in_pool) for group in groups]
-    if not in_pool:
-        if len(named) > 1 and any(one.given is None for one in named):
-            names = ", ".join(member.spec for group in groups for member in group)
-            raise UsageError(f"{names}: {len(named)} collections without pooled ids, expected one: pool them")
-        named = [replace(one, given=one.given or "") for one in named]
     groups = [
         [replace(member, prefix=prefix) for member in group]
-        for group, prefix in zip(groups, choose_prefixes(named), strict=True)
+        for group, prefix in zip(groups, _choose_prefixes(groups, prefixes or {}, in_pool), strict=True)
     ]
     members = [member for group in groups for member in group]
     asking = members
@@ -185,7 +178,8 @@ def collection_key(spec: str) -> str:
 
 def is_file(spec: str) -> bool:
     """Whether a name is that of a file of topics or qrels."""
-    return not spec.startswith((FOLDER_PREFIX, HUB_PREFIX)) and plain_file(spec) is not None
+    path = None if spec.startswith((FOLDER_PREFIX, HUB_PREFIX)) else local_path(spec)
+    return path is not None and path.is_file()
 
 
 def _identity(spec: str) -> tuple[str, str]:
@@ -263,19 +257,50 @@ def _check_topic_field(field: str, member: Member) -> None:
         check_fields([field], member.dataset.queries_cls(), member.spec, "queries")
 
 
-def _named(group: list[Member], prefixes: Mapping[str, str], pooled: bool) -> Named:
-    first = group[0]
-    if first.file:
-        return Named((first.spec,), first.lang, "", first.lang if pooled else "", file=True)
-    lang = None
-    if first.dataset.has_docs():
-        lang = first.dataset.docs_lang()
-    elif first.dataset.has_queries():
-        lang = first.dataset.queries_lang()
-    keys = (_identity(member.spec)[0] for member in group)
-    given = next((prefixes[key] for key in keys if key in prefixes), None)
-    specs = tuple(member.spec for member in group)
-    return Named(specs, usual_language(lang), _identity(first.spec)[1], given)
+def _choose_prefixes(groups: list[list[Member]], given: Mapping[str, str], in_pool: bool) -> list[str]:
+    """A prefix for each group: one that was given, else its language, or its id where another has the same
+    language or it has none.
+
+    Raises:
+        DataError: two prefixes are the same even so.
+        UsageError: several collections without pooled ids.
+    """
+    languages = [_language(group[0]) for group in groups]
+    shared = Counter(lang for group, lang in zip(groups, languages, strict=True) if not group[0].file)
+    chosen: list[str | None] = []
+    for group, lang in zip(groups, languages, strict=True):
+        first = group[0]
+        keys = (_identity(member.spec)[0] for member in group)
+        known = next((given[key] for key in keys if key in given), None)
+        if first.file:
+            known = first.lang if in_pool else ""
+        elif known is None and in_pool:
+            known = lang if lang and shared[lang] == 1 else _identity(first.spec)[1]
+        chosen.append(known)
+    if None in chosen and len(groups) > 1:
+        names = ", ".join(member.spec for group in groups for member in group)
+        raise UsageError(f"{names}: {len(groups)} collections without pooled ids, expected one: pool them")
+    prefixes = [prefix or "" for prefix in chosen]
+    # Files may be of one collection, and have its prefix.
+    named = [(group[0], own) for group, own in zip(groups, prefixes, strict=True) if not group[0].file]
+    with Problems() as problems:
+        for prefix, count in Counter(own for _, own in named).items():
+            if count > 1:
+                same = " and ".join(member.spec for member, own in named if own == prefix)
+                start = f"that start with '{prefix}:'" if prefix else "without a prefix"
+                problems.add(
+                    f"{same} would both have ids {start}, expected a prefix of its own for each collection "
+                    "of a pool: rename a folder, or leave one out"
+                )
+    return prefixes
+
+
+def _language(member: Member) -> str:
+    """Of its documents, or of its queries where it has none."""
+    if member.file:
+        return member.lang
+    part = next((part for part in ("docs", "queries") if member.dataset.has(part)), None)
+    return usual_language(getattr(member.dataset, f"{part}_lang")()) if part else ""
 
 
 def _read_docs(members: tuple[Member, ...], fields: tuple[str, ...] | None) -> Iterator[Doc]:

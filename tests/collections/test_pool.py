@@ -10,9 +10,10 @@ from helpers.beir import write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mimo_plugin.collections.dataset import collection
 from mimo_plugin.collections.loading import open_collection, require
-from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
-from mimo_plugin.collections.records import Doc, Named, Query, choose_prefixes, pooled_id
+from mimo_plugin.collections.pool import collection_key, load, load_pool, pool_prefixes
+from mimo_plugin.collections.records import Doc, Query, pooled_id
 from mimo_plugin.core.errors import DataError, UsageError
 
 MIRACL = ["miracl/de/dev", "miracl/sw/dev"]
@@ -287,11 +288,12 @@ def test_pooled_ids_are_the_same_only_for_the_same_document(
     assert (pooled_id(*one) == pooled_id(*two)) == (one == two)
 
 
-@given(languages=st.lists(st.sampled_from(["", "de", "fi", "sw"]), min_size=1, max_size=6))
+@given(languages=st.lists(st.sampled_from(["", "de", "fi", "sw"]), min_size=2, max_size=6))
 def test_prefixes_are_distinct_and_the_language_where_it_is_alone(languages: list[str]) -> None:
-    collections = [Named((f"c{n}/x",), lang, f"c{n}") for n, lang in enumerate(languages)]
-    prefixes = choose_prefixes(collections)
-    assert len(set(prefixes)) == len(prefixes)
-    for lang, prefix, collection in zip(languages, prefixes, collections, strict=True):
+    collections = [collection(docs=[str(number)], lang=lang) for number, lang in enumerate(languages)]
+    prefixes = load(*collections).prefixes
+    assert prefixes is not None
+    assert len(set(prefixes.values())) == len(languages)
+    for lang, own in zip(languages, collections, strict=True):
         alone = bool(lang) and languages.count(lang) == 1
-        assert prefix == (lang if alone else collection.collection_id)
+        assert prefixes[own.specs[0]] == (lang if alone else own.specs[0].replace(":", "-"))
