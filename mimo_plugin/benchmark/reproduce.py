@@ -38,8 +38,8 @@ from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.evaluation.results import BenchmarkResults, BiasResult, GeometryResult, read_results
 from mimo_plugin.evaluation.trained_on import TrainedOn, open_seen, trained_on
-from mimo_plugin.indexing.build import IndexOptions
 from mimo_plugin.indexing.faiss import new_index
+from mimo_plugin.indexing.options import IndexOptions
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import BenchmarkConfig
