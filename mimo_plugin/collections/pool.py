@@ -146,11 +146,6 @@ def load(
     )
 
 
-def load_pool(specs: Sequence[Any], **options: Any) -> Pool:
-    """As `load`, of a sequence."""
-    return load(*specs, **options)
-
-
 def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
     """What stands before the colon of each collection's ids when these are pooled.
 

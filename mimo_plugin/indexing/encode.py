@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mimo_plugin.collections.dataset import Pool
 from mimo_plugin.collections.loading import require
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
@@ -129,7 +129,7 @@ class Documents:
         if isinstance(pool, Sequence):
             require(pool, docs=True)
             pooled = options.pooled or len(pool) > 1
-            pool = load_pool(pool, fields=tuple(options.fields) or None, pooled=pooled)
+            pool = load(*pool, fields=tuple(options.fields) or None, pooled=pooled)
         if isinstance(pool, Pool):
             return cls(pool, pool.specs, pool.prefixes, pool.fields)
         return cls(pool, (), None, None)
