@@ -326,7 +326,7 @@ def test_faults_of_all_folders_and_files_are_reported_together(tmp_path: Path) -
     _write(tmp_path / "one" / "corpus.jsonl", '{"id": "d1", "contents": ""}')
     (tmp_path / "one" / "queries.jsonl.gz").touch()
     _write(tmp_path / "three" / "corpus.jsonl", "not JSON")
-    for check in (partial(require, docs=True), load):
+    for check in (partial(require, docs=True), lambda given: load(*given)):
         with pytest.raises(DataError) as caught:
             check([*specs, f"path:{tmp_path / 'four'}"])
         first, second, third, fourth = str(caught.value).splitlines()
