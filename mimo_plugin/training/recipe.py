@@ -1,17 +1,17 @@
 """What a training run is asked to do. Defaults are those of the MIMO paper's recipe."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from mimo_plugin.core.artifact import Record
+from mimo_plugin.core.config import Place, read_yaml, validate, yaml_text
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.training.schedule import Objective
-from mimo_plugin.training.teacher_store import TeacherOptions
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -19,8 +19,8 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 Trackers = Annotated[
     tuple[str, ...], BeforeValidator(lambda found: (found,) if isinstance(found, str) else found)
 ]
-# Lists and mappings within each other in a file of YAML.
-_DEEPEST = 20
+# Evaluations and checkpoints a run, unless asked otherwise.
+_TIMES = 10
 
 
 class Metric(StrEnum):
@@ -125,6 +125,52 @@ class StageOptions(Options):
     collapse_similarity: Share = 0.99
     collapse_steps: Positive = 100
 
+    def steps_on(self, rows: int) -> int:
+        """Optimiser steps: `steps` where given, else the whole batches of `epochs` passes over the rows.
+
+        Raises:
+            UsageError: not even one batch can be filled.
+        """
+        if rows < self.batch_size:
+            raise UsageError(
+                f"--batch-size {self.batch_size} is larger than the data, which has {rows} usable rows: "
+                "choose a smaller batch or get more data"
+            )
+        return max(1, int(rows * self.epochs) // self.batch_size) if self.steps is None else self.steps
+
+    def steps_between_checkpoints(self, steps: int, *, scored: bool) -> int:
+        """Steps between two checkpoints, and between two scores on a dev collection.
+
+        Args:
+            steps: of the whole run.
+            scored: whether there is a dev collection.
+
+        Raises:
+            UsageError: a step would be scored that has no checkpoint, or the other way round.
+        """
+        asked = self.save_steps, self.eval_steps if scored else None
+        if all(asked) and asked[0] != asked[1]:
+            raise UsageError(
+                f"--save-steps {asked[0]} and --eval-steps {asked[1]} differ: what is scored is saved, so "
+                "that the best checkpoint can be kept; give one of the two"
+            )
+        return asked[0] or asked[1] or max(1, -(-steps // _TIMES))
+
+    def slice_of(self, processes: int) -> int:
+        """Texts of a batch that one process gets at a time.
+
+        Raises:
+            UsageError: the batch cannot be shared evenly.
+        """
+        parts = self.gradient_accumulation_steps
+        if self.batch_size % (processes * parts):
+            accumulated = f" in --gradient-accumulation-steps {parts}" if parts > 1 else ""
+            raise UsageError(
+                f"--batch-size {self.batch_size} cannot be shared by {processes} processes{accumulated}: a "
+                f"multiple of {processes * parts} was expected"
+            )
+        return self.batch_size // (processes * parts)
+
 
 class Stage1Options(StageOptions):
     """Distillation warm-up."""
@@ -186,16 +232,18 @@ class StudentOptions(Options):
         }
 
 
-class TeacherSettings(Options):
-    """Attributes:
-    checkpoint: the English teacher.
-    query_prompt, passage_prompt: put before a text; None is the checkpoint's own.
-    max_length: in tokens; None is the checkpoint's own.
-    dtype: of the stored embeddings.
-    compute_dtype: of the teacher's weights; None is bfloat16 on an accelerator and float32 on a CPU, or what
-        the store was begun with.
-    attention: implementation, see `TeacherOptions`.
-    batch_size: texts a batch; None is that of the other encoders. It is no part of an identity.
+class TeacherOptions(Options):
+    """Which of a teacher's vectors are wanted.
+
+    Attributes:
+        checkpoint: the English teacher: a directory, hub id or `packaged:` checkpoint.
+        query_prompt, passage_prompt: put before a text; "" is none, None is the checkpoint's own.
+        max_length: longest text in tokens, prompt and special tokens included; None is the checkpoint's own.
+        dtype: number format that vectors are stored in.
+        compute_dtype: number format of the teacher's weights; None is bfloat16 on an accelerator and float32
+            on a CPU, or what the store was begun with.
+        attention: implementation of the attention; None is what transformers chooses.
+        batch_size: texts a batch; None is that of the other encoders. It is no part of an identity.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
@@ -210,36 +258,38 @@ class TeacherSettings(Options):
     compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None
     attention: Attention | None = None
     batch_size: Positive | None = None
+    _device: str | None = PrivateAttr(None)
+
+    @property
+    def device(self) -> str | None:
+        """Torch device; None is the fastest that is there."""
+        return self._device
+
+    def on(self, device: str | None, batch_size: int = 64) -> Self:
+        """The same on a device, with so many texts a batch unless the options say another number."""
+        changed = self.model_copy(update={"batch_size": self.batch_size or batch_size})
+        changed._device = device
+        return changed
 
     def identity(self) -> dict[str, Any]:
-        """What decides the vectors, as plain data."""
         return {name: value for name, value in super().identity().items() if name != "batch_size"}
-
-    def options(self, device: str | None, batch_size: int) -> TeacherOptions:
-        return TeacherOptions(
-            self.checkpoint,
-            query_prompt=self.query_prompt,
-            passage_prompt=self.passage_prompt,
-            max_length=self.max_length,
-            dtype=self.dtype,
-            compute_dtype=self.compute_dtype,
-            attention=self.attention,
-            device=device,
-            batch_size=self.batch_size or batch_size,
-        )
 
 
 class Recipe(Record):
-    """Everything of a training run but its place; the data are directories that `mimo data` wrote.
+    """Everything of a training run but its place.
+
+    >>> Recipe(pairs="debian/pairs", stage1={"epochs": 3}).stage1.batch_size
+    128
 
     Attributes:
+        pairs, table: data of stage 1 and of stage 2, directories that `mimo data` wrote.
         dev: collection that is scored during training.
         seed: of the plan, of fresh weights and of dropout.
         report_to: trackers besides the files of a run, as the trainer names them: "wandb", "mlflow", ...
     """
 
     student: StudentOptions = StudentOptions()
-    teacher: TeacherSettings = TeacherSettings()
+    teacher: TeacherOptions = TeacherOptions()
     pairs: str | None = None
     table: str | None = None
     dev: str | None = None
@@ -248,75 +298,31 @@ class Recipe(Record):
     stage1: Stage1Options = Stage1Options()
     stage2: Stage2Options = Stage2Options()
 
+    @classmethod
+    def read(cls, path: Path | None, changes: Mapping[str, Any] | None = None) -> Self:
+        """A recipe from a YAML file, with other values in place of some of its own.
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+        Args:
+            path: None starts from the defaults.
+            changes: dotted field, such as "stage1.steps" -> value; None is left out.
 
-    Raises:
-        UsageError: it cannot be read, holds something else, or says a field twice.
-    """
-    import yaml
+        Raises:
+            UsageError: the file is no recipe, or a value is not allowed; all of them together.
+        """
+        file = None if path is None else read_yaml(path)
+        values = {} if file is None else file.values
+        for name, value in (changes or {}).items():
+            section, _, field = name.rpartition(".")
+            inner = values.setdefault(section, {}) if section and value is not None else values
+            if value is not None and isinstance(inner, dict):
+                inner[field] = value
 
-    try:
-        text = path.read_text(encoding="utf-8")
-        _refuse_traps(path, text)
-        loader = _loader()(text)
-        node = loader.get_single_node()
-        repeated = next(_repeated_keys(node), None)
-        found = None if node is None or repeated is not None else loader.construct_document(node)
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
-    # No UTF-8; a date or number that there is not.
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"{path} cannot be read as YAML: {error}") from error
-    if repeated is not None:
-        raise UsageError(f"{path}{repeated}, the first would be lost: name each once")
-    if not isinstance(found, dict):
-        raise UsageError(f"{path} holds {type(found).__name__}, expected a mapping such as `seed: 42`")
-    return found
+        def where(place: Place) -> str:
+            return "the recipe" if file is None else file.where(place)
 
+        return validate(cls, values, where)
 
-def _refuse_traps(path: Path, text: str) -> None:
-    """Refuses what a few lines can make larger than any memory, or slower than anybody waits."""
-    import yaml
-
-    depth = 0
-    for event in yaml.parse(text, _loader()):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.AliasEvent):
-            raise UsageError(f"{path}:{line}: *{event.anchor} is an alias, expected the value itself")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise UsageError(f"{path}:{line}: nested in {depth} lists and mappings, expected a few")
-
-
-def _loader() -> Any:
-    """YAML's safe loader, with the parser in C where there is one: ten times as fast."""
-    import yaml
-
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def _repeated_keys(node: Any) -> Iterator[str]:
-    """Where a mapping has a key for the second time, of which YAML's loader keeps the last without a word."""
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                yield f":{key.start_mark.line + 1}: {key.value!r} is there twice"
-            seen.add(key.value)
-        for _, value in node.value:
-            yield from _repeated_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _repeated_keys(value)
-
-
-def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Writes a recipe as YAML, every option with its value."""
-    import yaml
-
-    make_parent(path)
-    write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    def write(self, path: Path) -> None:
+        """Writes the recipe as YAML, every option with its value."""
+        make_parent(path)
+        write_text(path, yaml_text(self.model_dump(mode="json")))
