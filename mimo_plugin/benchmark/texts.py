@@ -305,9 +305,7 @@ def _encoder(label: str, checkpoint: str) -> NamedEncoder:
     directory = RunDirectory(run)
     if directory.finished() is not None:
         return NamedEncoder(label, str(directory.model), run)
-    from mimo_plugin.training.trainer import last_checkpoint
-
-    newest = last_checkpoint(directory.checkpoints)
+    newest = directory.last_checkpoint()
     if newest is None:
         raise ArtifactError(
             f"{run} is a training run that is not finished and has no checkpoint yet, expected a model: run "

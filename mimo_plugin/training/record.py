@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.environment import without_model_bars
 from mimo_plugin.core.errors import ArtifactError, ModelError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.training.run import writing_tensors
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def render_card(model: "SentenceTransformer", name: str, card: ModelCard) -> str
         name=name,
         how=_HOW.get(stage if stage == "stage1" else card.recipe.get("options", {}).get("objective", "")),
         model=model,
-        student=Encoder(model, "", EncoderOptions()),
+        student=Encoder.of(model, ""),
         beyond=beyond_stock(model),
     )
 
@@ -79,7 +79,7 @@ def beyond_stock(model: "SentenceTransformer") -> list[str]:
     """What of a model Pyserini's own `auto` encoder and plain transformers leave out; empty where nothing."""
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
-    student = Encoder(model, "", EncoderOptions())
+    student = Encoder.of(model, "")
     plain = (Transformer, Pooling, Normalize)
     found = sorted({f"its {type(module).__name__} module" for module in model if type(module) not in plain})
     if [type(module) for module in model] not in ([*plain], [*plain[:2]]) and not found:

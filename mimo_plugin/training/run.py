@@ -311,7 +311,7 @@ def projection_input(asked: ProjectionInput | None, carried: Path | None) -> Pro
 def check_inputs(stage1: StageOptions, stage2: Stage2Options) -> None:
     """Raises a UsageError where stage 2 would carry a projection that stage 1 trains on something else."""
     carried = stage2.objective is Objective.MIMO and stage2.carry_projection
-    trained = stage1.projection_input or PROJECTION_INPUT
+    trained = stage1.reads
     if carried and stage2.projection_input not in (None, trained):
         raise UsageError(
             f"stage2.projection_input is {stage2.projection_input}, stage 1 trains the projection on "

@@ -25,7 +25,7 @@ from mimo_plugin.training.data import (
     read_manifest,
 )
 from mimo_plugin.training.examples import Examples, Plan, plan_stage1, plan_stage2
-from mimo_plugin.training.recipe import PROJECTION_INPUT, Recipe, Stage2Options, StageOptions
+from mimo_plugin.training.recipe import Recipe, RunSettings, Stage2Options, StageOptions
 from mimo_plugin.training.run import (
     MODEL,
     PROJECTION,
@@ -55,27 +55,6 @@ STAGE1, STAGE2 = "stage1", "stage2"
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """Where and how a stage runs; nothing of it decides the weights.
-
-    Attributes:
-        output: directory of the run.
-        teacher_store: directory of the teacher's embeddings, shared between runs.
-        device: torch device; None is the fastest that is there.
-        encoder_batch_size: texts a batch when the teacher or the dev collection is encoded.
-        resume: go on with a run that was cut short; False starts over.
-        progress: see `environment.bar`.
-    """
-
-    output: Path
-    teacher_store: Path
-    device: str | None = None
-    encoder_batch_size: int = 64
-    resume: bool = True
-    progress: bool | None = None
-
-
-@dataclass(frozen=True)
 class Trained:
     """A finished run; as text, what it did.
 
@@ -96,9 +75,9 @@ class Trained:
 
     def encoder(self, device: str | None = None) -> "Encoder":
         """The trained student, ready to encode."""
-        from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+        from mimo_plugin.encoder.encoder import Encoder
 
-        return Encoder.load(str(self.model), EncoderOptions(device=device))
+        return Encoder(str(self.model), device=device)
 
     def __str__(self) -> str:
         manifest = self.manifest
@@ -160,10 +139,9 @@ def train(
     names = [name for name in _FIELDS if name in data or getattr(recipe, _FIELDS[name]) is not None]
     if not names:
         raise UsageError("there is nothing to train on: pairs are needed for stage 1, a table for stage 2")
-    output = Path(output)
     settings = RunSettings(
-        output,
-        teacher_store or output.absolute().parent / "teacher-store",
+        Path(output),
+        teacher_store,
         device=device,
         encoder_batch_size=encoder_batch_size,
         resume=resume,
@@ -207,15 +185,11 @@ def run_stages(
     Raises: as `train`.
     """
     both = len(names) > 1
-    stages = [
-        Stage(
-            name,
-            recipe,
-            replace(settings, output=settings.output / name) if both else settings,
-            (data or {}).get(name),
-        )
-        for name in names
-    ]
+    settings = replace(settings, teacher_store=settings.store)
+    stages = []
+    for name in names:
+        own = replace(settings, output=settings.output / name) if both else settings
+        stages.append(Stage(name, recipe, own, (data or {}).get(name)))
     problems, dev = Problems(), None
     for stage in stages:
         with problems.collect():
@@ -242,12 +216,12 @@ def run_stages(
         check_trackers(recipe.report_to)
     problems.raise_any()
     start = Start.load(recipe, max(stage.options.max_length for stage in stages), devices)
-    for stage in stages:
-        if stage is not stages[0]:
-            stage.go_on_from(trained)
-            start = Start.load(stage.recipe, stage.options.max_length, devices)
-        trained = stage.run(start, devices, dev)
-        yield trained
+    trained = stages[0].run(start, devices, dev)
+    yield trained
+    for stage in stages[1:]:
+        stage.go_on_from(trained)
+        start = Start.load(stage.recipe, stage.options.max_length, devices)
+        yield stage.run(start, devices, dev)
 
 
 class Stage:
@@ -407,8 +381,8 @@ class Stage:
         options = teacher.on(settings.device, settings.encoder_batch_size)
         if devices.main:
             # Begun without a text, it says which teacher it is: what does not fit shows before that one runs.
-            fill(settings.teacher_store, options, {})
-            store = TeacherStore.open(settings.teacher_store)
+            fill(settings.store, options, {})
+            store = TeacherStore.open(settings.store)
             if store.fingerprint == start.fingerprint:
                 raise UsageError(
                     f"--teacher {teacher.checkpoint} and --student {self.recipe.student.checkpoint} are the "
@@ -417,9 +391,9 @@ class Stage:
                 )
             if self._projection is not None and start.model is not None:
                 check_projection(self._projection, start.model, store)
-            fill(settings.teacher_store, options, _anchors(self.data), progress=settings.progress)
+            fill(settings.store, options, teacher_texts(self.data), progress=settings.progress)
         devices.wait()
-        return TeacherStore.open(settings.teacher_store, expect=options)
+        return TeacherStore.open(settings.store, expect=options)
 
     def _fit(
         self,
@@ -477,7 +451,7 @@ class Stage:
         files = [path for path in directory.model.rglob("*") if path.is_file() and path.suffix != ".md"]
         if projection is not None:
             files.append(directory.path / PROJECTION)
-            save_projection(projection, files[-1], self.options.projection_input or PROJECTION_INPUT)
+            save_projection(projection, files[-1], self.options.reads)
         draw_curves(directory.metrics, directory.curves)
         directory.seal(
             TrainingManifest(
@@ -495,7 +469,7 @@ class Stage:
         )
 
 
-def _anchors(data: Pairs | Table) -> dict[Role, Iterable[str]]:
+def teacher_texts(data: Pairs | Table) -> dict[Role, Iterable[str]]:
     """The texts that the teacher sees."""
     if isinstance(data, Pairs):
         return {Role.TEXT: Rereadable(data.anchors)}

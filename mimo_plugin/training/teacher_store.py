@@ -35,10 +35,10 @@ def load_teacher(options: TeacherOptions) -> Encoder:
     """The teacher.
 
     Raises:
-        EnvironmentProblem, ModelError, UsageError: as `Encoder.load`; a ModelError where queries and
+        EnvironmentProblem, ModelError, UsageError: as `Encoder`; a ModelError where queries and
             passages go through different encoders, since one projection cannot lead to both.
     """
-    teacher = Encoder.load(
+    teacher = Encoder(
         options.checkpoint,
         EncoderOptions(
             device=options.device,
@@ -174,7 +174,7 @@ class StoreManifest(Manifest):
     rows: Annotated[int, Field(ge=0)]
     keys_crc32: int | None = None
     versions: dict[str, str]
-    files: dict[str, FileRecord] = {}
+    files: dict[str, FileRecord] = Field(default_factory=dict)
 
     def sealed(self, indent: int | None = None) -> str:
         return sealed_text(self.model_dump(mode="json", exclude={"files"}), indent)
@@ -198,8 +198,7 @@ STORE = Kind(
 
 
 class StoreDirectory(Artifact[StoreManifest]):
-    """In it `vectors` are (rows, dimension) numbers, `keys` (rows,) keys of texts and `sums` (rows,) checksums
-    of vectors."""
+    """In it `vectors` are (rows, dimension) numbers, `keys` (rows,) keys and `sums` (rows,) checksums."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, STORE)

@@ -25,12 +25,11 @@ from mimo_plugin.core.errors import MimoError
 from mimo_plugin.core.files import write_text
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.training.examples import Examples
-from mimo_plugin.training.recipe import PROJECTION_INPUT, Precision, StageOptions
+from mimo_plugin.training.recipe import Precision
 from mimo_plugin.training.run import (
     COMPLETE,
     PROJECTION,
     TENSORBOARD,
-    RunDirectory,
     save_projection,
     writing_tensors,
 )
@@ -64,21 +63,19 @@ class TrainingFailed(MimoError):
 
 class Trainer(SentenceTransformerTrainer):
     """Args, beyond those of sentence-transformers:
+    stage: whose options and directory these are.
     projection: the loss's layer that is not part of the model; None where there is none.
-    options: of the stage.
     """
 
     data_collator_class = SortedByLength
     # Our losses are means over a batch: the trainer divides them by the number of accumulated batches.
     loss_is_scaled_for_ga = False
 
-    def __init__(
-        self, *args: Any, projection: torch.nn.Module | None, options: StageOptions, **kwargs: Any
-    ) -> None:
+    def __init__(self, stage: "Stage", projection: nn.Module | None, **kwargs: Any) -> None:
+        self._stage = stage
         self._projection = projection
-        self._options = options
         self._similar_batches = 0
-        super().__init__(*args, **kwargs)
+        super().__init__(**kwargs)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """None: the card is written once, from the run's own record."""
@@ -99,18 +96,18 @@ class Trainer(SentenceTransformerTrainer):
     def _refuse_collapse(self, loss: Tensor, similarity: Tensor) -> None:
         step = self.state.global_step + 1
         if not torch.isfinite(loss):
-            raise TrainingFailed(
-                f"step {step}: the loss is {float(loss.detach())}: use a lower --learning-rate or "
-                f"--precision float32. {self._what_is_kept()}"
-            )
-        limit, patience = self._options.collapse_similarity, self._options.collapse_steps
+            raise self._failure(step, f"the loss is {float(loss.detach())}", " or --precision float32")
+        options = self._stage.options
+        limit, patience = options.collapse_similarity, options.collapse_steps
         warm = step > self.args.get_warmup_steps(self.state.max_steps)
         self._similar_batches = self._similar_batches + 1 if warm and float(similarity) > limit else 0
         if self._similar_batches >= patience * self.args.gradient_accumulation_steps:
-            raise TrainingFailed(
-                f"step {step}: the encoder has collapsed, different texts have had a mean cosine above "
-                f"{limit} for {patience} steps: use a lower --learning-rate or a longer --warmup. "
-                f"{self._what_is_kept(before=step - patience + 1)}"
+            raise self._failure(
+                step,
+                "the encoder has collapsed, different texts have had a mean cosine above "
+                f"{limit} for {patience} steps",
+                " or a longer --warmup",
+                before=step - patience + 1,
             )
 
     def refuse_overflow(self) -> None:
@@ -118,14 +115,13 @@ class Trainer(SentenceTransformerTrainer):
         gradients = [p.grad for p in self.loss.parameters() if p.grad is not None]
         norms = torch._foreach_norm(gradients)
         if not torch.isfinite(torch.stack([norm.float() for norm in norms])).all():
-            raise TrainingFailed(
-                f"step {self.state.global_step + 1}: a gradient has overflowed: use a lower --learning-rate "
-                f"or --precision float32. {self._what_is_kept()}"
-            )
+            step = self.state.global_step + 1
+            raise self._failure(step, "a gradient has overflowed", " or --precision float32")
 
-    def _what_is_kept(self, before: int | None = None) -> str:
-        kept = RunDirectory(Path(self.args.output_dir).parent).last_checkpoint(before=before)
-        return f"The last good checkpoint is {kept}" if kept else "No checkpoint had been written before"
+    def _failure(self, step: int, found: str, remedy: str, before: int | None = None) -> TrainingFailed:
+        kept = self._stage.directory.last_checkpoint(before=before)
+        left = f"The last good checkpoint is {kept}" if kept else "No checkpoint had been written before"
+        return TrainingFailed(f"step {step}: {found}: use a lower --learning-rate{remedy}. {left}")
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         directory = Path(output_dir or self.args.output_dir)
@@ -133,34 +129,27 @@ class Trainer(SentenceTransformerTrainer):
         with without_model_bars():
             self.model.save_pretrained(str(directory), create_model_card=False)
         if self._projection is not None:
-            reads = self._options.projection_input or PROJECTION_INPUT
-            save_projection(self._projection, directory / PROJECTION, reads)
+            save_projection(self._projection, directory / PROJECTION, self._stage.options.reads)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        directory = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        step = self.state.global_step
         if not all(torch.isfinite(parameter).all() for parameter in self.loss.parameters()):
-            raise TrainingFailed(
-                f"step {self.state.global_step}: a weight is no number: use a lower --learning-rate. "
-                f"{self._what_is_kept()}"
-            )
+            raise self._failure(step, "a weight is no number", "")
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            write_text(directory / COMPLETE, f"{self.state.global_step}\n")
+            write_text(Path(self.args.output_dir) / f"checkpoint-{step}" / COMPLETE, f"{step}\n")
 
     def _load_from_checkpoint(self, checkpoint_path: str, *args: Any, **kwargs: Any) -> None:
         with without_model_bars():
             super()._load_from_checkpoint(checkpoint_path, *args, **kwargs)
-        self._load_projection(Path(checkpoint_path))
+        if self._projection is not None:
+            self._projection.load_state_dict(load_file(Path(checkpoint_path) / PROJECTION))
 
     def _load_best_model(self) -> None:
         # Its own method only logs an error, and the path is as it was named when the run began.
         best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
         self._load_from_checkpoint(str(best))
-
-    def _load_projection(self, checkpoint: Path) -> None:
-        if self._projection is not None:
-            self._projection.load_state_dict(load_file(checkpoint / PROJECTION))
 
 
 _PARTS = ("loss", "contrastive", "distillation", "divergence", "similarity")
@@ -189,9 +178,6 @@ class ProgressBar(TrainerCallback):
         if self._bar is not None and logs and "loss" in logs:
             shown = {part: f"{logs[part]:.4f}" for part in _PARTS if part in logs}
             self._bar.set_postfix(shown, refresh=False)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.close()
 
     def close(self) -> None:
         if self._bar is not None:
@@ -285,7 +271,7 @@ class DevScores(BaseEvaluator):
         epoch: float = -1,
         steps: int = -1,
     ) -> Mapping[str, float]:
-        scores = self._collection.score(Encoder(model, "the student in training", self._options))
+        scores = self._collection.score(Encoder.of(model, "the student in training", self._options))
         return {f"dev_{name}": value for name, value in scores.items()}
 
 
@@ -368,14 +354,14 @@ def fit(
     encoding = EncoderOptions(batch_size=stage.settings.encoder_batch_size)
     with _quiet():
         trainer = Trainer(
+            stage,
+            projection,
             model=model,
             args=_arguments(stage, examples.steps, devices, _prompts(model, examples.text_columns)),
             train_dataset=examples.dataset,
             loss=loss,
             evaluator=None if dev is None else DevScores(dev, encoding),
             callbacks=callbacks,
-            projection=projection,
-            options=options,
         )
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(StepGuard(trainer, held, dev is not None))
@@ -395,7 +381,7 @@ def fit(
 
 def _prompts(model: SentenceTransformer, columns: tuple[str, ...]) -> dict[str, str]:
     """The student's own prompts for the columns of stage 2; texts of stage 1 are neither kind."""
-    student = Encoder(model, "student", EncoderOptions())
+    student = Encoder.of(model, "student")
     query = student.query_prompt
     prompts = {"passage": student.document_prompt, "query": query, "other_query": query}
     return {column: prompts[column] for column in columns if prompts.get(column)}
