@@ -158,7 +158,7 @@ def _begun(base: Path) -> Reader:
     def read(directory: Path, _: Path) -> None:
         begun = RunDirectory(directory).begun()
         if begun is not None:
-            differences(_IDENTITY, begun)
+            RunDirectory(directory).refuse(differences(_IDENTITY, begun))
 
     return Reader("training run in the making: recipe", base, ("recipe.yaml",), read)
 
