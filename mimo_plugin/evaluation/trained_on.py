@@ -317,12 +317,12 @@ def _texts(pool: Any, progress: bool | None) -> Iterator[str]:
 
 def _at_hand(pool: Any, specs: Sequence[str]) -> bool:
     """Whether the documents are there and need not be fetched."""
-    from mimo_plugin.collections.loading import load
+    from mimo_plugin.collections.loading import open_collection
     from mimo_plugin.collections.reading import missing_files
 
     if not pool.has_docs():
         return False
     try:
-        return not any(missing_files(load(spec).docs_handler()) for spec in specs)
+        return not any(missing_files(open_collection(spec).docs_handler()) for spec in specs)
     except DataError:
         return False
