@@ -39,14 +39,12 @@ def checkpoints(run: Path) -> Iterator[tuple[int, Path]]:
 
     They are there while a run trains, or where it was stopped; a finished run has its model only.
     """
-    from mimo_plugin.training.trainer import last_checkpoint
-
-    directory = RunDirectory(run).checkpoints
-    found = last_checkpoint(directory)
+    directory = RunDirectory(run)
+    found = directory.last_checkpoint()
     while found is not None:
         step = int(found.name.rpartition("-")[2])
         yield step, found
-        found = last_checkpoint(directory, before=step)
+        found = directory.last_checkpoint(before=step)
 
 
 def written_trail(run: Path) -> tuple[CheckpointResult, ...]:

@@ -80,7 +80,7 @@ def sample_texts(
     the texts that are drawn.
 
     Args:
-        pool: an ir_datasets dataset of `Doc`s and `Query`s, see `load_pool`.
+        pool: an ir_datasets dataset of `Doc`s and `Query`s, see `load`.
         collections: what it was made of.
         count: texts, each in all its languages; of a collection without parallel texts, a language.
 
@@ -297,9 +297,7 @@ def _parse(spec: "str | Encoder") -> NamedEncoder:
     directory = RunDirectory(run)
     if directory.finished() is not None:
         return NamedEncoder(label, str(directory.model), run)
-    from mimo_plugin.training.trainer import last_checkpoint
-
-    newest = last_checkpoint(directory.checkpoints)
+    newest = directory.last_checkpoint()
     if newest is None:
         raise ArtifactError(
             f"{run} is a training run that is not finished and has no checkpoint yet, expected a model: run "
