@@ -5,28 +5,24 @@ import heapq
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mimo_plugin.benchmark.options import Role
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import ArtifactError, DataError, Findings
+from mimo_plugin.core.errors import ArtifactError, DataError, Problems
 from mimo_plugin.encoder import packaged
 from mimo_plugin.evaluation.topics import Topics, load_topics, topic_versions, version_groups
 from mimo_plugin.training.run import MODEL, RECIPE, RunDirectory
 
-
-class Role(StrEnum):
-    """Which texts of a collection, and with which of the encoder's prompts they are encoded."""
-
-    DOCUMENTS = "documents"
-    QUERIES = "queries"
+if TYPE_CHECKING:
+    from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
 
 @dataclass(frozen=True)
-class Texts:
+class SampledTexts:
     """Texts with their languages; the versions of one text lie together.
 
     Attributes:
@@ -54,10 +50,6 @@ class Texts:
         """Texts a language, in alphabetical order."""
         return dict(sorted(Counter(self.languages).items()))
 
-    @property
-    def group_count(self) -> int:
-        return len(set(self.groups))
-
     def first(self, most: int) -> int:
         """How many rows the first texts have, in all their versions, that are `most` rows at most; those of
         the first text in any case."""
@@ -77,7 +69,7 @@ def sample_texts(
     count: int = 1000,
     seed: int = 42,
     progress: bool | None = None,
-) -> Texts:
+) -> SampledTexts:
     """Draws texts in all their languages, those in many languages before those in few.
 
     Documents are versions of one text as `version_groups` finds them, queries where they are topics with the
@@ -102,7 +94,7 @@ def sample_texts(
         topics = load_topics(pool)
         alone = None if role is Role.QUERIES else _never_confirmed(topics)
         if alone is None:
-            rows = _parallel(reader, _grouping(role, topics), count, seed)
+            rows = _parallel(reader, topics, count, seed)
             alone = None if rows else f"no two {role} are versions of one text, confirmed by the judgments"
     if alone is not None:
         rows = _each_language(reader, count, seed)
@@ -112,7 +104,7 @@ def sample_texts(
             "and a language, expected two or more: name the language in the collection's files"
         )
     ids, texts, languages, groups = zip(*rows, strict=True)
-    return Texts(tuple(collections), role, seed, ids, texts, languages, groups, alone, reader.left_out)
+    return SampledTexts(tuple(collections), role, seed, ids, texts, languages, groups, alone, reader.left_out)
 
 
 class _Reader:
@@ -123,14 +115,14 @@ class _Reader:
 
     def __init__(self, pool: Any, role: Role, progress: bool | None) -> None:
         self._read = pool.docs_iter if role is Role.DOCUMENTS else pool.queries_iter
-        self._role = role
+        self.role = role
         self._progress = progress
         self.left_out = 0
 
     def __iter__(self) -> Iterator[tuple[str, str, str]]:
         self.left_out = 0
         for identifier, text, lang in bar(
-            self._read(), what="reading", unit=self._role, enabled=self._progress
+            self._read(), what="reading", unit=self.role, enabled=self._progress
         ):
             if lang and text.strip():
                 yield identifier, text, lang
@@ -162,33 +154,27 @@ def _never_confirmed(topics: Topics) -> str | None:
     )
 
 
-def _grouping(role: Role, topics: Topics) -> Callable[[Sequence[str], Sequence[str]], list[str]]:
-    """(ids, languages) -> the name of each text."""
+def _text_names(role: Role, topics: Topics, ids: Sequence[str], languages: Sequence[str]) -> list[str]:
+    """For each id a name that the language versions of one text share."""
     if role is Role.DOCUMENTS:
-        return lambda ids, languages: version_groups(ids, languages, topics)
-    names = _topic_names(topics)
-    return lambda ids, languages: [names.get(query_id, query_id) for query_id in ids]
-
-
-def _topic_names(topics: Topics) -> dict[str, str]:
-    """Query id -> a name that the language versions of one topic share; with a blank, which no id has."""
-    return {
+        return version_groups(ids, languages, topics)
+    # With a blank, which no id has.
+    names = {
         topics.query_ids[position]: f"versions of {topics.query_ids[positions[0]]}"
         for positions in topic_versions(topics)
         for position in positions
     }
+    return [names.get(query_id, query_id) for query_id in ids]
 
 
-def _parallel(
-    reader: _Reader, grouping: Callable[[Sequence[str], Sequence[str]], list[str]], count: int, seed: int
-) -> list[tuple[str, str, str, str]]:
+def _parallel(reader: _Reader, topics: Topics, count: int, seed: int) -> list[tuple[str, str, str, str]]:
     """(id, text, language, group) of texts in two languages or more, by group and language."""
     ids: list[str] = []
     languages: list[str] = []
     for identifier, _, lang in reader:
         ids.append(identifier)
         languages.append(sys.intern(lang))
-    groups = grouping(ids, languages)
+    groups = _text_names(reader.role, topics, ids, languages)
     bit = {lang: 1 << number for number, lang in enumerate(dict.fromkeys(languages))}
     spoken: dict[str, int] = {}
     for group, lang in zip(groups, languages, strict=True):
@@ -239,11 +225,19 @@ class NamedEncoder(NamedTuple):
     label: in tables and pictures.
     checkpoint: as `Encoder` takes it.
     run: the training run that it is of; None where none was named.
+    model: the encoder where it is loaded already.
     """
 
     label: str
     checkpoint: str
     run: Path | None = None
+    model: "Encoder | None" = None
+
+    def load(self, options: "EncoderOptions | None") -> "Encoder":
+        """The encoder, loaded with these options unless it is loaded already. Errors as `Encoder`."""
+        from mimo_plugin.encoder.encoder import Encoder
+
+        return self.model or Encoder(self.checkpoint, options)
 
 
 def file_name(label: str) -> str:
@@ -251,63 +245,59 @@ def file_name(label: str) -> str:
     return re.sub(r"[^\w.-]+", "-", label)
 
 
-def parse_encoders(specs: Sequence[str]) -> list[NamedEncoder]:
-    """Reads several encoders, see `parse_encoder`.
-
-    Raises:
-        ArtifactError: as there.
-        DataError: two of one name. All problems are in the one error.
-    """
-    findings = Findings()
-    read = [findings.attempt(parse_encoder, spec) for spec in specs]
-    encoders = [encoder for encoder in read if encoder is not None]
-    findings.add(DataError, same_labels(encoders))
-    findings.raise_any()
-    return encoders
-
-
-def parse_encoder(spec: str) -> NamedEncoder:
-    """Reads `NAME=CHECKPOINT`, or a checkpoint, which is called by the last part of its name.
+def parse_encoders(specs: "Sequence[str | Encoder]", *, check: bool = False) -> list[NamedEncoder]:
+    """Reads encoders: `NAME=CHECKPOINT`, a checkpoint, or a loaded one.
 
     A checkpoint is a directory, a hub id or a packaged one, or the directory of a training run: then it is
-    the run's model, and the newest checkpoint of a run that is not finished.
+    the run's model, and the newest checkpoint of a run that is not finished. Without a NAME, an encoder is
+    called by the last part of its checkpoint's name.
+
+    Args:
+        check: look into the files of checkpoints, without loading them.
 
     Raises:
         ArtifactError: a run without a model and without a checkpoint, or a damaged one.
+        ModelError: files that are no checkpoint.
+        DataError: two of one name. All problems are in the one error.
     """
+    from mimo_plugin.encoder.checkpoint import check_files
+
+    problems = Problems(DataError)
+    encoders: list[NamedEncoder] = []
+    for spec in specs:
+        with problems.collect():
+            encoder = _parse(spec)
+            encoders.append(encoder)
+            if check and encoder.model is None:
+                check_files(packaged.resolve(encoder.checkpoint), encoder.checkpoint)
+    # Names that differ in a slash only would share their files.
+    first: dict[str, NamedEncoder] = {}
+    for encoder in encoders:
+        label, checkpoint = encoder.label, encoder.checkpoint
+        other = first.setdefault(file_name(label).casefold(), encoder)
+        if other is not encoder:
+            problems.add(
+                f"two encoders are named {label!r} ({other.checkpoint} and {checkpoint}), expected different "
+                f"names: give one as NAME=CHECKPOINT, for example {label}-2={checkpoint}"
+            )
+    problems.raise_any()
+    return encoders
+
+
+def _parse(spec: "str | Encoder") -> NamedEncoder:
+    if not isinstance(spec, str):
+        return NamedEncoder(_label(spec.name), spec.name, model=spec)
     label, _, checkpoint = spec.partition("=")
     # A directory may have "=" in its own name.
     if not checkpoint or not label or Path(spec).exists():
         label, checkpoint = _label(spec), spec
-    return _encoder(label, checkpoint)
-
-
-def same_labels(encoders: Sequence[NamedEncoder]) -> list[str]:
-    """A problem for every encoder that has an earlier one's name."""
-    first: dict[str, NamedEncoder] = {}
-    problems = []
-    for encoder in encoders:
-        # Names that differ in a slash only would share their files.
-        other = first.setdefault(file_name(encoder.label).casefold(), encoder)
-        if other is not encoder:
-            label, checkpoint = encoder.label, encoder.checkpoint
-            problems.append(
-                f"two encoders are named {label!r} ({other.checkpoint} and {checkpoint}), expected different "
-                f"names: give one as NAME=CHECKPOINT, for example {label}-2={checkpoint}"
-            )
-    return problems
-
-
-def _encoder(label: str, checkpoint: str) -> NamedEncoder:
     run = Path(checkpoint)
     if not (run / RECIPE).is_file():
         return NamedEncoder(label, checkpoint)
     directory = RunDirectory(run)
     if directory.finished() is not None:
         return NamedEncoder(label, str(directory.model), run)
-    from mimo_plugin.training.trainer import last_checkpoint
-
-    newest = last_checkpoint(directory.checkpoints)
+    newest = directory.last_checkpoint()
     if newest is None:
         raise ArtifactError(
             f"{run} is a training run that is not finished and has no checkpoint yet, expected a model: run "

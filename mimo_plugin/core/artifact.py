@@ -44,13 +44,17 @@ class SealedRecord(Record):
 R = TypeVar("R", bound=Record)
 
 
-def differences(mine: BaseModel, other: BaseModel, ignoring: Collection[str] = ()) -> dict[str, str]:
+def differences(
+    mine: BaseModel | Mapping[str, Any], other: BaseModel | Mapping[str, Any], ignoring: Collection[str] = ()
+) -> dict[str, str]:
     """Field -> a line that says what it is in either record, of those fields that are not the same."""
-    here, there = mine.model_dump(mode="json"), other.model_dump(mode="json")
+    here, there = (
+        one.model_dump(mode="json") if isinstance(one, BaseModel) else one for one in (mine, other)
+    )
     return {
-        name: f"{name} is {here[name]!r}, there it is {there[name]!r}"
-        for name in here
-        if name not in ignoring and here[name] != there[name]
+        name: f"{name} is {here.get(name)!r}, there it is {there.get(name)!r}"
+        for name in {**here, **there}
+        if name not in ignoring and here.get(name) != there.get(name)
     }
 
 
@@ -285,6 +289,7 @@ class Kind(Generic[M]):
         mark: file or folder that says that the command began here; None where `names` are enough.
         mark_is_folder: whether the mark is a folder.
         mark_stays: whether a finished directory keeps it.
+        option: that names the directory on the command line.
         again: how a user has the work done anew.
     """
 
@@ -296,6 +301,7 @@ class Kind(Generic[M]):
     mark: str | None = None
     mark_is_folder: bool = False
     mark_stays: bool = False
+    option: str = "--output"
     again: str = "start over with --no-resume"
 
 
@@ -323,7 +329,8 @@ class Artifact(Generic[M]):
             ArtifactError: the directory holds something else.
             UsageError: it cannot be written.
         """
-        advice = f"--output must name a new or empty directory, or {self.kind.noun} that this command began"
+        noun = self.kind.noun
+        advice = f"{self.kind.option} must name a new or empty directory, or {noun} that this command began"
         # `Path.is_file` raises where a name is too long.
         if os.path.isfile(self.path):  # noqa: PTH113
             raise ArtifactError(f"{self.path} is a file: {advice}")
@@ -361,10 +368,15 @@ class Artifact(Generic[M]):
         require_files(self.path, manifest.files, self._damaged)
         return manifest
 
-    def verify(self) -> M:
-        """As `read`, and reads every file: raises where one has not the SHA-256 that the manifest says."""
+    def verify(self, *names: str) -> M:
+        """As `read`, and raises where a file has not the SHA-256 that the manifest says.
+
+        Args:
+            names: of the files that are read; none is all of them.
+        """
         manifest = self.read()
-        require_content(self.path, manifest.files, self._damaged)
+        files = {name: manifest.files[name] for name in names or manifest.files}
+        require_content(self.path, files, self._damaged)
         return manifest
 
     def finished(self) -> M | None:
@@ -376,7 +388,7 @@ class Artifact(Generic[M]):
         if differences:
             raise ArtifactError(
                 f"{self.path} holds {self.kind.noun} made otherwise: {'; '.join(differences)}. Choose "
-                f"another --output, give the same options, or {self.kind.again}"
+                f"another {self.kind.option}, give the same options, or {self.kind.again}"
             )
 
     @contextmanager

@@ -10,14 +10,17 @@ import numpy as np
 from helpers.input_readers import import_file, npy_files
 from helpers.reading import Reader
 
+from mimo_plugin.core.artifact import Artifact
+from mimo_plugin.core.config import yaml_text
+
 
 def _vectors(base: Path) -> Reader:
-    from mimo_plugin.indexing.vectors import VectorsDirectory, open_vectors
+    from mimo_plugin.indexing.vectors import VECTORS, open_vectors
 
     import_file(npy_files(base / "source"), base / "vectors")
 
     def read(directory: Path, _: Path) -> None:
-        VectorsDirectory(directory / "vectors").refuse_foreign()
+        Artifact(directory / "vectors", VECTORS).check_output()
         list(open_vectors([directory / "vectors"]).batches())
 
     return Reader(
@@ -26,15 +29,16 @@ def _vectors(base: Path) -> Reader:
 
 
 def _index(base: Path) -> Reader:
-    from mimo_plugin.indexing.build import IndexDirectory, IndexOptions, index_vectors
-    from mimo_plugin.indexing.open import open_index, read_doc_languages
+    from mimo_plugin.indexing.build import index_vectors
+    from mimo_plugin.indexing.open import INDEXES, open_index, read_doc_languages
+    from mimo_plugin.indexing.options import IndexOptions
     from mimo_plugin.indexing.vectors import open_vectors
 
     import_file(npy_files(base / "source"), base / "vectors")
     index_vectors(open_vectors([base / "vectors"]), base / "index", IndexOptions(progress=False))
 
     def read(directory: Path, _: Path) -> None:
-        IndexDirectory(directory / "index").refuse_foreign()
+        Artifact(directory / "index", INDEXES).check_output()
         read_doc_languages(directory / "index", ["d1"])
         opened = open_index(directory / "index")
         assert [opened.docids[row] for row in range(10)] == [f"d{row}" for row in range(10)]
@@ -46,15 +50,15 @@ def _index(base: Path) -> Reader:
 
 def _work(base: Path) -> Reader:
     """Work that was cut short, taken up again."""
-    from mimo_plugin.indexing.vectors import VectorsDirectory, read_manifest, take_up
+    from mimo_plugin.indexing.vectors import VECTORS, take_up
 
     import_file(npy_files(base / "source"), base / "vectors")
-    plan = read_manifest(base / "vectors").plan
+    plan = Artifact(base / "vectors", VECTORS).read().plan
     (base / "vectors" / "manifest.json").unlink()
     (base / "vectors" / "plan.json").write_text(plan.model_dump_json())
 
     def read(directory: Path, _: Path) -> None:
-        VectorsDirectory(directory / "vectors").refuse_foreign()
+        Artifact(directory / "vectors", VECTORS).check_output()
         take_up(directory / "vectors", plan).missing()
 
     return Reader(
@@ -66,22 +70,15 @@ def _work(base: Path) -> Reader:
 
 
 def _lexical(base: Path) -> Reader:
-    from mimo_plugin.pyserini.bm25 import (
-        Bm25Manifest,
-        Bm25Plan,
-        finish,
-        finished,
-        lucene_files,
-        read_bm25_manifest,
-        refuse_foreign,
-    )
+    from mimo_plugin.core.artifact import differences
+    from mimo_plugin.pyserini.bm25 import BM25_INDEXES, Bm25Manifest, Bm25Plan, lucene_files
 
+    index = Artifact(base, BM25_INDEXES)
     base.mkdir(parents=True)
     for name in ("segments_1", "_0.cfs"):
         (base / name).write_bytes(b"Lucene's")
     plan = Bm25Plan(collection_fingerprint="0" * 64, documents=6, language=None, analyzer="Default")
-    finish(
-        base,
+    index.seal(
         Bm25Manifest(
             plan=plan,
             indexed=6,
@@ -89,13 +86,13 @@ def _lexical(base: Path) -> Reader:
             note="",
             versions={"lucene": "10"},
             files=lucene_files(base),
-        ),
+        )
     )
 
     def read(directory: Path, _: Path) -> None:
-        refuse_foreign(directory)
-        read_bm25_manifest(directory)
-        finished(directory, plan)
+        index = Artifact(directory, BM25_INDEXES)
+        index.check_output()
+        index.refuse(list(differences(plan, index.read().plan).values()))
 
     return Reader("BM25 index: manifest", base, ("manifest.json",), read)
 
@@ -125,13 +122,13 @@ _IDENTITY = {
 
 def _training(base: Path) -> Reader:
     from mimo_plugin.core.artifact import FileRecord
-    from mimo_plugin.training.run import RunDirectory, TrainingManifest, differences, read_training_manifest
+    from mimo_plugin.training.run import RunDirectory, TrainingManifest, differences
 
     run = RunDirectory(base)
-    run.begin(_IDENTITY)
-    run.model.mkdir()
+    run.model.mkdir(parents=True)
+    run.begin(yaml_text(_IDENTITY))
     (run.model / "model.safetensors").write_bytes(b"weights")
-    run.finish(
+    run.seal(
         TrainingManifest(
             stage="stage2",
             identity=_IDENTITY,
@@ -146,23 +143,22 @@ def _training(base: Path) -> Reader:
     )
 
     def read(directory: Path, _: Path) -> None:
-        RunDirectory(directory).refuse_foreign()
-        differences(_IDENTITY, read_training_manifest(directory).identity)
+        RunDirectory(directory).check_output()
+        differences(_IDENTITY, RunDirectory(directory).read().identity)
 
     return Reader("training run: manifest", base, ("manifest.json",), read)
 
 
 def _begun(base: Path) -> Reader:
-    from mimo_plugin.training.record import only_vectors, without_places
     from mimo_plugin.training.run import RunDirectory, differences
 
-    RunDirectory(base).begin(_IDENTITY)
+    base.mkdir(parents=True)
+    RunDirectory(base).begin(yaml_text(_IDENTITY))
 
     def read(directory: Path, _: Path) -> None:
         begun = RunDirectory(directory).begun()
         if begun is not None:
-            differences(without_places(_IDENTITY), without_places(begun))
-            differences(only_vectors(_IDENTITY), only_vectors(begun))
+            RunDirectory(directory).refuse(differences(_IDENTITY, begun))
 
     return Reader("training run in the making: recipe", base, ("recipe.yaml",), read)
 
@@ -190,6 +186,7 @@ def _store(base: Path) -> Reader:
         SUMS,
         VECTORS,
         Identity,
+        StoreDirectory,
         StoreManifest,
         TeacherStore,
         row_sums,
@@ -211,7 +208,8 @@ def _store(base: Path) -> Reader:
     (base / VECTORS).write_bytes(np.ones((6, 4), dtype="<f2").tobytes())
     (base / SUMS).write_bytes(row_sums(np.ones((6, 4), dtype="<f2")).tobytes())
     crc32 = zlib.crc32((base / KEYS).read_bytes())
-    StoreManifest(identity=identity, rows=6, keys_crc32=crc32, versions={"torch": "2"}).write(base)
+    manifest = StoreManifest(identity=identity, rows=6, keys_crc32=crc32, versions={"torch": "2"})
+    StoreDirectory(base).seal(manifest)
     return Reader(
         "teacher store: manifest", base, ("manifest.json",), lambda directory, _: TeacherStore.open(directory)
     )

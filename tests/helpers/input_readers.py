@@ -91,7 +91,8 @@ def _paper(base: Path) -> Reader:
 
 
 def _tsv(base: Path) -> Reader:
-    from mimo_plugin.data.parallel import ParallelOptions, make_pairs, parse_sources
+    from mimo_plugin.data.options import ParallelOptions, SourceOptions
+    from mimo_plugin.data.parallel import make_pairs, parse_sources
 
     base.mkdir(parents=True)
     rows = [f"an English sentence {n}\tein deutscher Satz {n}" for n in range(6)]
@@ -100,17 +101,14 @@ def _tsv(base: Path) -> Reader:
 
     def read(directory: Path, output: Path) -> None:
         specs = [f"{lang}={directory / lang}.tsv" for lang in ("de", "fi")]
-        make_pairs(
-            parse_sources(tsv=specs, moses=(), datasets=(), columns="a,b", split="train", anchor="en"),
-            output,
-            ParallelOptions(progress=False),
-        )
+        sources, _ = parse_sources(SourceOptions(tsv=tuple(specs)))
+        make_pairs(sources, output, ParallelOptions(progress=False))
 
     return Reader("TSV of parallel texts", base, ("de.tsv",), read)
 
 
 def _recipe(base: Path) -> Reader:
-    from mimo_plugin.cli.stages import load_recipe
+    from mimo_plugin.training.recipe import Recipe
 
     base.mkdir(parents=True)
     recipe = {
@@ -123,7 +121,10 @@ def _recipe(base: Path) -> Reader:
         "stage2": {"batch_size": 8, "contrastive_weight": 0.2, "objective": "mimo", "mini_batch_size": 4},
     }
     (base / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    read = lambda directory, _: load_recipe(directory / "recipe.yaml", {"seed": 4, "stage1.steps": 2})  # noqa: E731
+
+    def read(directory: Path, _: Path) -> None:
+        Recipe.read(directory / "recipe.yaml", {"seed": 4, "stage1": {"steps": 2}})
+
     return Reader("training recipe", base, ("recipe.yaml",), read)
 
 
@@ -192,8 +193,8 @@ def npy_files(base: Path, rows: int = 10) -> Path:
 
 def import_file(file: Path, output: Path) -> None:
     """Brings vectors into a directory of ours; what is there then must be numbers."""
-    from mimo_plugin.indexing.encode import EncodeOptions
     from mimo_plugin.indexing.importing import import_vectors
+    from mimo_plugin.indexing.options import EncodeOptions
     from mimo_plugin.indexing.vectors import open_vectors
 
     import_vectors([file], output, EncodeOptions(shard_size=4, progress=False))
@@ -235,7 +236,7 @@ def _parquet(base: Path) -> Reader:
 
 
 def _table(base: Path) -> Reader:
-    from mimo_plugin.data.debian.table import read_tables
+    from mimo_plugin.data.debian.archive import read_tables
 
     base.mkdir(parents=True)
     rows = [

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mimo_plugin.collections.jsonlines import get_id, get_text, read_objects
 from mimo_plugin.collections.records import pooled_id
+from mimo_plugin.collections.rows import get_id, get_text, read_objects
 from mimo_plugin.core.errors import DataError, Findings, Problems
 from mimo_plugin.core.files import replacing, writing
 from mimo_plugin.data.writers import PairsWriter, TableWriter
