@@ -15,10 +15,12 @@ from mimo_plugin.benchmark.systems import (
     INDEXES,
     Facts,
     MadeRun,
+    Models,
     RunPlace,
     seconds_a_document,
     shortened,
 )
+from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.core.artifact import FileRecord
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
@@ -226,24 +228,22 @@ def _discard(directory: Path) -> None:
 
 
 class DenseSystem(IndexedSystem):
-    """Args:
-    facts: of the encoder.
-    load: the encoder itself; see `Models.load`.
-    """
+    """A system that searches the vectors of an encoder."""
 
     MARK = WORK
 
     def __init__(
         self,
-        name: str,
+        encoder: NamedEncoder,
         facts: Facts,
-        load: Callable[[], Encoder],
+        models: Models,
         benchmark: Benchmark,
         output: Path,
         options: IndexOptions,
     ) -> None:
+        self.encoder = encoder
         self.facts = facts
-        self.load = load
+        self._models = models
         self._options = options
         factory = resolve(options.factory, facts.dimension, benchmark.documents).factory
         trained = not new_index(factory, facts.dimension).is_trained
@@ -257,10 +257,14 @@ class DenseSystem(IndexedSystem):
             "documents": benchmark.documents_identity,
             **shortened(facts),
         }
-        query_identity = {"query_prompt": facts.query_prompt, "name": name}
+        query_identity = {"query_prompt": facts.query_prompt, "name": encoder.label}
         super().__init__(
-            name, benchmark, output, index_identity, query_identity, options.resume, options.progress
+            encoder.label, benchmark, output, index_identity, query_identity, options.resume, options.progress
         )
+
+    def load(self) -> Encoder:
+        """The encoder itself; see `Models.load`."""
+        return self._models.load(self.encoder, self.facts)
 
     def _estimate(self, missing: Sequence[BenchmarkPart]) -> tuple[str, int]:
         left = [self._left(part) for part in missing]
