@@ -21,7 +21,7 @@ from mimo_plugin.benchmark.bias import (
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.loading import load_config, shown_collection
 from mimo_plugin.benchmark.options import ReproduceOptions
-from mimo_plugin.benchmark.parts import Benchmark, check_collections, open_benchmark
+from mimo_plugin.benchmark.parts import check_collections, open_benchmark
 from mimo_plugin.benchmark.runs import DenseSystem, IndexedSystem, LexicalSystem, fuse, similarity_in
 from mimo_plugin.benchmark.systems import (
     COLLECTIONS,
@@ -317,9 +317,8 @@ class _Reproduction:
                 if found is None:
                     self._say(f"{system.name}: indexing and searching")
                     found = indexed.make()
-                    self._say(
-                        f"{system.name}: {found.queries:,} queries, {found.lines:,} hits, {indexed.place.file}"
-                    )
+                    made_of = f"{found.queries:,} queries, {found.lines:,} hits"
+                    self._say(f"{system.name}: {made_of}, {indexed.place.file}")
                 made[system.name] = found
             elif system.fusion is not None:
                 parts = {part: made[part] for part in system.parts}
