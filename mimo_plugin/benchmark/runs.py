@@ -460,16 +460,24 @@ def similarity_in(
         for row, line in enumerate(lines):
             if (docid := line.rstrip(b"\n")) in wanted:
                 rows[docid] = row
-    place = {docid: number for number, docid in enumerate(rows)}
     try:
         documents: np.ndarray = index.faiss.reconstruct_batch(np.fromiter(rows.values(), dtype=np.int64))
     except RuntimeError:
         return None
-    queries = load().encode_queries([text for _, text in part.queries])
-    query_of = {query_id: number for number, (query_id, _) in enumerate(part.queries)}
+    ids, texts = zip(*part.queries, strict=True)
+    return inner_products(rows, documents, ids, load().encode_queries(list(texts)))
+
+
+def inner_products(
+    docids: Iterable[bytes], documents: "np.ndarray", query_ids: Iterable[str], queries: "np.ndarray"
+) -> "Similarity":
+    """The similarity of a query and some documents, from their vectors, (n, d) and (m, d)."""
+    document_of = {docid: row for row, docid in enumerate(docids)}
+    query_of = {query_id: row for row, query_id in enumerate(query_ids)}
 
     def similarity(query_id: str, some: "np.ndarray") -> "np.ndarray":
-        found: np.ndarray = documents[[place[docid] for docid in some.tolist()]] @ queries[query_of[query_id]]
+        rows = [document_of[docid] for docid in some.tolist()]
+        found: np.ndarray = documents[rows] @ queries[query_of[query_id]]
         return found
 
     return similarity
