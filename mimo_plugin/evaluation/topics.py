@@ -89,6 +89,10 @@ class Topics:
         names = (self.languages[position] for position in listed.language_of.tolist())
         return dict(zip(listed.query_ids, names, strict=True))
 
+    def is_in(self, language: str) -> NDArray[np.bool_]:
+        """Which topics are in a language. (n,)"""
+        return np.asarray(self.language_of == self.languages.index(language))
+
     def means(self, values: NDArray[np.float64]) -> dict[str, float]:
         """Language -> mean of its topics' values, exactly summed. NaN does not count, nor a language of NaN
         only. values: (n,)"""
