@@ -111,7 +111,8 @@ def _device() -> Finding:
 
 
 def _backends() -> Iterator[Finding]:
-    from mimo_plugin.encoder.backend import ONNX, OPENVINO, installed
+    from mimo_plugin.encoder.backend import installed
+    from mimo_plugin.encoder.options import ONNX, OPENVINO
 
     for name, package in ((OPENVINO, "openvino"), (ONNX, "onnxruntime")):
         if installed(name):

@@ -3,12 +3,13 @@
 import atexit
 import ctypes
 import fcntl
+import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -123,6 +124,37 @@ def mimo() -> None:
     """
 
 
+class _LogLines(logging.Handler):
+    """Each message once, as a line on standard error: a command may load a model several times."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "mimo: warning: " if record.levelno >= logging.WARNING else "mimo: "
+        line = prefix + record.getMessage()
+        if line not in self._shown:
+            self._shown.add(line)
+            click.echo(line, err=True)
+
+
+@contextmanager
+def _showing_log() -> Iterator[None]:
+    """What the package logs goes to standard error, and to nobody else's handlers as well."""
+    logger, handler = logging.getLogger("mimo_plugin"), _LogLines()
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit status: 0 done, 1 failed, 2 wrong usage."""
     arguments = sys.argv[1:] if argv is None else argv
@@ -130,7 +162,8 @@ def main(argv: list[str] | None = None) -> int:
     # A killed job scheduler step ends like Ctrl-C: partial files are removed on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        result = mimo.main(args=arguments, prog_name="mimo", standalone_mode=False)
+        with _showing_log():
+            result = mimo.main(args=arguments, prog_name="mimo", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()

@@ -12,13 +12,13 @@ from mimo_plugin.cli.options import (
     ListOption,
     collections_argument,
     duplicates_option,
-    encoder_options,
     json_option,
-    make_encoder_options,
+    model_options,
     progress_option,
     table_format_option,
 )
 from mimo_plugin.core.errors import MimoError
+from mimo_plugin.encoder.options import EncoderOptions
 
 
 @click.command("reproduce", cls=CommandWithLists)
@@ -95,7 +95,7 @@ from mimo_plugin.core.errors import MimoError
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, say what there is to do, and stop.")
 @click.option("--list", "list_configs", is_flag=True, help="Name the configs that come with the package.")
-@encoder_options
+@model_options(EncoderOptions, "encoding")
 @progress_option
 def reproduce_command(
     config: str | None,
@@ -118,7 +118,7 @@ def reproduce_command(
     dry_run: bool,
     list_configs: bool,
     progress: bool | None,
-    **encoder_values: object,
+    encoding: EncoderOptions,
 ) -> None:
     """Index, search, evaluate and report a whole benchmark: CONFIG is a name from --list or a YAML file.
 
@@ -175,7 +175,7 @@ def reproduce_command(
         index=IndexOptions(
             factory=factory, shard_size=shard_size, seed=seed, resume=resume, progress=progress
         ),
-        encoder=make_encoder_options(encoder_values),
+        encoder=encoding,
         threads=threads,
         command=shlex.join(["mimo", *sys.argv[1:]]),
         progress=progress,
@@ -275,9 +275,7 @@ def experiment_command(
     """
     from mimo_plugin.benchmark.experiment import ExperimentOptions, plan_experiment, run_experiment
     from mimo_plugin.benchmark.grid import Experiment
-    from mimo_plugin.encoder.backend import print_notices
 
-    print_notices()
     experiment = Experiment.read(recipe)
     options = ExperimentOptions(
         output=output or Path("experiments", experiment.recipe.name),
@@ -377,7 +375,7 @@ def report_command(results: Path, output: Path | None) -> None:
     help="Directory for the tables and for pictures as PNG and SVG.  [default: tables on standard output]",
 )
 @json_option
-@encoder_options
+@model_options(EncoderOptions, "encoding")
 @progress_option
 def analyze_command(
     collections: tuple[str, ...],
@@ -394,7 +392,7 @@ def analyze_command(
     output: Path | None,
     json_file: Path | None,
     progress: bool | None,
-    **encoder_values: object,
+    encoding: EncoderOptions,
 ) -> None:
     """Look at how encoders lay out languages: alignment of translations, uniformity, separability.
 
@@ -434,7 +432,7 @@ def analyze_command(
             duplicates=duplicates,
             progress=progress,
         ),
-        make_encoder_options(encoder_values),
+        encoding,
         json_file=json_file,
         output=output,
     )

@@ -9,13 +9,13 @@ from click.core import ParameterSource
 from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
-    dimension_option,
     encoded_options,
-    encoder_options,
     given,
-    make_encoder_options,
+    model_fields,
+    model_options,
     progress_option,
 )
+from mimo_plugin.encoder.options import EncoderOptions
 
 
 @click.command("index", cls=CommandWithLists)
@@ -54,7 +54,7 @@ from mimo_plugin.cli.options import (
     show_default=True,
     help="Go on with an index that was cut short, or start over.",
 )
-@encoder_options
+@model_options(EncoderOptions, "encoding")
 @progress_option
 def index_command(
     collections: tuple[str, ...],
@@ -70,7 +70,7 @@ def index_command(
     seed: int,
     resume: bool,
     progress: bool | None,
-    **encoder_values: object,
+    encoding: EncoderOptions,
 ) -> None:
     """Encode COLLECTION... and build one FAISS index of all their languages.
 
@@ -85,7 +85,15 @@ def index_command(
       mimo index mimo-sample --encoder packaged:all-MiniLM-L6-v2 --output indexes/sample
       mimo index --vectors vectors/sw-yo --output indexes/sw-yo-ivfpq --factory ivfpq
     """
-    needless = {"collections", "encoder", "fields", "pooled", "shard", "shard_size", *encoder_values}
+    needless = {
+        "collections",
+        "encoder",
+        "fields",
+        "pooled",
+        "shard",
+        "shard_size",
+        *model_fields(EncoderOptions),
+    }
     if vectors and (found := given(needless)):
         raise click.UsageError(f"--vectors says what is indexed: leave {', '.join(found)} out")
     if not vectors and not (collections and encoder):
@@ -113,7 +121,7 @@ def index_command(
             encoder,
             output,
             options,
-            make_encoder_options(encoder_values),
+            encoding,
             fields=fields or None,
             pooled=pooled,
         )
@@ -169,7 +177,7 @@ def index_command(
     type=click.FloatRange(min=0),
     help="GPUs of each; 0.5 lets two share one.  [default: 1 where there are GPUs]",
 )
-@encoder_options
+@model_options(EncoderOptions, "encoding")
 @progress_option
 def encode_command(
     collections: tuple[str, ...],
@@ -188,7 +196,7 @@ def encode_command(
     ray_cpus_per_worker: int | None,
     ray_gpus_per_worker: float | None,
     progress: bool | None,
-    **encoder_values: object,
+    encoding: EncoderOptions,
 ) -> None:
     """Encode COLLECTION... once, into a directory of vectors that any number of indexes are made from.
 
@@ -216,7 +224,7 @@ def encode_command(
         "duplicates",
         "shard",
         "ray",
-        *(() if encoder else encoder_values),
+        *(() if encoder else model_fields(EncoderOptions)),
     }
     if files and (found := given(needless)):
         raise click.UsageError(f"--import says what the vectors are: leave {', '.join(found)} out")
@@ -233,7 +241,6 @@ def encode_command(
     from mimo_plugin.indexing.plan import Part
 
     options = EncodeOptions(Part.parse(shard), shard_size, resume, progress, duplicates)
-    encoding = make_encoder_options(encoder_values)
     if encoder is None or files:
         done = import_vectors(files, output, options, encoder=encoder, encoder_options=encoding, lang=lang)
     elif ray is not None:
@@ -316,7 +323,7 @@ def merge_command(
 @click.option(
     "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that Lucene uses."
 )
-@dimension_option
+@model_fields(EncoderOptions)["dimension"].declare()
 @progress_option
 def export_command(
     sources: tuple[Path, ...],

@@ -1,16 +1,32 @@
-"""Options that take several values (`--qrels A B C`), and the ones that several commands share."""
+"""Options of commands from option models, options that take several values (`--qrels A B C`), shared ones."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import MISSING, is_dataclass
+from dataclasses import fields as dataclass_fields
+from enum import Enum
+from functools import wraps
+from inspect import get_annotations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
 
 import click
 from click.core import ParameterSource
 
-if TYPE_CHECKING:
-    from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.core.options import Option
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class ListOption(click.Option):
@@ -107,16 +123,6 @@ def shared_topics_options(function: F) -> F:
     return function
 
 
-def dimension_option(function: F) -> F:
-    return click.option(
-        "--dimension",
-        metavar="N",
-        type=click.IntRange(min=1),
-        help="Keep the first N components of each vector, for Matryoshka models, and normalise what is left "
-        "where the vectors are normalised.  [default: all]",
-    )(function)
-
-
 def files_options(function: F) -> F:
     """The options for topics and qrels in files of their own, and for queries that are documents."""
     decorators = [
@@ -150,80 +156,158 @@ def duplicates_option(what: str) -> Callable[[F], F]:
     )
 
 
-def encoder_options(function: F) -> F:
-    """The options that say how a checkpoint becomes vectors."""
-    decorators = [
-        click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the fastest that is there]"),
-        click.option(
-            "--dtype",
-            type=click.Choice(["float32", "bfloat16", "float16", "int8"]),
-            default="float32",
-            show_default=True,
-            help="Number format of the model's weights; vectors are always stored as float32. int8 changes "
-            "them most, see performance/README.md.",
-        ),
-        click.option(
-            "--backend",
-            type=click.Choice(["auto", "torch", "onnx", "openvino"]),
-            default="auto",
-            show_default=True,
-            help="What runs the model. auto: openvino for float32 on a CPU, where it is installed and gives "
-            "the same vectors, else torch.",
-        ),
-        click.option(
-            "--batch-size",
-            type=click.IntRange(min=1),
-            default=64,
-            show_default=True,
-            help="Most texts a batch; long texts share one with fewer.",
-        ),
-        click.option(
-            "--max-length",
-            type=click.IntRange(min=3),
-            help="Longest text in tokens, the rest is cut off.  [default: the checkpoint's own]",
-        ),
-        click.option(
-            "--pooling",
-            type=click.Choice(["mean", "cls", "max", "lasttoken"]),
-            help="Overrides the checkpoint's pooling.  [default: the checkpoint's own, else mean]",
-        ),
-        click.option(
-            "--normalize/--no-normalize",
-            default=None,
-            help="L2-normalise the vectors.  [default: as the checkpoint says, else yes]",
-        ),
-        dimension_option,
-        click.option(
-            "--query-prompt",
-            metavar="TEXT",
-            help="Put before each query exactly as given: quote it, so that a space at its end counts, as in "
-            "--query-prompt 'query: '; '' is nothing.  [default: the index's, else the checkpoint's own]",
-        ),
-        click.option(
-            "--document-prompt",
-            metavar="TEXT",
-            help="Put before each document, likewise, as in --document-prompt 'passage: '.",
-        ),
-        click.option(
-            "--known-prompts/--no-known-prompts",
-            default=True,
-            show_default=True,
-            help="Where a checkpoint's files name no prompts, take those that its family is published with: "
-            "E5, BGE, GTE, Arctic, Qwen3-Embedding, EmbeddingGemma, Granite.",
-        ),
-    ]
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
+def model_options(model: type[Any], into: str, *, partial: bool = False) -> Callable[[F], F]:
+    """The options of an option model (a dataclass or pydantic model): one for each field with an `Option`.
+
+    ::
+
+        @click.command("encode", cls=CommandWithLists)
+        @model_options(EncodeOptions, "options")
+        @model_options(EncoderOptions, "encoding")
+        def encode_command(options: EncodeOptions, encoding: EncoderOptions, ...) -> None:
+
+    An option that the function has already, from another model below, fills the fields of both. Modules of
+    option models are imported for `mimo --help`: nothing heavy is imported there, not even pydantic.
+
+    Args:
+        model: the class.
+        into: name of the function's argument that becomes the filled model.
+        partial: the argument becomes a dict of the values that were given instead, for a model whose other
+            values come from elsewhere.
+    """
+    fields = model_fields(model)
+
+    def decorate(function: F) -> F:
+        there = {option.name for option in getattr(function, "__click_params__", ())}
+
+        @wraps(function)
+        def filling(**values: Any) -> Any:
+            take = {name: values[name] if name in there else values.pop(name) for name in fields}
+            filled = {name: fields[name].value(value) for name, value in take.items()}
+            if partial:
+                values[into] = {name: value for name, value in filled.items() if value is not None}
+            else:
+                values[into] = model(**filled)
+            return function(**values)
+
+        for name, field in reversed(fields.items()):
+            if name not in there:
+                filling = field.declare(partial)(filling)
+        return cast(F, filling)
+
+    return decorate
 
 
-def make_encoder_options(values: Mapping[str, Any]) -> "EncoderOptions":
-    """The values of `encoder_options`, as the library takes them."""
-    from mimo_plugin.encoder.backend import print_notices
-    from mimo_plugin.encoder.encoder import EncoderOptions
+class ModelField(NamedTuple):
+    """A field of an option model that is an option of a command.
 
-    print_notices()
-    return EncoderOptions(**values)
+    Attributes:
+        kind: its type, without None and constraints.
+        default: MISSING where it has none.
+    """
+
+    name: str
+    option: Option
+    kind: Any
+    several: bool
+    default: Any
+
+    def value(self, given: Any) -> Any:
+        """What click gives, as the model takes it."""
+        if given is None or self.several:
+            return given
+        if self.option.parse is not None:
+            return self.option.parse(given)
+        return self.kind(given) if _is_enum(self.kind) else given
+
+    def declare(self, partial: bool = False) -> Callable[[F], F]:
+        """The click option; `partial` leaves the default to the model."""
+        declaration = self.option.name or f"--{self.name.replace('_', '-')}"
+        if self.kind is bool and self.default is not False and self.option.name is None:
+            declaration = f"{declaration}/--no-{declaration.removeprefix('--')}"
+        help_text, default = self.option.help, self.default
+        settings: dict[str, Any] = {"metavar": self.option.metavar, "default": None}
+        if _is_enum(type(default)):
+            default = default.value
+        if default is MISSING:
+            settings["required"] = True
+        elif partial:
+            if default is not None and "[default" not in help_text:
+                if isinstance(default, bool):
+                    default = declaration.removeprefix("--").split("/--")[0 if default else 1]
+                help_text = f"{help_text}  [default: {default}]"
+        elif default is not None and default != ():
+            settings |= {"default": default, "show_default": True}
+        if self.several:
+            settings["cls"] = ListOption
+        if self.kind is not bool:
+            settings["type"] = self._click_type()
+        elif "/" not in declaration:
+            settings["is_flag"] = True
+        settings |= self.option.settings
+        return click.option(declaration, self.name, help=help_text, **settings)
+
+    def _click_type(self) -> Any:
+        option = self.option
+        if _is_enum(self.kind):
+            return click.Choice([member.value for member in self.kind])
+        if choices := option.choices or (get_args(self.kind) if get_origin(self.kind) is Literal else ()):
+            return click.Choice(list(choices))
+        if self.kind is Path:
+            return click.Path(path_type=Path)
+        if self.kind in (int, float) and (option.min is not None or option.max is not None):
+            ranged: Any = click.IntRange if self.kind is int else click.FloatRange
+            return ranged(option.min, option.max)
+        return self.kind if self.kind in (int, float) else str
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def model_fields(model: type[Any]) -> dict[str, ModelField]:
+    """The fields of an option model that are options, in order."""
+    found = {}
+    for name, default in _defaults(model).items():
+        # A class that only changes a field's default keeps the option of the class before it.
+        hints = [get_annotations(base)[name] for base in model.__mro__ if name in get_annotations(base)]
+        options = [option for hint in hints if (option := _annotated(hint, Option)) is not None]
+        if options:
+            kind, several = _plain(hints[0])
+            found[name] = ModelField(name, options[0], kind, several, default)
+    return found
+
+
+def _defaults(model: type[Any]) -> dict[str, Any]:
+    if is_dataclass(model):
+        return {
+            field.name: field.default if field.default_factory is MISSING else field.default_factory()
+            for field in dataclass_fields(model)
+        }
+    return {
+        name: MISSING if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in model.model_fields.items()
+    }
+
+
+def _annotated(hint: Any, kind: type[T]) -> T | None:
+    """What `Annotated` says in a type, also within a union."""
+    found = next((item for item in getattr(hint, "__metadata__", ()) if isinstance(item, kind)), None)
+    if found is not None or not get_args(hint) or get_origin(hint) is Literal:
+        return found
+    return next((item for part in get_args(hint) if (item := _annotated(part, kind)) is not None), None)
+
+
+def _plain(hint: Any) -> tuple[Any, bool]:
+    """A type without None and constraints, and whether the option takes several of it."""
+    if get_origin(hint) is Annotated:
+        return _plain(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        parts = [_plain(part) for part in get_args(hint) if part is not NoneType]
+        return next((part for part in parts if part[1]), parts[0])
+    if get_origin(hint) in (tuple, list, Sequence):
+        return _plain(get_args(hint)[0])[0], True
+    return hint, False
 
 
 def table_format_option(function: F) -> F:

@@ -7,12 +7,12 @@ import click
 from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
-    encoder_options,
     files_options,
-    make_encoder_options,
+    model_options,
     progress_option,
     shared_topics_options,
 )
+from mimo_plugin.encoder.options import EncoderOptions
 
 
 @click.command("search", cls=CommandWithLists)
@@ -36,7 +36,7 @@ from mimo_plugin.cli.options import (
 @click.option("--search-parameters", help="FAISS search parameters, e.g. nprobe=16 or efSearch=128.")
 @shared_topics_options
 @files_options
-@encoder_options
+@model_options(EncoderOptions, "encoding")
 @progress_option
 def search_command(
     index_dirs: tuple[Path, ...],
@@ -54,7 +54,7 @@ def search_command(
     remove_query: bool,
     duplicates: str,
     progress: bool | None,
-    **encoder_values: object,
+    encoding: EncoderOptions,
 ) -> None:
     """Search the queries of one or more collections in an index and write a TREC run.
 
@@ -93,7 +93,7 @@ def search_command(
             duplicates=duplicates,
             progress=progress,
         ),
-        make_encoder_options(encoder_values),
+        encoding,
     )
     for warning in found.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
@@ -126,8 +126,6 @@ def pyserini_command(module: str, arguments: tuple[str, ...]) -> None:
       mimo pyserini server.rest --config server.yaml --no-prebuilt-indexes --host 127.0.0.1
       mimo pyserini eval.trec_eval -c -m ndcg_cut.10 qrels.txt run.trec
     """
-    from mimo_plugin.encoder.backend import print_notices
     from mimo_plugin.pyserini.stock import run_module
 
-    print_notices()
     run_module(module, arguments)

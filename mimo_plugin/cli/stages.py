@@ -297,10 +297,8 @@ def both(pairs: Path | None, table: Path | None, **values: Any) -> None:
 
 
 def _read(values: dict[str, Any], changes: dict[str, Any]) -> "tuple[Recipe, Job]":
-    from mimo_plugin.encoder.backend import print_notices
     from mimo_plugin.training.start import Job
 
-    print_notices()
     own = {
         "student.checkpoint": values["student"],
         "student.vocabulary": values["vocabulary"],

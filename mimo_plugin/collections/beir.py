@@ -19,9 +19,8 @@ from mimo_plugin.collections.jsonlines import (
     read_lines,
     read_objects,
 )
-from mimo_plugin.collections.reading import Faults
 from mimo_plugin.collections.records import Doc, Query, check_id
-from mimo_plugin.core.errors import DataError
+from mimo_plugin.core.errors import DataError, Problems
 
 
 class BeirDoc(NamedTuple):
@@ -53,7 +52,7 @@ class BeirDocs(StreamedDocs):
         return str(self.corpus)
 
     def stream(self) -> Iterator[BeirDoc]:
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             yield from faults.convert(read_objects(self.corpus, faults), self._doc)
 
     def _doc(self, numbered: tuple[int, dict[str, Any]]) -> BeirDoc:
@@ -79,7 +78,7 @@ class PaperDocs(StreamedDocs):
         return str(self.corpus)
 
     def stream(self) -> Iterator[Doc]:
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             items = (
                 (f"{self.corpus}:{number}", doc_id, fields)
                 for number, record in read_objects(self.corpus, faults)
@@ -154,7 +153,7 @@ class TsvQrels(FolderQrels):
 
     def qrels_iter(self) -> Iterator[Any]:
         path = self.file()
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             lines = read_lines(path, faults)
             number, header = next(lines, (1, ""))
             if faults:  # the header itself cannot be read
@@ -191,7 +190,7 @@ class PaperQrels(FolderQrels):
         return self.path
 
     def qrels_iter(self) -> Iterator[Any]:
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             items = (
                 (f"{self.path}:{number}", query_id, judged)
                 for number, record in read_objects(self.path, faults)
@@ -242,7 +241,7 @@ class FolderQueries(BaseQueries):
         if self.qrels is not None and self.qrels.several:
             # As in BEIR's own loader: queries.jsonl holds the queries of every split.
             judged = {qrel.query_id for qrel in self.qrels.qrels_iter()}
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             for query in faults.convert(read_objects(self.path, faults), self._query):
                 if judged is None or query.query_id in judged:
                     yield query

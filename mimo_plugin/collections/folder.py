@@ -23,9 +23,9 @@ from mimo_plugin.collections.beir import (
 )
 from mimo_plugin.collections.jsonlines import read_lines, read_objects
 from mimo_plugin.collections.mteb import MTEB_PARTS, TableQrels, find_parts, is_table, load_parts
-from mimo_plugin.collections.reading import Faults, unreadable
+from mimo_plugin.collections.reading import unreadable
 from mimo_plugin.collections.records import Query, check_id
-from mimo_plugin.core.errors import DataError
+from mimo_plugin.core.errors import DataError, Problems
 
 FOLDER_PREFIX = "path:"
 
@@ -102,7 +102,7 @@ def load_folder(spec: str) -> Any:
         found = load_parts(folder.directory, folder.subset, folder.split, spec, MTEB_PARTS)
         return Dataset(*(found.get(part) for part in MTEB_PARTS))
     parts: list[Any] = []
-    with Faults() as faults:
+    with Problems(stop=True) as faults:
         for find in (_docs, _queries, _qrels):
             try:
                 parts.append(find(folder))
@@ -128,10 +128,10 @@ def _docs(folder: FolderSpec) -> BeirDocs | PaperDocs | None:
     corpus = _find(folder.directory, "corpus.jsonl")
     if corpus is None:
         return None
-    faults = Faults()
+    faults = Problems(stop=True)
     first = next(read_objects(corpus, faults), None)
     if first is not None:
-        # Faults before it are raised by whoever reads the documents, along with those that follow.
+        # Problems before it are raised by whoever reads the documents, along with those that follow.
         return _layout(corpus, *first)
     faults.raise_any()
     return BeirDocs(corpus)
@@ -211,7 +211,7 @@ def load_file(path: Path) -> Any:
     Raises:
         DataError: it cannot be read, is empty, or begins with neither.
     """
-    with Faults() as faults:
+    with Problems(stop=True) as faults:
         _, first = next(read_lines(path, faults), (1, ""))
     if not first:
         raise DataError(f"{path}: holds no line, expected topics (id, tab, text) or qrels")
@@ -265,7 +265,7 @@ class FileQueries(BaseQueries):
         return None
 
     def queries_iter(self) -> Iterator[Query]:
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             yield from faults.convert(read_lines(self.path, faults), self._query)
 
     def _query(self, numbered: tuple[int, str]) -> Query:
@@ -291,7 +291,7 @@ class FileQrels(FolderQrels):
         return self.path
 
     def qrels_iter(self) -> Iterator[Any]:
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             yield from faults.convert(read_lines(self.path, faults), partial(self._qrel, self.path))
 
     def _qrel(self, path: Path, numbered: tuple[int, str]) -> Any:

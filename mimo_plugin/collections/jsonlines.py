@@ -14,9 +14,9 @@ from typing import IO, Any
 from ir_datasets.formats import BaseDocs
 from ir_datasets.indices import Docstore
 
-from mimo_plugin.collections.reading import Faults, unreadable
+from mimo_plugin.collections.reading import unreadable
 from mimo_plugin.collections.records import Doc, check_id, check_text
-from mimo_plugin.core.errors import DataError
+from mimo_plugin.core.errors import DataError, Problems
 
 
 def open_binary(path: Path | zipfile.Path) -> IO[bytes]:
@@ -27,7 +27,7 @@ def open_binary(path: Path | zipfile.Path) -> IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def read_lines(path: Path | zipfile.Path, faults: Faults) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path | zipfile.Path, faults: Problems) -> Iterator[tuple[int, str]]:
     """Yields (line number from 1, line without its end); blank lines are passed over.
 
     Lines that are not UTF-8 become faults; so does a file that cannot be read or is a damaged gzip file, and
@@ -57,7 +57,7 @@ def read_lines(path: Path | zipfile.Path, faults: Faults) -> Iterator[tuple[int,
         faults.add(unreadable(path, error))
 
 
-def read_objects(path: Path, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_objects(path: Path, faults: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line number, JSON object); what is no JSON object, or has a key twice, becomes a fault."""
     return faults.convert(read_lines(path, faults), partial(_parsed, path))
 

@@ -11,9 +11,9 @@ from ir_datasets.formats import BaseQueries, TrecQrel
 
 from mimo_plugin.collections.beir import BeirDoc, FolderQrels
 from mimo_plugin.collections.jsonlines import StreamedDocs, get_lang, read_lines, read_objects
-from mimo_plugin.collections.reading import Faults, unreadable
+from mimo_plugin.collections.reading import unreadable
 from mimo_plugin.collections.records import Query, check_id, check_text, usual_language
-from mimo_plugin.core.errors import DataError
+from mimo_plugin.core.errors import DataError, Problems
 
 MTEB_PARTS = ("corpus", "queries", "qrels")
 _DATA = re.compile(r"(?P<stem>.+)\.(parquet|(jsonl|tsv)(\.gz)?)", re.ASCII)
@@ -98,7 +98,7 @@ def load_parts(
 
 def is_table(file: Path) -> bool:
     """Whether a file of judgments has a judgment a line, with the columns of MTEB's."""
-    _, first = next(_rows((file,), Faults()), ("", {}))
+    _, first = next(_rows((file,), Problems(stop=True)), ("", {}))
     return all(any(name in first for name in names) for names in _QRELS)
 
 
@@ -120,7 +120,7 @@ def _chosen(splits: dict[str, tuple[Path, ...]], asked: str | None, part: str, s
 Row = tuple[str, dict[str, Any]]
 
 
-def _rows(files: tuple[Path, ...], faults: Faults) -> Iterator[Row]:
+def _rows(files: tuple[Path, ...], faults: Problems) -> Iterator[Row]:
     """(file and number of the row, columns) of every row."""
     for file in files:
         name = file.name.removesuffix(".gz")
@@ -132,7 +132,7 @@ def _rows(files: tuple[Path, ...], faults: Faults) -> Iterator[Row]:
             yield from _tsv(file, faults)
 
 
-def _parquet(file: Path, faults: Faults) -> Iterator[Row]:
+def _parquet(file: Path, faults: Problems) -> Iterator[Row]:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
@@ -152,7 +152,7 @@ def _parquet(file: Path, faults: Faults) -> Iterator[Row]:
         )
 
 
-def _tsv(file: Path, faults: Faults) -> Iterator[Row]:
+def _tsv(file: Path, faults: Problems) -> Iterator[Row]:
     """Rows of a file with a header; NeuCLIRBench's queries have none."""
     columns: list[str] | None = ["_id", "text"] if file.name.startswith("news.") else None
     for number, line in read_lines(file, faults):
@@ -205,7 +205,7 @@ class TableDocs(StreamedDocs):
         return self.lang or None
 
     def stream(self) -> Iterator[BeirDoc]:
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             yield from faults.convert(_rows(self.files, faults), self._doc)
 
     def _doc(self, row: Row) -> BeirDoc:
@@ -235,7 +235,7 @@ class TableQueries(BaseQueries):
         return self.lang or None
 
     def queries_iter(self) -> Iterator[Query]:
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             yield from faults.convert(_rows(self.files, faults), self._query)
 
     def _query(self, row: Row) -> Query:
@@ -256,7 +256,7 @@ class TableQrels(FolderQrels):
         return self.files[0]
 
     def qrels_iter(self) -> Iterator[Any]:
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             yield from faults.convert(_rows(self.files, faults), _qrel)
 
 

@@ -10,7 +10,7 @@ from ir_datasets.formats import BaseQrels, BaseQueries, TrecQrel
 from ir_datasets.indices import Docstore
 
 from mimo_plugin.collections.jsonlines import StreamedDocs
-from mimo_plugin.collections.reading import Faults, read
+from mimo_plugin.collections.reading import read
 from mimo_plugin.collections.records import (
     ERROR,
     FIRST,
@@ -23,7 +23,7 @@ from mimo_plugin.collections.records import (
     pooled_id,
     usual_language,
 )
-from mimo_plugin.core.errors import DataError
+from mimo_plugin.core.errors import DataError, Problems
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class PooledDocs(StreamedDocs):
     fields: tuple[str, ...] | None
 
     def stream(self) -> Iterator[Doc]:
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             for member in self.members:
                 convert = partial(self._numbered, member, usual_language(member.dataset.docs_lang()))
                 yield from faults.convert(
@@ -124,7 +124,7 @@ class PooledQueries(BaseQueries):
     def queries_iter(self) -> Iterator[Query]:
         owner: dict[str, tuple[Query, str]] = {}
         self.copies.clear()
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             for member in self.members:
                 lang = usual_language(member.dataset.queries_lang()) or member.lang
                 convert = partial(self._query, owner, member, lang)
@@ -174,7 +174,7 @@ class PooledQrels(BaseQrels):
     shared_topics: bool = False
 
     def qrels_iter(self) -> Iterator[Any]:
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             for member in self.members:
                 if "subtopic_id" in member.dataset.qrels_cls()._fields:
                     faults.add(
@@ -244,7 +244,7 @@ class SharedQueries(BaseQueries):
     def queries_iter(self) -> Iterator[Query]:
         seen: dict[str, tuple[Query, set[str]]] = {}
         self.copies.clear()
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             for member in self.members:
                 lang = usual_language(member.dataset.queries_lang()) or member.lang or self.lang
                 records = enumerate(read(member.dataset, "queries", member.spec), start=1)

@@ -2,7 +2,8 @@
 
 `Artifact` is a directory of one `Kind`: an index, vectors, training data, a training run and the like. A
 command goes `check_output` (before any work), `held` (one writer), `finished` (nothing to do?), `begin`, then
-its work, then `seal`. Readers call `read`, or `verify` where every byte counts.
+its work, then `seal`. Work that does not resume goes `building`, then `publish`. Readers call `read`, or
+`verify` where every byte counts.
 """
 
 import fcntl
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -248,6 +250,8 @@ def _lock(descriptor: int, directory: Path) -> None:
 
 
 MANIFEST: Final = "manifest.json"
+# Folder of what is not yet in its place, see `Artifact.building`.
+BUILDING: Final = ".building"
 
 
 class Manifest(SealedRecord):
@@ -320,7 +324,8 @@ class Artifact(Generic[M]):
             UsageError: it cannot be written.
         """
         advice = f"--output must name a new or empty directory, or {self.kind.noun} that this command began"
-        if self.path.is_file():
+        # `Path.is_file` raises where a name is too long.
+        if os.path.isfile(self.path):  # noqa: PTH113
             raise ArtifactError(f"{self.path} is a file: {advice}")
         check_place(self.manifest)
         names = set()
@@ -404,16 +409,48 @@ class Artifact(Generic[M]):
         else:
             write_text(self.mark, content)
 
+    @contextmanager
+    def building(self) -> Iterator[Path]:
+        """Holds the directory as `held` does, and yields a new folder in it for all that is made.
+
+        What is finished here stays as it is until `publish`. The folder is gone at the end.
+        """
+        work = self.path / BUILDING
+        with self.held():
+            with writing(work):
+                _remove(work)
+                work.mkdir()
+            try:
+                yield work
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+
+    def publish(self, manifest: M) -> None:
+        """Puts what lies in the folder of `building` in the place of what was here, the manifest last."""
+        try:
+            with writing(self.path):
+                self._clear()
+                for made in list((self.path / BUILDING).iterdir()):
+                    made.rename(self.path / made.name)
+            self.seal(manifest)
+        except BaseException:
+            self._clear()
+            raise
+
     def start_over(self) -> None:
         """Removes all that an earlier command wrote: the manifest first, the mark last, so that at no time
         something incomplete looks finished or foreign."""
         if self.mark is not None and not self.mark.exists() and self.manifest.exists():
             self.begin()
+        self._clear()
+        self._remove_mark()
+
+    def _clear(self) -> None:
+        """Removes the manifest, then the content; the mark stays."""
         self.manifest.unlink(missing_ok=True)
         for entry in list(self.path.iterdir()) if self.path.is_dir() else []:
             if entry != self.mark and self._may_hold(entry.name):
                 _remove(entry)
-        self._remove_mark()
 
     def seal(self, manifest: M) -> None:
         """Writes the manifest: from then on the directory is finished."""

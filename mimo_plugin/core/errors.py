@@ -7,10 +7,11 @@ without a traceback and exits with the class's `exit_code`.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, Self, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class MimoError(Exception):
@@ -52,7 +53,7 @@ def near(name: str, known: Iterable[str], count: int = 3) -> str:
 
 
 class Problems:
-    """Collects every problem of one command, so that all bad inputs are reported together.
+    """Collects every problem of one command or file, so that all are reported together.
 
     >>> problems = Problems(DataError)
     >>> problems.add("run.trec:3: 5 columns, expected 6")
@@ -63,22 +64,36 @@ class Problems:
     mimo_plugin.core.errors.DataError: run.trec:3: 5 columns, expected 6
     alpha is 5, expected a level between 0 and 1
 
+    `with Problems() as problems:` raises at the end of its block. A generator that reads in it yields the
+    good records and raises at its end: read to the end before using any.
+
     Args:
         error: class of the messages that are added without one.
         limit: how many added messages are kept; of more, their number.
+        stop: raise when the limit is reached, so that a file of another format is not read to its end.
     """
 
-    def __init__(self, error: type[MimoError] = DataError, limit: int = 20) -> None:
+    def __init__(self, error: type[MimoError] = DataError, limit: int = 20, *, stop: bool = False) -> None:
         self._error = error
         self._limit = limit
+        self._stop = stop
         self._found: list[tuple[type[MimoError], str]] = []
         self._added = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is None:
+            self.raise_any()
 
     def add(self, message: str, error: type[MimoError] | None = None) -> None:
         """Notes one problem. error: its class, if it is another one."""
         self._added += 1
         if self._added <= self._limit:
             self._found.append((error or self._error, message))
+        if self._stop and self._added == self._limit:
+            self.raise_any()
 
     def extend(self, messages: Iterable[str], error: type[MimoError] | None = None) -> None:
         for message in messages:
@@ -92,8 +107,25 @@ class Problems:
         except MimoError as error:
             self._found += [(type(error), line) for line in str(error).splitlines()]
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
+    def convert(self, records: Iterator[T], convert: Callable[[T], U]) -> Iterator[U]:
+        """Yields what becomes of each record; notes the faults of converting, and of reading on."""
+        while True:
+            try:
+                record = next(records)
+            except StopIteration:
+                return
+            except DataError as error:
+                self.extend(str(error).splitlines())
+                return
+            try:
+                converted = convert(record)
+            except DataError as error:
+                self.extend(str(error).splitlines())
+                continue
+            yield converted
+
+    def __len__(self) -> int:
+        return len(self._found)
 
     def raise_any(self) -> None:
         """Raises one error that holds all problems, a line each, if there is any: a `UsageError` where each
@@ -102,7 +134,11 @@ class Problems:
             return
         kind = next((kind for kind, _ in self._found if not issubclass(kind, UsageError)), UsageError)
         lines = [message for _, message in self._found]
-        if self._added > self._limit:
+        if self._stop and self._added >= self._limit:
+            lines.append(
+                f"reading stopped after {self._limit} faults, expected none: there may be more of them"
+            )
+        elif self._added > self._limit:
             lines.append(f"... and {self._added - self._limit} more")
         raise kind("\n".join(lines))
 

@@ -17,8 +17,8 @@ from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, Findings, Problems, UsageError
 from mimo_plugin.data.sources import collection_identity
-from mimo_plugin.data.writers import TableWriter
-from mimo_plugin.training.data import UNFINISHED, Format, Made, check_output, finished
+from mimo_plugin.data.writers import Made, TableWriter
+from mimo_plugin.training.data import Format, data_directory
 
 
 class Positives(StrEnum):
@@ -344,7 +344,7 @@ def make_table(members: Sequence[Member], output: Path, options: AlignedOptions 
 
     Raises:
         DataError: collections that cannot be read, no positive passages, a language without any row.
-        ArtifactError, UsageError: the output, see `finished`; options that make no sense.
+        ArtifactError, UsageError: the output, see `TableWriter`; options that make no sense.
     """
     options = options or AlignedOptions()
     findings = Findings()
@@ -355,7 +355,7 @@ def make_table(members: Sequence[Member], output: Path, options: AlignedOptions 
         positives=options.positives,
         positives_from=options.positives_from,
     )
-    findings.attempt(check_output, output)
+    findings.attempt(data_directory(output, Format.TABLE).check_output)
     if options.max_characters is not None and options.max_characters < 1:
         findings.add(UsageError, [f"at most {options.max_characters} characters a text: expected 1 or more"])
     judge, kind = findings.complete(chosen)
@@ -364,20 +364,13 @@ def make_table(members: Sequence[Member], output: Path, options: AlignedOptions 
         "collections": {member.lang: collection_identity(member.spec) for member in members},
         "positives": {"kind": kind, "collection": judge.spec},
     }
-    done = finished(
-        output,
-        Format.TABLE,
-        anchor=options.anchor,
-        parameters=parameters,
-        source=source,
-        overwrite=options.overwrite,
-    )
-    if done is not None:
-        return Made(done, new=False)
     writer = TableWriter(
         output, anchor=options.anchor, parameters=parameters, source=source, overwrite=options.overwrite
     )
-    with writer, AlignedTexts(output / f"texts{UNFINISHED}", len(members)) as texts:
+    done = writer.finished()
+    if done is not None:
+        return Made(done, new=False)
+    with writer, AlignedTexts(writer.work / "texts.sqlite", len(members)) as texts:
         # In the order in which collections usually have their passages: the file is written and read in it.
         pairs = sorted(read_positives(judge.spec, kind, options.progress), key=_by_number)
         queries = _numbers(query_id for query_id, _ in pairs)

@@ -12,13 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mimo_plugin.collections.reading import Faults
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
 from mimo_plugin.core.files import writing
 from mimo_plugin.data.sources import DatasetColumns, MosesFiles, TsvFile
-from mimo_plugin.data.writers import PairsWriter
-from mimo_plugin.training.data import UNFINISHED, Format, Made, check_output, finished
+from mimo_plugin.data.writers import Made, PairsWriter
+from mimo_plugin.training.data import Format, data_directory
 
 Source = TsvFile | MosesFiles | DatasetColumns
 
@@ -271,7 +270,7 @@ def make_pairs(sources: Sequence[Source], output: Path, options: ParallelOptions
 
     Raises:
         DataError: sources that cannot be read, lines that are not right (up to 20), languages without a pair.
-        ArtifactError, UsageError: the output, see `finished`.
+        ArtifactError, UsageError: the output, see `PairsWriter`.
     """
     options = options or ParallelOptions()
     findings = Findings()
@@ -279,37 +278,30 @@ def make_pairs(sources: Sequence[Source], output: Path, options: ParallelOptions
         findings.add(UsageError, [f"at most {options.max_pairs} pairs a language: expected 1 or more"])
     for source in sources:
         findings.attempt(source.check)
-    findings.attempt(check_output, output)
+    findings.attempt(data_directory(output, Format.PAIRS).check_output)
     findings.raise_any()
     parameters = options.parameters()
     origin = {"sources": [source.identity() for source in sources]}
-    done = finished(
-        output,
-        Format.PAIRS,
-        anchor=options.anchor,
-        parameters=parameters,
-        source=origin,
-        overwrite=options.overwrite,
-    )
-    if done is not None:
-        return Made(done, new=False)
     writer = PairsWriter(
         output, anchor=options.anchor, parameters=parameters, source=origin, overwrite=options.overwrite
     )
+    done = writer.finished()
+    if done is not None:
+        return Made(done, new=False)
     with writer, writing(output), ExitStack() as samples:
-        _write(_sampled(sources, output, options, writer, samples), output, options, writer)
+        _write(_sampled(sources, options, writer, samples), options, writer)
     return Made(writer.manifest, new=True)
 
 
 def _sampled(
-    sources: Sequence[Source], output: Path, options: ParallelOptions, writer: PairsWriter, samples: ExitStack
+    sources: Sequence[Source], options: ParallelOptions, writer: PairsWriter, samples: ExitStack
 ) -> dict[str, Sample]:
     """Reads every source, language by language; raises what is wrong with any of them."""
-    faults = Faults()
+    faults = Problems(stop=True)
     found: dict[str, Sample] = {}
     empty = []
     for number, lang in enumerate(dict.fromkeys(source.lang for source in sources)):
-        path = output / f"sample{number}{UNFINISHED}"
+        path = writer.work / f"sample{number}"
         before = len(faults)
         sample = Sample(path, options.max_pairs, seed=options.seed, name=lang)
         found[lang] = samples.enter_context(sample)
@@ -338,14 +330,14 @@ def _sampled(
     return found
 
 
-def _pairs(sources: Sequence[Source], faults: Faults) -> Iterator[tuple[str, str]]:
+def _pairs(sources: Sequence[Source], faults: Problems) -> Iterator[tuple[str, str]]:
     for source in sources:
         for text, anchor in source.pairs(faults):
             yield text.strip(), anchor.strip()
 
 
-def _write(samples: dict[str, Sample], output: Path, options: ParallelOptions, writer: PairsWriter) -> None:
-    path = output / f"anchors{UNFINISHED}"
+def _write(samples: dict[str, Sample], options: ParallelOptions, writer: PairsWriter) -> None:
+    path = writer.work / "anchors"
     with Sample(path, options.max_pairs, seed=options.seed, name=options.anchor) as anchors:
         offered = repeated = 0
         total = sum(map(len, samples.values()))

@@ -14,10 +14,10 @@ from typing import Any
 from mimo_plugin.collections import loading as hub
 from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
 from mimo_plugin.collections.jsonlines import open_binary, read_lines
-from mimo_plugin.collections.reading import Faults, unreadable
+from mimo_plugin.collections.reading import unreadable
 from mimo_plugin.collections.records import check_text
 from mimo_plugin.core.environment import reachable, without_dataset_logs
-from mimo_plugin.core.errors import DataError, MimoError
+from mimo_plugin.core.errors import DataError, MimoError, Problems
 from mimo_plugin.core.files import sha256
 
 _KEY_LENGTH = 10
@@ -119,7 +119,7 @@ class DatasetColumns:
         path = Path(self.name)
         return {**known, "name": path.name, "files": files_identity(path)}
 
-    def pairs(self, faults: Faults) -> Iterator[tuple[str, str]]:
+    def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
         """Yields (text, anchor text), "" for one that is null or not there; what is not text becomes a fault.
 
         Where a row has several translations into a language, every text is paired with every anchor text.
@@ -287,7 +287,7 @@ class TsvFile:
     def identity(self) -> dict[str, Any]:
         return {"kind": "tsv", "lang": self.lang, "files": [file_identity(self.path)]}
 
-    def pairs(self, faults: Faults) -> Iterator[tuple[str, str]]:
+    def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
         """Yields (text, anchor text); a line of another number of columns becomes a fault."""
         for number, line in read_lines(self.path, faults):
             columns = line.split("\t")
@@ -331,7 +331,7 @@ class MosesFiles:
         files = [file_identity(path) for path in (self.anchor_path, self.text_path)]
         return {"kind": "moses", "lang": self.lang, "files": files}
 
-    def pairs(self, faults: Faults) -> Iterator[tuple[str, str]]:
+    def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
         """Yields (text, anchor text); where one side is a blank line, "" for it."""
         anchors, texts = (read_lines(path, faults) for path in (self.anchor_path, self.text_path))
         anchor, text = next(anchors, None), next(texts, None)

@@ -1,18 +1,19 @@
-"""Writes training data as Parquet shards in bounded memory; a directory is finished or says it is not."""
+"""Writes training data as Parquet shards, in bounded memory."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mimo_plugin.core.artifact import FileRecord
 from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import writing
-from mimo_plugin.training.data import MANIFEST, UNFINISHED, DataManifest, Format, check_output, one_writer_of
+from mimo_plugin.training.data import DataManifest, Format, data_directory, read_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,8 +23,20 @@ ROW_GROUP_BYTES = 16 * 2**20
 SHARD_BYTES = 256 * 2**20
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a command made, or found.
+
+    Attributes:
+        new: False where the same was there already.
+    """
+
+    manifest: DataManifest
+    new: bool
+
+
 class _Writer:
-    """Rows into shards under unfinished names; renamed, and sealed with the manifest, on a clean exit.
+    """Writes rows in a `with` block; they take their place, and the manifest is written, on a clean exit.
 
     Args:
         directory: new, empty, or one that `mimo data` wrote or began.
@@ -31,12 +44,21 @@ class _Writer:
         parameters, source: what the manifest says about the making; values that JSON has.
         overwrite: whether a finished directory may be replaced; it stays as it is until the new one is whole.
 
+    Attributes:
+        work: folder for what is needed meanwhile; inside the block.
+        manifest: what was written; after the block.
+
     Raises:
-        ArtifactError, UsageError: see `check_output`; or a finished directory, and `overwrite` is false.
+        ArtifactError: the directory holds something else; on entry, it is finished and not to be replaced.
+        UsageError: nothing can be written there.
     """
 
-    _format: Format
-    _stem: str
+    work: Path
+    manifest: DataManifest
+    FORMAT: ClassVar[Format]
+    _STEM: ClassVar[str]
+    _COLUMNS: ClassVar[tuple[str, ...]]
+    _LISTS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -47,16 +69,13 @@ class _Writer:
         source: Mapping[str, Any],
         overwrite: bool = False,
     ) -> None:
-        check_output(directory)
-        if (directory / MANIFEST).exists() and not overwrite:
-            raise ArtifactError(
-                f"{directory} is finished already: choose another --output, or replace it with --overwrite"
-            )
-        self._directory = directory
+        self._artifact = data_directory(directory, self.FORMAT)
+        self._artifact.check_output()
         self._anchor = anchor
         self._parameters = dict(parameters)
         self._source = dict(source)
-        self._columns: dict[str, list[Any]] = {}
+        self._overwrite = overwrite
+        self._columns: dict[str, list[Any]] = defaultdict(list)
         self._pending = 0
         self._shard_bytes = 0
         self._rows = 0
@@ -65,14 +84,31 @@ class _Writer:
         self._shards: list[str] = []
         self._parquet: Any = None
         self._held = ExitStack()
-        self._manifest: DataManifest | None = None
 
-    @property
-    def manifest(self) -> DataManifest:
-        """What was written; there once the `with` block has been left without an error."""
-        if self._manifest is None:
-            raise RuntimeError("the manifest is there when the data is finished")
-        return self._manifest
+    def finished(self) -> DataManifest | None:
+        """The manifest of what lies there; None where there is none, or it is to be replaced.
+
+        Raises:
+            ArtifactError: it was made from other sources, or with other parameters.
+        """
+        path = self._artifact.path
+        if self._overwrite or not self._artifact.manifest.exists():
+            return None
+        manifest = read_manifest(path, self.FORMAT)
+        there = {"anchor": manifest.anchor, **manifest.parameters}
+        here = {"anchor": self._anchor, **self._parameters}
+        differences = [
+            f"{name} is {here.get(name)!r}, there it is {there.get(name)!r}"
+            for name in {**there, **here}
+            if there.get(name) != here.get(name)
+        ]
+        # Sources can be long lists of files.
+        sources = {**manifest.source, **self._source}
+        changed = [name for name in sources if manifest.source.get(name) != self._source.get(name)]
+        if changed:
+            differences.append(f"its {' and '.join(changed)} are others")
+        self._artifact.refuse(differences)
+        return manifest
 
     def drop(self, reason: str, lang: str, count: int = 1) -> None:
         """Counts entries of the source that are left out."""
@@ -80,7 +116,12 @@ class _Writer:
             self._dropped[reason][lang] += count
 
     def __enter__(self) -> Self:
-        self._held.enter_context(one_writer_of(self._directory))
+        if self._artifact.manifest.exists() and not self._overwrite:
+            raise ArtifactError(
+                f"{self._artifact.path} is finished already: choose another --output, or replace it with "
+                "--overwrite"
+            )
+        self.work = self._held.enter_context(self._artifact.building())
         return self
 
     def __exit__(
@@ -89,26 +130,29 @@ class _Writer:
         with self._held:
             try:
                 if kind is None:
-                    with writing(self._directory):
+                    with writing(self._artifact.path):
                         self._finish()
             finally:
-                # After a clean exit there is none; else its file goes with what else is unfinished.
+                # After a clean exit there is none.
                 with suppress(Exception):
                     self._close_shard()
 
     def _append(self, row: Mapping[str, Any], langs: list[str], size: int) -> None:
         """Adds one row with texts of `size` bytes."""
         for name, value in row.items():
-            self._columns.setdefault(name, []).append(value)
+            self._columns[name].append(value)
         self._rows += 1
         self._languages.update(langs)
         self._pending += size
         if self._pending >= ROW_GROUP_BYTES:
-            with writing(self._directory):
+            with writing(self._artifact.path):
                 self._flush()
 
     def _schema(self) -> "pa.Schema":
-        raise NotImplementedError
+        import pyarrow as pa
+
+        columns = [(name, pa.string()) for name in self._COLUMNS]
+        return pa.schema([*columns, *((name, pa.list_(pa.string())) for name in self._LISTS)])
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -116,16 +160,15 @@ class _Writer:
 
         if not self._columns:
             return
-        if self._parquet is not None and self._shard_bytes + self._pending > SHARD_BYTES:
+        if self._shard_bytes + self._pending > SHARD_BYTES:
             self._close_shard()
         if self._parquet is None:
-            self._shards.append(f"{self._stem}-{len(self._shards):05d}.parquet")
-            path = self._directory / f"{self._shards[-1]}{UNFINISHED}"
-            self._parquet = pq.ParquetWriter(path, self._schema(), compression="zstd")
+            self._shards.append(f"{self._STEM}-{len(self._shards):05d}.parquet")
+            self._parquet = pq.ParquetWriter(self.work / self._shards[-1], self._schema(), compression="zstd")
         self._parquet.write_table(pa.table(self._columns, schema=self._schema()))
         self._shard_bytes += self._pending
         self._pending = 0
-        self._columns = {}
+        self._columns.clear()
 
     def _close_shard(self) -> None:
         parquet, self._parquet = self._parquet, None
@@ -134,38 +177,26 @@ class _Writer:
             parquet.close()
 
     def _finish(self) -> None:
+        dropped = {reason: dict(sorted(found.items())) for reason, found in sorted(self._dropped.items())}
         if not self._rows:
-            raise DataError(f"{self._directory}: no row is left to write{self._reasons()}")
+            counts = ", ".join(f"{reason} {sum(found.values()):,}" for reason, found in dropped.items())
+            reasons = f" (dropped: {counts})" if counts else ""
+            raise DataError(f"{self._artifact.path}: no row is left to write{reasons}")
         self._flush()
         self._close_shard()
-        records = {name: FileRecord.of(self._directory / f"{name}{UNFINISHED}") for name in self._shards}
         manifest = DataManifest(
-            format=self._format,
+            format=self.FORMAT,
             anchor=self._anchor,
             rows=self._rows,
             languages=dict(sorted(self._languages.items())),
-            dropped={
-                reason: dict(sorted(counts.items())) for reason, counts in sorted(self._dropped.items())
-            },
+            dropped=dropped,
             parameters=self._parameters,
             source=self._source,
-            files=records,
+            files={name: FileRecord.of(self.work / name) for name in self._shards},
             versions={name: version(name) for name in ("mimo-plugin", "datasets", "pyarrow")},
         )
-        # From here until the manifest is written the directory counts as unfinished.
-        (self._directory / MANIFEST).unlink(missing_ok=True)
-        for old in [*self._directory.glob("*-*.parquet"), *self._directory.glob(".*.arrow*")]:
-            old.unlink()
-        for name in self._shards:
-            (self._directory / f"{name}{UNFINISHED}").replace(self._directory / name)
-        manifest.write(self._directory)
-        self._manifest = manifest
-
-    def _reasons(self) -> str:
-        counts = {reason: found.total() for reason, found in sorted(self._dropped.items())}
-        return f" (dropped: {', '.join(f'{reason} {count:,}' for reason, count in counts.items())})" * bool(
-            counts
-        )
+        self._artifact.publish(manifest)
+        self.manifest = manifest
 
 
 class PairsWriter(_Writer):
@@ -175,8 +206,9 @@ class PairsWriter(_Writer):
     ...     writer.add("ein Haus", "de", "a house")
     """
 
-    _format = Format.PAIRS
-    _stem = "pairs"
+    FORMAT = Format.PAIRS
+    _STEM = "pairs"
+    _COLUMNS = ("text", "lang", "anchor")
 
     def add(self, text: str, lang: str, anchor_text: str) -> None:
         """Adds one pair.
@@ -192,18 +224,15 @@ class PairsWriter(_Writer):
         size = _size(text, f"a text in {lang!r}") + _size(anchor_text, f"an anchor of a text in {lang!r}")
         self._append({"text": text, "lang": lang, "anchor": anchor_text}, [lang], size)
 
-    def _schema(self) -> "pa.Schema":
-        import pyarrow as pa
-
-        return pa.schema([(name, pa.string()) for name in ("text", "lang", "anchor")])
-
 
 class TableWriter(_Writer):
     """Writes a stage-2 table: columns `query_id`, `passage_id` and the parallel lists `langs` (sorted),
     `queries`, `passages`; one (query, positive passage) a row."""
 
-    _format = Format.TABLE
-    _stem = "rows"
+    FORMAT = Format.TABLE
+    _STEM = "rows"
+    _COLUMNS = ("query_id", "passage_id")
+    _LISTS = ("langs", "queries", "passages")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -228,11 +257,9 @@ class TableWriter(_Writer):
                 f"query {query_id!r} and passage {passage_id!r} come twice, expected one row a pair of ids"
             )
         self._keys.add(key)
-        if self._anchor not in texts:
-            self.drop("no text in the anchor language", self._anchor)
-            return False
-        if len(texts) < 2:
-            self.drop("no text in another language", self._anchor)
+        if self._anchor not in texts or len(texts) < 2:
+            which = "another language" if self._anchor in texts else "the anchor language"
+            self.drop(f"no text in {which}", self._anchor)
             return False
         langs = sorted(texts)
         size = len(query_id) + len(passage_id)
@@ -241,22 +268,10 @@ class TableWriter(_Writer):
             query, passage = texts[lang]
             size += _size(query, f"query {query_id!r} in {lang!r}")
             size += _size(passage, f"passage {passage_id!r} in {lang!r}")
-        row = {
-            "query_id": query_id,
-            "passage_id": passage_id,
-            "langs": langs,
-            "queries": [texts[lang][0] for lang in langs],
-            "passages": [texts[lang][1] for lang in langs],
-        }
-        self._append(row, langs, size)
+        queries, passages = ([texts[lang][part] for lang in langs] for part in (0, 1))
+        row = {"query_id": query_id, "passage_id": passage_id, "langs": langs}
+        self._append({**row, "queries": queries, "passages": passages}, langs, size)
         return True
-
-    def _schema(self) -> "pa.Schema":
-        import pyarrow as pa
-
-        texts = pa.list_(pa.string())
-        ids = [(name, pa.string()) for name in ("query_id", "passage_id")]
-        return pa.schema([*ids, *((name, texts) for name in ("langs", "queries", "passages"))])
 
 
 def _check_lang(lang: str) -> None:
@@ -265,7 +280,7 @@ def _check_lang(lang: str) -> None:
 
 
 def _size(text: str, what: str) -> int:
-    """Bytes of a text that is one."""
+    """The text's bytes; raises a DataError where it is empty or not valid Unicode."""
     if not text or text.isspace():
         raise DataError(f"{what} is empty, expected text")
     try:

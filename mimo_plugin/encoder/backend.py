@@ -1,11 +1,10 @@
 """What runs an encoder: torch, or a graph that was checked against torch before its first use."""
 
 import json
+import logging
 import math
 import os
 import platform
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -13,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.errors import EnvironmentProblem, MimoError, ModelError, UsageError
@@ -22,10 +21,12 @@ from mimo_plugin.encoder import export as onnx_graph
 from mimo_plugin.encoder import export as openvino_graph
 from mimo_plugin.encoder.batching import Runner, Texts, TorchRunner, encode
 from mimo_plugin.encoder.export import cached, reason, trace
+from mimo_plugin.encoder.options import AUTO, BACKENDS, ONNX, OPENVINO, TORCH
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+_log = logging.getLogger(__name__)
 # Longest text that is compared, in tokens, and what one side of the comparison may cost, in parameters times
 # tokens: seconds on a few cores.
 LONGEST, WORK = 512, 10**11
@@ -158,40 +159,6 @@ def _processor() -> str:
     return sha256(json.dumps(kind).encode()).hexdigest()[:16]
 
 
-# What this command has said.
-_shown: set[str] = set()
-
-
-class Notice(UserWarning):
-    """A warning that is complete without the place in the code that raised it."""
-
-
-def notify(message: str) -> None:
-    warnings.warn(message, Notice, stacklevel=2)
-
-
-def print_notices() -> None:
-    """From now on notices are one line on standard error, as the command line's other warnings are."""
-    _shown.clear()
-    before = warnings.showwarning
-    if getattr(before, "prints_notices", False):
-        return
-
-    def show(message: Warning | str, category: type[Warning], *place: Any, **settings: Any) -> None:
-        if issubclass(category, Notice):
-            # A command may load a model several times.
-            if str(message) not in _shown:
-                _shown.add(str(message))
-                print(f"mimo: warning: {message}", file=sys.stderr)
-        else:
-            before(message, category, *place, **settings)
-
-    show.prints_notices = True  # type: ignore[attr-defined]
-    warnings.showwarning = show
-    warnings.simplefilter("always", Notice)
-
-
-AUTO, TORCH, ONNX, OPENVINO = BACKENDS = ("auto", "torch", "onnx", "openvino")
 # What each can compute in.
 DTYPES = {
     TORCH: ("float32", "bfloat16", "float16"),
@@ -267,7 +234,7 @@ def choose(
         try:
             return _graph(model, OPENVINO, dtype, fingerprint())
         except Exception as error:
-            notify(f"{name} runs on torch, not on {OPENVINO}: {_said(error)}")
+            _log.warning(f"{name} runs on torch, not on {OPENVINO}: {_said(error)}")
     if backend in (AUTO, TORCH):
         return TorchRunner(model)
     try:
@@ -277,7 +244,7 @@ def choose(
     except Exception as error:
         raise ModelError(f"{name} cannot run on {backend}: {_said(error)}; use --backend torch") from error
     if dtype == "int8":
-        notify(_INT8)
+        _log.warning(_INT8)
     return runner
 
 

@@ -1,6 +1,7 @@
 """From a checkpoint's files to a `SentenceTransformer`: loading, the user's overrides, identity."""
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.environment import reachable, without_model_bars
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError, UsageError
-from mimo_plugin.encoder.backend import affordable, notify, reading_at_most
+from mimo_plugin.encoder.backend import affordable, reading_at_most
 from mimo_plugin.encoder.batching import Runner, Texts, encode
 from mimo_plugin.encoder.export import reason
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+_log = logging.getLogger(__name__)
 # Longest text in tokens where a checkpoint's files set no limit.
 UNLIMITED = 512
 # What the longest text of the probe may cost, in parameters times tokens: half a second on a few cores.
@@ -86,7 +88,7 @@ def load_model(
     if tokenizer is not None and getattr(tokenizer, "pad_token", "") is None:
         # Which one does not matter, since padding is masked.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-        notify(f"{checkpoint} has no padding token: {tokenizer.pad_token!r} is used for padding")
+        _log.warning(f"{checkpoint} has no padding token: {tokenizer.pad_token!r} is used for padding")
     return model
 
 
@@ -243,14 +245,16 @@ def apply_overrides(
         model.max_seq_length = max_length
     elif most is None:
         model.max_seq_length = UNLIMITED
-        notify(
+        _log.warning(
             f"{checkpoint} sets no limit to a text's length: texts are cut to {UNLIMITED} tokens; "
             "--max-length sets another"
         )
     elif own is None or own > most:
         model.max_seq_length = most
         allowed = "any number of tokens" if _no_limit(own) else f"{own} tokens"
-        notify(f"{checkpoint} allows {allowed} and has positions for {most}: texts are cut to {most} tokens")
+        _log.warning(
+            f"{checkpoint} allows {allowed} and has positions for {most}: texts are cut to {most} tokens"
+        )
 
 
 def normalizes(model: "SentenceTransformer") -> bool:
@@ -370,7 +374,9 @@ def probe(model: "SentenceTransformer", runner: Runner, checkpoint: str) -> None
             ) from error
         if not np.isfinite(vectors).all():
             if not text:
-                notify(f"{checkpoint} gives NaN or infinity for {what}: documents and queries need some text")
+                _log.warning(
+                    f"{checkpoint} gives NaN or infinity for {what}: documents and queries need some text"
+                )
                 continue
             raise ModelError(
                 f"{checkpoint} gives NaN or infinity for {what}: the checkpoint is broken, or overflows in "

@@ -1,10 +1,11 @@
 """The model that turns texts into vectors: a sentence-transformers or plain Hugging Face encoder."""
 
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,14 @@ from mimo_plugin.encoder import checkpoint as checkpoint_files
 from mimo_plugin.encoder import fingerprint, packaged
 from mimo_plugin.encoder.backend import choose, wanted
 from mimo_plugin.encoder.batching import Runner, Texts, TorchRunner, encode, encode_each
+from mimo_plugin.encoder.options import EncoderOptions as EncoderOptions
 from mimo_plugin.encoder.prompts import Prompts, resolve
 
 if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
+_log = logging.getLogger(__name__)
 _QUERY, _DOCUMENT = "query", "document"
 _OWN_LENGTHS = (f"{_QUERY}_length", f"{_DOCUMENT}_length")
 # Of static embeddings, which have no bound, it is what manifests say.
@@ -29,46 +32,6 @@ _SHORTEST = 1e-12
 
 # One text, or a (title, text) pair that the tokenizer joins in its own way.
 Text = str | tuple[str, str]
-
-
-@dataclass(frozen=True)
-class EncoderOptions:
-    """How a checkpoint is loaded and run; None means what the checkpoint's own files say.
-
-    Attributes:
-        device: torch device; None is the fastest that is there.
-        dtype: number format of the weights: float32, bfloat16, float16 or int8. Vectors are float32 whatever
-            it is.
-        attention: implementation of the attention, "eager", "sdpa", "flash_attention_2", ...; None is what
-            transformers chooses.
-        backend: "torch", "onnx" or "openvino"; "auto" is OpenVINO for float32 on a CPU, where it is installed
-            and gives the same vectors, else torch. MIMO_BACKEND in the environment stands in for "auto".
-        batch_size: most texts a batch; long texts share one with fewer.
-        max_length: longest text in tokens, special tokens included.
-        pooling: "mean", "cls", "max" or "lasttoken", in place of the checkpoint's own.
-        normalize: L2-normalise or not, in place of what the checkpoint does.
-        dimension: the vectors' first so many components only; they are normalised again where the checkpoint
-            normalises, or `normalize` says so.
-        query_prompt, document_prompt: put before each query or document as they are, in place of the
-            checkpoint's own; "" is nothing.
-        known_prompts: where a checkpoint's files name no prompts, those of its family are used, and notices
-            say so; see `prompts.resolve`.
-        override: False lets a checkpoint in sentence-transformers layout win over `pooling` and `normalize`.
-    """
-
-    device: str | None = None
-    dtype: str = "float32"
-    attention: str | None = None
-    backend: str = "auto"
-    batch_size: int = 64
-    max_length: int | None = None
-    pooling: str | None = None
-    normalize: bool | None = None
-    dimension: int | None = None
-    query_prompt: str | None = None
-    document_prompt: str | None = None
-    known_prompts: bool = True
-    override: bool = True
 
 
 class Encoder:
@@ -105,6 +68,7 @@ class Encoder:
     _source: tuple[str, str] | None = None
 
     def __init__(self, checkpoint: str, options: EncoderOptions | None = None, **settings: Any) -> None:
+        _log.info(f"loading encoder {checkpoint}")
         options = replace(options or EncoderOptions(), **settings)
         path = packaged.resolve(checkpoint)
         backend = wanted(options.backend, options.dtype, options.device)

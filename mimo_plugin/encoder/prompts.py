@@ -1,17 +1,18 @@
 """What is put before queries and documents: what a checkpoint's files say, else what its family publishes."""
 
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mimo_plugin.encoder import packaged
-from mimo_plugin.encoder.backend import notify
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+_log = logging.getLogger(__name__)
 # As `encode_query` and `encode_document` of sentence-transformers look them up: the first that is there.
 _NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
@@ -128,20 +129,20 @@ def resolve(
             found.prompts.document if document is None else document,
         )
         if filled != asked:
-            notify(
+            _log.warning(
                 f"{checkpoint}: its files name no prompts, those of {found.name} are used: {filled.query!r} "
                 f"before queries, {filled.document!r} before documents (--no-known-prompts leaves them out)"
             )
         return filled
     unused = next((name for name in _NAMES["document"] if model.prompts.get(name)), None)
     if document is None and not own.document and unused is not None:
-        notify(
+        _log.warning(
             f"{checkpoint}: its files have a prompt {unused!r} and none for 'document': nothing is put "
             "before documents, as in encode_document of sentence-transformers; to use it, give "
             f"--document-prompt {model.prompts[unused]!r}"
         )
     elif silent and query is None and document is None and not _ours(path):
-        notify(
+        _log.warning(
             f"{checkpoint}: neither its files nor the known families name prompts: nothing is put before "
             "queries and documents; if its makers say otherwise, give --query-prompt and --document-prompt"
         )

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.collections.jsonlines import get_id, get_lang, read_lines, read_objects
-from mimo_plugin.collections.reading import Faults
 from mimo_plugin.collections.records import Doc, check_id
 from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import DataError, Findings, UsageError
+from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
 from mimo_plugin.core.files import sha256
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.encode import Encoded, EncodeOptions, complete
@@ -27,7 +26,7 @@ _JSONL_ROWS = 1024
 _LARGEST = 3.4028234663852886e38
 
 
-def read_jsonl(path: Path, faults: Faults) -> Iterator[VectorBatch]:
+def read_jsonl(path: Path, faults: Problems) -> Iterator[VectorBatch]:
     """Reads `id` (or `docid`, as Anserini has it), `vector` and, where there is one, `lang`."""
     import numpy as np
 
@@ -77,7 +76,7 @@ def _vector(record: dict[str, Any], where: str) -> list[float]:
 _NPY_ROWS = 4096
 
 
-def read_npy(path: Path, faults: Faults) -> Iterator[VectorBatch]:
+def read_npy(path: Path, faults: Problems) -> Iterator[VectorBatch]:
     """Reads an array of floats (documents, dimension), mapped from disk, and one docid a line."""
     import numpy as np
 
@@ -126,7 +125,7 @@ _DOCID, _VECTOR, _LANG = (
 )
 
 
-def read_parquet(path: Path, faults: Faults) -> Iterator[VectorBatch]:
+def read_parquet(path: Path, faults: Problems) -> Iterator[VectorBatch]:
     """Reads the columns docid (or id, _id, doc_id), vector (or embedding, emb) and, if there is one, lang."""
     import pyarrow as pa
     from pyarrow import parquet
@@ -192,7 +191,7 @@ def _matrix(column: Any, path: Path, start: int) -> "np.ndarray":
     return vectors
 
 
-Reader = Callable[[Path, Faults], Iterator[VectorBatch]]
+Reader = Callable[[Path, Problems], Iterator[VectorBatch]]
 
 # Ending of a file's name -> its reader. A batch holds some thousand documents at most.
 READERS: dict[str, Reader] = {
@@ -231,7 +230,7 @@ class Foreign:
 
     def batches(self) -> Iterator[VectorBatch]:
         """Yields all documents in order; raises a DataError with the faults of all files at the end."""
-        with Faults() as faults:
+        with Problems(stop=True) as faults:
             for path, reader in zip(self.files, self._readers, strict=True):
                 for batch in reader(path, faults):
                     langs = [lang or self._lang for lang in batch.langs]

@@ -19,8 +19,8 @@ from mimo_plugin.collections.pool import load_pool, pool_prefixes
 from mimo_plugin.collections.survey import survey
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import EnvironmentProblem, Findings, UsageError
-from mimo_plugin.encoder.backend import AUTO
 from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.encoder.options import AUTO
 from mimo_plugin.indexing.encode import Encoded, EncodeOptions, complete
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray_worker import (

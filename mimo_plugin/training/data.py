@@ -3,29 +3,18 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mimo_plugin.core.artifact import (
-    FileRecord,
-    SealedRecord,
-    one_writer,
-    parse_manifest,
-    require_content,
-    require_files,
-    said_format,
-)
+from mimo_plugin.core.artifact import Artifact, FileRecord, Kind, Manifest, require_content
 from mimo_plugin.core.errors import ArtifactError
-from mimo_plugin.core.files import check_place, replacing, write_text
+from mimo_plugin.core.files import replacing, write_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-MANIFEST = "manifest.json"
 
 
 class Format(StrEnum):
@@ -40,7 +29,7 @@ class Format(StrEnum):
         return {Format.PAIRS: "stage-1 pairs", Format.TABLE: "a stage-2 table"}[self]
 
 
-class DataManifest(SealedRecord):
+class DataManifest(Manifest):
     """What lies beside the Parquet files of training data.
 
     Attributes:
@@ -50,7 +39,7 @@ class DataManifest(SealedRecord):
         dropped: reason -> language -> how many of the source's entries were left out for it.
         parameters: the options that decided what was kept.
         source: what the rows were made from.
-        files: name -> size and hash, in the order of the rows.
+        files: name -> size and SHA-256, in the order of the rows.
         versions: of the libraries that wrote the files.
     """
 
@@ -62,7 +51,6 @@ class DataManifest(SealedRecord):
     dropped: dict[str, dict[str, int]]
     parameters: dict[str, Any]
     source: dict[str, Any]
-    files: dict[str, FileRecord]
     versions: dict[str, str]
 
     @property
@@ -71,24 +59,24 @@ class DataManifest(SealedRecord):
         parts = [self.format, self.anchor, *(record.sha256 for record in self.files.values())]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    def made_from(self, anchor: str, parameters: Mapping[str, Any], source: Mapping[str, Any]) -> bool:
-        """Whether the same parameters and sources would make it again."""
-        return (self.anchor, self.parameters, self.source) == (anchor, dict(parameters), dict(source))
 
-    def write(self, directory: Path) -> None:
-        write_text(directory / MANIFEST, self.sealed(indent=2))
+_AGAIN = "make it again with --overwrite"
+_KINDS = {
+    held: Kind(
+        manifest=DataManifest,
+        formats=frozenset(Format),
+        noun=f"training data ({held.noun})",
+        command="mimo data",
+        names=re.compile(r"(pairs|rows)-\d{5}\.parquet|\.[0-9a-f]{16}\.arrow(\.json)?"),
+        again=_AGAIN,
+    )
+    for held in Format
+}
 
 
-@dataclass(frozen=True)
-class Made:
-    """What a command made, or found.
-
-    Attributes:
-        new: False where the same was there already.
-    """
-
-    manifest: DataManifest
-    new: bool
+def data_directory(path: Path, expected: Format) -> Artifact[DataManifest]:
+    """A directory that holds, or is to hold, training data of a format."""
+    return Artifact(path, _KINDS[expected])
 
 
 def read_manifest(directory: Path, expected: Format) -> DataManifest:
@@ -97,117 +85,10 @@ def read_manifest(directory: Path, expected: Format) -> DataManifest:
     Raises:
         ArtifactError: the directory holds something else, or is incomplete or damaged.
     """
-    path = directory / MANIFEST
-    if not directory.is_dir():
-        raise ArtifactError(f"{directory}: no such directory, expected {expected.noun} made by `mimo data`")
-    if not path.is_file():
-        raise ArtifactError(
-            f"{directory} has no {MANIFEST}: it is not a finished directory of {expected.noun}; run the "
-            "`mimo data` command again that was to write it"
-        )
-    manifest = parse_manifest(path, DataManifest, expected.noun)
+    manifest = data_directory(directory, expected).read()
     if manifest.format is not expected:
         raise ArtifactError(f"{directory} holds {manifest.format.noun}, expected {expected.noun}")
-    require_files(directory, manifest.files, "the data is damaged; make it again with --overwrite")
     return manifest
-
-
-# Ends what is not yet in its place.
-UNFINISHED = ".tmp"
-_OURS = re.compile(
-    rf"(pairs|rows)-\d{{5}}\.parquet({re.escape(UNFINISHED)})?|[a-z0-9.]+{re.escape(UNFINISHED)}"
-)
-
-
-def finished(
-    directory: Path,
-    data_format: Format,
-    *,
-    anchor: str,
-    parameters: Mapping[str, Any],
-    source: Mapping[str, Any],
-    overwrite: bool = False,
-) -> DataManifest | None:
-    """Looks at an output directory before any work is done for it.
-
-    Returns:
-        The manifest of what lies there, if it was made from the same parameters and sources; None where the
-        work is to be done.
-
-    Raises:
-        ArtifactError: it holds something else, and `overwrite` is false or it is none of `mimo data`.
-        UsageError: it cannot be written to.
-    """
-    check_output(directory)
-    if overwrite or not (directory / MANIFEST).exists():
-        return None
-    manifest = read_manifest(directory, data_format)
-    if not manifest.made_from(anchor, parameters, source):
-        raise ArtifactError(
-            f"{directory} holds {data_format.noun} made otherwise: "
-            f"{_differences(manifest, anchor, parameters, source)}. Choose another --output, give the same "
-            "options, or replace it with --overwrite"
-        )
-    return manifest
-
-
-def check_output(directory: Path) -> None:
-    """Checks that data can be written to a directory, new, empty or written by `mimo data` before.
-
-    Raises:
-        ArtifactError: it holds files that are not of `mimo data`.
-        UsageError: it cannot be written to.
-    """
-    check_place(directory / MANIFEST)
-    if not directory.exists():
-        return
-    names = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
-    foreign = sorted(name for name in names if name != MANIFEST and not _OURS.fullmatch(name))
-    if foreign or (MANIFEST in names and said_format(directory / MANIFEST) not in set(Format)):
-        shown = ", ".join(foreign[:5]) or f"a {MANIFEST} of another kind"
-        raise ArtifactError(
-            f"{directory} holds something else ({shown}): --output must name a new or empty directory, or "
-            "one that the command wrote"
-        )
-
-
-@contextmanager
-def one_writer_of(directory: Path) -> Iterator[None]:
-    """Makes the directory, holds it for one writer, and removes what is unfinished, before and after.
-
-    Raises:
-        ArtifactError: another process is writing here.
-        EnvironmentProblem: the directory cannot be made.
-    """
-    with one_writer(directory):
-        _remove_unfinished(directory)
-        try:
-            yield
-        finally:
-            _remove_unfinished(directory)
-
-
-def _remove_unfinished(directory: Path) -> None:
-    for path in directory.glob(f"*{UNFINISHED}"):
-        if _OURS.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
-def _differences(
-    manifest: DataManifest, anchor: str, parameters: Mapping[str, Any], source: Mapping[str, Any]
-) -> str:
-    there = {"anchor": manifest.anchor, **manifest.parameters}
-    here = {"anchor": anchor, **parameters}
-    found = [
-        f"{name} is {here.get(name)!r}, there it is {there.get(name)!r}"
-        for name in {**there, **here}
-        if there.get(name) != here.get(name)
-    ]
-    # Sources can be long lists of files.
-    names = [name for name in {**manifest.source, **source} if manifest.source.get(name) != source.get(name)]
-    if names:
-        found.append(f"its {' and '.join(names)} are others")
-    return "; ".join(found)
 
 
 @dataclass(frozen=True)
@@ -285,14 +166,14 @@ def _mapped(directory: Path, manifest: DataManifest) -> "Dataset":
         found = places[0] if os.access(directory, os.W_OK) else places[1]
         found.parent.mkdir(parents=True, exist_ok=True)
         # Read once from here on, so what is in them is checked once.
-        require_content(directory, manifest.files, "the data is damaged; make it again with --overwrite")
+        require_content(directory, manifest.files, f"the data is damaged; {_AGAIN}")
         _convert([directory / file for file in manifest.files], found)
         write_text(_record(found), FileRecord.of(found).model_dump_json() + "\n")
     dataset: Dataset = Dataset.from_file(str(found))
     if len(dataset) != manifest.rows:
         raise ArtifactError(
             f"{directory} holds {len(dataset)} rows, its manifest says {manifest.rows}: the data is damaged; "
-            "make it again with --overwrite"
+            f"{_AGAIN}"
         )
     return dataset
 

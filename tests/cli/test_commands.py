@@ -68,7 +68,8 @@ def test_main_job(spec: str, checkpoint: str, tmp_path: Path, capsys: pytest.Cap
     out = capsys.readouterr()
     assert "40 documents, 32 dimensions, Flat" in out.out
     assert "languages: de 14, fi 13, ja 13" in out.out
-    (notice,) = out.err.splitlines()
+    loading, notice = out.err.splitlines()
+    assert loading == f"mimo: loading encoder {checkpoint}"
     assert "--query-prompt" in notice
     assert main(["search", str(index), "--topics", spec, "--output", str(run), "--hits", "20"]) == 0
     assert "6 queries, 120 lines" in capsys.readouterr().out
@@ -147,7 +148,8 @@ def test_several_bad_inputs_are_reported_together(tmp_path: Path, capsys: pytest
     arguments = ["index", "miracl/dee", "path:/none", "--encoder", "/no/model", "--output", str(output)]
     assert main(arguments) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
+    assert lines.pop(0) == "mimo: loading encoder /no/model"
     for problem in ("miracl/dee", "/none", "/no/model", "thesis.tex"):
         assert sum(problem in line for line in lines) == 1
 
@@ -166,7 +168,7 @@ def test_progress_is_shown_only_when_asked_for(
 ) -> None:
     arguments = ["index", spec, "--encoder", checkpoint, "--output"]
     assert main([*arguments, str(tmp_path / "quiet"), "--no-known-prompts"]) == 0
-    assert capfd.readouterr().err == ""
+    assert capfd.readouterr().err == f"mimo: loading encoder {checkpoint}\n"
     assert main([*arguments, str(tmp_path / "loud"), "--progress"]) == 0
     assert "encoding" in capfd.readouterr().err
 

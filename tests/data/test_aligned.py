@@ -20,7 +20,8 @@ from mimo_plugin.data.aligned import (
     mmarco_members,
     parse_members,
 )
-from mimo_plugin.training.data import Made, open_table
+from mimo_plugin.data.writers import Made
+from mimo_plugin.training.data import open_table
 
 HOME = Path(os.environ["IR_DATASETS_HOME"])
 # mMARCO's codes, by the table's

@@ -16,7 +16,8 @@ from mimo_plugin.cli import main
 from mimo_plugin.core.errors import ArtifactError, DataError, MimoError, UsageError
 from mimo_plugin.data.opus import CORPORA, LANGUAGES, opus_sources
 from mimo_plugin.data.parallel import PairFilter, ParallelOptions, make_pairs, parse_sources
-from mimo_plugin.training.data import Made, open_pairs
+from mimo_plugin.data.writers import Made
+from mimo_plugin.training.data import open_pairs
 
 # (anchor, text)
 SENTENCES = [

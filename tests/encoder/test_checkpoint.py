@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.checkpoints import TEXTS, plain_decoder, plain_xlmr, sentence_transformer
+from helpers.logs import logs_a_warning, warnings_logged
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,7 +18,6 @@ from mimo_plugin.core.errors import ModelError
 from mimo_plugin.encoder import backend as check
 from mimo_plugin.encoder import checkpoint as checkpoint_files
 from mimo_plugin.encoder import fingerprint
-from mimo_plugin.encoder.backend import Notice
 from mimo_plugin.encoder.batching import Features, TorchRunner
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
@@ -53,13 +52,13 @@ def copy(plain: Path, tmp_path: Path) -> Path:
 
 
 def test_more_tokens_than_positions_are_cut(copy: Path, plain: Path) -> None:
-    with pytest.warns(Notice, match="copy allows 66 tokens and has positions for 64: texts are cut to 64"):
+    with logs_a_warning("copy allows 66 tokens and has positions for 64: texts are cut to 64"):
         student = load(unlimited(copy))
     assert student.max_length == 64
     assert np.array_equal(student.encode_documents([LONG]), load(plain).encode_documents([LONG]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Notice)
+    with warnings_logged() as warnings:
         assert load(copy, max_length=32).max_length == 32
+    assert warnings == []
 
 
 @pytest.mark.parametrize("kind", ["MPNet", "Camembert", "Roberta", "Bert", "DistilBert"])
@@ -75,9 +74,7 @@ def test_positions_of_every_kind(kind: str, copy: Path) -> None:
         vocab_size=400, max_position_embeddings=40, pad_token_id=1, **shapes
     )
     getattr(transformers, f"{kind}Model")(config).save_pretrained(copy)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Notice)
-        student = load(unlimited(copy))
+    student = load(unlimited(copy))
     assert student.max_length == (40 if "Bert" in kind else 38)
     assert np.isfinite(student.encode_documents([LONG])).all()
 
@@ -90,7 +87,7 @@ def test_no_limit_at_all(copy: Path, backend: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     config = T5Config(vocab_size=400, d_model=32, d_kv=16, d_ff=64, num_layers=1, num_heads=2)
     T5EncoderModel(config).save_pretrained(copy)
-    with pytest.warns(Notice, match="copy sets no limit to a text's length: texts are cut to 512 tokens"):
+    with logs_a_warning("copy sets no limit to a text's length: texts are cut to 512 tokens"):
         student = load(unlimited(copy), backend=backend)
     assert student.max_length == 512
     assert student.encode_documents([LONG * 4, ""]).shape == (2, 32)
@@ -98,7 +95,7 @@ def test_no_limit_at_all(copy: Path, backend: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_padding_token(tmp_path: Path) -> None:
-    with pytest.warns(Notice, match="m has no padding token: '</s>' is used for padding"):
+    with logs_a_warning("m has no padding token: '</s>' is used for padding"):
         student = load(plain_decoder(tmp_path / "m"))
     together = student.encode_documents(TEXTS)
     alone = np.concatenate([student.encode_documents([text]) for text in TEXTS])
@@ -163,10 +160,8 @@ def not_a_number(path: Path) -> str:
 @pytest.mark.parametrize("spoil", [adapter, pickled, own_code, few_embeddings, not_a_number])
 def test_what_cannot_be_used_is_named_with_a_remedy(copy: Path, spoil: Callable[[Path], str]) -> None:
     message = spoil(copy)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Notice)
-        with pytest.raises(ModelError, match=message) as caught:
-            load(copy)
+    with pytest.raises(ModelError, match=message) as caught:
+        load(copy)
     assert "trust_remote_code" not in str(caught.value)
     assert "\n" not in str(caught.value)
 

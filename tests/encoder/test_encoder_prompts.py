@@ -1,17 +1,16 @@
 import json
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.checkpoints import TEXTS, plain_xlmr, sentence_transformer
+from helpers.logs import warnings_logged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.encoder import packaged
-from mimo_plugin.encoder.backend import Notice
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.encoder.prompts import family
 
@@ -35,13 +34,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, plain: Path) -> Path:
 
 
 def load(path: Path | str, **options: Any) -> tuple[Encoder, list[str]]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings_logged() as warnings:
         student = Encoder(str(path), EncoderOptions(device="cpu", backend="torch", **options))
         # The first look, after what else may be wrong.
-        assert not [each for each in caught if issubclass(each.category, Notice)]
+        assert warnings == []
         assert len(student.prompts) == 2
-    return student, [str(each.message) for each in caught if issubclass(each.category, Notice)]
+    return student, warnings
 
 
 def say(checkpoint: Path, prompts: dict[str, str], default: str | None = None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.checkpoints import TEXTS, plain_xlmr, sentence_transformer
+from helpers.logs import logs_a_warning, warnings_logged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from mimo_plugin.core.errors import EnvironmentProblem, MimoError, ModelError, U
 from mimo_plugin.encoder import backend as check
 from mimo_plugin.encoder import backend as choosing
 from mimo_plugin.encoder import export as cache
-from mimo_plugin.encoder.backend import Notice
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.encoder.export import NotExportable
 
@@ -129,7 +129,7 @@ def test_a_graph_with_other_vectors_is_refused(
             ModelError, match=r"cannot run on openvino: its vectors differ .* --backend torch"
         ):
             load(tiny, "openvino")
-        with pytest.warns(Notice, match="runs on torch, not on openvino: its vectors differ"):
+        with logs_a_warning("runs on torch, not on openvino: its vectors differ"):
             assert load(tiny, "auto").backend == "torch"
     assert load(tiny, "openvino").backend == "openvino"
     for verdict in caches.glob("*/check-*.json"):
@@ -151,7 +151,7 @@ def test_whatever_a_graph_fails_with_torch_stands_in(
         raise error
 
     monkeypatch.setattr(choosing.openvino_graph.OpenVinoRunner, "_infer", fail)
-    with pytest.warns(Notice, match=f"runs on torch, not on openvino: {type(error).__name__}: {error}"):
+    with logs_a_warning(f"runs on torch, not on openvino: {type(error).__name__}: {error}"):
         assert load(tiny, "auto").backend == "torch"
     with pytest.raises(ModelError, match=f"cannot run on openvino: .*{error}; use --backend torch"):
         load(tiny, "openvino")
@@ -166,7 +166,7 @@ def test_nan_is_called_nan(tiny: Path, monkeypatch: pytest.MonkeyPatch, caches: 
     for _ in range(2):
         for verdict in caches.glob("*/check-*.json"):
             verdict.unlink()
-        with pytest.warns(Notice, match="its vectors hold NaN or infinity, and torch's do not"):
+        with logs_a_warning("its vectors hold NaN or infinity, and torch's do not"):
             assert load(tiny, "auto").backend == "torch"
     # What was written down says the same.
     with pytest.raises(ModelError, match="its vectors hold NaN or infinity"):
@@ -196,7 +196,7 @@ def test_number_formats_of_graphs(
         found = student.encode_documents(TEXTS)
         assert student.fingerprint == students["torch"].fingerprint
         assert (found * expected).sum(axis=1).min() >= least
-    with pytest.warns(Notice, match="--dtype int8 changes the vectors"):
+    with logs_a_warning("--dtype int8 changes the vectors"):
         assert load(tiny, "auto", dtype="int8").backend == "onnx"
 
 
@@ -207,7 +207,7 @@ def test_a_model_that_cannot_be_exported(tmp_path: Path, monkeypatch: pytest.Mon
     config.write_text(json.dumps({**json.loads(config.read_text()), "include_prompt": False}))
     with pytest.raises(ModelError, match="cannot run on onnx: its pooling leaves out the prompt"):
         load(path, "onnx")
-    with pytest.warns(Notice, match="runs on torch, not on openvino: its pooling leaves out the prompt"):
+    with logs_a_warning("runs on torch, not on openvino: its pooling leaves out the prompt"):
         student = load(path, "auto")
     assert student.backend == "torch"
     assert student.encode_documents(TEXTS, prompt="some prompt: ").shape == (len(TEXTS), 32)
@@ -240,15 +240,14 @@ def test_what_does_not_go_together(
 
 
 @pytest.mark.parametrize("backend", GRAPHS)
-def test_a_backend_that_is_not_installed(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, backend: str
-) -> None:
+def test_a_backend_that_is_not_installed(tiny: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     monkeypatch.delenv("MIMO_BACKEND", raising=False)
     monkeypatch.setattr(choosing, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem, match=rf"not installed: pip install 'mimo-plugin\[{backend}\]'"):
         load(tiny, backend)
-    assert load(tiny, "auto").backend == "torch"
-    assert not [warning for warning in recwarn if issubclass(warning.category, Notice)]
+    with warnings_logged() as warnings:
+        assert load(tiny, "auto").backend == "torch"
+    assert warnings == []
 
 
 def test_two_at_once_make_one_graph(caches: Path) -> None:
@@ -295,5 +294,5 @@ def test_no_place_for_graphs(tiny: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv("MIMO_BACKEND", raising=False)
     with pytest.raises(EnvironmentProblem, match="cannot write"):
         load(tiny, "openvino")
-    with pytest.warns(Notice, match="runs on torch, not on openvino: cannot write"):
+    with logs_a_warning("runs on torch, not on openvino: cannot write"):
         assert load(tiny, "auto").backend == "torch"

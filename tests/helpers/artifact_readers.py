@@ -102,7 +102,7 @@ def _lexical(base: Path) -> Reader:
 
 def _data(base: Path) -> Reader:
     from mimo_plugin.data.writers import PairsWriter
-    from mimo_plugin.training.data import Format, finished, read_manifest
+    from mimo_plugin.training.data import Format, read_manifest
 
     with PairsWriter(base, anchor="en", parameters={"seed": 1}, source={"made": "up"}) as writer:
         for number in range(6):
@@ -110,7 +110,7 @@ def _data(base: Path) -> Reader:
 
     def read(directory: Path, _: Path) -> None:
         read_manifest(directory, Format.PAIRS)
-        finished(directory, Format.PAIRS, anchor="en", parameters={"seed": 1}, source={"made": "up"})
+        PairsWriter(directory, anchor="en", parameters={"seed": 1}, source={"made": "up"}).finished()
 
     return Reader("training data: manifest", base, ("manifest.json",), read)
 

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mimo_plugin.core.artifact import BUILDING
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.data import writers
 from mimo_plugin.data.statistics import kept_and_dropped, language_figures, language_pairs, statistics_text
 from mimo_plugin.data.writers import PairsWriter, TableWriter
-from mimo_plugin.training.data import Format, finished, open_pairs, open_table
+from mimo_plugin.training.data import open_pairs, open_table
 
 MADE: dict[str, Any] = {"anchor": "en", "parameters": {"seed": 1}, "source": {"file": "a"}}
 Pair = tuple[str, str, str]
@@ -183,28 +184,28 @@ def test_a_killed_writer_leaves_nothing_that_looks_finished(tmp_path: Path) -> N
     )
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert killed.returncode == 9
-    assert any(name.endswith(".tmp") for name in names(tmp_path))
-    with pytest.raises(ArtifactError, match=r"has no manifest.json: it is not a finished directory"):
+    assert list(tmp_path.glob(f"{BUILDING}/*.parquet"))
+    with pytest.raises(ArtifactError, match="has no manifest.json, expected training data"):
         open_pairs(tmp_path)
     write_pairs(tmp_path)
-    assert names(tmp_path) == {"manifest.json", "pairs-00000.parquet"}
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.json", "pairs-00000.parquet"}
 
 
 def test_a_finished_directory_is_found_refused_or_replaced(tmp_path: Path) -> None:
     write_pairs(tmp_path)
     manifest = open_pairs(tmp_path).manifest
-    assert finished(tmp_path, Format.PAIRS, **MADE) == manifest
+    assert PairsWriter(tmp_path, **MADE).finished() == manifest
     with pytest.raises(ArtifactError, match=r"made otherwise: seed is 2, there it is 1\. Choose another"):
-        finished(tmp_path, Format.PAIRS, **{**MADE, "parameters": {"seed": 2}})
+        PairsWriter(tmp_path, **{**MADE, "parameters": {"seed": 2}}).finished()
     with pytest.raises(
         ArtifactError, match=r"made otherwise: anchor is 'de', there it is 'en'; its file are"
     ):
-        finished(tmp_path, Format.PAIRS, **{**MADE, "anchor": "de", "source": {"file": "b"}})
+        PairsWriter(tmp_path, **{**MADE, "anchor": "de", "source": {"file": "b"}}).finished()
     with pytest.raises(ArtifactError, match="holds stage-1 pairs, expected a stage-2 table"):
-        finished(tmp_path, Format.TABLE, **MADE)
+        TableWriter(tmp_path, **MADE).finished()
     with pytest.raises(ArtifactError, match="is finished already"):
         write_pairs(tmp_path)
-    assert finished(tmp_path, Format.PAIRS, **MADE, overwrite=True) is None
+    assert PairsWriter(tmp_path, **MADE, overwrite=True).finished() is None
     # What was there stays until the new data is whole.
     with pytest.raises(DataError):
         write_pairs(tmp_path, [("", "de", "a")], overwrite=True)
@@ -223,7 +224,7 @@ def test_foreign_directories_are_left_alone(tmp_path: Path) -> None:
     (index / "manifest.json").write_text(json.dumps({"format": "mimo-index"}), encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"holds something else \(a manifest.json of another kind\)"):
         write_pairs(index, overwrite=True)
-    with pytest.raises(UsageError, match="is not a directory where you may write"):
+    with pytest.raises(ArtifactError, match="thesis.tex is a file: --output must name"):
         write_pairs(tmp_path / "thesis.tex")
     with pytest.raises(UsageError, match="is not a directory where you may write"):
         write_pairs(tmp_path / "thesis.tex" / "pairs")
@@ -259,7 +260,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="no such directory, expected a stage-2 table"):
+    with pytest.raises(ArtifactError, match=r"no such directory, expected training data \(a stage-2 table\)"):
         open_table(tmp_path / "nowhere")
     write_pairs(tmp_path)
     with pytest.raises(ArtifactError, match="holds stage-1 pairs, expected a stage-2 table"):
@@ -276,5 +277,5 @@ def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
         open_pairs(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_bytes())
     (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "rows": "many"}), encoding="utf-8")
-    with pytest.raises(ArtifactError, match=r"is not the manifest of stage-1 pairs: rows: "):
+    with pytest.raises(ArtifactError, match=r"the manifest of training data \(stage-1 pairs\): rows: "):
         open_pairs(tmp_path)

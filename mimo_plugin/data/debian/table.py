@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mimo_plugin.collections.jsonlines import get_id, get_text, read_objects
-from mimo_plugin.collections.reading import Faults
 from mimo_plugin.collections.records import pooled_id
-from mimo_plugin.core.errors import DataError, Findings
+from mimo_plugin.core.errors import DataError, Findings, Problems
 from mimo_plugin.core.files import replacing, writing
 from mimo_plugin.data.writers import PairsWriter, TableWriter
 from mimo_plugin.training.data import DataManifest
@@ -87,7 +86,7 @@ def read_tables(
 def _read_table(path: Path, languages: Collection[str] | None, dropped: dict[str, Counter[str]]) -> list[Row]:
     seen: dict[str, int] = {}
     rows = []
-    with Faults() as faults:
+    with Problems(stop=True) as faults:
         for row in faults.convert(read_objects(path, faults), partial(_row, path, seen)):
             wanted = {
                 lang: texts for lang, texts in row.text.items() if languages is None or lang in languages
