@@ -1,38 +1,24 @@
 """What `mimo analyze` does: encode, measure, draw, print."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mimo_plugin.benchmark.geometry import Analysis, Geometry
-from mimo_plugin.benchmark.texts import (
-    NamedEncoder,
-    Role,
-    file_name,
-    parse_encoder,
-    same_labels,
-    sample_texts,
-)
+from mimo_plugin.benchmark.texts import NamedEncoder, Role, file_name, parse_encoders, sample_texts
 from mimo_plugin.collections.records import ERROR
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
+from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import check_place, make_parent, write_text
-from mimo_plugin.evaluation.fairness import Peer, RankCorrelation
-from mimo_plugin.evaluation.language import LanguageBias
 from mimo_plugin.evaluation.options import TableFormat
+from mimo_plugin.evaluation.results import AnalysisResult, BiasResult, GeometryResult, TrainedOnResult
 from mimo_plugin.evaluation.runs import RunFile, file_problem, run_files, same_names
 from mimo_plugin.evaluation.tables import MISSING, Table, render
-from mimo_plugin.evaluation.trained_on import TrainedOn, open_seen, trained_on
 
 if TYPE_CHECKING:
-    from mimo_plugin.encoder.encoder import EncoderOptions
-    from mimo_plugin.evaluation.language import LanguageBias
+    from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
 
 @dataclass(frozen=True)
@@ -58,66 +44,59 @@ class AnalyzeOptions:
     progress: bool | None = None
 
 
-@dataclass(frozen=True)
-class Analyzed:
-    """analysis: None without encoders. language_bias: run -> what was found. warnings: a line each.
-    trained_on: encoder -> how many of the texts it was trained on, where that is known."""
-
-    analysis: Analysis | None
-    language_bias: "Mapping[str, LanguageBias]"
-    warnings: tuple[str, ...]
-    trained_on: Mapping[str, TrainedOn] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        from mimo_plugin.benchmark.geometry import as_json
-        from mimo_plugin.evaluation.language import as_json as bias_as_json
-
-        seen = {name: found.as_json() for name, found in self.trained_on.items()}
-        return {
-            "geometry": None if self.analysis is None else as_json(self.analysis),
-            "language_bias": {name: bias_as_json(bias) for name, bias in self.language_bias.items()},
-            **({"trained_on": seen} if seen else {}),
-        }
-
-
 def analyze(
     collections: Sequence[str],
-    encoders: Sequence[str],
+    encoders: "Sequence[str | Encoder]",
     runs: Sequence[str] = (),
     options: AnalyzeOptions | None = None,
     encoder_options: "EncoderOptions | None" = None,
     *,
     json_file: Path | None = None,
     output: Path | None = None,
-) -> Analyzed:
+) -> AnalysisResult:
     """Looks at encoders on texts of collections, and at the languages of runs of their queries.
 
     Args:
-        encoders: see `parse_encoder`.
+        encoders: see `parse_encoders`.
         runs: `NAME=FILE` or a file.
+        encoder_options: of those that are not loaded yet.
         json_file, output: where the caller wants to write, checked before the work.
 
     Raises:
-        MimoError: with every problem that can be found before something is encoded, and as `analyse`.
+        MimoError: with every problem that can be found before something is encoded, and as
+            `measure_geometry`.
     """
     options = options or AnalyzeOptions()
-    findings = Findings()
+    problems = Problems(DataError)
     files = run_files(runs)
-    findings.attempt(_check_options, options, bool(encoders or runs))
-    findings.attempt(_check_outputs, json_file, output, files)
-    pool = findings.attempt(_open, collections, bool(encoders), bool(runs), options)
-    parsed = [_loadable(findings, spec, encoder_options) for spec in encoders]
-    chosen = [encoder for encoder in parsed if encoder is not None]
-    findings.add(DataError, same_labels(chosen))
-    findings.add(DataError, same_names(files))
-    findings.add(DataError, dict.fromkeys(filter(None, (file_problem(file.path) for file in files))))
-    pool = findings.complete(pool)
+    chosen: list[NamedEncoder] = []
+    pool: Any = None
+    with problems.collect():
+        _check_options(options, bool(encoders or runs))
+    with problems.collect():
+        _check_outputs(json_file, output, files)
+    with problems.collect():
+        pool = _open(collections, bool(encoders), bool(runs), options)
+    with problems.collect():
+        chosen = parse_encoders(encoders)
+    for encoder in chosen:
+        with problems.collect():
+            encoder.check()
+    problems.extend(same_names(files))
+    problems.extend(dict.fromkeys(filter(None, (file_problem(file.path) for file in files))))
+    problems.raise_any()
+    for encoder in chosen:
+        # It is let go again, so that there is never more than one.
+        with problems.collect():
+            encoder.load(encoder_options)
+    problems.raise_any()
 
     biases, warnings = _runs(pool, files, options) if files else ({}, [])
     if not chosen:
-        return Analyzed(None, biases, tuple(warnings))
-    from mimo_plugin.benchmark.geometry import analyse
+        return AnalysisResult(geometry=None, language_bias=biases, warnings=tuple(warnings))
+    from mimo_plugin.benchmark.geometry import measure_geometry
     from mimo_plugin.collections.survey import copies_text, survey
+    from mimo_plugin.evaluation.trained_on import open_seen, trained_on
 
     if options.role is Role.DOCUMENTS:
         surveyed = survey(pool, duplicates=options.duplicates, progress=options.progress)
@@ -132,12 +111,17 @@ def analyze(
         seed=options.seed,
         progress=options.progress,
     )
-    analysis = analyse(chosen, texts, encoder_options, progress=options.progress)
+    geometry = measure_geometry(chosen, texts, encoder_options, progress=options.progress)
     seen, told = open_seen({encoder.label: encoder.checkpoint for encoder in chosen})
     found = trained_on(texts.texts, seen)
     for name, one in found.items():
         told += one.warnings(name, f"{options.role.value} looked at")
-    return Analyzed(analysis, biases, (*warnings, *told), found)
+    return AnalysisResult(
+        geometry=geometry,
+        language_bias=biases,
+        trained_on={name: TrainedOnResult.model_validate(one.as_json()) for name, one in found.items()},
+        warnings=(*warnings, *told),
+    )
 
 
 def _check_options(options: AnalyzeOptions, anything: bool) -> None:
@@ -150,10 +134,8 @@ def _check_options(options: AnalyzeOptions, anything: bool) -> None:
         problems.add(f"{options.texts} texts, expected 1 or more: a thousand give stable numbers")
     if options.hits_cutoff < 1:
         problems.add(f"--hits-cutoff {options.hits_cutoff}, expected 1 or more")
-    try:
+    with problems.collect():
         parse_cutoffs(options.fairness)
-    except UsageError as error:
-        problems.extend(str(error).splitlines())
     problems.raise_any()
 
 
@@ -162,18 +144,13 @@ def _check_outputs(json_file: Path | None, output: Path | None, files: Sequence[
 
     problems = Problems(UsageError)
     if json_file is not None:
-        try:
+        with problems.collect():
             check_outputs([json_file], files)
-        except UsageError as error:
-            problems.extend(str(error).splitlines())
-    if output is not None:
-        if output.exists() and not output.is_dir():
-            problems.add(f"{output}: is a file, expected the name of a directory for pictures and tables")
-        else:
-            try:
-                check_place(output / "tables")
-            except UsageError as error:
-                problems.add(str(error))
+    if output is not None and output.exists() and not output.is_dir():
+        problems.add(f"{output}: is a file, expected the name of a directory for pictures and tables")
+    elif output is not None:
+        with problems.collect():
+            check_place(output / "tables")
     problems.raise_any()
 
 
@@ -199,39 +176,31 @@ def _with_docs(pool: Any, docs: Any) -> Any:
     return Dataset(docs, queries, qrels)
 
 
-def _loadable(findings: Findings, spec: str, options: "EncoderOptions | None") -> NamedEncoder | None:
-    """The encoder, if it can be loaded; it is let go again, so that there is never more than one."""
-    from mimo_plugin.encoder.encoder import Encoder
-
-    encoder = findings.attempt(parse_encoder, spec)
-    if encoder is not None:
-        findings.attempt(Encoder, encoder.checkpoint, options)
-    return encoder
-
-
 def _runs(
     pool: Any, files: Sequence[RunFile], options: AnalyzeOptions
-) -> "tuple[dict[str, LanguageBias], list[str]]":
+) -> tuple[dict[str, BiasResult], list[str]]:
     """The language bias of each run, and warnings.
 
     Raises:
         DataError: with the problems of all runs.
     """
-    from mimo_plugin.evaluation.language import language_bias, parse_cutoffs
+    from mimo_plugin.evaluation.language import as_json, language_bias, parse_cutoffs
     from mimo_plugin.evaluation.runs import read_run
     from mimo_plugin.evaluation.topics import check_docids, check_queries, documents_of, load_topics
 
     cutoff = options.hits_cutoff
     further = parse_cutoffs(options.fairness)
     deepest = further.deepest(cutoff)
-    findings = Findings()
-    read = [findings.attempt(read_run, file.path, file.name) for file in files]
-    topics = findings.attempt(load_topics, pool)
-    runs = [run for run in read if run is not None]
-    if topics is not None:
+    problems = Problems(DataError)
+    runs = []
+    for file in files:
+        with problems.collect():
+            runs.append(read_run(file.path, file.name))
+    with problems.collect():
+        topics = load_topics(pool)
         for run in runs:
-            findings.add(DataError, check_queries(run, topics))
-    topics = findings.complete(topics)
+            problems.extend(check_queries(run, topics))
+    problems.raise_any()
 
     warnings = []
     for run in runs:
@@ -250,119 +219,105 @@ def _runs(
             counts[doc.lang] += 1
             if doc.doc_id in wanted:
                 doc_langs[doc.doc_id] = doc.lang
-    biases = {
-        run.name: findings.attempt(
-            language_bias, run, topics, doc_langs, k=cutoff, collection=counts, further=further
-        )
-        for run in runs
-    }
-    findings.raise_any()
-    return {name: bias for name, bias in biases.items() if bias is not None}, warnings
+    biases = {}
+    for run in runs:
+        with problems.collect():
+            found = language_bias(run, topics, doc_langs, k=cutoff, collection=counts, further=further)
+            biases[run.name] = BiasResult.model_validate(as_json(found))
+    problems.raise_any()
+    return biases, warnings
 
 
 # A matrix of more languages fits no page; `--json` has it.
 _MOST_COLUMNS = 24
+Values = Sequence[Sequence[float | None]]
 
 
-def make_tables(analysis: Analysis) -> list[Table]:
+def make_tables(geometry: GeometryResult) -> list[Table]:
     """All encoders, then by language, then each encoder's matrices and trail."""
-    tables = [_summary(analysis), _by_language(analysis)]
-    for label, geometry in analysis.encoders.items():
-        if geometry.pair_alignment:
-            tables.append(_pairs(label, geometry.pair_alignment))
-        centroids = geometry.centroids
+    tables = [_summary(geometry), _by_language(geometry)]
+    for label, encoder in geometry.encoders.items():
+        pairs = {(first, second): value for first, second, value in encoder.pair_alignment}
+        if pairs:
+            names = sorted({language for pair in pairs for language in pair})
+            values = [[pairs.get((min(a, b), max(a, b))) for b in names] for a in names]
+            tables.append(_matrix(f"{label}: alignment of pairs of languages", names, names, values))
+        centroids = encoder.centroid_distances
         if len(centroids.languages) > 1:
             title = f"{label}: distance between the mean vectors of languages"
-            tables.append(matrix(title, centroids.languages, centroids.languages, centroids.distances))
-        if geometry.trail:
-            why = analysis.skipped.get(f"{label}: trail")
-            tables.append(_trail(label, geometry, why))
+            tables.append(_matrix(title, centroids.languages, centroids.languages, centroids.distances))
+        if encoder.trail:
+            rows = [
+                [f"{point.step:,}", _cell(point.alignment), _cell(point.uniformity)]
+                for point in encoder.trail
+            ]
+            why = geometry.skipped.get(f"{label}: trail")
+            headers = ["step", "alignment", "uniformity"]
+            tables.append(Table(f"{label}: while it trained", headers, rows, 0, (f"{why}.",) if why else ()))
     return [table for table in tables if len(table.headers) <= _MOST_COLUMNS + 1]
 
 
-def matrix(title: str, rows: Sequence[str], columns: Sequence[str], values: np.ndarray) -> Table:
-    """values: (rows, columns); NaN is missing."""
+def _matrix(title: str, rows: Sequence[str], columns: Sequence[str], values: Values) -> Table:
     cells = [
-        [name, *(MISSING if np.isnan(value) else f"{value:.2f}" for value in line)]
+        [name, *(MISSING if value is None else f"{value:.2f}" for value in line)]
         for name, line in zip(rows, values, strict=True)
     ]
     return Table(title, ["", *columns], cells)
 
 
-def _summary(analysis: Analysis) -> Table:
-    texts = analysis.texts
+def _summary(geometry: GeometryResult) -> Table:
+    texts = geometry.texts
     title = (
-        f"geometry on {texts.group_count:,} texts, {len(texts.texts):,} {texts.role} in {len(texts.counts)} "
+        f"geometry on {texts.groups:,} texts, {texts.vectors:,} {texts.role} in {len(texts.languages)} "
         "languages"
     )
     headers = ["encoder", "dimensions", "alignment", "uniformity", "centroid probe", "kNN probe", "chance"]
     rows = []
-    for label, geometry in analysis.encoders.items():
-        probe = geometry.separability
+    for label, encoder in geometry.encoders.items():
+        probe = encoder.separability
         told = (None, None, None) if probe is None else (probe.centroid, probe.knn, probe.chance)
-        values = (geometry.alignment, geometry.uniformity, *told)
-        rows.append([label, str(geometry.dimension), *map(_cell, values)])
+        values = (encoder.alignment, encoder.uniformity, *told)
+        rows.append([label, str(encoder.dimension), *map(_cell, values)])
     notes = [
         "alignment: mean squared distance of translations, 0 to 4; uniformity: log mean exp(-2 distance^2), "
         "-8 to 0; both: lower is better."
     ]
-    probes = [one.separability for one in analysis.encoders.values() if one.separability]
+    probes = [one.separability for one in geometry.encoders.values() if one.separability]
     if probes:
         notes.append(
             f"probes: share of texts whose language is told from the vector, by the nearest mean vector and "
             f"by {probes[0].neighbours} nearest neighbours; {probes[0].folds} folds, versions of a text in "
             "one fold; at chance the languages are mixed."
         )
-    notes += [f"{what}: {why}." for what, why in analysis.skipped.items()]
+    notes += [f"{what}: {why}." for what, why in geometry.skipped.items()]
     return Table(title, headers, rows, notes=tuple(notes))
 
 
-def _by_language(analysis: Analysis) -> Table:
-    """Alignment of a language: the mean over its pairs."""
-    several = len(analysis.encoders) > 1
-    parallel = any(one.pair_alignment for one in analysis.encoders.values())
+def _by_language(geometry: GeometryResult) -> Table:
+    several = len(geometry.encoders) > 1
+    parallel = any(one.pair_alignment for one in geometry.encoders.values())
     headers = ["language", "texts"]
     columns = []
-    for label, geometry in analysis.encoders.items():
+    for label, encoder in geometry.encoders.items():
         if parallel:
             headers.append(f"alignment, {label}" if several else "alignment")
-            columns.append(_per_language(geometry.pair_alignment))
+            columns.append(_mean_over_pairs(encoder.pair_alignment))
         headers.append(f"uniformity, {label}" if several else "uniformity")
-        columns.append(geometry.uniformity_per_language)
+        columns.append(encoder.uniformity_per_language)
     rows = [
         [language, f"{count:,}", *(_cell(column.get(language)) for column in columns)]
-        for language, count in analysis.texts.counts.items()
+        for language, count in geometry.texts.languages.items()
     ]
     notes = ("alignment of a language: the mean over its pairs with the others.",) if parallel else ()
     return Table("by language", headers, rows, notes=notes)
 
 
-def _per_language(pairs: Mapping[tuple[str, str], float]) -> Mapping[str, float | None]:
+def _mean_over_pairs(pairs: Sequence[tuple[str, str, float | None]]) -> Mapping[str, float | None]:
     values: dict[str, list[float]] = {}
-    for pair, value in pairs.items():
-        for language in pair:
-            values.setdefault(language, []).append(value)
+    for first, second, value in pairs:
+        for language in (first, second) if value is not None else ():
+            values.setdefault(language, []).append(value or 0.0)
     return {language: fsum(own) / len(own) for language, own in values.items()}
-
-
-def _pairs(label: str, pairs: Mapping[tuple[str, str], float]) -> Table:
-    names = sorted({language for pair in pairs for language in pair})
-    values = np.full((len(names), len(names)), np.nan)
-    for (first, second), value in pairs.items():
-        row, column = names.index(first), names.index(second)
-        values[row, column] = values[column, row] = value
-    return matrix(f"{label}: alignment of pairs of languages", names, names, values)
-
-
-def _trail(label: str, geometry: Geometry, why: str | None) -> Table:
-    rows = [[f"{point.step:,}", _cell(point.alignment), _cell(point.uniformity)] for point in geometry.trail]
-    return Table(
-        f"{label}: while it trained",
-        ["step", "alignment", "uniformity"],
-        rows,
-        0,
-        (f"{why}.",) if why else (),
-    )
 
 
 def _cell(value: float | None) -> str:
@@ -372,35 +327,34 @@ def _cell(value: float | None) -> str:
 _SUFFIXES = {TableFormat.TEXT: "txt", TableFormat.MARKDOWN: "md", TableFormat.LATEX: "tex"}
 
 
-def tables_text(analyzed: Analyzed, form: TableFormat) -> str:
-    tables = [] if analyzed.analysis is None else make_tables(analyzed.analysis)
-    if analyzed.language_bias:
-        tables += make_run_tables(analyzed.language_bias)
+def tables_text(analysis: AnalysisResult, form: TableFormat) -> str:
+    tables = [] if analysis.geometry is None else make_tables(analysis.geometry)
+    if analysis.language_bias:
+        tables += make_run_tables(analysis.language_bias)
     return render(tables, form)
 
 
-def write_json(analyzed: Analyzed, path: Path) -> None:
+def write_json(analysis: AnalysisResult, path: Path) -> None:
     make_parent(path)
-    text = json.dumps(analyzed.as_json(), ensure_ascii=False, allow_nan=False, indent=2)
-    write_text(path, text + "\n")
+    write_text(path, analysis.to_json())
 
 
-def write_directory(analyzed: Analyzed, directory: Path, form: TableFormat) -> list[Path]:
+def write_directory(analysis: AnalysisResult, directory: Path, form: TableFormat) -> list[Path]:
     """Writes the tables, and each picture as PNG and SVG; returns the files."""
     from mimo_plugin.report.maps import draw_all, save_figure
 
     tables = directory / f"tables.{_SUFFIXES[form]}"
     make_parent(tables)
-    write_text(tables, tables_text(analyzed, form))
+    write_text(tables, tables_text(analysis, form))
     files = [tables]
-    geometry = analyzed.as_json()["geometry"]
+    geometry = analysis.model_dump(mode="json")["geometry"]
     for (what, label), figure in draw_all(geometry).items() if geometry else ():
         name = what if label is None else f"{what}-{file_name(label)}"
         files += save_figure(figure, directory / name)
     return files
 
 
-def make_run_tables(biases: Mapping[str, LanguageBias]) -> list[Table]:
+def make_run_tables(biases: Mapping[str, BiasResult]) -> list[Table]:
     """All runs, then the language mix of each: rows are the queries' languages, columns the hits'."""
     cutoff = max(bias.cutoff for bias in biases.values())
     rows = []
@@ -411,47 +365,36 @@ def make_run_tables(biases: Mapping[str, LanguageBias]) -> list[Table]:
     ]
     tables = []
     for name, bias in biases.items():
-        preference, gap = bias.same_language_preference, bias.cross_lingual_gap
+        preference, gap, mix = bias.same_language_preference, bias.cross_lingual_gap, bias.language_mix
         values = (
-            bias.language_mix.own,
-            bias.language_mix.entropy,
+            mix.own,
+            mix.entropy,
             bias.peer.mean,
             bias.awrf.mean if bias.awrf else None,
             bias.mrc.mean if bias.mrc else None,
             preference.mean if preference else None,
-            gap.overall.gap if gap else None,
+            gap.gap if gap else None,
         )
-        rows.append([name, *(_run_cell(value) for value in values)])
+        rows.append([name, *map(_cell, values)])
         notes += [f"{name}, {what}: {why}." for what, why in bias.skipped.items()]
-        mix = bias.language_mix
         title = f"{name}: languages of the first {cutoff} hits, a row for each language of the queries"
-        tables.append(matrix(title, mix.query_languages, mix.doc_languages, mix.shares))
+        tables.append(_matrix(title, mix.query_languages, mix.doc_languages, mix.shares))
     headers = ["run", "own language", "entropy", "PEER", "AWRF", "MRC", "preference", "gap"]
     first = Table(f"language bias of the first {cutoff} hits", headers, rows, notes=tuple(notes))
     return [first, *_fairness_tables(biases), *tables]
 
 
-def _fairness_tables(biases: Mapping[str, LanguageBias]) -> Iterator[Table]:
+def _fairness_tables(biases: Mapping[str, BiasResult]) -> Iterator[Table]:
     """MRC and PEER by query language at each further cutoff, a row a run."""
-    measured: dict[str, dict[str, Peer | RankCorrelation]] = {}
+    measured: dict[str, dict[str, Any]] = {}
     for name, bias in biases.items():
-        for at, correlation in bias.mrc_at.items():
-            measured.setdefault(f"MRC@{at}", {})[name] = correlation
-        for at, peer in bias.peer_at.items():
-            measured.setdefault(f"PEER@{at}", {})[name] = peer
-    for title, found in measured.items():
-        languages = sorted({language for one in found.values() for language in one.per_language})
+        for kind, found in (("MRC", bias.mrc_at), ("PEER", bias.peer_at)):
+            for at, one in found.items():
+                measured.setdefault(f"{kind}@{at}", {})[name] = one
+    for title, by_run in measured.items():
+        languages = sorted({language for one in by_run.values() for language in one.per_language})
         rows = [
-            [
-                name,
-                _run_cell(one.mean),
-                *(_run_cell(one.per_language.get(language)) for language in languages),
-            ]
-            for name, one in found.items()
+            [name, *map(_cell, (one.mean, *map(one.per_language.get, languages)))]
+            for name, one in by_run.items()
         ]
         yield Table(f"{title} by query language", ["run", "mean", *languages], rows)
-
-
-def _run_cell(value: float | None) -> str:
-    # PEER is not a number where no topic can be compared.
-    return MISSING if value is None or value != value else f"{value:.4f}"

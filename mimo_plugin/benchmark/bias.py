@@ -1,6 +1,5 @@
 """Language bias, geometry and provenance of a reproduction, and its results as one object."""
 
-import json
 import os
 import platform
 from collections import Counter
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.benchmark.parts import GEOMETRY
 from mimo_plugin.benchmark.systems import Facts, MadeRun, System, shortened
@@ -21,12 +20,24 @@ from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.evaluation.evaluate import to_json
 from mimo_plugin.evaluation.language import CUTOFF
 from mimo_plugin.evaluation.options import Gain
+from mimo_plugin.evaluation.results import (
+    BenchmarkResults,
+    BiasResult,
+    ConfigResult,
+    EvaluationResult,
+    GeometryResult,
+    HardwareResult,
+    ProvenanceResult,
+    ReferenceResult,
+    SubsetResult,
+    SystemResult,
+)
 
 if TYPE_CHECKING:
-    from mimo_plugin.benchmark.config import BenchmarkConfig
+    from mimo_plugin.benchmark.config import BenchmarkConfig, Geometry
     from mimo_plugin.benchmark.parts import Benchmark
     from mimo_plugin.benchmark.systems import System
-    from mimo_plugin.benchmark.texts import Texts
+    from mimo_plugin.benchmark.texts import SampledTexts
     from mimo_plugin.evaluation.evaluate import Evaluation
     from mimo_plugin.evaluation.fairness import Similarity
     from mimo_plugin.evaluation.language import Cutoffs
@@ -98,10 +109,10 @@ class BiasOptions:
 
 def look_at_runs(
     files: Mapping[str, Path], topics: "Topics", languages: Languages, options: BiasOptions
-) -> tuple[dict[str, Any], list[str]]:
-    """How runs treat languages: name -> JSON object, and what a user should know, a line each.
+) -> tuple[dict[str, BiasResult], list[str]]:
+    """How runs treat languages: name -> what was found, and what a user should know, a line each.
 
-    A run of another collection, or one whose documents do not all tell their language, has no object. Runs
+    A run of another collection, or one whose documents do not all tell their language, is left out. Runs
     are read twice: the languages of all their documents are looked up in one go, and memory holds one run at
     a time.
 
@@ -148,7 +159,7 @@ def _bias(
     sizes: Mapping[str, int],
     target: str,
     options: BiasOptions,
-) -> dict[str, Any]:
+) -> BiasResult:
     from mimo_plugin.evaluation.language import as_json, language_bias
     from mimo_plugin.evaluation.topics import documents_of
 
@@ -162,7 +173,7 @@ def _bias(
         similarity=options.similarity(run.name, documents_of(run, topics, options.deepest)),
         further=options.further,
     )
-    return as_json(found)
+    return BiasResult.model_validate(as_json(found))
 
 
 def _in_collection(topics: "Topics", known: Mapping[str, str]) -> tuple["Topics", list[str]]:
@@ -210,10 +221,10 @@ def encoder_geometry(
     options: EncoderOptions,
     say: Callable[[str], Any],
     progress: bool | None,
-) -> tuple[dict[str, Any] | None, list[str]]:
-    """The geometry of all encoders as one JSON object, and what a user should know, a line each.
+) -> tuple[GeometryResult | None, list[str]]:
+    """The geometry of all encoders, and what a user should know, a line each.
 
-    The object is None where there are no encoders, where the config wants none, and where there is none.
+    None where there are no encoders, where the config wants none, and where there is none.
 
     Args:
         encoders: name -> system, and what is known of its encoder.
@@ -225,22 +236,32 @@ def encoder_geometry(
         name: output / GEOMETRY / f"{name}-{identity_key(_identity(benchmark, system, facts))}.json"
         for name, (system, facts) in encoders.items()
     }
-    found = {name: _read(file) for name, file in files.items()}
+    known = {name: _read(file) for name, file in files.items()}
+    found: dict[str, GeometryResult] = {}
     warnings = []
-    if None in found.values():
-        try:
-            texts = _texts(benchmark, progress)
-        except DataError as error:
-            return None, [f"geometry left out: {error}"]
-        for name, there in found.items():
-            if there is None:
-                say(f"{name}: geometry of {len(texts.texts):,} {texts.role.value}")
-                try:
-                    found[name] = _measure(encoders[name][0], texts, options, files[name], progress)
-                except (DataError, ModelError) as error:
-                    # Scores are there by now, and are worth more than this.
-                    warnings.append(f"{name}: geometry left out: {error}")
-    return _together({name: there for name, there in found.items() if there is not None}), warnings
+    texts = None
+    for name, there in known.items():
+        if there is None:
+            try:
+                texts = texts or _texts(benchmark, asked, progress)
+            except DataError as error:
+                return None, [f"geometry left out: {error}"]
+            say(f"{name}: geometry of {len(texts.texts):,} {texts.role.value}")
+            try:
+                there = _measure(encoders[name][0], texts, options, files[name], progress)
+            except (DataError, ModelError) as error:
+                # Scores are there by now, and are worth more than this.
+                warnings.append(f"{name}: geometry left out: {error}")
+                continue
+        found[name] = there
+    if not found:
+        return None, warnings
+    together = GeometryResult(
+        texts=next(iter(found.values())).texts,
+        encoders={name: each.encoders[name] for name, each in found.items()},
+        skipped={what: reason for each in found.values() for what, reason in each.skipped.items()},
+    )
+    return together, warnings
 
 
 def _identity(benchmark: "Benchmark", system: "System", facts: Facts) -> dict[str, Any]:
@@ -266,22 +287,18 @@ def _trail(training: Path) -> list[str]:
     return [path.name for _, path in checkpoints(training)]
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _read(file: Path) -> GeometryResult | None:
     """What was measured before; None where there is nothing, or something damaged: it is measured again."""
     try:
         found, whole = unseal(file.read_bytes())
+        return GeometryResult.model_validate(found) if whole else None
     except (OSError, ValueError, RecursionError):
         return None
-    there = isinstance(found, dict) and found.keys() >= {"texts", "encoders", "skipped"}
-    return found if there and whole else None
 
 
-def _texts(benchmark: "Benchmark", progress: bool | None) -> "Texts":
+def _texts(benchmark: "Benchmark", asked: "Geometry", progress: bool | None) -> "SampledTexts":
     from mimo_plugin.benchmark.texts import Role, sample_texts
 
-    asked = benchmark.config.geometry
-    if asked is None:
-        raise ValueError("the config asks for no geometry")
     return sample_texts(
         benchmark.pool,
         benchmark.specs,
@@ -293,33 +310,18 @@ def _texts(benchmark: "Benchmark", progress: bool | None) -> "Texts":
 
 
 def _measure(
-    system: "System", texts: "Texts", options: EncoderOptions, file: Path, progress: bool | None
-) -> dict[str, Any]:
-    from mimo_plugin.benchmark.geometry import analyse, as_json
+    system: "System", texts: "SampledTexts", options: EncoderOptions, file: Path, progress: bool | None
+) -> GeometryResult:
+    from mimo_plugin.benchmark.geometry import measure_geometry
     from mimo_plugin.benchmark.texts import NamedEncoder
 
     if system.encoder is None:
         raise ValueError(f"system {system.name} has no encoder")
     encoder = NamedEncoder(system.name, system.encoder, system.training)
-    found = as_json(analyse([encoder], texts, options, progress=progress))
+    found = measure_geometry([encoder], texts, options, progress=progress)
     make_parent(file)
-    write_text(file, sealed_text(found))
+    write_text(file, sealed_text(found.model_dump(mode="json")))
     return found
-
-
-def _together(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """One object of the objects of each encoder, which are all about the same texts."""
-    if not found:
-        return None
-    first = next(iter(found.values()))
-    return {
-        "texts": first["texts"],
-        "encoders": {name: each["encoders"][name] for name, each in found.items()},
-        "skipped": {what: reason for each in found.values() for what, reason in each["skipped"].items()},
-    }
-
-
-FORMAT: Final = "mimo-reproduction"
 
 
 def results_object(
@@ -327,40 +329,37 @@ def results_object(
     systems: Sequence[System],
     made: Mapping[str, MadeRun],
     evaluation: "Evaluation",
-    language_bias: Mapping[str, Any],
-    geometry: Mapping[str, Any] | None,
+    language_bias: Mapping[str, BiasResult],
+    geometry: GeometryResult | None,
     warnings: Sequence[str],
-    provenance: Mapping[str, Any],
-) -> dict[str, Any]:
+    provenance: ProvenanceResult,
+) -> BenchmarkResults:
     """Args:
     made: notes of the systems whose runs were made here.
-    language_bias: system -> JSON object.
     """
-    config = benchmark.config
-    return {
-        "format": FORMAT,
-        "format_version": 1,
-        "config": {
-            "name": config.name,
-            "title": config.title,
-            "setting": config.setting.value,
-            "note": _note(config),
-            "gain": config.gain.value,
-            "collections": list(benchmark.specs),
-            "languages": list(evaluation.topics.counts),
-            "measures": [str(measure) for measure in evaluation.measures],
-            "depth": config.depth,
-            "fairness_cutoff": config.fairness.cutoff if config.fairness else CUTOFF,
-        },
-        "subset": benchmark.subset(),
-        "systems": {system.name: _system(system, made.get(system.name)) for system in systems},
-        "evaluation": json.loads(to_json(evaluation)),
-        "language_bias": dict(language_bias),
-        "geometry": geometry,
-        "reference": [reference.model_dump(mode="json") for reference in config.reference],
-        "warnings": list(warnings),
-        "provenance": dict(provenance),
-    }
+    config, subset = benchmark.config, benchmark.subset()
+    return BenchmarkResults(
+        config=ConfigResult(
+            name=config.name,
+            title=config.title,
+            setting=config.setting,
+            note=_note(config),
+            gain=config.gain,
+            collections=tuple(benchmark.specs),
+            languages=tuple(evaluation.topics.counts),
+            measures=tuple(str(measure) for measure in evaluation.measures),
+            depth=config.depth,
+            fairness_cutoff=config.fairness.cutoff if config.fairness else CUTOFF,
+        ),
+        subset=None if subset is None else SubsetResult.model_validate(subset),
+        systems={system.name: _system(system, made.get(system.name)) for system in systems},
+        evaluation=EvaluationResult.model_validate_json(to_json(evaluation)),
+        language_bias=language_bias,
+        geometry=geometry,
+        reference=tuple(ReferenceResult.model_validate(reference) for reference in config.reference),
+        warnings=tuple(warnings),
+        provenance=provenance,
+    )
 
 
 def _note(config: "BenchmarkConfig") -> str | None:
@@ -368,18 +367,11 @@ def _note(config: "BenchmarkConfig") -> str | None:
     return " ".join(filter(None, [config.note, binary])) or None
 
 
-def _system(system: System, made: MadeRun | None) -> dict[str, Any]:
-    return {
-        "kind": system.kind.value,
-        "label": system.name,
-        "encoder": made.encoder if made else None,
-        "fingerprint": made.fingerprint if made else None,
-        "documents": made.documents if made else None,
-        "index_bytes": made.index_bytes if made else None,
-        "seconds": dict(made.seconds) if made else {},
-        "parts": list(system.parts),
-        "details": dict(made.details) if made else {},
-    }
+def _system(system: System, made: MadeRun | None) -> SystemResult:
+    known = made.model_dump() if made else {}
+    return SystemResult.model_validate(
+        known | {"kind": system.kind.value, "label": system.name, "parts": system.parts}
+    )
 
 
 _PACKAGES = (
@@ -397,26 +389,26 @@ _PACKAGES = (
 )
 
 
-def provenance(command: str, device: str | None, fingerprints: dict[str, str]) -> dict[str, Any]:
+def provenance(command: str, device: str | None, fingerprints: dict[str, str]) -> ProvenanceResult:
     """Args:
     command: that made it.
     device: type of the encoders' device; None where none ran.
     fingerprints: of documents, encoders and so on, by name.
     """
-    return {
-        "command": command,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | installed_versions(_PACKAGES),
-        "hardware": {
-            "machine": platform.platform(),
-            "processor": processor(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "memory_bytes": _memory_bytes(),
-            "device": _device(device),
-        },
-        "git_commit": git_commit(Path(__file__).parent),
-        "fingerprints": fingerprints,
-    }
+    return ProvenanceResult(
+        command=command,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={"python": platform.python_version()} | installed_versions(_PACKAGES),
+        hardware=HardwareResult(
+            machine=platform.platform(),
+            processor=processor(),
+            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            memory_bytes=_memory_bytes(),
+            device=_device(device),
+        ),
+        git_commit=git_commit(Path(__file__).parent),
+        fingerprints=fingerprints,
+    )
 
 
 def _memory_bytes() -> int | None:

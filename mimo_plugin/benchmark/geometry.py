@@ -1,20 +1,15 @@
 """An encoder's space on parallel texts: translations, languages, spread."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import isnan
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mimo_plugin.benchmark.texts import NamedEncoder, Role, Texts
+from mimo_plugin.benchmark.texts import NamedEncoder, Role, SampledTexts
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite, unit
 from mimo_plugin.evaluation.geometry import (
-    Separability,
     Vectors,
     alignment,
     centroid_distances,
@@ -24,17 +19,17 @@ from mimo_plugin.evaluation.geometry import (
     separability,
     uniformity,
 )
+from mimo_plugin.evaluation.results import (
+    CentroidsResult,
+    CheckpointResult,
+    EncoderResult,
+    GeometryResult,
+    ProjectionResult,
+    SeparabilityResult,
+    TextsResult,
+)
 from mimo_plugin.training.curves import read_metrics
 from mimo_plugin.training.run import RunDirectory
-
-
-@dataclass(frozen=True)
-class TrailPoint:
-    """step: of the optimiser. alignment: None where it is not defined."""
-
-    step: int
-    alignment: float | None
-    uniformity: float
 
 
 def checkpoints(run: Path) -> Iterator[tuple[int, Path]]:
@@ -52,7 +47,7 @@ def checkpoints(run: Path) -> Iterator[tuple[int, Path]]:
         found = last_checkpoint(directory, before=step)
 
 
-def written_trail(run: Path) -> tuple[TrailPoint, ...]:
+def written_trail(run: Path) -> tuple[CheckpointResult, ...]:
     """What the run wrote down each time it scored its dev collection; empty where it has none.
 
     Raises:
@@ -62,97 +57,52 @@ def written_trail(run: Path) -> tuple[TrailPoint, ...]:
     if not metrics.is_file():
         return ()
     return tuple(
-        TrailPoint(step, scores.get("alignment"), scores["uniformity"])
+        CheckpointResult(step=step, alignment=scores.get("alignment"), uniformity=scores["uniformity"])
         for step, scores in read_metrics(metrics).dev.items()
         if "uniformity" in scores
     )
 
 
-@dataclass(frozen=True)
-class Centroids:
-    """See `centroid_distances`. distances: (m, m)."""
-
-    languages: tuple[str, ...]
-    distances: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Projection:
-    """Principal components of the first texts. points: (n, 2). explained: shares of the variance.
-
-    language_of: (n,) positions in `languages`. text_of: (n,) the same number for the versions of a text.
-    """
-
-    points: NDArray[np.float64]
-    explained: tuple[float, float]
-    languages: tuple[str, ...]
-    language_of: NDArray[np.intp]
-    text_of: NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """One encoder's vectors, each of length 1, in numbers; what the texts do not allow is None.
-
-    Attributes:
-        name, fingerprint, dimension: of the encoder.
-        alignment, pair_alignment, uniformity: see `evaluation.geometry`; none without parallel texts.
-        uniformity_per_language: of a language's vectors among themselves; None where it has one.
-        trail: of the training run that was named.
-    """
-
-    name: str
-    fingerprint: str
-    dimension: int
-    alignment: float | None
-    pair_alignment: Mapping[tuple[str, str], float]
-    uniformity: float
-    uniformity_per_language: Mapping[str, float | None]
-    separability: Separability | None
-    centroids: Centroids
-    projection: Projection
-    trail: tuple[TrailPoint, ...]
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """encoders: label -> geometry. skipped: what is not there, or not as it may be expected -> why."""
-
-    texts: Texts
-    encoders: Mapping[str, Geometry]
-    skipped: Mapping[str, str]
-
-
 _MOST_PROBED = 20_000
 _MOST_PROJECTED = 2_000
+_DECIMALS = 5  # of points to be drawn
 
 
-def analyse(
+def measure_geometry(
     encoders: Sequence[NamedEncoder],
-    texts: Texts,
+    texts: SampledTexts,
     options: EncoderOptions | None = None,
     *,
     progress: bool | None = None,
-) -> Analysis:
+) -> GeometryResult:
     """Encodes the texts once with each encoder, and once with each checkpoint of an unfinished run.
 
-    Vectors are scaled to length 1 whatever the encoder does. One model is in memory at a time.
+    Vectors are scaled to length 1 whatever the encoder does. One model is loaded at a time.
 
     Raises:
         ModelError: an encoder cannot be loaded, or gives NaN or a vector of zeros.
     """
-    look = _Look(texts, options, progress)
-    found = {encoder.label: look.at(encoder) for encoder in encoders}
-    return Analysis(texts, found, look.skipped)
+    space = _Space(texts, options, progress)
+    found = {encoder.label: space.measure(encoder) for encoder in encoders}
+    about = TextsResult(
+        collections=texts.collections,
+        role=texts.role,
+        groups=len(set(texts.groups)),
+        vectors=len(texts.texts),
+        languages=texts.counts,
+        seed=texts.seed,
+    )
+    return GeometryResult(texts=about, encoders=found, skipped=space.skipped)
 
 
-class _Look:
-    """Looks at encoders, one after the other, and notes what cannot be measured in `skipped`."""
+class _Space:
+    """Measures one encoder after the other, and notes in `skipped` what cannot be measured."""
 
-    def __init__(self, texts: Texts, options: EncoderOptions | None, progress: bool | None) -> None:
+    def __init__(self, texts: SampledTexts, options: EncoderOptions | None, progress: bool | None) -> None:
         self._texts = texts
         self._options = options
         self._progress = progress
+        self._languages = np.asarray(texts.languages)
         self.skipped: dict[str, str] = {}
         if texts.left_out:
             self.skipped["texts"] = (
@@ -169,49 +119,42 @@ class _Look:
             self.skipped[f"separability beyond {probed:,} vectors"] = (
                 "the nearest neighbours of each vector are looked for among all others, which takes long"
             )
-        self._languages = np.asarray(texts.languages)
 
-    def at(self, encoder: NamedEncoder) -> Geometry:
+    def measure(self, encoder: NamedEncoder) -> EncoderResult:
         texts = self._texts
-        student = Encoder(encoder.checkpoint, self._options)
-        vectors = self._vectors(student, encoder.label)
+        model = encoder.load(self._options)
+        vectors = self._vectors(model, encoder.label)
         pairs = {} if texts.alone else pair_alignment(vectors, texts.groups, texts.languages)
         aligned = mean_over_pairs(pairs) if pairs else None
         spread = uniformity(vectors, seed=texts.seed)
-        return Geometry(
-            name=student.name,
-            fingerprint=student.fingerprint,
-            dimension=student.dimension,
+        languages, apart = centroid_distances(vectors, texts.languages, None if texts.alone else texts.groups)
+        return EncoderResult(
+            name=model.name,
+            fingerprint=model.fingerprint,
+            dimension=model.dimension,
             alignment=aligned,
-            pair_alignment=pairs,
+            pair_alignment=tuple((*pair, value) for pair, value in pairs.items()),
             uniformity=spread,
             uniformity_per_language={
                 language: self._own_uniformity(vectors, language) for language in texts.counts
             },
             separability=self._separability(vectors),
-            centroids=Centroids(
-                *centroid_distances(vectors, texts.languages, None if texts.alone else texts.groups)
-            ),
+            centroid_distances=CentroidsResult(languages=languages, distances=apart.tolist()),
             projection=self._projection(vectors),
-            trail=self._trail(encoder, TrailPoint(0, aligned, spread)),
+            trail=self._trail(encoder, aligned, spread),
         )
 
-    def _vectors(self, student: Encoder, label: str) -> Vectors:
-        """Of length 1, (n, d)."""
+    def _vectors(self, model: Encoder, label: str) -> Vectors:
+        """Of length 1, (n, d); a vector of zeros stays one, for the measures to refuse."""
         texts = self._texts
-        encode = student.encode_documents if texts.role is Role.DOCUMENTS else student.encode_queries
-        with bar(
-            total=len(texts.texts), what=f"encoding, {label}", unit="texts", enabled=self._progress
-        ) as counter:
+        encode = model.encode_documents if texts.role is Role.DOCUMENTS else model.encode_queries
+        total = len(texts.texts)
+        with bar(total=total, what=f"encoding, {label}", unit="texts", enabled=self._progress) as counter:
             try:
-                vectors: Vectors = encode(list(texts.texts), advance=counter.update)
+                return unit(encode(list(texts.texts), advance=counter.update))
             except NotFinite as error:
                 text = f"{texts.role.removesuffix('s')} {texts.ids[error.position]}"
                 raise NotFinite(error.position, error.name, text) from None
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        # A vector of zeros stays one, for the measures to refuse.
-        np.divide(vectors, lengths, out=vectors, where=lengths > 0)
-        return vectors
 
     def _own_uniformity(self, vectors: Vectors, language: str) -> float | None:
         try:
@@ -220,7 +163,7 @@ class _Look:
             self.skipped[f"uniformity of {language}"] = str(error)
             return None
 
-    def _separability(self, vectors: Vectors) -> Separability | None:
+    def _separability(self, vectors: Vectors) -> SeparabilityResult | None:
         texts, rows = self._texts, slice(self._texts.first(_MOST_PROBED))
         try:
             found = separability(vectors[rows], texts.languages[rows], texts.groups[rows], seed=texts.seed)
@@ -229,24 +172,30 @@ class _Look:
             return None
         for language in found.left_out:
             self.skipped[f"separability of {language}"] = f"fewer than {found.folds} texts: left out"
-        return found
+        return SeparabilityResult.model_validate(found)
 
-    def _projection(self, vectors: Vectors) -> Projection:
+    def _projection(self, vectors: Vectors) -> ProjectionResult:
+        """Of the first texts; versions of a text have the same number."""
         rows = slice(self._texts.first(_MOST_PROJECTED))
         points, explained = project(vectors[rows])
         languages, language_of = np.unique(self._languages[rows], return_inverse=True)
         groups = self._texts.groups[rows]
         number = {group: at for at, group in enumerate(dict.fromkeys(groups))}
-        return Projection(
-            points,
-            explained,
-            tuple(languages.tolist()),
-            language_of.astype(np.intp),
-            np.array([number[group] for group in groups], dtype=np.intp),
+        return ProjectionResult(
+            explained=explained,
+            languages=languages.tolist(),
+            points=tuple(
+                (x, y, language, number[group])
+                for (x, y), language, group in zip(
+                    points.round(_DECIMALS).tolist(), language_of.tolist(), groups, strict=True
+                )
+            ),
         )
 
-    def _trail(self, encoder: NamedEncoder, now: TrailPoint) -> tuple[TrailPoint, ...]:
-        """now: of the encoder itself, which is a checkpoint where the run is not finished."""
+    def _trail(
+        self, encoder: NamedEncoder, aligned: float | None, spread: float
+    ) -> tuple[CheckpointResult, ...]:
+        """aligned, spread: of the encoder itself, which is a checkpoint where the run is not finished."""
         if encoder.run is None:
             return ()
         kept = list(checkpoints(encoder.run))
@@ -254,20 +203,19 @@ class _Look:
             return self._written_trail(encoder.label, encoder.run)
         points = []
         for step, path in kept:
-            if str(path) == encoder.checkpoint:
-                points.append(replace(now, step=step))
-                continue
-            student = Encoder(str(path), self._options)
-            vectors = self._vectors(student, f"{encoder.label}, step {step:,}")
-            points.append(self._point(step, vectors))
+            point = aligned, spread
+            if str(path) != encoder.checkpoint:
+                model = Encoder(str(path), self._options)
+                point = self._point(self._vectors(model, f"{encoder.label}, step {step:,}"))
+            points.append(CheckpointResult(step=step, alignment=point[0], uniformity=point[1]))
         return tuple(reversed(points))
 
-    def _point(self, step: int, vectors: Vectors) -> TrailPoint:
+    def _point(self, vectors: Vectors) -> tuple[float | None, float]:
         texts = self._texts
         aligned = None if texts.alone else alignment(vectors, texts.groups, texts.languages)
-        return TrailPoint(step, aligned, uniformity(vectors, seed=texts.seed))
+        return aligned, uniformity(vectors, seed=texts.seed)
 
-    def _written_trail(self, label: str, run: Path) -> tuple[TrailPoint, ...]:
+    def _written_trail(self, label: str, run: Path) -> tuple[CheckpointResult, ...]:
         points = written_trail(run)
         self.skipped[f"{label}: trail"] = (
             "the run's checkpoints are gone: its trail is what was written while it trained, on its dev "
@@ -276,71 +224,3 @@ class _Look:
             else "the run's checkpoints are gone, and it was not scored on a dev collection while it trained"
         )
         return points
-
-
-_DECIMALS = 5  # of points to be drawn
-
-
-def as_json(analysis: Analysis) -> dict[str, Any]:
-    texts = analysis.texts
-    return {
-        "texts": {
-            "collections": list(texts.collections),
-            "role": texts.role.value,
-            "groups": texts.group_count,
-            "vectors": len(texts.texts),
-            "languages": texts.counts,
-            "seed": texts.seed,
-        },
-        "encoders": {label: _geometry(geometry) for label, geometry in analysis.encoders.items()},
-        "skipped": dict(analysis.skipped),
-    }
-
-
-def _geometry(geometry: Geometry) -> dict[str, Any]:
-    return {
-        "name": geometry.name,
-        "fingerprint": geometry.fingerprint,
-        "dimension": geometry.dimension,
-        "alignment": geometry.alignment,
-        "pair_alignment": [[*pair, value] for pair, value in geometry.pair_alignment.items()],
-        "uniformity": geometry.uniformity,
-        "uniformity_per_language": dict(geometry.uniformity_per_language),
-        "separability": _separability(geometry.separability),
-        "centroid_distances": {
-            "languages": list(geometry.centroids.languages),
-            "distances": [
-                [None if isnan(value) else value for value in row]
-                for row in geometry.centroids.distances.tolist()
-            ],
-        },
-        "projection": _projection(geometry.projection),
-        "trail": [vars(point) for point in geometry.trail],
-    }
-
-
-def _separability(found: Separability | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {
-        "centroid": found.centroid,
-        "knn": found.knn,
-        "neighbours": found.neighbours,
-        "folds": found.folds,
-        "chance": found.chance,
-    }
-
-
-def _projection(projection: Projection) -> dict[str, Any]:
-    rows = zip(
-        projection.points.round(_DECIMALS).tolist(),
-        projection.language_of.tolist(),
-        projection.text_of.tolist(),
-        strict=True,
-    )
-    return {
-        "method": "pca",
-        "explained": list(projection.explained),
-        "languages": list(projection.languages),
-        "points": [[x, y, language, text] for (x, y), language, text in rows],
-    }

@@ -1,6 +1,5 @@
 """A benchmark from its config to a report; what is done is not done again."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -37,6 +36,7 @@ from mimo_plugin.core.errors import ArtifactError, DataError, Findings
 from mimo_plugin.core.files import make_parent, sha256, size_text, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.evaluation.results import BenchmarkResults, BiasResult, GeometryResult, read_results
 from mimo_plugin.evaluation.trained_on import TrainedOn, open_seen, trained_on
 from mimo_plugin.indexing.build import IndexOptions
 from mimo_plugin.indexing.faiss import new_index
@@ -84,12 +84,12 @@ Say = Callable[[str], Any]
 @dataclass(frozen=True)
 class Reproduced:
     """Attributes:
-    results: the JSON object, also in `results.json`.
+    results: as in `results.json`.
     evaluation: scores and comparisons.
     report: the page.
     """
 
-    results: Mapping[str, Any]
+    results: BenchmarkResults
     evaluation: "Evaluation"
     report: Path
 
@@ -164,11 +164,11 @@ class _Conclusion:
         write_report(results, page.parent)
         # Last: where a report was cut short, it is made again. Without the rest they would look complete.
         there.require()
-        write_text(file, json.dumps(results, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+        write_text(file, results.to_json())
         self._say(f"{file}, {page}")
         return Reproduced(results, evaluation, page)
 
-    def _geometry(self) -> dict[str, Any] | None:
+    def _geometry(self) -> GeometryResult | None:
         options = self._options
         # It loads them by itself.
         self._runs.models.release()
@@ -245,7 +245,7 @@ class _Conclusion:
                     f"without a cutoff {uncut} does not compare it with runs of that depth"
                 )
 
-    def _look(self, evaluation: "Evaluation") -> dict[str, Any]:
+    def _look(self, evaluation: "Evaluation") -> dict[str, BiasResult]:
         from mimo_plugin.evaluation.language import CUTOFF, Cutoffs
 
         fairness = self._config.fairness
@@ -304,14 +304,15 @@ def _read_note(note: Path) -> TrainedOn | None:
         return None
 
 
-def _same(file: Path, results: Mapping[str, Any]) -> bool:
+def _same(file: Path, results: BenchmarkResults) -> bool:
     """Whether a file holds these results, whatever command found them and when."""
     try:
-        there = json.loads(file.read_text(encoding="utf-8"))
-        there["provenance"] |= {name: results["provenance"][name] for name in ("command", "date")}
-    except (OSError, ValueError, KeyError, TypeError):
+        there = read_results(file)
+    except ArtifactError:
         return False
-    return bool(there == json.loads(json.dumps(results)))
+    made = results.provenance
+    provenance = there.provenance.model_copy(update={"command": made.command, "date": made.date})
+    return there.model_copy(update={"provenance": provenance}) == results
 
 
 def reproduce(config: "BenchmarkConfig", options: ReproduceOptions, say: Say) -> Reproduced:

@@ -16,6 +16,7 @@ from mimo_plugin.evaluation.options import Setting
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import BenchmarkConfig
+    from mimo_plugin.evaluation.results import BenchmarkResults
     from mimo_plugin.evaluation.tables import Table
 
 # What the MIMO paper reports.
@@ -41,7 +42,7 @@ class Suite:
     """
 
     configs: "Mapping[str, BenchmarkConfig]"
-    results: Mapping[str, Mapping[str, Any]]
+    results: "Mapping[str, BenchmarkResults]"
     lacking: Mapping[str, str]
 
     def raise_lacking(self) -> None:
@@ -64,9 +65,7 @@ class Suite:
         ]
         notes = [f"{name}: left out" for name in self.lacking]
         notes += [
-            f"{name}: {results['subset']['text']}"
-            for name, results in self.results.items()
-            if results["subset"]
+            f"{name}: {results.subset.text}" for name, results in self.results.items() if results.subset
         ]
         return Table("all benchmarks", [*headers, "mean of MLIR"], rows, notes=tuple(notes))
 
@@ -76,14 +75,14 @@ class Suite:
 
     def _scores(self) -> dict[str, list[float | None]]:
         systems = dict.fromkeys(
-            system for results in self.results.values() for system in results["evaluation"]["runs"]
+            system for results in self.results.values() for system in results.evaluation.runs
         )
         found: dict[str, list[float | None]] = {}
         for system in systems:
             scores: dict[str, float | None] = {}
             for name, config in self._done.items():
-                run = self.results[name]["evaluation"]["runs"].get(system)
-                scores[name] = None if run is None else run["macro"][config.measures[0]]
+                run = self.results[name].evaluation.runs.get(system)
+                scores[name] = None if run is None else run.macro[config.measures[0]]
             mixed = [scores[name] for name, config in self._done.items() if config.setting is Setting.MLIR]
             known = [score for score in mixed if score is not None]
             mean = fmean(known) if known and len(known) == len(mixed) else None
@@ -153,7 +152,7 @@ def reproduce_suite(
     for config, reason in lacking.items():
         for line in reason.splitlines():
             say(f"{config}: left out: {line}")
-    results: dict[str, Mapping[str, Any]] = {}
+    results: dict[str, BenchmarkResults] = {}
     for config in (one for one in configs if one not in lacking):
         some = replace(options, output=options.output / config)
         say(f"== {config}")

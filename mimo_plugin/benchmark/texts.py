@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import ArtifactError, DataError, Findings
+from mimo_plugin.core.errors import ArtifactError, DataError, Problems
 from mimo_plugin.encoder import packaged
 from mimo_plugin.evaluation.topics import Topics, load_topics, topic_versions, version_groups
 from mimo_plugin.training.run import MODEL, RECIPE, RunDirectory
+
+if TYPE_CHECKING:
+    from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 
 
 class Role(StrEnum):
@@ -26,7 +29,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True)
-class Texts:
+class SampledTexts:
     """Texts with their languages; the versions of one text lie together.
 
     Attributes:
@@ -54,10 +57,6 @@ class Texts:
         """Texts a language, in alphabetical order."""
         return dict(sorted(Counter(self.languages).items()))
 
-    @property
-    def group_count(self) -> int:
-        return len(set(self.groups))
-
     def first(self, most: int) -> int:
         """How many rows the first texts have, in all their versions, that are `most` rows at most; those of
         the first text in any case."""
@@ -77,7 +76,7 @@ def sample_texts(
     count: int = 1000,
     seed: int = 42,
     progress: bool | None = None,
-) -> Texts:
+) -> SampledTexts:
     """Draws texts in all their languages, those in many languages before those in few.
 
     Documents are versions of one text as `version_groups` finds them, queries where they are topics with the
@@ -112,7 +111,7 @@ def sample_texts(
             "and a language, expected two or more: name the language in the collection's files"
         )
     ids, texts, languages, groups = zip(*rows, strict=True)
-    return Texts(tuple(collections), role, seed, ids, texts, languages, groups, alone, reader.left_out)
+    return SampledTexts(tuple(collections), role, seed, ids, texts, languages, groups, alone, reader.left_out)
 
 
 class _Reader:
@@ -239,11 +238,26 @@ class NamedEncoder(NamedTuple):
     label: in tables and pictures.
     checkpoint: as `Encoder` takes it.
     run: the training run that it is of; None where none was named.
+    model: the encoder where it is loaded already.
     """
 
     label: str
     checkpoint: str
     run: Path | None = None
+    model: "Encoder | None" = None
+
+    def check(self) -> None:
+        """Raises a ModelError where the checkpoint's files say, without being loaded, that it is none."""
+        from mimo_plugin.encoder.checkpoint import check_files
+
+        if self.model is None:
+            check_files(packaged.resolve(self.checkpoint), self.checkpoint)
+
+    def load(self, options: "EncoderOptions | None") -> "Encoder":
+        """The encoder, loaded with these options unless it is loaded already. Errors as `Encoder`."""
+        from mimo_plugin.encoder.encoder import Encoder
+
+        return self.model or Encoder(self.checkpoint, options)
 
 
 def file_name(label: str) -> str:
@@ -251,54 +265,43 @@ def file_name(label: str) -> str:
     return re.sub(r"[^\w.-]+", "-", label)
 
 
-def parse_encoders(specs: Sequence[str]) -> list[NamedEncoder]:
-    """Reads several encoders, see `parse_encoder`.
-
-    Raises:
-        ArtifactError: as there.
-        DataError: two of one name. All problems are in the one error.
-    """
-    findings = Findings()
-    read = [findings.attempt(parse_encoder, spec) for spec in specs]
-    encoders = [encoder for encoder in read if encoder is not None]
-    findings.add(DataError, same_labels(encoders))
-    findings.raise_any()
-    return encoders
-
-
-def parse_encoder(spec: str) -> NamedEncoder:
-    """Reads `NAME=CHECKPOINT`, or a checkpoint, which is called by the last part of its name.
+def parse_encoders(specs: "Sequence[str | Encoder]") -> list[NamedEncoder]:
+    """Reads encoders: `NAME=CHECKPOINT`, a checkpoint, or a loaded one.
 
     A checkpoint is a directory, a hub id or a packaged one, or the directory of a training run: then it is
-    the run's model, and the newest checkpoint of a run that is not finished.
+    the run's model, and the newest checkpoint of a run that is not finished. Without a NAME, an encoder is
+    called by the last part of its checkpoint's name.
 
     Raises:
         ArtifactError: a run without a model and without a checkpoint, or a damaged one.
+        DataError: two of one name. All problems are in the one error.
     """
+    problems = Problems(DataError)
+    encoders: list[NamedEncoder] = []
+    for spec in specs:
+        with problems.collect():
+            encoders.append(_parse(spec))
+    # Names that differ in a slash only would share their files.
+    first: dict[str, NamedEncoder] = {}
+    for encoder in encoders:
+        label, checkpoint = encoder.label, encoder.checkpoint
+        other = first.setdefault(file_name(label).casefold(), encoder)
+        if other is not encoder:
+            problems.add(
+                f"two encoders are named {label!r} ({other.checkpoint} and {checkpoint}), expected different "
+                f"names: give one as NAME=CHECKPOINT, for example {label}-2={checkpoint}"
+            )
+    problems.raise_any()
+    return encoders
+
+
+def _parse(spec: "str | Encoder") -> NamedEncoder:
+    if not isinstance(spec, str):
+        return NamedEncoder(_label(spec.name), spec.name, model=spec)
     label, _, checkpoint = spec.partition("=")
     # A directory may have "=" in its own name.
     if not checkpoint or not label or Path(spec).exists():
         label, checkpoint = _label(spec), spec
-    return _encoder(label, checkpoint)
-
-
-def same_labels(encoders: Sequence[NamedEncoder]) -> list[str]:
-    """A problem for every encoder that has an earlier one's name."""
-    first: dict[str, NamedEncoder] = {}
-    problems = []
-    for encoder in encoders:
-        # Names that differ in a slash only would share their files.
-        other = first.setdefault(file_name(encoder.label).casefold(), encoder)
-        if other is not encoder:
-            label, checkpoint = encoder.label, encoder.checkpoint
-            problems.append(
-                f"two encoders are named {label!r} ({other.checkpoint} and {checkpoint}), expected different "
-                f"names: give one as NAME=CHECKPOINT, for example {label}-2={checkpoint}"
-            )
-    return problems
-
-
-def _encoder(label: str, checkpoint: str) -> NamedEncoder:
     run = Path(checkpoint)
     if not (run / RECIPE).is_file():
         return NamedEncoder(label, checkpoint)

@@ -183,7 +183,7 @@ def reproduce_command(
     if read is None:
         together = reproduce_suite(suite or "", load, options, click.echo, only_plan=dry_run)
         for name, results in together.results.items():
-            for warning in results["warnings"]:
+            for warning in results.warnings:
                 click.echo(f"mimo: warning: {name}: {warning}", err=True)
         if together.results:
             click.echo(render([together.table()], TableFormat.TEXT), nl=False)
@@ -193,11 +193,11 @@ def reproduce_command(
         plan(read, options, click.echo)
         return
     done = reproduce(read, options, click.echo)
-    for warning in done.results["warnings"]:
+    for warning in done.results.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
     click.echo(render(make_tables(done.evaluation), TableFormat.TEXT), nl=False)
-    if done.results["subset"] is not None:
-        click.echo(done.results["subset"]["text"])
+    if done.results.subset is not None:
+        click.echo(done.results.subset.text)
 
 
 _DIRECTORY = click.Path(path_type=Path)

@@ -1,29 +1,60 @@
-"""`results.json`: its records, and how it is read."""
+"""The records of `results.json`, of `mimo evaluate --json` and of `mimo analyze --json`.
+
+A command fills them and writes their dump; the report reads the same classes.
+"""
 
 import json
 import re
 from collections.abc import Iterator, Mapping
+from math import isnan
+from operator import not_
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mimo_plugin.core.artifact import field_problems
 from mimo_plugin.core.errors import ArtifactError, Problems
 
-FORMAT = "mimo-reproduction"
-FORMAT_VERSION = 1
+FORMAT: Final = "mimo-reproduction"
+FORMAT_VERSION: Final = 1
+FILE_NAME = "results.json"
 
 
-class Shape(BaseModel):
-    """A part of the results. Later versions of a writer may add fields; a number is finite or null."""
+class ResultRecord(BaseModel):
+    """A part of the results: made of keywords, of parsed JSON, or of an object with these attributes.
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    Later versions of a writer may add fields. A number is finite or null.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, from_attributes=True)
+
+    def to_json(self) -> str:
+        """Text of the JSON object, indented, with a line break at its end."""
+        content = self.model_dump(mode="json")
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
-class Config(Shape):
+def _rows(value: Any) -> Any:
+    """Of an array, lists; NaN, which numpy has for what is not defined, becomes None."""
+    rows = value.tolist() if hasattr(value, "tolist") else value
+    return [[None if isinstance(cell, float) and isnan(cell) else cell for cell in row] for row in rows]
+
+
+def _pairs(value: Any) -> Any:
+    """Of (language, language) -> value, rows of three."""
+    return [[*pair, number] for pair, number in value.items()] if isinstance(value, Mapping) else value
+
+
+ByLanguage = Mapping[str, float | None]
+Matrix = Annotated[tuple[tuple[float | None, ...], ...], BeforeValidator(_rows)]
+ByPair = Annotated[tuple[tuple[str, str, float | None], ...], BeforeValidator(_pairs)]
+
+
+class ConfigResult(ResultRecord):
     """Attributes:
     setting: multi-monolingual, mlir, clir or mixed-monolingual.
+    gain: graded or binary; None in files of earlier versions.
     depth: hits a query.
     fairness_cutoff: k of the measures of language bias.
     """
@@ -32,6 +63,7 @@ class Config(Shape):
     title: str
     setting: str
     note: str | None
+    gain: str | None = None
     collections: tuple[str, ...]
     languages: tuple[str, ...]
     measures: tuple[str, ...]
@@ -39,7 +71,7 @@ class Config(Shape):
     fairness_cutoff: int
 
 
-class Subset(Shape):
+class SubsetResult(ResultRecord):
     """text: what has to stand beside every number."""
 
     documents: int
@@ -49,22 +81,25 @@ class Subset(Shape):
     text: str
 
 
-class System(Shape):
+class SystemResult(ResultRecord):
     """parts: the systems that a fusion is made of. seconds: step -> time it took. details: what else there is
     to know, such as the analyzer of each language."""
 
     kind: str
     label: str
-    encoder: str | None
-    fingerprint: str | None
-    documents: int | None
-    index_bytes: int | None
-    seconds: Mapping[str, float]
-    parts: tuple[str, ...]
+    encoder: str | None = None
+    fingerprint: str | None = None
+    documents: int | None = None
+    index_bytes: int | None = None
+    seconds: Mapping[str, float] = {}
+    parts: tuple[str, ...] = ()
     details: Mapping[str, Any] = {}
 
 
-class Counts(Shape):
+class CountsResult(ResultRecord):
+    """Topics with judgments, of these with a hit and without one; queries of the run without judgments, and
+    those that the collection does not have."""
+
     judged: int
     retrieved: int
     missing: int
@@ -72,8 +107,8 @@ class Counts(Shape):
     unknown: int = 0
 
 
-class TrainedOn(Shape):
-    """Documents of the collection that a run's encoder was trained on."""
+class TrainedOnResult(ResultRecord):
+    """Texts of the collection that an encoder was trained on."""
 
     documents: int
     of: int
@@ -81,18 +116,29 @@ class TrainedOn(Shape):
     training_data: str
 
 
-class Run(Shape):
-    """per_language: language -> measure -> value; `queries` among the measures is their number."""
+class RunResult(ResultRecord):
+    """per_language: language -> measure -> value; `queries` among the measures is their number. trained_on:
+    absent where it is not known."""
 
     mean: Mapping[str, float | None]
     macro: Mapping[str, float | None]
-    per_language: Mapping[str, Mapping[str, float | None]]
-    queries: Counts
-    trained_on: TrainedOn | None = None
+    per_language: Mapping[str, ByLanguage]
+    queries: CountsResult
+    trained_on: TrainedOnResult | None = Field(default=None, exclude_if=not_)
 
 
-class Comparison(Shape):
-    """Run minus baseline; `language` is "all" for the macro average."""
+class ComparisonResult(ResultRecord):
+    """Run minus baseline for one measure; `language` is "all" for the macro average.
+
+    Attributes:
+        queries: topics.
+        effect_size: d_z, the mean difference over the standard deviation of the differences; for "all", over
+            the root of the languages' mean variance.
+        wins, ties, losses: topics.
+        p: never 0: where it is too small to be computed, it and `p_corrected` are upper bounds, which `note`
+            says.
+        note: why a value is None.
+    """
 
     baseline: str
     run: str
@@ -112,8 +158,8 @@ class Comparison(Shape):
     note: str | None
 
 
-class Procedure(Shape):
-    """baseline: None where all pairs were compared. macro: how its p and its interval were made."""
+class ProcedureResult(ResultRecord):
+    """How runs were compared. baseline: None with all pairs. macro: how its p and interval were made."""
 
     name: str
     macro: Mapping[str, str]
@@ -125,7 +171,7 @@ class Procedure(Shape):
     seed: int
 
 
-class Topics(Shape):
+class TopicsResult(ResultRecord):
     """languages: language -> judged topics. units: topics, with their language versions taken as one."""
 
     judged: int
@@ -134,22 +180,22 @@ class Topics(Shape):
     units: int
 
 
-class Evaluation(Shape):
-    """What `mimo evaluate --json` writes."""
+class EvaluationResult(ResultRecord):
+    """Runs scored and compared: what `mimo evaluate --json` writes."""
 
     measures: tuple[str, ...]
-    runs: Mapping[str, Run]
-    comparisons: tuple[Comparison, ...]
-    test: Procedure | None
-    topics: Topics
+    runs: Mapping[str, RunResult]
+    comparisons: tuple[ComparisonResult, ...]
+    test: ProcedureResult | None
+    topics: TopicsResult
 
     @property
     def quality(self) -> tuple[str, ...]:
-        """The measures of quality: those that are not Judged@k."""
+        """The measures of quality, which Judged@k is not."""
         return tuple(measure for measure in self.measures if not is_judged(measure))
 
     @model_validator(mode="after")
-    def _agrees(self) -> "Evaluation":
+    def _agrees(self) -> "EvaluationResult":
         problems = "; ".join(self._problems())
         if problems:
             raise ValueError(problems)
@@ -168,38 +214,8 @@ class Evaluation(Shape):
             yield f"comparisons name {name!r}, expected one of the runs"
 
 
-class Reference(Shape):
-    """Scores that a publication gives for a system on the same benchmark."""
-
-    system: str
-    measure: str
-    macro: float | None
-    per_language: Mapping[str, float | None]
-    source: str
-    url: str | None
-    note: str | None
-
-
-class Hardware(Shape):
-    machine: str | None
-    processor: str | None
-    cores: int | None
-    memory_bytes: int | None
-    device: str | None
-
-
-class Provenance(Shape):
-    """fingerprints: of what -> SHA-256. date: ISO 8601."""
-
-    command: str
-    date: str
-    versions: Mapping[str, str | None]
-    hardware: Hardware
-    git_commit: str | None
-    fingerprints: Mapping[str, str | None]
-
-
 def is_judged(measure: str) -> bool:
+    """Whether a measure is Judged@k."""
     return measure.startswith("judged@")
 
 
@@ -209,98 +225,137 @@ def _lacks(what: str, wanted: set[str], values: Mapping[str, object]) -> Iterato
         yield f"{what} lacks {', '.join(missing)}"
 
 
-class Peer(Shape):
-    """sensitive: topics whose PEER depends on the order of what was found, out of `topics`."""
+class ReferenceResult(ResultRecord):
+    """Scores that a publication gives for a system on the same benchmark."""
+
+    system: str
+    measure: str
+    macro: float | None
+    per_language: ByLanguage
+    source: str
+    url: str | None
+    note: str | None
+
+
+class HardwareResult(ResultRecord):
+    machine: str | None
+    processor: str | None
+    cores: int | None
+    memory_bytes: int | None
+    device: str | None
+
+
+class ProvenanceResult(ResultRecord):
+    """fingerprints: of what -> SHA-256. date: ISO 8601."""
+
+    command: str
+    date: str
+    versions: Mapping[str, str | None]
+    hardware: HardwareResult
+    git_commit: str | None
+    fingerprints: Mapping[str, str | None]
+
+
+class PeerResult(ResultRecord):
+    """PEER. sensitive: topics whose PEER depends on the order of what was found, out of `topics`."""
 
     mean: float | None
+    per_language: ByLanguage = Field(default={}, exclude_if=not_)
     sensitive: int
     topics: int
-    per_language: Mapping[str, float | None] = {}
 
 
-class RankCorrelation(Shape):
-    """MRC@k, times 100. missing: topics without a hit. unscored: share of compared documents without a
-    score."""
+class MrcResult(ResultRecord):
+    """MRC, times 100. missing: topics without a hit. unscored: share of documents without a score."""
 
     mean: float | None
-    per_language: Mapping[str, float | None]
-    per_pair: tuple[tuple[str, str, float | None], ...]
+    per_language: ByLanguage
+    per_pair: ByPair
     topics: int
     missing: int
     unscored: float | None
 
 
-class Attention(Shape):
+class AwrfResult(ResultRecord):
     """AWRF. target: what the attention should be distributed like."""
 
     mean: float | None
-    per_language: Mapping[str, float | None]
+    per_language: ByLanguage
     target: str
-    attention: str
+    attention: str = "log"
     queries: int
 
 
-class LanguageMix(Shape):
+class LanguageMixResult(ResultRecord):
     """shares: (query languages, document languages), rows add up to 1."""
 
     query_languages: tuple[str, ...]
     doc_languages: tuple[str, ...]
-    shares: tuple[tuple[float | None, ...], ...]
+    shares: Matrix
     own: float | None
     entropy: float | None
     queries: int
     without_hits: int
 
     @model_validator(mode="after")
-    def _is_a_matrix(self) -> "LanguageMix":
-        rows, columns = len(self.query_languages), len(self.doc_languages)
-        found = [len(row) for row in self.shares]
-        if found != [columns] * rows:
-            raise ValueError(f"shares have rows of {found} values, expected {rows} rows of {columns}")
+    def _is_a_matrix(self) -> "LanguageMixResult":
+        _check_matrix("shares", self.shares, len(self.query_languages), len(self.doc_languages))
         return self
 
 
-class Preference(Shape):
+def _check_matrix(name: str, values: Matrix, rows: int, columns: int) -> None:
+    found = [len(row) for row in values]
+    if found != [columns] * rows:
+        expected = f"{rows} rows of {columns}"
+        raise ValueError(f"{name} have rows of {found} values, expected {expected}")
+
+
+class PreferenceResult(ResultRecord):
+    """Same-language preference. left_out: topics with nothing relevant in their own language."""
+
     mean: float | None
-    per_language: Mapping[str, float | None]
+    per_language: ByLanguage
     queries: int
     left_out: int
 
 
-class LanguageGap(Shape):
-    same: float | None
-    other: float | None
-    gap: float | None
-    queries: int
-
-
-class Gap(Shape):
+class LanguageGapResult(ResultRecord):
     """Quality for the relevant documents in the query's language, for the others, and the difference."""
 
-    measure: str
     same: float | None
     other: float | None
     gap: float | None
-    per_language: Mapping[str, LanguageGap]
     queries: int
+
+
+class GapResult(LanguageGapResult):
+    """The cross-lingual gap of all topics, and of each query language."""
+
+    measure: str
+    per_language: Mapping[str, LanguageGapResult]
     left_out: int
 
 
-class LanguageBias(Shape):
+class BiasResult(ResultRecord):
+    """Language bias of the first `cutoff` hits. skipped: name of what is not defined -> why.
+
+    peer_at, mrc_at: cutoff -> PEER and MRC at further cutoffs; absent without any.
+    """
+
     cutoff: int
-    peer: Peer | None
-    peer_raw: Peer | None
-    mrc: RankCorrelation | None
-    awrf: Attention | None
-    language_mix: LanguageMix | None
-    same_language_preference: Preference | None
-    cross_lingual_gap: Gap | None
+    peer: PeerResult
+    peer_raw: PeerResult
+    mrc: MrcResult | None
+    awrf: AwrfResult | None
+    language_mix: LanguageMixResult
+    same_language_preference: PreferenceResult | None
+    cross_lingual_gap: GapResult | None
     skipped: Mapping[str, str]
-    peer_at: Mapping[int, Peer] = {}
-    mrc_at: Mapping[int, RankCorrelation] = {}
+    peer_at: Mapping[int, PeerResult] = Field(default={}, exclude_if=not_)
+    mrc_at: Mapping[int, MrcResult] = Field(default={}, exclude_if=not_)
 
 
-class Texts(Shape):
+class TextsResult(ResultRecord):
     """groups: texts, each in several languages. role: documents or queries."""
 
     collections: tuple[str, ...]
@@ -311,7 +366,7 @@ class Texts(Shape):
     seed: int
 
 
-class Separability(Shape):
+class SeparabilityResult(ResultRecord):
     """Cross-validated accuracy of telling the language from the vector. chance: of guessing."""
 
     centroid: float | None
@@ -321,88 +376,142 @@ class Separability(Shape):
     chance: float | None
 
 
-class CentroidDistances(Shape):
+class CentroidsResult(ResultRecord):
+    """distances: (languages, languages), None where no text is in both."""
+
     languages: tuple[str, ...]
-    distances: tuple[tuple[float | None, ...], ...]
+    distances: Matrix
 
     @model_validator(mode="after")
-    def _is_square(self) -> "CentroidDistances":
-        size = len(self.languages)
-        found = [len(row) for row in self.distances]
-        if found != [size] * size:
-            raise ValueError(f"distances have rows of {found} values, expected {size} rows of {size}")
+    def _is_square(self) -> "CentroidsResult":
+        _check_matrix("distances", self.distances, len(self.languages), len(self.languages))
         return self
 
 
-class Projection(Shape):
+class ProjectionResult(ResultRecord):
     """points: x, y, number of the language, number of the text. explained: share of variance of each axis."""
 
-    method: str
+    method: str = "pca"
     explained: tuple[float, ...]
     languages: tuple[str, ...]
     points: tuple[tuple[float, float, int, int], ...]
 
     @model_validator(mode="after")
-    def _names_its_languages(self) -> "Projection":
+    def _names_its_languages(self) -> "ProjectionResult":
         unknown = sorted({point[2] for point in self.points} - set(range(len(self.languages))))
         if unknown:
             raise ValueError(f"points name language {unknown[0]}, expected less than {len(self.languages)}")
         return self
 
 
-class Checkpoint(Shape):
+class CheckpointResult(ResultRecord):
+    """step: of the optimiser. alignment: None where it is not defined."""
+
     step: int
     alignment: float | None
     uniformity: float | None
 
 
-class EncoderResult(Shape):
+class EncoderResult(ResultRecord):
+    """One encoder's vectors, each of length 1, in numbers.
+
+    Attributes:
+        name, fingerprint, dimension: of the encoder.
+        alignment, pair_alignment, uniformity: see `evaluation.geometry`; none without parallel texts.
+        uniformity_per_language: of a language's vectors among themselves; None where it has one.
+        trail: of the training run that was named.
+    """
+
     name: str
     fingerprint: str | None
     dimension: int
     alignment: float | None
-    pair_alignment: tuple[tuple[str, str, float | None], ...] | None
+    pair_alignment: ByPair
     uniformity: float | None
-    uniformity_per_language: Mapping[str, float | None] | None
-    separability: Separability | None
-    centroid_distances: CentroidDistances | None
-    projection: Projection | None
-    trail: tuple[Checkpoint, ...]
+    uniformity_per_language: ByLanguage
+    separability: SeparabilityResult | None
+    centroid_distances: CentroidsResult
+    projection: ProjectionResult
+    trail: tuple[CheckpointResult, ...]
 
 
-class Geometry(Shape):
-    texts: Texts
+class GeometryResult(ResultRecord):
+    """skipped: what is not there, or not as it may be expected -> why."""
+
+    texts: TextsResult
     encoders: Mapping[str, EncoderResult]
     skipped: Mapping[str, str]
 
 
-FILE_NAME = "results.json"
-_AGAIN = "make it again with `mimo reproduce`"
+class AnalysisResult(ResultRecord):
+    """What `mimo analyze --json` writes.
+
+    Attributes:
+        geometry: None without encoders.
+        language_bias: run -> what was found.
+        trained_on: encoder -> how many of the texts it was trained on; absent where it is not known.
+        warnings: a line each; not written.
+    """
+
+    geometry: GeometryResult | None
+    language_bias: Mapping[str, BiasResult]
+    trained_on: Mapping[str, TrainedOnResult] = Field(default={}, exclude_if=not_)
+    warnings: tuple[str, ...] = Field(default=(), exclude=True)
+
+
+class BenchmarkResults(ResultRecord):
+    """All that a reproduction found: the object of `results.json`.
+
+    Names may hold anything: characters that cannot be shown become escapes such as `\\x00`.
+    """
+
+    format: Literal["mimo-reproduction"] = FORMAT
+    format_version: Literal[1] = FORMAT_VERSION
+    config: ConfigResult
+    subset: SubsetResult | None
+    systems: Mapping[str, SystemResult]
+    evaluation: EvaluationResult
+    language_bias: Mapping[str, BiasResult]
+    geometry: GeometryResult | None
+    reference: tuple[ReferenceResult, ...]
+    warnings: tuple[str, ...]
+    provenance: ProvenanceResult
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_shown(cls, content: Any) -> Any:
+        return _printable(content)
+
+
 # Neither XML nor a terminal can show them: control characters, halves of a pair, non-characters.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_SPACE = "\t\n\r"
 
 
-class Results(Shape):
-    """All of it. raw: the object that it was read from, for those who take plain JSON."""
-
-    config: Config
-    subset: Subset | None
-    systems: Mapping[str, System]
-    evaluation: Evaluation
-    language_bias: Mapping[str, LanguageBias]
-    geometry: Geometry | None
-    reference: tuple[Reference, ...]
-    warnings: tuple[str, ...]
-    provenance: Provenance
-    raw: Mapping[str, Any]
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNPRINTABLE.sub(_escaped, value)
+    if isinstance(value, BaseModel):
+        return _printable(value.model_dump())
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(part) for part in value]
+    return value
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """The object in a results file, or in the one of that name in a directory.
+def _escaped(match: re.Match[str]) -> str:
+    character = match.group()
+    return " " if character in "\t\n\r" else character.encode("unicode_escape").decode("ascii")
+
+
+_AGAIN = "make it again with `mimo reproduce`"
+
+
+def read_results(path: Path) -> BenchmarkResults:
+    """Reads a results file, or the one of that name in a directory.
 
     Raises:
-        ArtifactError: it is not there, cannot be read, or is no JSON object.
+        ArtifactError: it is not there, cannot be read, or holds no results; with everything that is wrong.
     """
     file = path / FILE_NAME if path.is_dir() else path
     try:
@@ -415,13 +524,11 @@ def read_results(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{file} is not JSON: {error}; {_AGAIN}") from error
     if not isinstance(content, dict):
         raise ArtifactError(f"{file} holds no JSON object, expected a reproduction's results; {_AGAIN}")
-    return content
+    return parse_results(content)
 
 
-def parse_results(content: Mapping[str, Any]) -> Results:
-    """Checks the shape of a results object.
-
-    Names may hold anything: characters that cannot be shown become escapes such as `\\x00`.
+def parse_results(content: Mapping[str, Any]) -> BenchmarkResults:
+    """The results in an object of a results file.
 
     Raises:
         ArtifactError: with everything that is not as it has to be.
@@ -432,34 +539,11 @@ def parse_results(content: Mapping[str, Any]) -> Results:
             f"the results have format {found[0]!r}, version {found[1]!r}; expected {FORMAT!r}, version "
             f"{FORMAT_VERSION}: {_AGAIN}"
         )
-    clean = _printable(content)
     try:
-        return Results.model_validate(clean | {"raw": clean})
+        return BenchmarkResults.model_validate(content)
     except ValidationError as error:
         problems = Problems(ArtifactError)
-        problems.extend(
-            f"the results are not as they have to be: {problem}; {_AGAIN}"
-            for problem in field_problems(error)
-        )
+        for problem in field_problems(error):
+            problems.add(f"the results are not as they have to be: {problem}; {_AGAIN}")
         problems.raise_any()
         raise
-
-
-def _printable(value: Any) -> Any:
-    if isinstance(value, str):
-        return _UNPRINTABLE.sub(_escaped, value)
-    if isinstance(value, Mapping):
-        clean = {_printable(str(key)): _printable(part) for key, part in value.items()}
-        if len(clean) < len(value):
-            raise ArtifactError(
-                f"the results have names that differ in characters that cannot be shown: {_AGAIN}"
-            )
-        return clean
-    if isinstance(value, list | tuple):
-        return [_printable(part) for part in value]
-    return value
-
-
-def _escaped(match: re.Match[str]) -> str:
-    character = match.group()
-    return " " if character in _SPACE else character.encode("unicode_escape").decode("ascii")

@@ -7,14 +7,14 @@ from typing import Any
 
 from mimo_plugin.core.files import size_text
 from mimo_plugin.evaluation.results import (
+    BenchmarkResults,
+    BiasResult,
     EncoderResult,
-    Geometry,
-    LanguageBias,
-    LanguageMix,
-    Peer,
-    RankCorrelation,
-    Results,
-    System,
+    GeometryResult,
+    LanguageMixResult,
+    MrcResult,
+    PeerResult,
+    SystemResult,
 )
 from mimo_plugin.evaluation.tables import MISSING
 from mimo_plugin.report.table import Cell, Column, Note, Part, Table, count, number, words
@@ -39,7 +39,7 @@ _OWN_ONLY = (
 )
 
 
-def bias_table(results: Results) -> Table:
+def bias_table(results: BenchmarkResults) -> Table:
     """A row a run; what is undefined has its reason below."""
     names, found = system_names(results), results.language_bias
     cutoffs = sorted({bias.cutoff for bias in found.values()})
@@ -64,7 +64,7 @@ def bias_table(results: Results) -> Table:
     return Table("language-bias", title, columns, [Part(rows)], notes, labels(results))
 
 
-def _cells(bias: LanguageBias) -> list[Cell]:
+def _cells(bias: BiasResult) -> list[Cell]:
     mix, gap = bias.language_mix, bias.cross_lingual_gap
     return [
         number(bias.peer.mean if bias.peer else None),
@@ -80,7 +80,7 @@ def _cells(bias: LanguageBias) -> list[Cell]:
     ]
 
 
-def _reading(results: Results) -> Iterator[str]:
+def _reading(results: BenchmarkResults) -> Iterator[str]:
     """A sentence or two for each quantity that is there."""
     found = results.language_bias.values()
     peers = [bias.peer for bias in found if bias.peer and bias.peer.mean is not None]
@@ -138,7 +138,7 @@ def _unscored(share: float) -> str:
     )
 
 
-def _skipped(results: Results) -> Iterator[str]:
+def _skipped(results: BenchmarkResults) -> Iterator[str]:
     """What is not defined, and why: once for all runs that share a reason."""
     names = system_names(results)
     reasons: dict[tuple[str, str], list[str]] = {}
@@ -150,7 +150,7 @@ def _skipped(results: Results) -> Iterator[str]:
         yield f"Skipped: {what}{where}: {why}"
 
 
-def cutoffs_table(results: Results) -> Table | None:
+def cutoffs_table(results: BenchmarkResults) -> Table | None:
     """MRC and PEER at further cutoffs, a row a run; None where none were asked for."""
     found = results.language_bias
     columns: list[Column] = []
@@ -169,29 +169,29 @@ def cutoffs_table(results: Results) -> Table | None:
     )
 
 
-def _at(bias: LanguageBias, kind: str) -> Mapping[int, Peer] | Mapping[int, RankCorrelation]:
+def _at(bias: BiasResult, kind: str) -> Mapping[int, PeerResult] | Mapping[int, MrcResult]:
     return bias.mrc_at if kind == "MRC" else bias.peer_at
 
 
-def _further(results: Results, kind: str) -> list[int]:
+def _further(results: BenchmarkResults, kind: str) -> list[int]:
     return sorted({at for bias in results.language_bias.values() for at in _at(bias, kind)})
 
 
 def _further_by_language(
-    results: Results, kind: str, form: str
-) -> Iterator[tuple[str, str, str, Callable[[LanguageBias], Mapping[str, float | None]]]]:
+    results: BenchmarkResults, kind: str, form: str
+) -> Iterator[tuple[str, str, str, Callable[[BiasResult], Mapping[str, float | None]]]]:
     for at in _further(results, kind):
 
-        def values(bias: LanguageBias, at: int = at) -> Mapping[str, float | None]:
+        def values(bias: BiasResult, at: int = at) -> Mapping[str, float | None]:
             found = _at(bias, kind).get(at)
             return found.per_language if found else {}
 
         yield f"{kind.lower()}-{at}-by-language", f"{kind}@{at}", form, values
 
 
-def bias_by_language(results: Results) -> Iterator[Table]:
+def bias_by_language(results: BenchmarkResults) -> Iterator[Table]:
     """MRC, PEER, AWRF, same-language preference and gap, language by run, where there is one."""
-    kinds: list[tuple[str, str, str, Callable[[LanguageBias], Mapping[str, float | None]]]] = [
+    kinds: list[tuple[str, str, str, Callable[[BiasResult], Mapping[str, float | None]]]] = [
         ("mrc-by-language", "MRC", ".2f", lambda bias: bias.mrc.per_language if bias.mrc else {}),
         *_further_by_language(results, "MRC", ".2f"),
         ("peer-by-language", "PEER", ".4f", lambda bias: bias.peer.per_language if bias.peer else {}),
@@ -214,16 +214,16 @@ def bias_by_language(results: Results) -> Iterator[Table]:
         yield Table(name, f"{title} by query language", columns, [Part(rows)], (), labels(results))
 
 
-def _preference(bias: LanguageBias) -> Mapping[str, float | None]:
+def _preference(bias: BiasResult) -> Mapping[str, float | None]:
     return bias.same_language_preference.per_language if bias.same_language_preference else {}
 
 
-def _gap(bias: LanguageBias) -> Mapping[str, float | None]:
+def _gap(bias: BiasResult) -> Mapping[str, float | None]:
     gap = bias.cross_lingual_gap
     return {language: one.gap for language, one in gap.per_language.items()} if gap else {}
 
 
-def mix_table(results: Results, name: str, file: str, mix: LanguageMix) -> Table:
+def mix_table(results: BenchmarkResults, name: str, file: str, mix: LanguageMixResult) -> Table:
     """What the heat map shows."""
     columns = [
         Column("query language"),
@@ -244,7 +244,7 @@ def _span(values: Sequence[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def geometry_table(results: Results, geometry: Geometry) -> Table:
+def geometry_table(results: BenchmarkResults, geometry: GeometryResult) -> Table:
     """A row an encoder; what is undefined has its reason below."""
     columns = (
         Column("encoder"),
@@ -283,7 +283,7 @@ def _geometry_row(label: str, encoder: EncoderResult) -> list[Cell]:
     ]
 
 
-def geometry_details(results: Results, geometry: Geometry) -> Iterator[Table]:
+def geometry_details(results: BenchmarkResults, geometry: GeometryResult) -> Iterator[Table]:
     """Uniformity by language, alignment by pair, checkpoints: those that there are."""
     encoders = geometry.encoders
     uniform = {label: encoder.uniformity_per_language or {} for label, encoder in encoders.items()}
@@ -327,14 +327,16 @@ def geometry_details(results: Results, geometry: Geometry) -> Iterator[Table]:
             )
 
 
-def _table(results: Results, name: str, title: str, columns: list[Column], rows: list[list[Cell]]) -> Table:
+def _table(
+    results: BenchmarkResults, name: str, title: str, columns: list[Column], rows: list[list[Cell]]
+) -> Table:
     return Table(name, title, columns, [Part(rows)], (), labels(results))
 
 
 _MINUTE, _HOUR = 60, 3600
 
 
-def systems_table(results: Results) -> Table:
+def systems_table(results: BenchmarkResults) -> Table:
     """A row a system."""
     names = system_names(results)
     columns = [
@@ -346,7 +348,7 @@ def systems_table(results: Results) -> Table:
     return Table("systems", "Systems", columns, [Part(rows)], list(_details(results)), labels(results))
 
 
-def _details(results: Results) -> Iterator[Note]:
+def _details(results: BenchmarkResults) -> Iterator[Note]:
     names = system_names(results)
     for name, system in results.systems.items():
         said = [
@@ -366,7 +368,7 @@ def _said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _system_row(name: str, system: System, names: dict[str, str]) -> list[Cell]:
+def _system_row(name: str, system: SystemResult, names: dict[str, str]) -> list[Cell]:
     parts = " + ".join(names.get(part, part) for part in system.parts)
     size = (
         Cell(MISSING)
@@ -385,7 +387,7 @@ def _system_row(name: str, system: System, names: dict[str, str]) -> list[Cell]:
     ]
 
 
-def times_table(results: Results) -> Table | None:
+def times_table(results: BenchmarkResults) -> Table | None:
     """Seconds of each step, where any was timed."""
     names = system_names(results)
     steps = list(dict.fromkeys(step for system in results.systems.values() for step in system.seconds))
@@ -407,7 +409,7 @@ def times_table(results: Results) -> Table | None:
     return Table("times", "Seconds of each step", columns, [Part(rows)], (), labels(results))
 
 
-def provenance(results: Results) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def provenance(results: BenchmarkResults) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Lists of names and values, each with a heading."""
     made = results.provenance
     hardware = made.hardware

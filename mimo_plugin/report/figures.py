@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from mimo_plugin.evaluation.compare import ALL_LANGUAGES
-from mimo_plugin.evaluation.results import Comparison, LanguageMix, Results
+from mimo_plugin.evaluation.results import BenchmarkResults, ComparisonResult, LanguageMixResult
 from mimo_plugin.report.tables import FileNames, Pair, compared, in_words, labels, measure_name, system_names
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ _HEIGHT_OF_REST = 0.75
 _FOREST_MARGIN = 0.06
 
 
-def forest_plots(results: Results, files: FileNames) -> Iterator[Figure]:
+def forest_plots(results: BenchmarkResults, files: FileNames) -> Iterator[Figure]:
     """A figure for each measure that was compared."""
     test = results.evaluation.test
     for measure in results.evaluation.quality:
@@ -201,7 +201,7 @@ def forest_plots(results: Results, files: FileNames) -> Iterator[Figure]:
         )
 
 
-def _forest_description(results: Results, pairs: Mapping[Pair, Sequence[Comparison]]) -> str:
+def _forest_description(results: BenchmarkResults, pairs: Mapping[Pair, Sequence[ComparisonResult]]) -> str:
     names = system_names(results)
     parts = []
     for (baseline, run), comparisons in pairs.items():
@@ -212,7 +212,7 @@ def _forest_description(results: Results, pairs: Mapping[Pair, Sequence[Comparis
 
 
 def draw_forest(
-    pairs: Mapping[Pair, Sequence[Comparison]], names: Mapping[str, str], measure: str
+    pairs: Mapping[Pair, Sequence[ComparisonResult]], names: Mapping[str, str], measure: str
 ) -> "Canvas":
     """A panel for each pair of runs, a row for each language; all panels have the same axes."""
     from matplotlib.figure import Figure as Canvas
@@ -249,7 +249,7 @@ def draw_forest(
     return canvas
 
 
-def _panel(axes: "Axes", comparisons: Sequence[Comparison], rows: Sequence[str]) -> None:
+def _panel(axes: "Axes", comparisons: Sequence[ComparisonResult], rows: Sequence[str]) -> None:
     axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
     axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -274,7 +274,7 @@ def _panel(axes: "Axes", comparisons: Sequence[Comparison], rows: Sequence[str])
         )
 
 
-def _limits(pairs: Mapping[Pair, Sequence[Comparison]]) -> tuple[float, float]:
+def _limits(pairs: Mapping[Pair, Sequence[ComparisonResult]]) -> tuple[float, float]:
     """Of all panels; zero is always in."""
     ends = [0.0]
     for comparisons in pairs.values():
@@ -291,7 +291,7 @@ _COLOUR_MAP = "Blues"
 _DARK = 0.7  # part of the scale from which white text is read more easily
 
 
-def heat_maps(results: Results, files: FileNames) -> Iterator[tuple[str, LanguageMix, Figure]]:
+def heat_maps(results: BenchmarkResults, files: FileNames) -> Iterator[tuple[str, LanguageMixResult, Figure]]:
     """For each run that has a language mix: its name, the mix, the figure."""
     names = system_names(results)
     mixes = {name: bias.language_mix for name, bias in results.language_bias.items() if bias.language_mix}
@@ -316,7 +316,7 @@ def heat_maps(results: Results, files: FileNames) -> Iterator[tuple[str, Languag
         )
 
 
-def top(mixes: Mapping[str, LanguageMix]) -> float:
+def top(mixes: Mapping[str, LanguageMixResult]) -> float:
     """The largest share of any system: the top of the scale."""
     return (
         max((share or 0.0 for mix in mixes.values() for row in mix.shares for share in row), default=0.0)
@@ -324,7 +324,7 @@ def top(mixes: Mapping[str, LanguageMix]) -> float:
     )
 
 
-def _heat_map_description(mix: LanguageMix) -> str:
+def _heat_map_description(mix: LanguageMixResult) -> str:
     said = []
     for language, row in zip(mix.query_languages, mix.shares, strict=True):
         shares = [(share or 0.0, name) for name, share in zip(mix.doc_languages, row, strict=True)]
@@ -334,7 +334,7 @@ def _heat_map_description(mix: LanguageMix) -> str:
     return f"{own}By query language, {'; '.join(said)}. All numbers are in the table that follows."
 
 
-def draw_mix(mix: LanguageMix, highest: float) -> "Canvas":
+def draw_mix(mix: LanguageMixResult, highest: float) -> "Canvas":
     """highest: the top of the colour scale."""
     from matplotlib.figure import Figure as Canvas
     from matplotlib.patches import Rectangle

@@ -11,7 +11,7 @@ import numpy as np
 from mimo_plugin.core.files import make_parent, replacing
 from mimo_plugin.evaluation.language import language_mix
 from mimo_plugin.evaluation.measures import parse_measures, score_run
-from mimo_plugin.evaluation.results import EncoderResult, Geometry, Results
+from mimo_plugin.evaluation.results import BenchmarkResults, EncoderResult, GeometryResult
 from mimo_plugin.evaluation.runs import read_run
 from mimo_plugin.evaluation.topics import load_topics, open_pool
 from mimo_plugin.report.figures import Figure
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 
-def geometry_figures(results: Results, geometry: Geometry, files: FileNames) -> Iterator[Figure]:
+def geometry_figures(
+    results: BenchmarkResults, geometry: GeometryResult, files: FileNames
+) -> Iterator[Figure]:
     """The plane of all encoders; of each encoder its projection, centroids and pairs of languages."""
     if any(
         encoder.alignment is not None and encoder.uniformity is not None
@@ -52,7 +54,9 @@ def _placed(item: tuple[str, EncoderResult]) -> str:
     return f"{label}: alignment {encoder.alignment:.4f}, uniformity {encoder.uniformity:.4f}."
 
 
-def _of_encoder(results: Results, label: str, encoder: EncoderResult, files: FileNames) -> Iterator[Figure]:
+def _of_encoder(
+    results: BenchmarkResults, label: str, encoder: EncoderResult, files: FileNames
+) -> Iterator[Figure]:
     projection = encoder.projection
     if projection is not None and projection.points:
         explained = " and ".join(f"{100 * share:.1f} %" for share in projection.explained)
@@ -103,10 +107,11 @@ def _ends(pairs: list[tuple[float, str]]) -> str:
     return f"Lowest {low:.4f}, {nearest}; highest {high:.4f}, {farthest}."
 
 
-def _draw(results: Results, picture: str, *label: str) -> "Canvas":
+def _draw(results: BenchmarkResults, picture: str, *label: str) -> "Canvas":
     from mimo_plugin.report import maps as pictures
 
-    canvas: Canvas = getattr(pictures, picture)(results.raw["geometry"], *label)
+    geometry = results.geometry.model_dump(mode="json") if results.geometry else {}
+    canvas: Canvas = getattr(pictures, picture)(geometry, *label)
     return canvas
 
 

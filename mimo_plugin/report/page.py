@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.core.files import write_text, writing
-from mimo_plugin.evaluation.results import Results, parse_results
+from mimo_plugin.evaluation.results import BenchmarkResults
 from mimo_plugin.report.bias_tables import (
     bias_by_language,
     bias_table,
@@ -54,10 +54,10 @@ class Section:
     parts: Sequence[Part]
 
 
-def make_sections(results: Results) -> list[Section]:
+def make_sections(results: BenchmarkResults) -> list[Section]:
     """All sections that have something in them; figures and tables have names of their own."""
     files, tables = FileNames(), FileNames()
-    makers: list[tuple[str, str, Callable[[Results, FileNames], Iterator[Part]]]] = [
+    makers: list[tuple[str, str, Callable[[BenchmarkResults, FileNames], Iterator[Part]]]] = [
         ("scores", "Scores", _scores),
         ("differences", "Differences by language", _differences),
         ("language-bias", "Language bias", _bias),
@@ -81,19 +81,19 @@ def _named(part: Part, names: FileNames) -> Part:
     return replace(part, name=names.of(part.name))
 
 
-def _scores(results: Results, files: FileNames) -> Iterator[Part]:
+def _scores(results: BenchmarkResults, files: FileNames) -> Iterator[Part]:
     yield from score_tables(results)
     yield Folded(counts_table(results))
 
 
-def _differences(results: Results, files: FileNames) -> Iterator[Part]:
+def _differences(results: BenchmarkResults, files: FileNames) -> Iterator[Part]:
     tables = list(comparison_tables(results))
     for figure, table in zip(forest_plots(results, files), tables, strict=True):
         yield figure
         yield Folded(table, printed=True)
 
 
-def _bias(results: Results, files: FileNames) -> Iterator[Part]:
+def _bias(results: BenchmarkResults, files: FileNames) -> Iterator[Part]:
     if not results.language_bias:
         return
     yield bias_table(results)
@@ -107,7 +107,7 @@ def _bias(results: Results, files: FileNames) -> Iterator[Part]:
         yield Folded(mix_table(results, name, figure.name, mix))
 
 
-def _geometry(results: Results, files: FileNames) -> Iterator[Part]:
+def _geometry(results: BenchmarkResults, files: FileNames) -> Iterator[Part]:
     geometry = results.geometry
     if geometry is None:
         return
@@ -117,7 +117,7 @@ def _geometry(results: Results, files: FileNames) -> Iterator[Part]:
         yield Folded(table)
 
 
-def _systems(results: Results, files: FileNames) -> Iterator[Part]:
+def _systems(results: BenchmarkResults, files: FileNames) -> Iterator[Part]:
     yield systems_table(results)
     times = times_table(results)
     if times is not None:
@@ -128,7 +128,7 @@ GENERATOR = "mimo-plugin"
 _SAFE_LINKS = ("https://", "http://")
 
 
-def render_page(results: Results, sections: Sequence[Section], drawn: Mapping[str, Drawn]) -> str:
+def render_page(results: BenchmarkResults, sections: Sequence[Section], drawn: Mapping[str, Drawn]) -> str:
     """The HTML of a report, whole in itself.
 
     Args:
@@ -162,7 +162,7 @@ def render_page(results: Results, sections: Sequence[Section], drawn: Mapping[st
     )
 
 
-def _facts(results: Results) -> list[tuple[str, str]]:
+def _facts(results: BenchmarkResults) -> list[tuple[str, str]]:
     """What a reader wants to know first."""
     topics = results.evaluation.topics
     documents = sorted(
@@ -206,30 +206,26 @@ TABLES = "tables"
 _MARK = ".report"
 
 
-def write_report(results: Mapping[str, Any], directory: Path) -> Path:
+def write_report(results: BenchmarkResults, directory: Path) -> Path:
     """Writes the report of a reproduction; returns its page.
 
     The page holds all of it: figures/ (SVG, PNG) and tables/ (CSV, LaTeX) have its parts once more. These two
     directories are the report's own and are replaced whole. The same results give the same bytes.
 
-    Args:
-        results: the object of `results.json`.
-
     Raises:
-        ArtifactError: the object is another one, or the directory holds something else under these names.
+        ArtifactError: the directory holds something else under these names.
         EnvironmentProblem: the file system refuses.
     """
-    parsed = parse_results(results)
     _check(directory)
     _clear_leftovers(directory)
-    sections = make_sections(parsed)
+    sections = make_sections(results)
     figures, tables = (directory / f".{name}.{os.getpid()}.tmp" for name in (FIGURES, TABLES))
     try:
         with writing(directory / PAGE):
             for made in (figures, tables):
                 made.mkdir(parents=True)
             drawn = _write_parts(sections, figures, tables)
-            page = render_page(parsed, sections, drawn)
+            page = render_page(results, sections, drawn)
             # From here on the two directories are known as a report's, also where it is cut short.
             (directory / _MARK).touch()
             _take_place(figures, directory / FIGURES)

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from mimo_plugin.evaluation.compare import ALL_LANGUAGES
 from mimo_plugin.evaluation.options import CORRECTION_NAMES, TEST_NAMES, Setting
-from mimo_plugin.evaluation.results import Comparison, Procedure, Reference, Results, Topics, is_judged
+from mimo_plugin.evaluation.results import (
+    BenchmarkResults,
+    ComparisonResult,
+    ProcedureResult,
+    ReferenceResult,
+    TopicsResult,
+    is_judged,
+)
 from mimo_plugin.evaluation.significance import UPPER_BOUND
 from mimo_plugin.evaluation.tables import DAGGER, MISSING
 from mimo_plugin.report.table import (
@@ -48,7 +55,7 @@ SETTINGS: Mapping[str, tuple[str, str]] = {
 _MIXED_LABEL = "Mixed-corpus monolingual: judged in the query's own language only."
 
 
-def labels(results: Results) -> tuple[str, ...]:
+def labels(results: BenchmarkResults) -> tuple[str, ...]:
     """What has to stand beside every number, in every output."""
     found = []
     if results.subset is not None:
@@ -58,17 +65,17 @@ def labels(results: Results) -> tuple[str, ...]:
     return tuple(found)
 
 
-def setting(results: Results) -> tuple[str, str]:
+def setting(results: BenchmarkResults) -> tuple[str, str]:
     """The setting's name, and what it is."""
     return SETTINGS.get(results.config.setting, (results.config.setting, ""))
 
 
-def dagger(test: Procedure, names: dict[str, str]) -> str:
+def dagger(test: ProcedureResult, names: dict[str, str]) -> str:
     against = names.get(test.baseline or "", test.baseline)
     return f"{DAGGER} differs significantly from {against}, up or down. " + procedure(test)
 
 
-def procedure(test: Procedure) -> str:
+def procedure(test: ProcedureResult) -> str:
     """How differences were tested."""
     name = TEST_NAMES.get(test.name, test.name)
     corrected = (
@@ -79,7 +86,7 @@ def procedure(test: Procedure) -> str:
     return f"Two-sided {name} a language; {corrected}; level {test.alpha:g}."
 
 
-def macro_procedure(test: Procedure, topics: Topics) -> str:
+def macro_procedure(test: ProcedureResult, topics: TopicsResult) -> str:
     """How the difference in macro averages was tested."""
     units = f", {topics.units:,} units" if topics.parallel else ""
     said = {key: text for key, text in test.macro.items() if text}
@@ -107,7 +114,7 @@ def measure_name(measure: str) -> str:
     return f"{_MEASURES.get(kind, kind)}{at}{cutoff}"
 
 
-def system_names(results: Results) -> dict[str, str]:
+def system_names(results: BenchmarkResults) -> dict[str, str]:
     """System or run -> how it is called: by its label, unless another one has the same."""
     names = dict.fromkeys([*results.evaluation.runs, *results.systems, *results.language_bias])
     labels = {
@@ -144,7 +151,7 @@ _PUBLISHED = "From publications"
 _BOLD = "Bold: the best of the runs, published scores aside."
 
 
-def score_tables(results: Results) -> Iterator[Table]:
+def score_tables(results: BenchmarkResults) -> Iterator[Table]:
     """The overall table, and with several languages one for each measure, Judged@k too."""
     yield _overall(results)
     if len(results.evaluation.topics.languages) > 1:
@@ -152,7 +159,7 @@ def score_tables(results: Results) -> Iterator[Table]:
             yield _by_language(results, measure)
 
 
-def counts_table(results: Results) -> Table:
+def counts_table(results: BenchmarkResults) -> Table:
     """How many topics each run answered."""
     names = system_names(results)
     fields = ("judged", "retrieved", "missing", "unjudged", "unknown")
@@ -169,7 +176,7 @@ def counts_table(results: Results) -> Table:
     return Table("topics", "Topics of each run", columns, [Part(rows)], [Note(note)], labels(results))
 
 
-def _overall(results: Results) -> Table:
+def _overall(results: BenchmarkResults) -> Table:
     names, evaluation = system_names(results), results.evaluation
     averages = ("macro", "mean") if len(evaluation.topics.languages) > 1 else ("mean",)
     columns = [Column("run")]
@@ -192,7 +199,7 @@ def _overall(results: Results) -> Table:
     return Table(SCORES, title, columns, parts, notes, labels(results))
 
 
-def _trained_on(results: Results) -> Iterator[Note]:
+def _trained_on(results: BenchmarkResults) -> Iterator[Note]:
     names = system_names(results)
     for name, run in results.evaluation.runs.items():
         found = run.trained_on
@@ -203,7 +210,7 @@ def _trained_on(results: Results) -> Iterator[Note]:
             )
 
 
-def _column(results: Results, measure: str, average: str) -> list[Cell]:
+def _column(results: BenchmarkResults, measure: str, average: str) -> list[Cell]:
     """Of every run: an average, or the score in a language."""
     cells = []
     for name, run in results.evaluation.runs.items():
@@ -224,7 +231,7 @@ def _column(results: Results, measure: str, average: str) -> list[Cell]:
     return cells if is_judged(measure) else in_bold(cells)
 
 
-def _differs(results: Results, run: str, measure: str, language: str) -> bool:
+def _differs(results: BenchmarkResults, run: str, measure: str, language: str) -> bool:
     """From the baseline; without one, differences between pairs have a table of their own."""
     test = results.evaluation.test
     return test is not None and any(
@@ -234,7 +241,7 @@ def _differs(results: Results, run: str, measure: str, language: str) -> bool:
     )
 
 
-def _by_language(results: Results, measure: str) -> Table:
+def _by_language(results: BenchmarkResults, measure: str) -> Table:
     evaluation, names = results.evaluation, system_names(results)
     published = [one for one in results.reference if one.measure == measure]
     several = bool(published)
@@ -270,10 +277,12 @@ def _by_language(results: Results, measure: str) -> Table:
     )
 
 
-def _published_rows(results: Results, averages: Sequence[str]) -> tuple[list[list[Cell]], list[Note]]:
+def _published_rows(
+    results: BenchmarkResults, averages: Sequence[str]
+) -> tuple[list[list[Cell]], list[Note]]:
     """A row for each published system and source; never the best, and never tested."""
     sources = _sources(results)
-    found: dict[tuple[str, tuple[str, str]], dict[str, Reference]] = {}
+    found: dict[tuple[str, tuple[str, str]], dict[str, ReferenceResult]] = {}
     for one in results.reference:
         found.setdefault((one.system, _source(one)), {})[one.measure] = one
     rows = []
@@ -292,7 +301,7 @@ def _published_rows(results: Results, averages: Sequence[str]) -> tuple[list[lis
     return rows, _source_notes(results, shown)
 
 
-def _alone(results: Results, one: Reference | None) -> float | None:
+def _alone(results: BenchmarkResults, one: ReferenceResult | None) -> float | None:
     """A published score in the one language that there is."""
     if one is None:
         return None
@@ -300,15 +309,15 @@ def _alone(results: Results, one: Reference | None) -> float | None:
     return one.per_language.get(language) if one.per_language else one.macro
 
 
-def _source(one: Reference) -> tuple[str, str]:
+def _source(one: ReferenceResult) -> tuple[str, str]:
     return one.source, one.url or ""
 
 
-def _sources(results: Results) -> list[tuple[str, str]]:
+def _sources(results: BenchmarkResults) -> list[tuple[str, str]]:
     return list(dict.fromkeys(_source(one) for one in results.reference))
 
 
-def _source_notes(results: Results, shown: Sequence[tuple[str, str]]) -> list[Note]:
+def _source_notes(results: BenchmarkResults, shown: Sequence[tuple[str, str]]) -> list[Note]:
     notes = []
     for place, source in enumerate(_sources(results), start=1):
         if source in shown:
@@ -319,7 +328,7 @@ def _source_notes(results: Results, shown: Sequence[tuple[str, str]]) -> list[No
     return notes
 
 
-def _over(results: Results, one: Reference) -> str:
+def _over(results: BenchmarkResults, one: ReferenceResult) -> str:
     """Whether a published average is one over the same languages."""
     here, there = set(results.evaluation.topics.languages), set(one.per_language)
     if one.macro is None or not there or there == here:
@@ -327,7 +336,7 @@ def _over(results: Results, one: Reference) -> str:
     return f"its macro average is over {len(there)} languages, {len(here & there)} of the {len(here)} here"
 
 
-def _test_notes(results: Results) -> list[Note]:
+def _test_notes(results: BenchmarkResults) -> list[Note]:
     """What a dagger means, where any is in the tables."""
     test = results.evaluation.test
     if test is None or not any(
@@ -340,7 +349,7 @@ def _test_notes(results: Results) -> list[Note]:
     return [note for note in notes if note.text]
 
 
-def _languages(results: Results) -> str:
+def _languages(results: BenchmarkResults) -> str:
     languages = list(results.evaluation.topics.languages)
     return f"{len(languages)} languages" if len(languages) != 1 else f"one language ({languages[0]})"
 
@@ -349,10 +358,10 @@ def _languages(results: Results) -> str:
 Pair = tuple[str, str]
 
 
-def compared(results: Results, measure: str) -> dict[Pair, list[Comparison]]:
+def compared(results: BenchmarkResults, measure: str) -> dict[Pair, list[ComparisonResult]]:
     """Pair -> its comparisons; the macro average comes last, and is left out where there is one language."""
     several = len(results.evaluation.topics.languages) > 1
-    found: dict[Pair, list[Comparison]] = {}
+    found: dict[Pair, list[ComparisonResult]] = {}
     for one in results.evaluation.comparisons:
         if one.measure == measure and (several or one.language != ALL_LANGUAGES):
             found.setdefault((one.baseline, one.run), []).append(one)
@@ -362,7 +371,7 @@ def compared(results: Results, measure: str) -> dict[Pair, list[Comparison]]:
     }
 
 
-def comparison_tables(results: Results) -> Iterator[Table]:
+def comparison_tables(results: BenchmarkResults) -> Iterator[Table]:
     """One for each measure that was compared."""
     test = results.evaluation.test
     for measure in results.evaluation.quality:
@@ -371,7 +380,9 @@ def comparison_tables(results: Results) -> Iterator[Table]:
             yield _table(results, measure, pairs, test)
 
 
-def _table(results: Results, measure: str, pairs: dict[Pair, list[Comparison]], test: Procedure) -> Table:
+def _table(
+    results: BenchmarkResults, measure: str, pairs: dict[Pair, list[ComparisonResult]], test: ProcedureResult
+) -> Table:
     names = system_names(results)
     columns = (
         Column("language"),
@@ -402,7 +413,7 @@ def _table(results: Results, measure: str, pairs: dict[Pair, list[Comparison]], 
     return Table(name, title, columns, parts, [note for note in notes if note.text], labels(results))
 
 
-def _row(one: Comparison) -> Sequence[Cell]:
+def _row(one: ComparisonResult) -> Sequence[Cell]:
     bound = one.note == UPPER_BOUND
     corrected = probability(one.p_corrected, bound)
     return [
@@ -420,11 +431,11 @@ def _row(one: Comparison) -> Sequence[Cell]:
     ]
 
 
-def _language(one: Comparison) -> str:
+def _language(one: ComparisonResult) -> str:
     return "macro" if one.language == ALL_LANGUAGES else one.language
 
 
-def in_words(one: Comparison) -> str:
+def in_words(one: ComparisonResult) -> str:
     """For who cannot see the figure."""
     interval = (
         f", interval {one.ci_low:+.4f} to {one.ci_high:+.4f}"

@@ -9,7 +9,7 @@ from helpers.beir import write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.benchmark.texts import Role, Texts, sample_texts
+from mimo_plugin.benchmark.texts import Role, SampledTexts, sample_texts
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.errors import DataError
 
@@ -32,7 +32,7 @@ def parallel(directory: Path, docs: Sequence[dict[str, str]]) -> Any:
     return load_pool([write_folder(directory, docs, queries, qrels)])
 
 
-def drawn(texts: Texts) -> dict[str, set[str]]:
+def drawn(texts: SampledTexts) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for group, lang in zip(texts.groups, texts.languages, strict=True):
         found.setdefault(group, set()).add(lang)

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from helpers.training_runs import IDENTITY, finished, unfinished
 
-from mimo_plugin.benchmark.geometry import TrailPoint, checkpoints, written_trail
+from mimo_plugin.benchmark.geometry import checkpoints, written_trail
 from mimo_plugin.benchmark.texts import NamedEncoder, file_name, parse_encoders
 from mimo_plugin.core.errors import ArtifactError, DataError, MimoError
+from mimo_plugin.evaluation.results import CheckpointResult
 from mimo_plugin.training.run import RunDirectory
 
 
@@ -52,7 +53,10 @@ def test_a_finished_run_is_its_model(tmp_path: Path) -> None:
     run = finished(tmp_path / "run")
     assert parse_encoders([f"m={run}"]) == [NamedEncoder("m", str(run / "model"), run)]
     assert list(checkpoints(run)) == []
-    assert written_trail(run) == (TrailPoint(5, 0.5, -2.0), TrailPoint(10, None, -3.0))
+    assert written_trail(run) == (
+        CheckpointResult(step=5, alignment=0.5, uniformity=-2.0),
+        CheckpointResult(step=10, alignment=None, uniformity=-3.0),
+    )
 
 
 def test_a_run_that_trains_is_its_newest_whole_checkpoint(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from helpers.report_samples import DEBIAN, MIRACL, SUBSET, make_results
 from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.evaluation.options import SignificanceTest
+from mimo_plugin.evaluation.results import parse_results
 from mimo_plugin.report.page import write_report
 
 # A figure takes about a second: fusions have no geometry.
@@ -43,7 +44,11 @@ CASES: dict[str, dict[str, Any]] = {
 def _report(case: str) -> tuple[dict[str, Any], Page, TemporaryDirectory[str]]:
     results = make_results(**CASES[case])
     place = TemporaryDirectory()
-    return results, Page(write_report(results, Path(place.name)).read_text(encoding="utf-8")), place
+    return (
+        results,
+        Page(write_report(parse_results(results), Path(place.name)).read_text(encoding="utf-8")),
+        place,
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -214,7 +219,7 @@ def test_labels_stand_beside_every_number(tmp_path: Path) -> None:
     results = make_results(
         ("de", "fi"), ("bm25", "mimo"), setting="mixed-monolingual", subset=True, measures="ndcg@10"
     )
-    html = write_report(results, tmp_path).read_text(encoding="utf-8")
+    html = write_report(parse_results(results), tmp_path).read_text(encoding="utf-8")
     page = Page(html)
     wanted = [SUBSET, "judged in the query's own language only"]
     captions = html.split("<figcaption>")[1:]
@@ -239,10 +244,10 @@ def test_labels_stand_beside_every_number(tmp_path: Path) -> None:
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     results = make_results(("de", "fi"), ("bm25", "mimo"), measures="ndcg@10")
-    write_report(results, tmp_path / "a")
+    write_report(parse_results(results), tmp_path / "a")
     # Written before, and read back from the file: neither may matter.
-    write_report(make_results(("fi", "de"), ("mimo",), measures="mrr@10"), tmp_path / "b")
-    write_report(json.loads(json.dumps(results)), tmp_path / "b")
+    write_report(parse_results(make_results(("fi", "de"), ("mimo",), measures="mrr@10")), tmp_path / "b")
+    write_report(parse_results(json.loads(json.dumps(results))), tmp_path / "b")
     first, second = (dict(_files(tmp_path / name)) for name in ("a", "b"))
     assert list(first) == list(second)
     assert first == second
@@ -269,7 +274,7 @@ def test_names_may_hold_anything(tmp_path: Path) -> None:
         system["label"] = name
     results["reference"][0] |= {"url": "javascript:alert(1)", "source": "<img src=x onerror=alert(1)>"}
     results["config"] |= {"title": "</title><script>x</script>", "note": "<style>*{display:none}</style>"}
-    html = write_report(results, tmp_path).read_text(encoding="utf-8")
+    html = write_report(parse_results(results), tmp_path).read_text(encoding="utf-8")
     page = Page(html)
     assert page.wrong == []
     assert not {"script", "img"} & set(page.elements)
@@ -314,7 +319,7 @@ def test_report_of_a_real_evaluation(tmp_path: Path) -> None:
         "language_bias": {},
     }
     results["evaluation"] = json.loads(scores.read_text(encoding="utf-8"))
-    page = Page(write_report(results, tmp_path / "report").read_text(encoding="utf-8"))
+    page = Page(write_report(parse_results(results), tmp_path / "report").read_text(encoding="utf-8"))
     found = results["evaluation"]["runs"]
     assert len(found["good"]["per_language"]) > 10
     table = page.tables["table-scores-ndcg-10"]
@@ -347,7 +352,7 @@ def _run(path: Path, noise: float) -> Path:
 def test_a_page_without_what_is_not_there(tmp_path: Path) -> None:
     results = make_results(DEBIAN, ("bm25",), measures="ndcg@10")
     results |= {"language_bias": {}, "geometry": None, "reference": [], "warnings": []}
-    page = Page(write_report(results, tmp_path).read_text(encoding="utf-8"))
+    page = Page(write_report(parse_results(results), tmp_path).read_text(encoding="utf-8"))
     assert {"scores", "systems", "provenance"} <= set(page.ids)
     assert not {"language-bias", "geometry", "differences", "warnings"} & set(page.ids)
     assert not list((tmp_path / "figures").iterdir())

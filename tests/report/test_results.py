@@ -47,7 +47,7 @@ def test_a_results_object_that_is_not_one(change: Change, message: str, tmp_path
     results = _plain()
     change(results)
     with pytest.raises(ArtifactError) as caught:
-        write_report(results, tmp_path / "report")
+        write_report(parse_results(results), tmp_path / "report")
     assert message in str(caught.value)
     assert "mimo reproduce" in str(caught.value)
     assert not (tmp_path / "report").exists()
@@ -97,22 +97,22 @@ def test_files_of_others_stay(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "mine.png").write_bytes(b"mine")
     with pytest.raises(ArtifactError, match="holds figures of something else"):
-        write_report(_plain(), tmp_path)
+        write_report(parse_results(_plain()), tmp_path)
     assert (tmp_path / "figures" / "mine.png").read_bytes() == b"mine"
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "index.html").write_text("<h1>mine</h1>")
     with pytest.raises(ArtifactError, match=r"holds index\.html of something else"):
-        write_report(_plain(), tmp_path / "page")
+        write_report(parse_results(_plain()), tmp_path / "page")
     (tmp_path / "file").write_text("x")
     with pytest.raises(ArtifactError, match="is a file, expected a directory"):
-        write_report(_plain(), tmp_path / "file")
+        write_report(parse_results(_plain()), tmp_path / "file")
 
 
 def test_an_earlier_report_is_replaced_whole(tmp_path: Path) -> None:
-    write_report(_plain(), tmp_path)
+    write_report(parse_results(_plain()), tmp_path)
     before = {path.name for path in (tmp_path / "tables").iterdir()}
     single = make_results(("de",), ("mimo",), measures="ndcg@10") | {"language_bias": {}, "geometry": None}
-    write_report(single, tmp_path)
+    write_report(parse_results(single), tmp_path)
     after = {path.name for path in (tmp_path / "tables").iterdir()}
     assert after < before
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "figures", "tables"}
@@ -125,10 +125,10 @@ def test_a_report_that_was_cut_short_is_made_again(tmp_path: Path, monkeypatch: 
     with monkeypatch.context() as patched:
         patched.setattr(writing, "write_text", cut_short)
         with pytest.raises(KeyboardInterrupt):
-            write_report(_plain(), tmp_path)
+            write_report(parse_results(_plain()), tmp_path)
     assert not (tmp_path / "index.html").exists()
     (tmp_path / ".figures.1.tmp").mkdir()
-    write_report(_plain(), tmp_path)
+    write_report(parse_results(_plain()), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "figures", "tables"}
 
 
