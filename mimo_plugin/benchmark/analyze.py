@@ -14,7 +14,7 @@ from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import check_place, make_parent, write_text
 from mimo_plugin.evaluation.options import TableFormat
 from mimo_plugin.evaluation.results import AnalysisResult, BiasResult, GeometryResult, TrainedOnResult
-from mimo_plugin.evaluation.runs import RunFile, file_problem, run_files, same_names
+from mimo_plugin.evaluation.runs import RunFile, run_files, run_problems
 from mimo_plugin.evaluation.tables import MISSING, Table, render
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def analyze(
     for encoder in chosen:
         with problems.collect():
             encoder.check()
-    problems.extend(same_names(files))
-    problems.extend(dict.fromkeys(filter(None, (file_problem(file.path) for file in files))))
+    problems.extend(run_problems(files))
     problems.raise_any()
     for encoder in chosen:
         # It is let go again, so that there is never more than one.
@@ -140,12 +139,12 @@ def _check_options(options: AnalyzeOptions, anything: bool) -> None:
 
 
 def _check_outputs(json_file: Path | None, output: Path | None, files: Sequence[RunFile]) -> None:
-    from mimo_plugin.evaluation.evaluate import check_outputs
+    from mimo_plugin.core.files import check_outputs
 
     problems = Problems(UsageError)
     if json_file is not None:
         with problems.collect():
-            check_outputs([json_file], files)
+            check_outputs([json_file], {f"the run {name!r}": path for name, path in files})
     if output is not None and output.exists() and not output.is_dir():
         problems.add(f"{output}: is a file, expected the name of a directory for pictures and tables")
     elif output is not None:

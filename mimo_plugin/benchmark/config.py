@@ -10,9 +10,17 @@ from mimo_plugin.benchmark.texts import Role
 from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.evaluation.fairness import Target
-from mimo_plugin.evaluation.fusion import FusionMethod, FusionOptions, Normalization
 from mimo_plugin.evaluation.measures import parse_measures
-from mimo_plugin.evaluation.options import Analyzers, Correction, Gain, Setting, SignificanceTest
+from mimo_plugin.evaluation.options import (
+    Analyzers,
+    Correction,
+    FusionMethod,
+    FusionOptions,
+    Gain,
+    Normalization,
+    Setting,
+    SignificanceTest,
+)
 
 DATA = "{data}"
 

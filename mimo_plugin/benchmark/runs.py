@@ -402,7 +402,8 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
         parts: the runs by name, in the order of the weights.
         depth: hits a query.
     """
-    from mimo_plugin.evaluation.fusion import FusionOptions, fused_queries, fusion_warnings
+    from mimo_plugin.evaluation.fusion import fused_queries, fusion_warnings
+    from mimo_plugin.evaluation.options import FusionOptions
     from mimo_plugin.evaluation.runs import read_run
 
     place = RunPlace(output, name)
@@ -418,12 +419,12 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
         return made
     began = time.perf_counter()
     runs = [read_run(RunPlace(output, part).file, part) for part in parts]
-    options = FusionOptions(fusion.method, fusion.k, fusion.norm, fusion.weights)
+    options = FusionOptions(fusion.method, fusion.k, fusion.norm, fusion.weights, hits=depth)
     queries = 0
 
     def fused() -> Iterator[tuple[str, list[str], "np.ndarray"]]:
         nonlocal queries
-        for query_id, found in fused_queries(runs, options, hits=depth):
+        for query_id, found in fused_queries(runs, options):
             queries += 1
             yield query_id, [docid.decode() for docid in found.docids.tolist()], found.scores
 
