@@ -13,7 +13,7 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import check_place, make_parent, write_text
 from mimo_plugin.evaluation.options import TableFormat
-from mimo_plugin.evaluation.results import AnalysisResult, BiasResult, GeometryResult, TrainedOnResult
+from mimo_plugin.evaluation.results import AnalysisResult, BiasResult, GeometryResult
 from mimo_plugin.evaluation.runs import RunFile, run_files, run_problems
 from mimo_plugin.evaluation.tables import MISSING, Table, render
 
@@ -95,7 +95,7 @@ def analyze(
         return AnalysisResult(geometry=None, language_bias=biases, warnings=tuple(warnings))
     from mimo_plugin.benchmark.geometry import measure_geometry
     from mimo_plugin.collections.survey import copies_text, survey
-    from mimo_plugin.evaluation.trained_on import open_seen, trained_on
+    from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
 
     if options.role is Role.DOCUMENTS:
         surveyed = survey(pool, duplicates=options.duplicates, progress=options.progress)
@@ -113,12 +113,11 @@ def analyze(
     geometry = measure_geometry(chosen, texts, encoder_options, progress=options.progress)
     seen, told = open_seen({encoder.label: encoder.checkpoint for encoder in chosen})
     found = trained_on(texts.texts, seen)
-    for name, one in found.items():
-        told += one.warnings(name, f"{options.role.value} looked at")
+    told += trained_on_warnings(found, f"{options.role.value} looked at")
     return AnalysisResult(
         geometry=geometry,
         language_bias=biases,
-        trained_on={name: TrainedOnResult.model_validate(one.as_json()) for name, one in found.items()},
+        trained_on=found,
         warnings=(*warnings, *told),
     )
 

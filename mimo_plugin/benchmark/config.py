@@ -1,6 +1,8 @@
 """A benchmark's config: collections, measures, tests, published scores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Annotated, Any, Self
 
@@ -8,9 +10,10 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from mimo_plugin.benchmark.texts import Role
 from mimo_plugin.core.artifact import Record
-from mimo_plugin.core.errors import MimoError
+from mimo_plugin.core.config import Place
+from mimo_plugin.core.errors import MimoError, near
 from mimo_plugin.evaluation.fairness import Target
-from mimo_plugin.evaluation.measures import parse_measures
+from mimo_plugin.evaluation.measures import MeasureKind, parse_measures
 from mimo_plugin.evaluation.options import (
     Analyzers,
     Correction,
@@ -48,10 +51,24 @@ def _spec(spec: str) -> str:
     return spec
 
 
+def _matching(pattern: str, expected: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"found {text!r}, expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
 Text = Annotated[str, Field(min_length=1)]
 # They become names of directories and columns.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9+._-]*$", max_length=100)]
-Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8})*$")]
+Name = Annotated[
+    str,
+    _matching(
+        r"[A-Za-z0-9][A-Za-z0-9+._-]{0,99}", "a name of at most 100 letters, digits, '-', '_', '.' and '+'"
+    ),
+]
+Language = Annotated[str, _matching(r"[A-Za-z]{2,8}([_-][A-Za-z0-9]{1,8})*", "a language code such as de")]
 Spec = Annotated[str, Field(min_length=1), AfterValidator(_spec)]
 MeasureName = Annotated[str, AfterValidator(_measure)]
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -79,7 +96,7 @@ Collections = Annotated[
 ]
 
 
-class _Consistent(Record):
+class ConsistentRecord(Record):
     """A record whose fields may contradict each other."""
 
     @model_validator(mode="after")
@@ -90,10 +107,11 @@ class _Consistent(Record):
         return self
 
     def contradictions(self) -> Iterator[str]:
+        """What is wrong, a message each."""
         raise NotImplementedError
 
 
-class TopicOptions(_Consistent):
+class TopicOptions(ConsistentRecord):
     """Attributes:
     shared: the collections have topics in common, under the same ids, as NeuCLIR's; see `load_pool`.
     field: of shared topics, such as `title`; None is the source's default text.
@@ -125,7 +143,7 @@ class Fairness(Record):
     mrc: tuple[Count, ...] = ()
 
 
-class Geometry(Record):
+class GeometryOptions(Record):
     """Attributes:
     texts: how many parallel texts are drawn at most, each in all its languages.
     role: which.
@@ -145,7 +163,7 @@ class Bm25(Record):
     analyzers: Analyzers = Analyzers.PLAIN
 
 
-class Fusion(_Consistent):
+class Fusion(ConsistentRecord):
     """Attributes:
     name: of the system that comes out.
     systems: names of those that go in; `encoder` is each dense one in turn.
@@ -159,14 +177,19 @@ class Fusion(_Consistent):
     weights: tuple[Weight, ...] | None = None
     k: Count | None = None
 
+    @property
+    def options(self) -> FusionOptions:
+        return FusionOptions(self.method, self.k, self.norm, self.weights)
+
     def contradictions(self) -> Iterator[str]:
-        options = FusionOptions(self.method, self.k, self.norm, self.weights)
-        yield from options.problems(len(self.systems))
+        yield from self.options.problems(len(self.systems))
         if len(set(self.systems)) < len(self.systems):
             yield "a system goes in twice, expected each once"
+        if self.name in self.systems:
+            yield f"{self.name!r} goes into itself, expected other systems"
 
 
-class Reference(_Consistent):
+class Reference(ConsistentRecord):
     """A system's published scores.
 
     Attributes:
@@ -194,6 +217,7 @@ class BenchmarkConfig(Record):
     """A benchmark: what is searched, how it is scored, and what others have published on it.
 
     Attributes:
+        extends: config whose keys hold where this one has none.
         name: the file's own where it says none.
         collections: language -> its collection, or collections that hold several languages.
         languages: those that are chosen: of the mapping's, in its order; of a list's, none are all there are.
@@ -211,6 +235,7 @@ class BenchmarkConfig(Record):
         obtain: where the files below `{data}` come from.
     """
 
+    extends: Text | None = Field(None, exclude=True)
     name: Name
     title: Text
     setting: Setting
@@ -226,7 +251,7 @@ class BenchmarkConfig(Record):
     alpha: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.05
     baseline: Name | None = None
     fairness: Fairness | None = None
-    geometry: Geometry | None = None
+    geometry: GeometryOptions | None = None
     bm25: Bm25 | None = None
     fusion: tuple[Fusion, ...] = ()
     reference: tuple[Reference, ...] = ()
@@ -248,6 +273,11 @@ class BenchmarkConfig(Record):
         return {language: self.collections[language] for language in self.languages}
 
     @property
+    def known_languages(self) -> list[str]:
+        """The mapping's languages; none where collections hold several, which only reading them tells."""
+        return [] if isinstance(self.collections, tuple) else list(self.collections)
+
+    @property
     def languages_within(self) -> frozenset[str] | None:
         """Languages to choose inside of collections that hold several; None where nothing is to be chosen."""
         if isinstance(self.collections, tuple) and self.languages:
@@ -258,6 +288,123 @@ class BenchmarkConfig(Record):
     def pooled(self) -> bool:
         """Whether ids get a collection's prefix. It does not depend on the languages that are chosen."""
         return len(self.collections) > 1
+
+
+Fault = tuple[Place, str]
+
+
+def contradictions(config: BenchmarkConfig) -> Iterator[Fault]:
+    """Places of fields that contradict each other, and a message for each."""
+    yield from _collections(config)
+    yield from _languages(config)
+    yield from _depths(config)
+    yield from _systems(config)
+    yield from _reference(config)
+
+
+def _twice(values: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Position and value of each that was there before."""
+    seen: Counter[str] = Counter()
+    for number, value in enumerate(values):
+        if seen[value]:
+            yield number, value
+        seen[value] += 1
+
+
+def _collections(config: BenchmarkConfig) -> Iterator[Fault]:
+    if isinstance(config.collections, tuple) and config.setting is Setting.MULTI_MONOLINGUAL:
+        yield (
+            ("collections",),
+            "found a list, expected a mapping language: collection, since "
+            f"{config.setting} has an index of each language",
+        )
+    listed = isinstance(config.collections, tuple)
+    keys: list[str | int] = list(range(len(config.collections)) if listed else config.known_languages)
+    specs = list(config.collections if listed else config.all_collections.values())
+    for number, spec in _twice(specs):
+        yield ("collections", keys[number]), f"{spec!r} is there twice, expected each collection once"
+    if config.obtain is None and any(DATA in spec for spec in (*specs, config.topics.source or "")):
+        yield (
+            ("collections",),
+            f"found {DATA}, expected a key 'obtain' that says where its files come from",
+        )
+
+
+def _languages(config: BenchmarkConfig) -> Iterator[Fault]:
+    known = config.known_languages
+    for number, name in enumerate(config.languages):
+        if known and name not in known:
+            yield ("languages", number), _not_there(name, known)
+    for number, name in _twice(config.languages):
+        yield ("languages", number), f"{name!r} is there twice, expected each language once"
+
+
+def _not_there(name: str, known: Sequence[str]) -> str:
+    return f"{name!r} is not in the collections, expected one of {', '.join(known)}{near(name, known)}"
+
+
+def _depths(config: BenchmarkConfig) -> Iterator[Fault]:
+    """Measures, and all that looks deeper than runs are."""
+    measures = parse_measures(config.measures)
+    if measures[0].kind is MeasureKind.JUDGED:
+        yield (
+            ("measures", 0),
+            f"{measures[0]} is no measure of quality, expected one such as ndcg@20 as the first",
+        )
+    for number, name in _twice(config.measures):
+        yield ("measures", number), f"{name} is there twice, expected each measure once"
+    cutoffs: list[tuple[Place, int]] = [
+        (("measures", number), measure.cutoff or 0) for number, measure in enumerate(measures)
+    ]
+    if config.fairness is not None:
+        cutoffs.append((("fairness", "cutoff"), config.fairness.cutoff))
+        for name in ("peer", "mrc"):
+            found = enumerate(getattr(config.fairness, name))
+            cutoffs += [(("fairness", name, number), cutoff) for number, cutoff in found]
+    for place, cutoff in cutoffs:
+        if cutoff > config.depth:
+            yield (
+                place,
+                f"a cutoff of {cutoff} is deeper than depth, which is {config.depth}, expected a depth of "
+                f"{cutoff} or more",
+            )
+
+
+def _systems(config: BenchmarkConfig) -> Iterator[Fault]:
+    if config.baseline is not None and config.test is SignificanceTest.TUKEY_HSD:
+        yield (
+            ("baseline",),
+            f"found {config.baseline!r}, expected none: {config.test} compares all systems with each other",
+        )
+    if (
+        config.bm25 is not None
+        and config.bm25.analyzers is Analyzers.LANGUAGE
+        and config.setting is not Setting.MULTI_MONOLINGUAL
+    ):
+        yield (
+            ("bm25", "analyzers"),
+            f"found 'language', expected 'plain': in {config.setting} one index holds several languages",
+        )
+    # Names of systems that a fusion may take, but not have.
+    reserved = ("bm25", "encoder")
+    for number, name in _twice((*reserved, *(fusion.name for fusion in config.fusion))):
+        place = ("fusion", number - len(reserved), "name")
+        yield place, f"{name!r} is another system's, expected a name of its own"
+
+
+def _reference(config: BenchmarkConfig) -> Iterator[Fault]:
+    known = config.known_languages
+    known += [config.topics.lang] if known and config.topics.lang else []
+    for number, reference in enumerate(config.reference):
+        if reference.measure not in config.measures:
+            yield (
+                ("reference", number, "measure"),
+                f"{reference.measure} is not measured here, expected one of {', '.join(config.measures)}"
+                f"{near(reference.measure, config.measures)}",
+            )
+        for name in reference.per_language:
+            if known and name not in known:
+                yield ("reference", number, "per_language", name), _not_there(name, known)
 
 
 # As published scores are.

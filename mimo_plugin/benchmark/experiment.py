@@ -101,7 +101,7 @@ def run_experiment(experiment: Experiment, options: ExperimentOptions, say: Call
     """
     checked = _checked(experiment, options)
     with one_writer(options.output):
-        write_text(checked.layout.recipe, experiment.file.read_text(encoding="utf-8"))
+        write_text(checked.layout.recipe, experiment.source.path.read_text(encoding="utf-8"))
         running = _Running(experiment, checked, options, say)
         running.run()
         results = gather(experiment, checked, running.done, running.failed)

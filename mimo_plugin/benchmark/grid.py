@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field
 
+from mimo_plugin.benchmark.config import ConsistentRecord, Name
 from mimo_plugin.collections.folder import FOLDER_PREFIX
-from mimo_plugin.core.artifact import Record, field_problems
+from mimo_plugin.core.artifact import Record
+from mimo_plugin.core.config import Place, YamlFile, read_yaml, validate
 from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.data.sources import collection_identity, files_identity, identity_key
 from mimo_plugin.evaluation.options import Correction, SignificanceTest
@@ -25,15 +27,12 @@ from mimo_plugin.training.recipe import (
     StageOptions,
     StudentOptions,
     TeacherSettings,
-    read_yaml,
 )
 from mimo_plugin.training.run import check_inputs
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.start import checkpoint_of
 from mimo_plugin.training.student import PREFIX
 
-# They become names of directories.
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Specs = Annotated[
     tuple[Annotated[str, Field(min_length=1)], ...],
@@ -62,7 +61,7 @@ class Data(Record):
     table: str
 
 
-class System(Record):
+class GridSystem(ConsistentRecord):
     """What is a system's own.
 
     Attributes:
@@ -88,14 +87,7 @@ class System(Record):
     def warmed_up(self) -> bool:
         return self.objective is Objective.MIMO if self.warm_up is None else self.warm_up
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        problems = list(self._problems())
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
-
-    def _problems(self) -> Iterator[str]:
+    def contradictions(self) -> Iterator[str]:
         mimo = self.objective is Objective.MIMO
         if not mimo and self.contrastive_weight is not None:
             yield f"lambda is MIMO's, {self.objective} has none: leave it out"
@@ -151,7 +143,7 @@ class ExperimentRecipe(Record):
     stage1: Stage1Options = Stage1Options()
     stage2: Stage2Options = Stage2Options()
     encoder: EncoderSettings = EncoderSettings()
-    systems: Annotated[dict[Name, System], Field(min_length=1)]
+    systems: Annotated[dict[Name, GridSystem], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1, 2, 3)
     baseline: str | None = None
     measures: Annotated[tuple[str, ...], Field(min_length=1)] = ("ndcg@20", "recall@100")
@@ -159,18 +151,6 @@ class ExperimentRecipe(Record):
     correction: Correction = Correction.HOLM
     alpha: Annotated[float, Field(gt=0, lt=1)] = Plan.alpha
     permutations: Annotated[int, Field(ge=1000)] = Plan.permutations
-
-
-def read_recipe(path: Path) -> ExperimentRecipe:
-    """Reads a recipe file.
-
-    Raises:
-        UsageError: it is no recipe; with every field that is not as it must be.
-    """
-    try:
-        return ExperimentRecipe.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise UsageError("\n".join(f"{path}: {problem}" for problem in field_problems(error))) from error
 
 
 Options = TypeVar("Options", bound=StageOptions)
@@ -200,7 +180,7 @@ class Experiment:
     """A recipe and its file, whose directory its paths are relative to."""
 
     recipe: ExperimentRecipe
-    file: Path
+    source: YamlFile
 
     @classmethod
     def read(cls, path: Path) -> "Experiment":
@@ -209,27 +189,26 @@ class Experiment:
         Raises:
             UsageError: it is no recipe, or a system asks for what cannot be; all of it together.
         """
-        experiment = cls(read_recipe(path), path)
+        source = read_yaml(path)
+        experiment = cls(validate(ExperimentRecipe, source.values, source.where), source)
         problems = Problems(UsageError)
-        _check_grid(experiment.recipe, problems)
+        for place, message in experiment._contradictions():
+            problems.add(f"{source.where(place)}: {message}")
         systems: dict[str, ResolvedSystem] = {}
         for name in experiment.recipe.systems:
-            try:
-                system = experiment._resolve(name)
-            except ValidationError as error:
-                problems.extend(f"{path}: systems.{name}: {problem}" for problem in field_problems(error))
-                continue
-            problems.extend(experiment._problems(system))
-            twin = next((other for other in systems.values() if replace(other, name=name) == system), None)
-            if twin is not None:
-                problems.add(f"systems {twin.name} and {name} ask for the same training: leave one out")
-            systems[name] = system
+            with problems.collect():
+                system = systems[name] = experiment._resolve(name)
+                experiment._check(system)
+                twin = next(
+                    (other for other in systems.values() if replace(other, name=name) == system), system
+                )
+                if twin is not system:
+                    raise UsageError(
+                        f"{source.where(('systems', name))}: systems {twin.name} and {name} ask for the same "
+                        "training: leave one out"
+                    )
         problems.raise_any()
         return experiment
-
-    @property
-    def base(self) -> Path:
-        return self.file.absolute().parent
 
     @cached_property
     def systems(self) -> Mapping[str, ResolvedSystem]:
@@ -241,15 +220,18 @@ class Experiment:
 
     @property
     def student(self) -> StudentOptions:
-        return self.recipe.student.model_copy(
-            update={"checkpoint": self._checkpoint(self.recipe.student.checkpoint)}
-        )
+        checkpoint = self._checkpoint(self.recipe.student.checkpoint)
+        return self.recipe.student.model_copy(update={"checkpoint": checkpoint})
+
+    @property
+    def new_student(self) -> bool:
+        """Whether students are made anew, and no checkpoint is gone on with."""
+        return self.recipe.student.checkpoint.startswith(PREFIX)
 
     @property
     def teacher(self) -> TeacherSettings:
-        return self.recipe.teacher.model_copy(
-            update={"checkpoint": self._checkpoint(self.recipe.teacher.checkpoint)}
-        )
+        checkpoint = self._checkpoint(self.recipe.teacher.checkpoint)
+        return self.recipe.teacher.model_copy(update={"checkpoint": checkpoint})
 
     @property
     def max_length(self) -> int:
@@ -279,14 +261,39 @@ class Experiment:
             stage2=system.stage2,
         )
 
+    def _contradictions(self) -> Iterator[tuple[Place, str]]:
+        recipe = self.recipe
+        if recipe.baseline is not None and recipe.baseline not in recipe.systems:
+            expected = f"expected one of the systems {', '.join(recipe.systems)}"
+            yield ("baseline",), f"baseline is {recipe.baseline!r}, {expected}"
+        elif recipe.baseline is not None and len(recipe.systems) < 2:
+            yield (
+                ("baseline",),
+                f"baseline {recipe.baseline} is the only system: name another one to compare with it",
+            )
+        twice = sorted({seed for seed in recipe.seeds if recipe.seeds.count(seed) > 1})
+        if twice:
+            yield ("seeds",), f"seeds: {', '.join(map(str, twice))} is there twice: name each seed once"
+        if "objective" in recipe.stage2.model_fields_set:
+            yield ("stage2", "objective"), "stage2.objective: each system says its own: leave it out here"
+
     def _resolve(self, name: str) -> ResolvedSystem:
+        """Raises a UsageError where a system's own options are not as they must be."""
         recipe, system = self.recipe, self.recipe.systems[name]
+
+        def changed(section: str, shared: Options, changes: Mapping[str, Any]) -> Options:
+            return validate(
+                type(shared),
+                {**shared.model_dump(), **changes},
+                lambda place: f"{self.source.where(('systems', name, section, *place))}: systems.{name}",
+            )
+
         data = system.anchor or recipe.data
         metric = {} if system.metric is None else {"metric": system.metric}
         stage1 = None
         if system.warmed_up:
-            stage1 = _with_input(_changed(recipe.stage1, {**system.stage1, **metric}))
-        stage2 = _changed(recipe.stage2, {**system.stage2, **metric, **_objective(system)})
+            stage1 = _with_input(changed("stage1", recipe.stage1, {**system.stage1, **metric}))
+        stage2 = changed("stage2", recipe.stage2, {**system.stage2, **metric, **_objective(system)})
         if stage2.objective is Objective.MIMO and not stage2.carry_projection:
             stage2 = _with_input(stage2)
         return ResolvedSystem(
@@ -297,34 +304,34 @@ class Experiment:
             self._place(data.table),
         )
 
-    def _problems(self, system: ResolvedSystem) -> list[str]:
-        problems = []
+    def _check(self, system: ResolvedSystem) -> None:
+        """Raises a UsageError where a system does not go with its data or with the shared student."""
+        where = f"{self.source.where(('systems', system.name))}: systems.{system.name}"
+        problems = Problems(UsageError)
         if system.stage1 is not None and system.pairs is None:
             section = "anchor" if self.recipe.systems[system.name].anchor else "data"
-            problems.append(f"systems.{system.name} has a warm-up and {section} has no pairs: name them")
+            problems.add(f"{where} has a warm-up and {section} has no pairs: name them")
         if system.stage1 is not None:
             try:
                 check_inputs(system.stage1, system.stage2)
             except UsageError as error:
-                problems.append(f"systems.{system.name}: {error}")
+                problems.add(f"{where}: {error}")
         longest = max(stage.max_length for stage in (system.stage1, system.stage2) if stage is not None)
         if longest > self.max_length:
-            problems.append(
-                f"systems.{system.name} reads {longest} tokens, the shared student {self.max_length}: the "
-                "shared stage1 or stage2 must have the largest max_length"
+            problems.add(
+                f"{where} reads {longest} tokens, the shared student {self.max_length}: the shared stage1 or "
+                "stage2 must have the largest max_length"
             )
-        return problems
+        problems.raise_any()
 
     def _place(self, path: str) -> Path:
         """A path of the recipe; what is neither absolute nor of a home directory is beside it."""
-        return self.base / Path(path).expanduser()
+        return self.source.path.absolute().parent / Path(path).expanduser()
 
     def _spec(self, spec: str) -> str:
-        return (
-            f"{FOLDER_PREFIX}{self._place(spec.removeprefix(FOLDER_PREFIX))}"
-            if spec.startswith(FOLDER_PREFIX)
-            else spec
-        )
+        if not spec.startswith(FOLDER_PREFIX):
+            return spec
+        return f"{FOLDER_PREFIX}{self._place(spec.removeprefix(FOLDER_PREFIX))}"
 
     def _checkpoint(self, checkpoint: str) -> str:
         """A directory beside the recipe; every other name as it is."""
@@ -332,21 +339,7 @@ class Experiment:
         return str(directory) if directory.is_dir() else checkpoint
 
 
-def _check_grid(recipe: ExperimentRecipe, problems: Problems) -> None:
-    if recipe.baseline is not None and recipe.baseline not in recipe.systems:
-        problems.add(
-            f"baseline is {recipe.baseline!r}, expected one of the systems {', '.join(recipe.systems)}"
-        )
-    elif recipe.baseline is not None and len(recipe.systems) < 2:
-        problems.add(f"baseline {recipe.baseline} is the only system: name another one to compare with it")
-    twice = sorted({seed for seed in recipe.seeds if recipe.seeds.count(seed) > 1})
-    if twice:
-        problems.add(f"seeds: {', '.join(map(str, twice))} is there twice: name each seed once")
-    if "objective" in recipe.stage2.model_fields_set:
-        problems.add("stage2.objective: each system says its own: leave it out here")
-
-
-def _objective(system: System) -> dict[str, Any]:
+def _objective(system: GridSystem) -> dict[str, Any]:
     """Fields of the stage-2 options that a system says itself."""
     fields: dict[str, Any] = {"objective": system.objective}
     if system.contrastive_weight is not None:
@@ -362,11 +355,6 @@ def _objective(system: System) -> dict[str, Any]:
 def _with_input(options: Options) -> Options:
     """With what its new projection reads said, since directories are named by it."""
     return options.model_copy(update={"projection_input": options.projection_input or PROJECTION_INPUT})
-
-
-def _changed(options: Options, changes: Mapping[str, Any]) -> Options:
-    """Options with some fields in place of the shared ones, all validated."""
-    return type(options).model_validate({**options.model_dump(), **changes})
 
 
 RECIPE = "recipe.yaml"
@@ -397,7 +385,7 @@ class Layout:
 
     def student(self, seed: int) -> Path | None:
         """The new student; None where an existing checkpoint is the student."""
-        if not self._experiment.student.checkpoint.startswith(PREFIX):
+        if not self._experiment.new_student:
             return None
         return self.output / "students" / identity_key(self._student) / f"seed-{seed}"
 
@@ -424,7 +412,7 @@ class Layout:
     @cached_property
     def _student(self) -> dict[str, Any]:
         student = self._experiment.recipe.student.identity()
-        if not self._experiment.student.checkpoint.startswith(PREFIX):
+        if not self._experiment.new_student:
             return {**student, **_content(self._experiment.student.checkpoint)}
         pairs, table = self._experiment.tokenizer_texts
         return {

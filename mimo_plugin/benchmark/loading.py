@@ -1,26 +1,28 @@
 """Configs found by name or file, extended, placed on data, limited to languages."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mimo_plugin.benchmark.checks import EXTENDS, contradictions, unknown_languages, validate
-from mimo_plugin.benchmark.config import DATA, BenchmarkConfig, Fairness, chosen_references
-from mimo_plugin.benchmark.reading import Source, read_source
+from mimo_plugin.benchmark.config import (
+    DATA,
+    BenchmarkConfig,
+    Fairness,
+    chosen_references,
+    contradictions,
+)
 from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
 from mimo_plugin.collections.loading import HUB_PREFIX as HUB
 from mimo_plugin.collections.loading import found_folder, parse_hub
 from mimo_plugin.collections.mteb import matching_folders
+from mimo_plugin.core.config import Place, YamlFile, read_yaml, shown_place, validate
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, MimoError, Problems, UsageError, near
 from mimo_plugin.evaluation.options import Gain, split_names
 
-if TYPE_CHECKING:
-    from mimo_plugin.evaluation.language import Cutoffs
-
 _FOLDER = "eval_configs"
 _SUFFIXES = (".yaml", ".yml")
+_EXTENDS = "extends"
 
 
 def configs_directory() -> Path:
@@ -38,13 +40,8 @@ def configs_directory() -> Path:
 
 def config_names() -> list[tuple[str, str]]:
     """Name and title of every packaged config, in order of names."""
-    found = []
-    for path in sorted(configs_directory().glob("*.yaml")):
-        problems = Problems(UsageError)
-        values = read_source(path, problems).values
-        problems.raise_any()
-        found.append((path.stem, str(values.get("title", ""))))
-    return found
+    files = sorted(configs_directory().glob("*.yaml"))
+    return [(path.stem, str(read_yaml(path).values.get("title", ""))) for path in files]
 
 
 def find_config(name: str, beside: Path | None = None) -> Path:
@@ -182,23 +179,6 @@ def _missing(spec: str, obtain: str) -> str:
     )
 
 
-# What is a file's own, not those' that extend it.
-_OWN = ("name", EXTENDS)
-
-
-@dataclass(frozen=True)
-class _Merged:
-    """Attributes:
-    values: of a file and those that it extends; a key takes the place of an extended file's.
-    sources: key -> the file that it comes from.
-    reference_languages: the languages that were chosen where the references stand; None is all.
-    """
-
-    values: dict[str, Any]
-    sources: dict[str, Source]
-    reference_languages: Any
-
-
 def load_config(
     name_or_path: str,
     *,
@@ -220,134 +200,113 @@ def load_config(
     Raises:
         UsageError: with all that is wrong, a line each, where it is in a file with its line.
     """
+    from mimo_plugin.evaluation.language import Cutoffs, parse_cutoffs
+
     problems = Problems(UsageError)
     path = find_config(name_or_path)
-    chain, whole = _chain(path, problems)
-    merged = _merge(chain)
-    main = chain[0]
-    written = {
-        place: text
-        for key, source in merged.sources.items()
-        for place, text in source.written.items()
-        if place[0] == key
-    }
-    values = {"name": path.stem, **merged.values}
-    good, faults = validate(values, written)
-    faults.extend(contradictions(good, values))
-    placed_faults = []
-    for place, message in faults:
-        # What is missing may stand in a file that could not be read.
-        if place or whole:
-            source = merged.sources.get(str(place[0]), main) if place else main
-            placed_faults.append((source.path, source.line(place), message))
-    order = [source.path for source in chain]
-    placed_faults.sort(key=lambda fault: (order.index(fault[0]), fault[1]))
-    problems.extend(f"{file}:{line}: {message}" for file, line, message in placed_faults)
+    chain = _chain(path)
+    values: dict[str, Any] = {"name": path.stem}
+    sources: dict[str | int, YamlFile] = {}
+    reference_languages: Any = None
+    for file in reversed(chain):
+        # A file's name is its own, not that of those that extend it.
+        own = {key: value for key, value in file.values.items() if file is chain[0] or key != "name"}
+        values |= own
+        sources |= dict.fromkeys(own, file)
+        if "reference" in own:
+            reference_languages = values.get("languages")
+
+    def where(place: Place) -> str:
+        return sources.get(place[0], chain[0]).where(place) if place else f"{path}:1"
+
     asked = [name for name in split_names(languages) if name] if languages else []
-    problems.extend(unknown_languages(asked, good))
     data = data or os.environ.get("MIMO_DATA") or "data"
+    further: Cutoffs | None = None
+    with problems.collect():
+        config = validate(BenchmarkConfig, values, where)
     problems.extend(check_data_option(data))
-    further = _cutoffs(fairness, good, problems)
+    with problems.collect():
+        further = parse_cutoffs(fairness) if fairness else None
     problems.raise_any()
-    config = _chosen(BenchmarkConfig(**good), asked, merged, data)
-    if gain is not None:
-        config = config.model_copy(update={"gain": gain})
-    if further is not None:
-        cutoffs = (config.fairness or Fairness()).model_copy(
-            update={"peer": further.peer, "mrc": further.mrc}
-        )
-        config = config.model_copy(update={"fairness": cutoffs})
-    return config
-
-
-def _cutoffs(texts: Sequence[str], good: Mapping[str, Any], problems: Problems) -> "Cutoffs | None":
-    """What a caller asks for, if anything; nothing is deeper than runs are."""
-    from mimo_plugin.evaluation.language import parse_cutoffs
-
-    if not texts:
-        return None
-    try:
-        found = parse_cutoffs(texts)
-    except UsageError as error:
-        problems.extend(str(error).splitlines())
-        return None
-    depth = good.get("depth", BenchmarkConfig.model_fields["depth"].default)
-    if found.deepest(1) > depth:
+    for place, message in contradictions(config):
+        problems.add(f"{where(place)}: {shown_place(place)}: {message}")
+    problems.extend(_unknown_languages(asked, config))
+    if further is not None and further.deepest(1) > config.depth:
         problems.add(
-            f"--fairness: {found.deepest(1)} is deeper than the config's depth, which is {depth}, expected "
-            f"cutoffs of {depth} at most"
+            f"--fairness: {further.deepest(1)} is deeper than the config's depth, which is {config.depth}, "
+            f"expected cutoffs of {config.depth} at most"
         )
-    return found
+    problems.raise_any()
+    config = _chosen(config, asked, reference_languages, data, sources["collections"].path.parent)
+    changes: dict[str, Any] = {} if gain is None else {"gain": gain}
+    if further is not None:
+        cutoffs = {"peer": further.peer, "mrc": further.mrc}
+        changes["fairness"] = (config.fairness or Fairness()).model_copy(update=cutoffs)
+    return config.model_copy(update=changes)
 
 
-def _chain(path: Path, problems: Problems) -> tuple[list[Source], bool]:
-    """A file, the one that it extends, and so on; and whether all of them could be read."""
-    chain: list[Source] = []
+def _chain(path: Path) -> list[YamlFile]:
+    """A file, the one that it extends, and so on."""
+    chain: list[YamlFile] = []
     seen: list[Path] = []
     while True:
-        source = read_source(path, problems)
-        chain.append(source)
+        file = read_yaml(path)
+        chain.append(file)
         seen.append(path.resolve())
-        if EXTENDS not in source.values:
-            return chain, all(one.whole for one in chain)
-        where = f"{source.path}:{source.line((EXTENDS,))}: {EXTENDS}"
-        parent = source.values[EXTENDS]
+        parent = file.values.get(_EXTENDS)
+        if parent is None:
+            return chain
+        where = f"{file.where((_EXTENDS,))}: {_EXTENDS}"
         if not isinstance(parent, str):
-            problems.add(f"{where}: expected the name of one config, or a file that ends in .yaml")
-            return chain, False
+            raise UsageError(f"{where}: expected the name of one config, or a file that ends in .yaml")
         try:
-            path = find_config(parent, source.path.parent)
+            path = find_config(parent, path.parent)
         except MimoError as error:
-            problems.add(f"{where}: {error}")
-            return chain, False
+            raise UsageError(f"{where}: {error}") from error
         if path.resolve() in seen:
-            names = " -> ".join(file.name for file in [*seen, path])
-            problems.add(f"{where}: goes round in a circle ({names}), expected a config that ends it")
-            return chain, False
+            names = " -> ".join(one.name for one in [*seen, path])
+            raise UsageError(f"{where}: goes round in a circle ({names}), expected a config that ends it")
 
 
-def _merge(chain: Sequence[Source]) -> _Merged:
-    values: dict[str, Any] = {}
-    sources: dict[str, Source] = {}
-    reference_languages: Any = None
-    for source in reversed(chain):
-        for key, value in source.values.items():
-            if (source is not chain[0] and key in _OWN) or key == EXTENDS:
-                continue
-            values[key] = value
-            sources[key] = source
-        if "reference" in source.values:
-            reference_languages = values.get("languages")
-    return _Merged(values, sources, reference_languages)
+def _unknown_languages(asked: Sequence[str], config: BenchmarkConfig) -> list[str]:
+    """What is wrong with languages that a caller asks for: they restrict those of the config."""
+    known = list(config.languages) or config.known_languages
+    return [
+        f"--languages: {name!r} is not in this benchmark, expected some of {', '.join(known)}"
+        f"{near(name, known)}"
+        for name in dict.fromkeys(asked)
+        if known and name not in known
+    ]
 
 
-def _chosen(config: BenchmarkConfig, asked: Sequence[str], merged: _Merged, data: str) -> BenchmarkConfig:
+def _chosen(
+    config: BenchmarkConfig, asked: Sequence[str], reference_languages: Any, data: str, base: Path
+) -> BenchmarkConfig:
+    """The config with its collections placed on data, limited to languages.
+
+    Args:
+        reference_languages: the `languages` of the file with the published scores.
+        base: directory that relative paths start from.
+    """
     chosen = tuple(asked) or config.languages
-    base = merged.sources["collections"].path.parent
     if isinstance(config.collections, tuple):
         languages = tuple(dict.fromkeys(chosen))
         collections: Any = tuple(placed(spec, data, base) for spec in config.collections)
     else:
         languages = tuple(name for name in config.collections if not chosen or name in chosen)
         collections = {name: placed(spec, data, base) for name, spec in config.collections.items()}
-    same = set(languages) == _published(config, merged.reference_languages)
+    published = set(reference_languages or config.known_languages)
     topics = config.topics
     if topics.source is not None:
         topics = topics.model_copy(update={"source": placed(topics.source, data, base)})
-    update: Mapping[str, Any] = {
-        "collections": collections,
-        "topics": topics,
-        "languages": languages,
-        "reference": chosen_references(config.reference, languages, same),
-    }
-    return config.model_copy(update=dict(update))
-
-
-def _published(config: BenchmarkConfig, chosen: Any) -> set[str]:
-    """The languages that published averages are over; `chosen` is the `languages` of the file with them."""
-    if isinstance(chosen, list) and chosen:
-        return {str(name) for name in chosen}
-    return set() if isinstance(config.collections, tuple) else set(config.collections)
+    return config.model_copy(
+        update={
+            "collections": collections,
+            "topics": topics,
+            "languages": languages,
+            "reference": chosen_references(config.reference, languages, set(languages) == published),
+        }
+    )
 
 
 def check_languages(config: BenchmarkConfig, found: Iterable[str]) -> None:

@@ -13,10 +13,10 @@ import yaml
 
 from mimo_plugin.collections.survey import Selected, Survey, copies_text, select, selected_pool, survey
 from mimo_plugin.core.artifact import Held, SealedRecord, one_writer, parse_manifest
+from mimo_plugin.core.config import read_yaml
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Findings, UsageError
 from mimo_plugin.core.files import check_place, make_parent, write_text
 from mimo_plugin.data.sources import collection_identity, identity_key
-from mimo_plugin.training.recipe import read_yaml
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import BenchmarkConfig, TopicOptions
@@ -425,7 +425,7 @@ def check_output(output: Path, name: str) -> None:
     if not names:
         return
     try:
-        there = read_yaml(output / CONFIG)
+        there = read_yaml(output / CONFIG).values
     except UsageError:
         there = {}
     if "setting" not in there:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from mimo_plugin.benchmark.grid import RECIPE, EncoderSettings, Experiment, Layout, ResolvedSystem
 from mimo_plugin.benchmark.scoring import ScoredCollection, Scores, read_scores
+from mimo_plugin.core.config import read_yaml
 from mimo_plugin.core.errors import ArtifactError, Findings, UsageError, near
 from mimo_plugin.core.files import check_place
 from mimo_plugin.encoder import packaged
 from mimo_plugin.training.data import DataManifest, Format, read_manifest
 from mimo_plugin.training.examples import steps_of
 from mimo_plugin.training.fitting import steps_between_checkpoints
-from mimo_plugin.training.recipe import read_yaml
 from mimo_plugin.training.run import RunDirectory, TrainingManifest
 from mimo_plugin.training.start import checkpoint_of
 from mimo_plugin.training.student import PREFIX, parse_size
@@ -296,7 +296,7 @@ def _check_output(output: Path) -> None:
 def _is_experiments(recipe: Path) -> bool:
     """Whether a file is an experiment's copy of its recipe; a training run has one of that name, too."""
     try:
-        return "systems" in read_yaml(recipe)
+        return "systems" in read_yaml(recipe).values
     except UsageError:
         return False
 

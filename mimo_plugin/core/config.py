@@ -148,7 +148,8 @@ def field_faults(
     for problem in error.errors(include_url=False):
         kind, value = problem["type"], problem["input"]
         place = (*_steps(values, problem["loc"]), *(problem["loc"][-1:] if kind == "missing" else ()))
-        said = problem["msg"].removeprefix("Value error, ")
+        # A member of an enumeration in a Literal is said as <Class.NAME: 'value'>.
+        said = re.sub(r"<\w+\.\w+: ('[^']*')>", r"\1", problem["msg"].removeprefix("Value error, "))
         expected = said.removeprefix("Input should be ")
         if kind == "missing":
             message = "is missing, expected a value"

@@ -81,7 +81,7 @@ def check_place(path: Path) -> None:
 
 
 def check_outputs(outputs: Sequence[Path], inputs: Mapping[str, Path]) -> None:
-    """Raises a UsageError where files cannot be written, or would take the place of an input or of each other.
+    """Raises a UsageError for files that cannot be written, or would take an input's place or each other's.
 
     Args:
         inputs: what it is, such as "the run 'e5'" -> a file that is read.

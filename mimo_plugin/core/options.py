@@ -39,9 +39,7 @@ Progress = Annotated[bool | None, Option("Progress bars on standard error.  [def
 SharedTopics = Annotated[
     bool, Option("The collections have topics in common, as NeuCLIR's: one query, judged in each of them.")
 ]
-TopicField = Annotated[
-    str | None, Option("Of shared topics, e.g. title.  [default: what ir_datasets says]")
-]
+TopicField = Annotated[str | None, Option("Of shared topics, e.g. title.  [default: what ir_datasets says]")]
 TopicLang = Annotated[str | None, Option("Of shared topics whose collection does not say it, e.g. en.")]
 FileLang = Annotated[
     Sequence[str],
@@ -53,7 +51,9 @@ FileLang = Annotated[
 ]
 RemoveQuery = Annotated[
     bool,
-    Option("Leave out hits that are the query itself: docid and query id, with their prefixes, are the same."),
+    Option(
+        "Leave out hits that are the query itself: docid and query id, with their prefixes, are the same."
+    ),
 ]
 
 

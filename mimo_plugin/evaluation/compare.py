@@ -48,7 +48,7 @@ def compared_pairs(names: Sequence[str], baseline: str | None, test: Significanc
         )
     elif baseline is not None and len(names) < 2:
         problems.add(f"baseline {baseline!r} is the only run, expected another one to compare with it")
-    tukey = test is SignificanceTest.TUKEY_HSD
+    tukey = test == SignificanceTest.TUKEY_HSD
     if tukey and len(names) < 3:
         problems.add(f"{test} compares three runs or more, found {len(names)}: use student or permutation")
     elif test is not None and not tukey and baseline is None:

@@ -1,6 +1,6 @@
 """Runs scored on the judgments of collections, and compared with significance tests."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,8 +35,8 @@ from mimo_plugin.evaluation.topics import (
     check_docids,
     check_own,
     check_queries,
+    load_topics,
     open_qrels,
-    read_topics,
     without_queries,
 )
 from mimo_plugin.evaluation.trained_on import of_runs
@@ -242,19 +242,14 @@ def _check(runs: Any, qrels: Any, options: EvaluationOptions, outputs: Sequence[
     problems = Problems()
     sources: list[RunFile | Run] = []
     measures: tuple[Measure, ...] = ()
-    test: SignificanceTest | None = None
-    pairs: list[tuple[int, int]] = []
-    pool: Any = None
-    plan: Plan | None = None
     with problems.collect():
         sources = _named_runs(runs)
     with problems.collect():
         measures = parse_measures(options.measures)
     with problems.collect():
-        test = _one_of(SignificanceTest, options.test, "test") if options.test else None
-        plan = _plan(options, test or SignificanceTest.STUDENT)
+        plan = _plan(options)
     with problems.collect():
-        pairs = compared_pairs([source.name for source in sources], options.baseline, test)
+        pairs = compared_pairs([source.name for source in sources], options.baseline, options.test)
     if measures and not tested_measures(measures) and (options.test or options.baseline is not None):
         problems.add(
             f"{', '.join(map(str, measures))}: judged@k is no measure of quality and is not tested, "
@@ -264,7 +259,6 @@ def _check(runs: Any, qrels: Any, options: EvaluationOptions, outputs: Sequence[
     files = [source for source in sources if isinstance(source, RunFile)]
     with problems.collect():
         check_outputs(outputs, {f"the run {name!r}": path for name, path in files})
-    collections = [qrels] if isinstance(qrels, str | Path) else qrels
     with problems.collect():
         pool, collections = open_qrels(qrels, options)
     problems.extend(run_problems(files))
@@ -282,17 +276,25 @@ def _named_runs(runs: Any) -> list[RunFile | Run]:
     return [run_files([run])[0] if isinstance(run, str | Path) else Run.of(run) for run in several]
 
 
-def _plan(options: EvaluationOptions, test: SignificanceTest) -> Plan:
+def _plan(options: EvaluationOptions) -> Plan:
     problems = Problems(UsageError)
-    correction = Correction.NONE
-    with problems.collect():
-        correction = _one_of(Correction, options.correction, "correction")
+    kinds = {"test": SignificanceTest, "correction": Correction}
+    for name, kind in kinds.items():
+        given = getattr(options, name)
+        if given is not None and given not in list(kind):
+            problems.add(f"{name} is {given!r}, expected one of {', '.join(kind)}")
     if not 0 < options.alpha < 1:
         problems.add(f"alpha is {options.alpha}, expected a level between 0 and 1, such as 0.05")
     if options.permutations < 1000:
         problems.add(f"{options.permutations} permutations, expected 1000 or more for a stable p-value")
     problems.raise_any()
-    return Plan(test, correction, options.alpha, options.permutations, options.seed)
+    return Plan(
+        SignificanceTest(options.test or SignificanceTest.STUDENT),
+        Correction(options.correction),
+        options.alpha,
+        options.permutations,
+        options.seed,
+    )
 
 
 def _score(
@@ -303,15 +305,15 @@ def _score(
     Runs are read and scored one after the other, so that memory holds one; all problems come together.
     """
     problems = Problems()
-    topics: Topics | None = None
     with problems.collect():
-        topics = read_topics(request.pool, options.languages)
+        topics = load_topics(request.pool, options.languages)
+    known = not problems
     scores = []
     warnings = []
     for source in bar(request.runs, what="scoring", unit="runs", enabled=options.progress):
         with problems.collect():
             run = read_run(source.path, source.name) if isinstance(source, RunFile) else source
-            if topics is None:
+            if not known:
                 continue
             if options.remove_query:
                 run = without_queries(run)
@@ -320,8 +322,6 @@ def _score(
                 warnings += [*check_docids(run, topics), *check_own(run, topics)]
                 scores.append(score_run(run, topics, measures))
     problems.raise_any()
-    if topics is None:
-        raise RuntimeError("topics were not read, and no problem was noted")
     return topics, scores, warnings
 
 

@@ -35,9 +35,7 @@ def fuse_runs(runs: Sequence[Run], options: FusionOptions | None = None) -> Run:
     return Run(options.tag, dict(fused_queries(runs, options)))
 
 
-def fused_queries(
-    runs: Sequence[Run], options: FusionOptions | None = None
-) -> Iterator[tuple[str, Ranking]]:
+def fused_queries(runs: Sequence[Run], options: FusionOptions | None = None) -> Iterator[tuple[str, Ranking]]:
     """Yields query id and fused hits, a query at a time in the order of first appearance.
 
     rrf: 1 / (k + rank), ranks from 1 in trec_eval's order (Cormack, Clarke and Buettcher, SIGIR 2009); a

@@ -131,17 +131,19 @@ class EvaluationOptions:
     test: Annotated[
         SignificanceTest | None,
         Option(
-            "Paired t, paired randomisation, or (three runs or more) Tukey's HSD with topics as blocks, which "
-            "without a baseline compares all pairs.  [default: student, with a baseline]"
+            "Paired t, paired randomisation, or (three runs or more) Tukey's HSD with topics as blocks, "
+            "which without a baseline compares all pairs.  [default: student, with a baseline]"
         ),
     ] = None
-    correction: Annotated[
-        Correction, Option("For the number of tests, runs x languages, of a measure.")
-    ] = Correction.HOLM
+    correction: Annotated[Correction, Option("For the number of tests, runs x languages, of a measure.")] = (
+        Correction.HOLM
+    )
     alpha: Annotated[float, Option("Level of tests and intervals.")] = 0.05
     permutations: Annotated[
         int,
-        Option("Most permutations and bootstrap samples; where there are fewer, all are looked at.", min=1000),
+        Option(
+            "Most permutations and bootstrap samples; where there are fewer, all are looked at.", min=1000
+        ),
     ] = 10_000
     seed: Annotated[int, Option("For both of these.", min=0)] = 42
     languages: Annotated[
@@ -196,9 +198,9 @@ class FusionOptions:
         progress: None shows bars on a terminal.
     """
 
-    method: Annotated[
-        FusionMethod, Option("Reciprocal rank fusion, or a sum of normalised scores.")
-    ] = FusionMethod.RRF
+    method: Annotated[FusionMethod, Option("Reciprocal rank fusion, or a sum of normalised scores.")] = (
+        FusionMethod.RRF
+    )
     k: Annotated[int | None, Option("Of rrf: 1 / (k + rank).  [default: 60]", min=0)] = None
     norm: Annotated[
         Normalization | None,

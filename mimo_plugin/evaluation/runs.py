@@ -472,7 +472,8 @@ def _fault(row: list[bytes]) -> str | None:
     try:
         _columns(b"q Q0 d 1 %b t\n" % score)
     except ValueError:
-        return f"score {score.decode(errors='replace')[:40]!r}, expected a finite number (trec_eval reads it as float32)"
+        shown = score.decode(errors="replace")[:40]
+        return f"score {shown!r}, expected a finite number (trec_eval reads it as float32)"
     return None
 
 

@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import DataError, UsageError
-from mimo_plugin.evaluation.fusion import (
-    FusionMethod,
-    FusionOptions,
-    Normalization,
-    fuse_runs,
-    fusion_warnings,
-)
+from mimo_plugin.evaluation.fusion import fuse_runs, fusion_warnings
+from mimo_plugin.evaluation.options import FusionMethod, FusionOptions, Normalization
 from mimo_plugin.evaluation.runs import Run, read_run, write_run
 
 Hits = Mapping[str, float]

@@ -128,7 +128,7 @@ def _recipe(base: Path) -> Reader:
 
 
 def _experiment(base: Path) -> Reader:
-    from mimo_plugin.benchmark.grid import read_recipe
+    from mimo_plugin.benchmark.grid import Experiment
 
     base.mkdir(parents=True)
     recipe = {
@@ -150,7 +150,7 @@ def _experiment(base: Path) -> Reader:
         "experiment recipe",
         base,
         ("experiment.yaml",),
-        lambda directory, _: read_recipe(directory / "experiment.yaml"),
+        lambda directory, _: Experiment.read(directory / "experiment.yaml"),
     )
 
 
