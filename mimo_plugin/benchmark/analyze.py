@@ -13,8 +13,8 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import check_place, make_parent, write_text
 from mimo_plugin.evaluation.options import TableFormat
-from mimo_plugin.evaluation.results import AnalysisResult, BiasResult, GeometryResult, TrainedOnResult
-from mimo_plugin.evaluation.runs import RunFile, file_problem, run_files, same_names
+from mimo_plugin.evaluation.results import AnalysisResult, BiasResult, GeometryResult
+from mimo_plugin.evaluation.runs import RunFile, run_files, run_problems
 from mimo_plugin.evaluation.tables import MISSING, Table, render
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ def analyze(
         pool = _open(collections, bool(encoders), bool(runs), options)
     with problems.collect():
         chosen = parse_encoders(encoders, check=True)
-    problems.extend(same_names(files))
-    problems.extend(dict.fromkeys(filter(None, (file_problem(file.path) for file in files))))
+    problems.extend(run_problems(files))
     problems.raise_any()
     for encoder in chosen:
         # It is let go again, so that there is never more than one.
@@ -93,7 +92,7 @@ def analyze(
         return AnalysisResult(geometry=None, language_bias=biases, warnings=tuple(warnings))
     from mimo_plugin.benchmark.geometry import measure_geometry
     from mimo_plugin.collections.survey import copies_text, survey
-    from mimo_plugin.evaluation.trained_on import open_seen, trained_on
+    from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
 
     if options.role is Role.DOCUMENTS:
         surveyed = survey(pool, duplicates=options.duplicates, progress=options.progress)
@@ -111,12 +110,11 @@ def analyze(
     geometry = measure_geometry(chosen, texts, encoder_options, progress=options.progress)
     seen, told = open_seen({encoder.label: encoder.checkpoint for encoder in chosen})
     found = trained_on(texts.texts, seen)
-    for name, one in found.items():
-        told += one.warnings(name, f"{options.role.value} looked at")
+    told += trained_on_warnings(found, f"{options.role.value} looked at")
     return AnalysisResult(
         geometry=geometry,
         language_bias=biases,
-        trained_on={name: TrainedOnResult.model_validate(one.as_json()) for name, one in found.items()},
+        trained_on=found,
         warnings=(*warnings, *told),
     )
 
@@ -137,12 +135,12 @@ def _check_options(options: AnalyzeOptions, anything: bool) -> None:
 
 
 def _check_outputs(json_file: Path | None, output: Path | None, files: Sequence[RunFile]) -> None:
-    from mimo_plugin.evaluation.evaluate import check_outputs
+    from mimo_plugin.core.files import check_outputs
 
     problems = Problems(UsageError)
     if json_file is not None:
         with problems.collect():
-            check_outputs([json_file], files)
+            check_outputs([json_file], {f"the run {name!r}": path for name, path in files})
     if output is not None and output.exists() and not output.is_dir():
         problems.add(f"{output}: is a file, expected the name of a directory for pictures and tables")
     elif output is not None:

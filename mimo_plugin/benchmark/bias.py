@@ -17,14 +17,12 @@ from mimo_plugin.core.errors import DataError, ModelError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import EncoderOptions
-from mimo_plugin.evaluation.evaluate import to_json
 from mimo_plugin.evaluation.language import CUTOFF
 from mimo_plugin.evaluation.options import Gain
 from mimo_plugin.evaluation.results import (
     BenchmarkResults,
     BiasResult,
     ConfigResult,
-    EvaluationResult,
     GeometryResult,
     HardwareResult,
     ProvenanceResult,
@@ -348,7 +346,7 @@ def results_object(
         ),
         subset=None if subset is None else SubsetResult.model_validate(subset),
         systems={system.name: _system(system, made.get(system.name)) for system in systems},
-        evaluation=EvaluationResult.model_validate_json(to_json(evaluation)),
+        evaluation=evaluation.result,
         language_bias=language_bias,
         geometry=geometry,
         reference=tuple(ReferenceResult.model_validate(reference) for reference in config.reference),

@@ -3,12 +3,12 @@
 import gc
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mimo_plugin.benchmark.grid import RECIPE, Experiment, Layout, ResolvedSystem
 from mimo_plugin.benchmark.options import ExperimentOptions
@@ -130,9 +130,7 @@ def _all_steps(
                 text = f"warm-up of {', '.join(sharing)}, seed {seed}"
                 yield Step(StepKind.WARM_UP, text, directory, seed, system)
             name = f"{system.name}, seed {seed}"
-            yield Step(
-                StepKind.TRAINING, f"training of {name}", layout.training(system, seed), seed, system
-            )
+            yield Step(StepKind.TRAINING, f"training of {name}", layout.training(system, seed), seed, system)
             for collection in experiment.recipe.collections:
                 directory = layout.scores(system, seed, collection)
                 text = f"scores of {name} on {collection}"

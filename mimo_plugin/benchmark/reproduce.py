@@ -45,8 +45,8 @@ from mimo_plugin.core.files import make_parent, sha256, size_text, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
-from mimo_plugin.evaluation.results import FILE_NAME, BenchmarkResults
-from mimo_plugin.evaluation.trained_on import TrainedOn, open_seen, trained_on
+from mimo_plugin.evaluation.results import FILE_NAME, BenchmarkResults, TrainedOnResult
+from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
 from mimo_plugin.indexing.build import IndexOptions, check_factory
 
 if TYPE_CHECKING:
@@ -379,29 +379,26 @@ class _Reproduction:
         return system.run or RunPlace(self._output, system.name).file
 
     def _evaluate(self) -> "Evaluation":
-        from mimo_plugin.evaluation.evaluate import EvaluationOptions, evaluate
+        from mimo_plugin.evaluation.evaluate import evaluate
 
         config = self._config
         return evaluate(
             [f"{system.name}={self._run_file(system)}" for system in self._systems],
-            self._benchmark.specs,
-            EvaluationOptions(
-                measures=config.measures,
-                baseline=self._baseline,
-                test=chosen_test(config, self._systems),
-                correction=config.correction,
-                alpha=config.alpha,
-                progress=self._options.progress,
-            ),
-            pool=self._benchmark.pool,
+            self._benchmark.pool,
+            measures=config.measures,
+            baseline=self._baseline,
+            test=chosen_test(config, self._systems),
+            correction=config.correction,
+            alpha=config.alpha,
+            progress=self._options.progress,
             seen=self._trained_on(),
         )
 
-    def _trained_on(self) -> dict[str, TrainedOn]:
+    def _trained_on(self) -> dict[str, TrainedOnResult]:
         """Of the encoders that say what they were trained on; the documents are read once an encoder."""
         seen, warnings = open_seen({name: dense.encoder.checkpoint for name, dense in self._dense.items()})
         self._warnings += warnings
-        found: dict[str, TrainedOn] = {}
+        found: dict[str, TrainedOnResult] = {}
         for name, one in seen.items():
             identity = {
                 "encoder": self._dense[name].facts.fingerprint,
@@ -414,9 +411,9 @@ class _Reproduction:
                 self._say(f"{name}: looking for its training texts among the documents")
                 known = trained_on((doc.text for doc in self._benchmark.pool.docs_iter()), {name: one})[name]
                 make_parent(note)
-                write_text(note, sealed_text(known.as_json()))
+                write_text(note, sealed_text(known.model_dump()))
             found[name] = known
-            self._warnings += known.warnings(name)
+        self._warnings += trained_on_warnings(found)
         return found
 
     def _depths(self, evaluation: "Evaluation") -> Iterator[str]:
@@ -491,12 +488,12 @@ def load_chosen(config: str, options: ReproduceOptions) -> BenchmarkConfig:
     )
 
 
-def _read_note(note: Path) -> TrainedOn | None:
+def _read_note(note: Path) -> TrainedOnResult | None:
     """What was counted before; None where there is nothing, or something damaged."""
     try:
         found, whole = unseal(note.read_bytes())
-        return TrainedOn(found["documents"], found["of"], found["training_data"]) if whole else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return TrainedOnResult.model_validate(found) if whole else None
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -4,7 +4,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -416,7 +416,7 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
 
     def fused() -> Lines:
         nonlocal queries
-        for query_id, found in fused_queries(runs, fusion.options, hits=depth):
+        for query_id, found in fused_queries(runs, replace(fusion.options, hits=depth)):
             queries += 1
             yield query_id, [docid.decode() for docid in found.docids.tolist()], found.scores
 

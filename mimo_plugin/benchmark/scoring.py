@@ -211,9 +211,7 @@ def score_student(
     write_run_record(run_file, encoder.name, encoder.fingerprint)
     run = read_run(run_file, system)
     scored = score_run(run, collection.topics, measures)
-    averages = {
-        str(measure): average(scored.per_topic[measure], collection.topics) for measure in measures
-    }
+    averages = {str(measure): average(scored.per_topic[measure], collection.topics) for measure in measures}
     diagnostics, remarks = _Diagnostics(run, collection, index, encoder).all()
     ran_on = environment(built.manifest.plan.device, 1)
     ran_on["versions"] |= {name: version(name) for name in ("faiss-cpu", "ranx", "scipy", "pyserini")}

@@ -20,7 +20,6 @@ from mimo_plugin.cli.options import (
 )
 from mimo_plugin.encoder.options import EncoderOptions
 
-
 _DIRECTORY = click.Path(path_type=Path)
 
 
@@ -173,6 +172,7 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
     """
     from mimo_plugin.benchmark.experiment import plan_experiment, run_experiment
     from mimo_plugin.benchmark.grid import Experiment
+    from mimo_plugin.core.errors import MimoError
 
     experiment = Experiment.read(recipe)
     output = output or Path("experiments", experiment.recipe.name)

@@ -156,18 +156,15 @@ def nested(source: Any, value: str) -> dict[str, dict[str, Any]]:
 
 
 def _of_frame(frame: Any, value: str) -> dict[str, dict[str, Any]]:
-    problems = Problems(DataError)
     names = []
     for what in ("query id", "docid", value):
         offered = _FRAME_COLUMNS[what]
-        name = next((name for name in offered if name in frame.columns), None)
-        names.append(name)
-        if name is None:
+        names += [name for name in offered if name in frame.columns][:1]
+        if not names or names[-1] not in offered:
             shown = ", ".join(map(str, frame.columns))
-            problems.add(f"the frame has the columns {shown}; expected {' or '.join(offered)} for the {what}")
-    problems.raise_any()
+            raise DataError(f"no {what} among the columns {shown}; expected {' or '.join(offered)}")
     found: dict[str, dict[str, Any]] = {}
-    for query_id, docid, number in zip(*(frame[name].tolist() for name in names), strict=True):
+    for query_id, docid, number in frame[names].itertuples(index=False):
         inner = found.setdefault(str(query_id), {})
         if str(docid) in inner:
             raise DataError(f"query {query_id!r} has docid {docid!r} twice, expected each document once")
@@ -296,7 +293,6 @@ _COLUMNS = "query Q0 docid rank score tag"
 
 _RANK = re.compile(rb"[+-]?[0-9]{1,18}")  # fits int64
 _RANKS = re.compile(rb"(?:%b(?: |\Z))*" % _RANK.pattern)
-_MOST_SHOWN = 40
 
 
 class RunFile(NamedTuple):
@@ -318,7 +314,7 @@ class _Hits(NamedTuple):
 def run_files(specs: Iterable[str | Path]) -> list[RunFile]:
     """Names runs by `NAME=FILE`, else by the file without `.trec`, `.txt`, `.run` and `.gz`.
 
-    Whether the files are there and the names differ, `file_problem` and `same_names` say.
+    Whether the files are there and the names differ, `run_problems` says.
     """
     files = []
     for spec in map(str, specs):
@@ -329,20 +325,6 @@ def run_files(specs: Iterable[str | Path]) -> list[RunFile]:
         else:
             files.append(RunFile(_name_of(Path(spec)), Path(spec)))
     return files
-
-
-def same_names(files: Sequence[RunFile]) -> list[str]:
-    """A problem for every run that has an earlier one's name."""
-    first: dict[str, Path] = {}
-    problems = []
-    for name, path in files:
-        if name in first:
-            problems.append(
-                f"two runs are named {name!r} ({first[name]} and {path}), expected different names: give one "
-                f"as NAME=FILE, for example {name}-2={path}"
-            )
-        first.setdefault(name, path)
-    return problems
 
 
 def file_problem(path: Path) -> str | None:
@@ -356,6 +338,20 @@ def file_problem(path: Path) -> str | None:
             return None
     except OSError as error:
         return f"{path}: cannot be read as a run: {error.strerror or error}"
+
+
+def run_problems(files: Sequence[RunFile]) -> list[str]:
+    """A problem for every run that has an earlier one's name, and for every file that cannot be opened."""
+    first: dict[str, Path] = {}
+    problems = []
+    for name, path in files:
+        if name in first:
+            problems.append(
+                f"two runs are named {name!r} ({first[name]} and {path}), expected different names: give one "
+                f"as NAME=FILE, for example {name}-2={path}"
+            )
+        first.setdefault(name, path)
+    return [*problems, *dict.fromkeys(filter(None, (file_problem(path) for _, path in files)))]
 
 
 def _name_of(path: Path) -> str:
@@ -472,17 +468,13 @@ def _fault(row: list[bytes]) -> str | None:
     if b"\0" in query_id + docid:
         return "the query id or docid holds a NUL character, expected text"
     if not _RANK.fullmatch(rank):
-        return f"rank {_shown(rank)}, expected an integer"
+        return f"rank {rank.decode(errors='replace')[:40]!r}, expected an integer"
     try:
         _columns(b"q Q0 d 1 %b t\n" % score)
     except ValueError:
-        return f"score {_shown(score)}, expected a finite number (trec_eval reads it as float32)"
+        shown = score.decode(errors="replace")[:40]
+        return f"score {shown!r}, expected a finite number (trec_eval reads it as float32)"
     return None
-
-
-def _shown(column: bytes) -> str:
-    text = column.decode(errors="replace")
-    return repr(text) if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]!r}..."
 
 
 def _ranking(query_id: str, parts: list[_Hits], path: Path, problems: Problems) -> Ranking:

@@ -1,4 +1,4 @@
-"""Paired tests: Encoder's t, randomisation, Tukey's HSD, and the test of a macro average."""
+"""Paired tests: Student's t, randomisation, Tukey's HSD, and the test of a macro average."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

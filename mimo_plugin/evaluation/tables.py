@@ -2,13 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mimo_plugin.core.files import make_parent, write_text
-from mimo_plugin.evaluation.compare import ALL_LANGUAGES, Comparison
-from mimo_plugin.evaluation.evaluate import Evaluation, to_json
-from mimo_plugin.evaluation.measures import Measure, RunScores
+from mimo_plugin.evaluation.compare import ALL_LANGUAGES
 from mimo_plugin.evaluation.options import (
     CORRECTION_NAMES,
     TEST_NAMES,
@@ -16,7 +12,11 @@ from mimo_plugin.evaluation.options import (
     SignificanceTest,
     TableFormat,
 )
-from mimo_plugin.evaluation.significance import UPPER_BOUND, Plan
+from mimo_plugin.evaluation.results import ComparisonResult, ContrastResult, EvaluationResult, ProcedureResult
+from mimo_plugin.evaluation.significance import UPPER_BOUND
+
+if TYPE_CHECKING:
+    from mimo_plugin.evaluation.evaluate import Evaluation
 
 DAGGER = "†"
 MISSING = "–"
@@ -36,166 +36,156 @@ class Table(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def make_tables(evaluation: Evaluation) -> list[Table]:
+def make_tables(evaluation: "Evaluation") -> list[Table]:
     """Counts, scores and, where runs were compared, the comparisons."""
-    notes = _notes(evaluation)
-    tables = [_counts(evaluation)]
-    several = len(evaluation.topics.languages) > 1
-    if several:
-        scores = [_by_language(evaluation, measure) for measure in evaluation.measures]
-    else:
-        scores = [_by_measure(evaluation)]
+    result, measures = evaluation.result, [str(measure) for measure in evaluation.measures]
+    several = len(result.topics.languages) > 1
+    tables = [_counts(result, str(evaluation.judged))]
+    notes = _notes(result)
+    scores = [_by_language(result, name) for name in measures] if several else [_by_measure(result, measures)]
     for table in scores:
         marked = any(DAGGER in cell for row in table.rows for cell in row)
         note = (f"{DAGGER} differs from {evaluation.baseline}: {notes[0]}", *notes[1:]) if marked else ()
         tables.append(table._replace(notes=note))
-    for measure in evaluation.measures:
+    for measure in measures:
         chosen = [
-            comparison
-            for comparison in evaluation.comparisons
-            if comparison.measure == measure and (several or comparison.language != ALL_LANGUAGES)
+            one
+            for one in result.comparisons
+            if one.measure == measure and (several or one.language != ALL_LANGUAGES)
         ]
-        if chosen and evaluation.plan is not None:
-            table = _comparisons(evaluation.plan, evaluation.baseline, measure, chosen)
+        if chosen and result.test is not None:
+            table = _comparisons(result.test, measure, chosen)
             tables.append(table._replace(notes=(*table.notes, *notes)))
     return tables
 
 
-def _counts(evaluation: Evaluation) -> Table:
-    columns = {
-        "judged": [scores.counts.judged for scores in evaluation.scores],
-        "retrieved": [scores.counts.retrieved for scores in evaluation.scores],
-        "missing": [scores.counts.missing for scores in evaluation.scores],
-        "unjudged": [scores.counts.unjudged for scores in evaluation.scores],
-        "unknown": [scores.counts.unknown for scores in evaluation.scores],
-    }
-    shown = {
-        name: values for name, values in columns.items() if any(values) or name not in ("unjudged", "unknown")
-    }
-    rows = [
-        [
-            scores.name,
-            *(str(values[position]) for values in shown.values()),
-            _score(evaluation.averages(scores, evaluation.judged).mean),
-        ]
-        for position, scores in enumerate(evaluation.scores)
+def _counts(result: EvaluationResult, judged: str) -> Table:
+    counts = {name: run.queries.model_dump() for name, run in result.runs.items()}
+    shown = [
+        column
+        for column in ("judged", "retrieved", "missing", "unjudged", "unknown")
+        if column not in ("unjudged", "unknown") or any(count[column] for count in counts.values())
     ]
-    return Table("topics", ["run", *shown, str(evaluation.judged)], rows)
+    rows = [
+        [name, *(str(counts[name][column]) for column in shown), _number(run.mean[judged])]
+        for name, run in result.runs.items()
+    ]
+    return Table("topics", ["run", *shown, judged], rows)
 
 
-def _by_measure(evaluation: Evaluation) -> Table:
+def _by_measure(result: EvaluationResult, measures: Sequence[str]) -> Table:
     """One language: a column a measure."""
-    language = evaluation.topics.languages[0]
+    (language,) = result.topics.languages
     rows = [
-        [
-            scores.name,
-            *(
-                _score(evaluation.averages(scores, measure).mean)
-                + _mark(evaluation, scores, measure, language)
-                for measure in evaluation.measures
-            ),
-        ]
-        for scores in evaluation.scores
+        [name, *(_number(run.mean[measure]) + _mark(result, name, measure, language) for measure in measures)]
+        for name, run in result.runs.items()
     ]
-    title = f"scores, {len(evaluation.topics.query_ids)} topics (language: {language})"
-    return Table(title, ["run", *map(str, evaluation.measures)], rows)
+    title = f"scores, {result.topics.judged} topics (language: {language})"
+    return Table(title, ["run", *measures], rows)
 
 
-def _by_language(evaluation: Evaluation, measure: Measure) -> Table:
+def _by_language(result: EvaluationResult, measure: str) -> Table:
     """Several languages: columns while they are few, rows when they are many."""
-    topics = evaluation.topics
+    topics = result.topics
     names = [*topics.languages, "macro", "mean"]
-    numbers = [*map(str, topics.counts.values()), "", str(len(topics.query_ids))]
-    columns = [_column(evaluation, scores, measure) for scores in evaluation.scores]
-    runs = [scores.name for scores in evaluation.scores]
+    numbers = [*map(str, topics.languages.values()), "", str(topics.judged)]
+    columns = {name: _column(result, name, measure) for name in result.runs}
     if len(topics.languages) <= _MOST_LANGUAGE_COLUMNS:
-        rows = [["(topics)", *numbers]]
-        rows += [[run, *column] for run, column in zip(runs, columns, strict=True)]
-        return Table(str(measure), ["run", *names], rows)
-    rows = [list(row) for row in zip(names, numbers, *columns, strict=True)]
-    return Table(str(measure), ["language", "topics", *runs], rows)
+        rows = [["(topics)", *numbers], *([name, *column] for name, column in columns.items())]
+        return Table(measure, ["run", *names], rows)
+    rows = [list(row) for row in zip(names, numbers, *columns.values(), strict=True)]
+    return Table(measure, ["language", "topics", *columns], rows)
 
 
-def _column(evaluation: Evaluation, scores: RunScores, measure: Measure) -> Row:
-    averages = evaluation.averages(scores, measure)
-    cells = [
-        _score(value) + _mark(evaluation, scores, measure, language)
-        for language, value in averages.per_language.items()
-    ]
-    macro = _score(averages.macro) + _mark(evaluation, scores, measure, ALL_LANGUAGES)
-    return [*cells, macro, _score(averages.mean)]
+def _column(result: EvaluationResult, name: str, measure: str) -> Row:
+    run = result.runs[name]
+    values = {language: row[measure] for language, row in run.per_language.items()}
+    values[ALL_LANGUAGES] = run.macro[measure]
+    cells = [_number(value) + _mark(result, name, measure, where) for where, value in values.items()]
+    return [*cells, _number(run.mean[measure])]
 
 
-def _mark(evaluation: Evaluation, scores: RunScores, measure: Measure, language: str) -> str:
-    """A dagger where the run differs from the baseline; without a baseline the pairs have their own
-    table."""
-    significant = any(
-        comparison.significant
-        for comparison in evaluation.comparisons
-        if comparison.baseline == evaluation.baseline
-        and (comparison.run, comparison.measure, comparison.language) == (scores.name, measure, language)
+def _mark(result: EvaluationResult, run: str, measure: str, language: str) -> str:
+    """A dagger where the run differs from the baseline; pairs without one have their own table."""
+    baseline = result.test.baseline if result.test else None
+    wanted = (baseline, run, measure, language)
+    return (
+        DAGGER
+        if any(
+            one.significant and (one.baseline, one.run, one.measure, one.language) == wanted
+            for one in result.comparisons
+        )
+        else ""
     )
-    return DAGGER if significant else ""
 
 
-def _comparisons(plan: Plan, baseline: str | None, measure: Measure, chosen: Sequence[Comparison]) -> Table:
-    several = len({(comparison.baseline, comparison.run) for comparison in chosen}) > 1
-    title = f"{measure}, difference " + (f"from {baseline}" if several and baseline else "")
+def _comparisons(test: ProcedureResult, measure: str, chosen: Sequence[ComparisonResult]) -> Table:
+    several = len({(one.baseline, one.run) for one in chosen}) > 1
+    title = f"{measure}, difference " + (f"from {test.baseline}" if several and test.baseline else "")
     headers = ["run"] if several else []
     if not several:
         title += f"{chosen[0].run} - {chosen[0].baseline}"
-    headers += ["language", "topics", "difference", f"{100 * (1 - plan.alpha):g}% interval", "d_z"]
-    headers += ["w/t/l", "p", "corrected p"]
+    headers += ["language", "topics", *difference_headers(test.alpha)]
     rows = []
     notes: dict[str, None] = {}
-    for comparison in chosen:
-        bound = comparison.note == UPPER_BOUND
-        language = "macro" if comparison.language == ALL_LANGUAGES else comparison.language
-        row = [comparison.run if baseline else f"{comparison.run} - {comparison.baseline}"] if several else []
-        row += [language, str(comparison.queries), f"{comparison.difference:+.4f}"]
-        row += [_interval(comparison), _number(comparison.effect_size, "+.2f")]
-        row += [f"{comparison.wins}/{comparison.ties}/{comparison.losses}", _p(comparison.p, bound)]
-        rows.append([*row, _p(comparison.p_corrected, bound) + (DAGGER if comparison.significant else "")])
-        if comparison.note and not bound:
-            notes[", ".join((*row[: len(headers) - 7], comparison.note))] = None
+    for one in chosen:
+        row = [one.run if test.baseline else f"{one.run} - {one.baseline}"] if several else []
+        row += ["macro" if one.language == ALL_LANGUAGES else one.language]
+        if one.note and one.note != UPPER_BOUND:
+            notes[", ".join((*row, one.note))] = None
+        rows.append([*row, str(one.queries), *difference_cells(one)])
     return Table(title.strip(), headers, rows, 2 if several else 1, tuple(notes))
 
 
-def _notes(evaluation: Evaluation) -> tuple[str, ...]:
+def difference_headers(alpha: float) -> Row:
+    """Headers of `difference_cells`."""
+    return ["difference", f"{100 * (1 - alpha):g}% interval", "d_z", "w/t/l", "p", "corrected p"]
+
+
+def difference_cells(one: ComparisonResult | ContrastResult) -> Row:
+    """Difference, interval, effect size, wins, ties and losses, p, corrected p."""
+    bound = one.note == UPPER_BOUND
+    interval = MISSING if one.ci_low is None else f"{one.ci_low:+.4f} .. {one.ci_high:+.4f}"
+    return [
+        f"{one.difference:+.4f}",
+        interval,
+        _number(one.effect_size, "+.2f"),
+        f"{one.wins}/{one.ties}/{one.losses}",
+        _p(one.p, bound),
+        _p(one.p_corrected, bound) + (DAGGER if one.significant else ""),
+    ]
+
+
+def _notes(result: EvaluationResult) -> tuple[str, ...]:
     """How p-values were made: a line for the languages, one for the macro average where there are several."""
-    plan, topics = evaluation.plan, evaluation.topics
-    if plan is None:
+    test, topics = result.test, result.topics
+    if test is None:
         return ()
-    pairs = len({(comparison.baseline, comparison.run) for comparison in evaluation.comparisons})
-    notes = [f"{TEST_NAMES[plan.test]}; {_family(plan, pairs, len(topics.languages))}; level {plan.alpha:g}."]
+    pairs = len({(one.baseline, one.run) for one in result.comparisons})
+    notes = [f"{TEST_NAMES[test.name]}; {_family(test, pairs, len(topics.languages))}; level {test.alpha:g}."]
     if len(topics.languages) > 1:
-        unit = f", their language versions together ({topics.blocks} units)" if topics.parallel else ""
+        unit = f", their language versions together ({topics.units} units)" if topics.parallel else ""
         notes.append(
             f"macro: run labels randomised within topics{unit}, interval by bootstrap; "
-            f"{_family(plan, pairs, 1)}."
+            f"{_family(test, pairs, 1)}."
         )
     return tuple(notes)
 
 
-def _family(plan: Plan, pairs: int, languages: int) -> str:
-    tukey = plan.test is SignificanceTest.TUKEY_HSD
+def _family(test: ProcedureResult, pairs: int, languages: int) -> str:
+    tukey = test.name == SignificanceTest.TUKEY_HSD
     covers = "p holds for all pairs at once"
-    if plan.correction is Correction.NONE or pairs * languages == 1:
+    if test.correction == Correction.NONE or pairs * languages == 1:
         return covers if tukey else "p not corrected"
     if tukey and languages == 1:
         return covers
-    name = CORRECTION_NAMES[plan.correction]
-    if tukey and plan.correction is not Correction.BH:
+    if tukey and test.correction != Correction.BH:
         return f"{covers}, corrected by Bonferroni over {languages} languages"
     factors = [f"{pairs} pairs of runs"] * (pairs > 1) + [f"{languages} languages"] * (languages > 1)
-    return f"p corrected by {name} over {' x '.join(factors)}"
+    return f"p corrected by {CORRECTION_NAMES[test.correction]} over {' x '.join(factors)}"
 
 
-def _score(value: float) -> str:
-    return f"{value:.4f}"
-
-
-def _number(value: float | None, form: str) -> str:
+def _number(value: float | None, form: str = ".4f") -> str:
     return MISSING if value is None else format(value, form)
 
 
@@ -203,12 +193,6 @@ def _p(value: float | None, bound: bool) -> str:
     if value is None:
         return MISSING
     return ("<" if bound else "") + (f"{value:.4f}" if value >= 0.001 else f"{value:.1e}")
-
-
-def _interval(comparison: Comparison) -> str:
-    if comparison.ci_low is None or comparison.ci_high is None:
-        return MISSING
-    return f"{comparison.ci_low:+.4f} .. {comparison.ci_high:+.4f}"
 
 
 _ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
@@ -292,16 +276,3 @@ def _escape_latex(text: str) -> str:
 def _latex_marks(text: str) -> str:
     text = re.sub(r"(?<![\w.-])([-+])(?=\d)", r"$\1$", text)
     return text.replace(DAGGER, r"$^{\dagger}$").replace(MISSING, "--")
-
-
-def write_outputs(
-    evaluation: Evaluation, form: TableFormat, output: Path | None = None, json_file: Path | None = None
-) -> str:
-    """Writes the tables to `output` and the JSON to `json_file`, where they are given; returns the
-    tables' text."""
-    tables = render(make_tables(evaluation), form)
-    for path, text in ((output, tables), (json_file, to_json(evaluation))):
-        if path is not None:
-            make_parent(path)
-            write_text(path, text)
-    return tables

@@ -4,15 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import fsum
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.collections.records import ERROR, FIRST
+from mimo_plugin.collections.records import ERROR, FIRST, usual_language
 from mimo_plugin.core.errors import DataError, Problems, UsageError, near
-from mimo_plugin.evaluation.options import split_names
-from mimo_plugin.evaluation.runs import Ranking, Run
+from mimo_plugin.evaluation.options import EvaluationOptions, split_names
+from mimo_plugin.evaluation.runs import Ranking, Run, nested
 
 Judgments = Mapping[str, Mapping[str, int]]
 
@@ -89,6 +90,10 @@ class Topics:
         names = (self.languages[position] for position in listed.language_of.tolist())
         return dict(zip(listed.query_ids, names, strict=True))
 
+    def is_in(self, language: str) -> NDArray[np.bool_]:
+        """Which topics are in a language. (n,)"""
+        return np.asarray(self.language_of == self.languages.index(language))
+
     def means(self, values: NDArray[np.float64]) -> dict[str, float]:
         """Language -> mean of its topics' values, exactly summed. NaN does not count, nor a language of NaN
         only. values: (n,)"""
@@ -158,25 +163,51 @@ def _blocks(judgments: Sequence[Mapping[str, int]], languages: Sequence[str]) ->
     return np.unique(label, return_inverse=True)[1].astype(np.intp)
 
 
+def open_qrels(qrels: Any, options: EvaluationOptions) -> tuple[Any, Sequence[str]]:
+    """The topics and judgments of whatever has some, as `load_topics` takes them, nothing is read yet; and
+    the names of collections among them.
+
+    Args:
+        qrels: one name or several, see `open_pool`; an ir_datasets dataset; or query id -> docid ->
+            relevance, as a mapping, a DataFrame or ranx's qrels.
+    """
+    if hasattr(qrels, "qrels_iter"):
+        return qrels, ()
+    named = [qrels] if isinstance(qrels, str | Path) else qrels
+    if not isinstance(named, Sequence):
+        return nested(qrels, "relevance"), ()
+    specs = [str(name) for name in named]
+    pool = open_pool(
+        specs,
+        options.pooled or None,
+        topics=options.topics,
+        lang=options.lang,
+        shared_topics=options.shared_topics,
+        topic_field=options.topic_field,
+        topic_lang=options.topic_lang,
+        duplicates=options.duplicates,
+    )
+    return pool, specs
+
+
 def open_pool(
     collections: Sequence[str],
     pooled: bool | None = None,
     *,
-    shared_topics: bool = False,
-    topic_field: str | None = None,
-    topic_lang: str | None = None,
     topics: Sequence[str] = (),
     lang: Sequence[str] = (),
-    duplicates: str = ERROR,
+    **how: Any,
 ) -> Any:
-    """One ir_datasets dataset over collections, or files, that have topics and judgments; nothing is read
-    yet.
+    """One ir_datasets dataset over collections, or files, with topics and judgments; nothing is read yet.
 
-    topics: collections or files with the topics; none takes those of the collections, and of files with
-    judgments the ids that they judge. Other arguments as for `load_pool`; `lang` is of the files among the
-    collections and, in the same order, of those among the topics.
+    Args:
+        topics: collections or files with the topics; none takes those of the collections, and of files with
+            judgments the ids that they judge.
+        lang: of the files among the collections and, in the same order, of those among the topics.
+        how: further arguments of `load_pool`.
 
-    Raises `DataError` with every collection that has none, and the problems that `load_pool` finds.
+    Raises:
+        DataError: with every collection that has none, and the problems that `load_pool` finds.
     """
     from ir_datasets import Dataset
 
@@ -192,13 +223,7 @@ def open_pool(
     if lang and len(sources) == len(collections) and not any(map(is_file, topics)):
         problems.add("--lang is the language of a file of topics or qrels, and none was given", UsageError)
     problems.raise_any()
-    how: dict[str, Any] = {
-        "pooled": len(collections) > 1 if pooled is None else pooled,
-        "shared_topics": shared_topics,
-        "topic_field": topic_field,
-        "topic_lang": topic_lang,
-        "duplicates": duplicates,
-    }
+    how["pooled"] = len(collections) > 1 if pooled is None else pooled
     pool = load_pool(collections, lang=lang if len(sources) < len(collections) else (), **how)
     if not topics:
         return pool
@@ -208,16 +233,33 @@ def open_pool(
     return Dataset(docs, asked.queries_handler(), pool.qrels_handler())
 
 
-def load_topics(pool: Any, only: str | Sequence[str] = ()) -> Topics:
-    """Reads the topics and judgments of a dataset from `open_pool`.
+def load_topics(qrels: Any, only: str | Sequence[str] = ()) -> Topics:
+    """Reads the topics and judgments of a dataset, or of query id -> docid -> relevance.
 
-    only: languages to evaluate on, `"de,en"` or several such; none means all. The other languages' topics
-    stay known, unjudged.
+    Args:
+        qrels: from `open_qrels`. Of a mapping, what stands before the colon of an id is its language.
+        only: languages to evaluate on, `"de,en"` or several such; none means all. The other languages' topics
+            stay known, unjudged.
 
-    Raises `DataError` with every document that a topic judges in two ways, unless the pool takes the first,
-    `UsageError` with every language that no judged topic has.
+    Raises:
+        DataError: with every document that a topic judges in two ways, unless the pool takes the first.
+        UsageError: with every language that no judged topic has.
     """
-    languages = {query.query_id: query.lang for query in pool.queries_iter()}
+    if isinstance(qrels, Mapping):
+        from mimo_plugin.collections.folder import language_of_id
+
+        judgments, copies = dict(qrels), 0
+        languages = {query_id: language_of_id(query_id) for query_id in judgments}
+    else:
+        common = usual_language(qrels.queries_lang())
+        languages = {query.query_id: getattr(query, "lang", common) for query in qrels.queries_iter()}
+        judgments, copies = _read_judgments(qrels)
+    chosen = _only(judgments, languages, split_names(only)) if only else judgments
+    return replace(make_topics(chosen, languages), copies=copies)
+
+
+def _read_judgments(pool: Any) -> tuple[dict[str, dict[str, int]], int]:
+    """The judgments of a dataset, and how many of them and of its queries were there once more."""
     judgments: dict[str, dict[str, int]] = {}
     problems = Problems(DataError, limit=_CONTRADICTIONS)
     queries = pool.queries_handler()
@@ -236,8 +278,7 @@ def load_topics(pool: Any, only: str | Sequence[str] = ()) -> Topics:
                 f"{qrel.relevance}, expected one relevance: keep one of the two judgments"
             )
     problems.raise_any()
-    chosen = _only(judgments, languages, split_names(only)) if only else judgments
-    return replace(make_topics(chosen, languages), copies=copies)
+    return judgments, copies
 
 
 def _only(judgments: Judgments, languages: Mapping[str, str], only: Sequence[str]) -> Judgments:

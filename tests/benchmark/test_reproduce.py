@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.bench import LANGUAGES, hits, parallel_folder, results, stamps, write_config
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.benchmark import runs as dense
 from mimo_plugin.cli import main
 
 _MADE = ("runs", "indexes", "geometry", "collections")
@@ -276,7 +276,7 @@ def test_a_disk_that_is_too_small_is_met_first(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(dense, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     output = tmp_path / "output"
     command = ["reproduce", done[1][1], "--encoder", checkpoints[0], "--no-bm25", "--output", str(output)]
     assert main(command) == 1
