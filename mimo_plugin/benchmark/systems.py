@@ -78,7 +78,7 @@ def all_systems(
             problems.add(problem)
         systems.append(System(file.name, SystemKind.RUN, run=file.path))
     for system in systems:
-        if not _LABEL.fullmatch(system.name):
+        if system.fusion is None and not _LABEL.fullmatch(system.name):
             problems.add(
                 f"system {system.name!r}: expected a name of at most 64 letters, digits and . _ + -: give it "
                 f"one, for example mine={system.encoder.checkpoint if system.encoder else system.run}"

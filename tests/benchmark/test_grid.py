@@ -141,7 +141,7 @@ def test_the_place_is_not_anothers(world: Path, tmp_path: Path, capsys: pytest.C
     run = RunDirectory(tmp_path / "run")
     run.begin({"stage": "stage1"})
     assert main(["experiment", recipe, "--output", str(run.path)]) == 1
-    assert "holds something else (recipe.yaml)" in capsys.readouterr().err
+    assert "holds something else (recipe.yaml of another command)" in capsys.readouterr().err
     assert run.begun() == {"stage": "stage1"}
 
 

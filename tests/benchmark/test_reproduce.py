@@ -249,11 +249,14 @@ def test_bad_input_is_reported_together_before_anything_is_encoded(
 ) -> None:
     output = tmp_path / "output"
     config = done[1][1]
-    bad = ["reproduce", config, "--encoder", "no/such", f"x y={checkpoints[0]}", "--run", "gone.trec"]
-    assert main([*bad, "--output", str(output)]) != 0
+    (tmp_path / "empty").mkdir()
+    bad = ["--encoder", str(tmp_path / "empty"), f"x y={checkpoints[0]}", "--run", "gone.trec"]
+    assert main(["reproduce", config, *bad, "--docs", "all", "--output", str(output)]) != 0
     errors = capsys.readouterr().err
-    for part in ("no/such", "'x y'", "gone.trec"):
+    for part in ("empty", "'x y'", "gone.trec", "--docs 'all'"):
         assert part in errors
+    assert main(["reproduce", config, "--encoder", "no/such", "--output", str(output)]) != 0
+    assert "no/such" in capsys.readouterr().err
     assert not output.exists()
     assert main(["reproduce", config, "--no-bm25", "--output", str(output)]) == 2
     assert "no system" in capsys.readouterr().err
