@@ -47,7 +47,8 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.results import FILE_NAME, BenchmarkResults, TrainedOnResult
 from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
-from mimo_plugin.indexing.build import IndexOptions, check_factory
+from mimo_plugin.indexing.faiss import new_index
+from mimo_plugin.indexing.options import IndexOptions
 
 if TYPE_CHECKING:
     from mimo_plugin.evaluation.evaluate import Evaluation
@@ -217,7 +218,7 @@ class _Reproduction:
         for encoder in parsed:
             with problems.collect():
                 facts = self._facts[encoder.label] = self._models.facts(encoder)
-                check_factory(options.factory, facts.dimension)
+                new_index(options.factory, facts.dimension)
         problems.raise_any()
 
     @contextmanager

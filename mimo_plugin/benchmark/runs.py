@@ -21,7 +21,7 @@ from mimo_plugin.benchmark.systems import (
     shortened,
 )
 from mimo_plugin.benchmark.texts import NamedEncoder
-from mimo_plugin.core.artifact import FileRecord
+from mimo_plugin.core.artifact import Artifact, FileRecord
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.core.files import size_text, writing
@@ -29,13 +29,14 @@ from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.evaluation.options import Analyzers
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.indexing.build import Built, IndexOptions, build_index
+from mimo_plugin.indexing.build import build_index
 from mimo_plugin.indexing.faiss import new_index, resolve
-from mimo_plugin.indexing.open import open_index
-from mimo_plugin.indexing.plan import DOCID, MANIFEST, WORK, read_manifest
-from mimo_plugin.indexing.search import Hits, cut_warning, search
+from mimo_plugin.indexing.open import DOCID, WORK, Index, open_index
+from mimo_plugin.indexing.open import INDEXES as DENSE_INDEXES
+from mimo_plugin.indexing.options import IndexOptions
+from mimo_plugin.indexing.search import Hits, cut_warning, find_hits
 from mimo_plugin.indexing.vectors import Shards
-from mimo_plugin.pyserini.bm25 import K1, PLAN, B, index_bm25, read_bm25_manifest, search_bm25
+from mimo_plugin.pyserini.bm25 import BM25_INDEXES, K1, B, index_bm25, search_bm25
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,7 @@ def build_part(
     directory: Path,
     options: IndexOptions,
     fields: tuple[str, ...] | None = None,
-) -> Built:
+) -> Index:
     """Builds the index of a part, or goes on with it; see `build_index`."""
     return build_index(
         part.pool,
@@ -83,12 +84,12 @@ class PartSearch:
     cut: list[str] = field(default_factory=list)
 
     def hits(self, advance: Callable[[int], object]) -> Iterator[Hits]:
-        """The hits of a query at a time; errors as `open_index` and `search`."""
+        """The hits of a query at a time; errors as `open_index` and `find_hits`."""
         for part, directory in zip(self.benchmark.parts, self.indexes, strict=True):
             index = open_index(directory)
             most = min(self.benchmark.config.depth, index.faiss.ntotal)
-            for hits in search(
-                index, self.encoder, part.queries, hits=most, advance=advance, cut=self.cut.append
+            for hits in find_hits(
+                [index], self.encoder, part.queries, hits=most, advance=advance, cut=self.cut.append
             ):
                 self.short += len(hits.docids) < most
                 yield hits
@@ -101,12 +102,7 @@ class IndexedSystem(ABC):
         index_identity, query_identity: all that decides its indexes, and besides these its run.
         output: directory of the reproduction.
         resume: False builds again what is there.
-
-    Attributes:
-        MARK: file or folder in the directory of an index that is being built.
     """
-
-    MARK: str
 
     def __init__(
         self,
@@ -147,7 +143,7 @@ class IndexedSystem(ABC):
     def whole(self, directory: Path) -> bool:
         """Whether there is an index, and no damaged one."""
         try:
-            self._read(directory)
+            self._artifact(directory).read()
         except ArtifactError:
             return False
         return True
@@ -164,7 +160,7 @@ class IndexedSystem(ABC):
     def make(self) -> MadeRun:
         """Indexes what is missing, searches, writes run and note.
 
-        Raises: as `build_index`, `index_bm25`, `search` and `write_run`.
+        Raises: as `build_index`, `index_bm25`, `find_hits` and `write_run`.
         """
         benchmark = self._benchmark
         began = time.perf_counter()
@@ -194,7 +190,8 @@ class IndexedSystem(ABC):
     def _index(self, part: BenchmarkPart) -> bool:
         """Builds a part's index where it is missing; whether all of it was built now."""
         directory = self.index_of(part)
-        begun = (directory / self.MARK).exists() and not (directory / MANIFEST).exists()
+        artifact = self._artifact(directory)
+        begun = artifact.mark is not None and artifact.mark.exists() and not artifact.manifest.exists()
         if directory.exists() and not begun and not self.whole(directory):
             _discard(directory)
         return self._build(part, directory)
@@ -204,8 +201,7 @@ class IndexedSystem(ABC):
         """What the missing indexes take, for a reader, and in bytes."""
 
     @abstractmethod
-    def _read(self, directory: Path) -> Any:
-        """The manifest of an index; raises an ArtifactError where there is none, or a damaged one."""
+    def _artifact(self, directory: Path) -> Artifact[Any]: ...
 
     @abstractmethod
     def _build(self, part: BenchmarkPart, directory: Path) -> bool: ...
@@ -229,8 +225,6 @@ def _discard(directory: Path) -> None:
 
 class DenseSystem(IndexedSystem):
     """A system that searches the vectors of an encoder."""
-
-    MARK = WORK
 
     def __init__(
         self,
@@ -292,8 +286,8 @@ class DenseSystem(IndexedSystem):
             # Other shards, which `make` reports.
             return part.documents
 
-    def _read(self, directory: Path) -> Any:
-        return read_manifest(directory)
+    def _artifact(self, directory: Path) -> Artifact[Any]:
+        return Artifact(directory, DENSE_INDEXES)
 
     def _build(self, part: BenchmarkPart, directory: Path) -> bool:
         # Also where another batch size or device made it: its vectors differ by rounding only.
@@ -336,8 +330,6 @@ class DenseSystem(IndexedSystem):
 class LexicalSystem(IndexedSystem):
     """BM25 through Pyserini."""
 
-    MARK = PLAN
-
     def __init__(self, benchmark: Benchmark, output: Path, threads: int, progress: bool | None) -> None:
         bm25 = benchmark.config.bm25
         by_language = bm25 is not None and bm25.analyzers is Analyzers.LANGUAGE
@@ -357,8 +349,8 @@ class LexicalSystem(IndexedSystem):
         needed = sum(part.note.text_bytes for part in missing)
         return f"to be indexed by Lucene, less than {size_text(needed)}", needed
 
-    def _read(self, directory: Path) -> Any:
-        return read_bm25_manifest(directory)
+    def _artifact(self, directory: Path) -> Artifact[Any]:
+        return Artifact(directory, BM25_INDEXES)
 
     def _build(self, part: BenchmarkPart, directory: Path) -> bool:
         return not index_bm25(
@@ -378,7 +370,7 @@ class LexicalSystem(IndexedSystem):
             )
 
     def _described(self) -> dict[str, Any]:
-        manifests = {directory.name: self._read(directory) for directory in self.indexes}
+        manifests = {directory.name: self._artifact(directory).read() for directory in self.indexes}
         analyzers = {name: found.plan.analyzer.rpartition(".")[2] for name, found in manifests.items()}
         return {
             "details": {"k1": K1, "b": B, "analyzers": analyzers},

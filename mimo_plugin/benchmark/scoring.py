@@ -188,12 +188,12 @@ def score_student(
         encoding: how the student encodes.
         keep_index: False removes the index when it is scored.
 
-    Raises: as `build_index` and `search`.
+    Raises: as `build_index` and `find_hits`.
     """
     from mimo_plugin.evaluation.measures import average, score_run
     from mimo_plugin.evaluation.runs import read_run, write_run
     from mimo_plugin.evaluation.trained_on import write_run_record
-    from mimo_plugin.indexing.build import IndexOptions
+    from mimo_plugin.indexing.options import IndexOptions
 
     began = time.perf_counter()
     manifest = read_training_manifest(training)
