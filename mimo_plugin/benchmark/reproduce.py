@@ -197,7 +197,8 @@ class _Reproduction:
         with problems.collect():
             self._distractors = None if options.docs is None else parse_docs(options.docs)
         with problems.collect():
-            parsed = parse_encoders(encoders, check=True)
+            parsed = parse_encoders(encoders)
+            parse_encoders(encoders, check=True)
         with problems.collect():
             check_output(self._output, self._config.name)
         if parsed or not encoders or options.runs or bm25:
