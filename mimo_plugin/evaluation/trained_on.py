@@ -284,10 +284,13 @@ def of_runs(
 
 def _at_hand(pool: Any, specs: Sequence[str]) -> bool:
     """Whether the documents are there and need not be fetched."""
-    from mimo_plugin.collections.loading import load
+    from mimo_plugin.collections.loading import open_collection
     from mimo_plugin.collections.reading import missing_files
 
     if isinstance(pool, Mapping) or not pool.has_docs():
         return False
-    handlers = [load(spec).docs_handler() for spec in specs] or [pool.docs_handler()]
-    return not any(map(missing_files, handlers))
+    try:
+        handlers = [open_collection(spec).docs_handler() for spec in specs] or [pool.docs_handler()]
+        return not any(map(missing_files, handlers))
+    except DataError:
+        return False
