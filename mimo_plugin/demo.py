@@ -9,9 +9,8 @@ from mimo_plugin.collections.packaged import sample_table
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
-from mimo_plugin.data.debian.build import DebianOptions, make_debian
-from mimo_plugin.data.debian.split import SplitOptions
-from mimo_plugin.data.debian.table import CollectionOptions
+from mimo_plugin.data.debian.build import make_debian
+from mimo_plugin.data.options import CollectionOptions, DebianOptions, SplitOptions
 from mimo_plugin.encoder.packaged import TEACHER
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.build import IndexOptions, index_collections

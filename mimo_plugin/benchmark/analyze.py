@@ -78,10 +78,7 @@ def analyze(
     with problems.collect():
         pool = _open(collections, bool(encoders), bool(runs), options)
     with problems.collect():
-        chosen = parse_encoders(encoders)
-    for encoder in chosen:
-        with problems.collect():
-            encoder.check()
+        chosen = parse_encoders(encoders, check=True)
     problems.extend(run_problems(files))
     problems.raise_any()
     for encoder in chosen:

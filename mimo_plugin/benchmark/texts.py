@@ -246,13 +246,6 @@ class NamedEncoder(NamedTuple):
     run: Path | None = None
     model: "Encoder | None" = None
 
-    def check(self) -> None:
-        """Raises a ModelError where the checkpoint's files say, without being loaded, that it is none."""
-        from mimo_plugin.encoder.checkpoint import check_files
-
-        if self.model is None:
-            check_files(packaged.resolve(self.checkpoint), self.checkpoint)
-
     def load(self, options: "EncoderOptions | None") -> "Encoder":
         """The encoder, loaded with these options unless it is loaded already. Errors as `Encoder`."""
         from mimo_plugin.encoder.encoder import Encoder
@@ -265,22 +258,31 @@ def file_name(label: str) -> str:
     return re.sub(r"[^\w.-]+", "-", label)
 
 
-def parse_encoders(specs: "Sequence[str | Encoder]") -> list[NamedEncoder]:
+def parse_encoders(specs: "Sequence[str | Encoder]", *, check: bool = False) -> list[NamedEncoder]:
     """Reads encoders: `NAME=CHECKPOINT`, a checkpoint, or a loaded one.
 
     A checkpoint is a directory, a hub id or a packaged one, or the directory of a training run: then it is
     the run's model, and the newest checkpoint of a run that is not finished. Without a NAME, an encoder is
     called by the last part of its checkpoint's name.
 
+    Args:
+        check: look into the files of checkpoints, without loading them.
+
     Raises:
         ArtifactError: a run without a model and without a checkpoint, or a damaged one.
+        ModelError: files that are no checkpoint.
         DataError: two of one name. All problems are in the one error.
     """
+    from mimo_plugin.encoder.checkpoint import check_files
+
     problems = Problems(DataError)
     encoders: list[NamedEncoder] = []
     for spec in specs:
         with problems.collect():
-            encoders.append(_parse(spec))
+            encoder = _parse(spec)
+            encoders.append(encoder)
+            if check and encoder.model is None:
+                check_files(packaged.resolve(encoder.checkpoint), encoder.checkpoint)
     # Names that differ in a slash only would share their files.
     first: dict[str, NamedEncoder] = {}
     for encoder in encoders:

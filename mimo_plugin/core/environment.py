@@ -137,6 +137,15 @@ def without_dataset_logs() -> Iterator[None]:
 _CONNECT_SECONDS = 5
 
 
+def hub_problem() -> str | None:
+    """Why the model hub cannot be asked; None where it answers."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    return None if reachable([constants.ENDPOINT]) else "the hub does not answer"
+
+
 def reachable(urls: Sequence[str]) -> bool:
     """Whether any of the URLs' hosts answers; each host is asked once a process."""
     return any(_answers(urlsplit(url)._replace(path="/", query="", fragment="").geturl()) for url in urls)

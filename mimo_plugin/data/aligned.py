@@ -3,73 +3,21 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from mimo_plugin.collections.loading import load, require
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.collections.reading import offline_problem, read
 from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import DataError, EnvironmentProblem, Findings, Problems, UsageError
+from mimo_plugin.core.errors import DataError, EnvironmentProblem, Problems, UsageError
+from mimo_plugin.data.options import AlignedOptions, Positives
 from mimo_plugin.data.sources import collection_identity
 from mimo_plugin.data.writers import Made, TableWriter
 from mimo_plugin.training.data import Format, data_directory
-
-
-class Positives(StrEnum):
-    """Where they are read from."""
-
-    TRIPLES = "triples"
-    QRELS = "qrels"
-
-    @property
-    def part(self) -> str:
-        """What ir_datasets calls it."""
-        return {Positives.TRIPLES: "docpairs", Positives.QRELS: "qrels"}[self]
-
-
-class _TriplesAsQrels:
-    """A collection whose triples stand where its qrels would be, for the reader of qrels."""
-
-    def __init__(self, dataset: Any) -> None:
-        self.qrels_handler = dataset.docpairs_handler
-        self.qrels_iter = dataset.docpairs_iter
-
-
-def check_positives(spec: str, kind: Positives) -> None:
-    """Raises a DataError where their files are not there and cannot be fetched."""
-    problem = offline_problem(getattr(load(spec), f"{kind.part}_handler")(), "qrels", spec)
-    if problem:
-        raise DataError(problem)
-
-
-def read_positives(spec: str, kind: Positives, progress: bool | None = None) -> set[tuple[str, str]]:
-    """The distinct (query id, passage id): of the triples' positives, or judged with a relevance above 0.
-
-    Raises:
-        DataError: they cannot be read, or there is none.
-    """
-    found = set(bar(_pairs(spec, kind), what=f"{kind} of {spec}", unit="lines", enabled=progress))
-    if not found:
-        raise DataError(f"{spec}: its {kind} name no positive passage, expected at least one")
-    return found
-
-
-def _pairs(spec: str, kind: Positives) -> Iterator[tuple[str, str]]:
-    dataset = load(spec)
-    if kind is Positives.TRIPLES:
-        for triple in read(_TriplesAsQrels(dataset), "qrels", spec):
-            yield triple.query_id, triple.doc_id_a
-    else:
-        for qrel in read(dataset, "qrels", spec):
-            if qrel.relevance > 0:
-                yield qrel.query_id, qrel.doc_id
-
 
 _MMARCO = {"nl": "dt"}
 MMARCO_LANGUAGES = ("ar", "de", "es", "fr", "hi", "id", "it", "ja", "nl", "pt", "ru", "vi", "zh")
@@ -96,13 +44,13 @@ def mmarco_members(languages: Sequence[str]) -> list[Member]:
         return []
     named = [usual_language(code) for code in languages]
     wanted = MMARCO_LANGUAGES if "all" in named else tuple(code for code in named if code != "en")
-    problems = Problems(UsageError)
-    problems.extend(
-        f"--mmarco {code}: not a language of mMARCO v2, expected all, or some of {' '.join(MMARCO_LANGUAGES)}"
-        for code in wanted
-        if code not in MMARCO_LANGUAGES
-    )
-    problems.raise_any()
+    with Problems(UsageError) as problems:
+        problems.extend(
+            f"--mmarco {code}: not a language of mMARCO v2, expected all, or some of "
+            f"{' '.join(MMARCO_LANGUAGES)}"
+            for code in wanted
+            if code not in MMARCO_LANGUAGES
+        )
     members = [Member(code, f"mmarco/v2/{_MMARCO.get(code, code)}/train") for code in dict.fromkeys(wanted)]
     return [Member("en", _ENGLISH), *members]
 
@@ -117,56 +65,53 @@ def parse_members(specs: Sequence[str], mmarco: Sequence[str] = ()) -> list[Memb
     Raises:
         MimoError: with everything that is wrong with the options.
     """
-    findings = Findings()
-    members = list(findings.attempt(mmarco_members, mmarco) or ())
-    for spec in specs:
-        lang, equals, rest = spec.partition("=")
-        if equals and lang.split() == [lang] and rest and not lang.startswith("path:"):
-            members.append(Member(usual_language(lang), rest))
-            continue
-        dataset = findings.attempt(load, spec)
-        if dataset is not None:
-            own = _own_language(dataset)
-            if own:
-                members.append(Member(own, spec))
-            else:
-                findings.add(
-                    UsageError, [f"--collection {spec}: does not say its language, expected LANG={spec}"]
-                )
-    findings.raise_any()
+    members: list[Member] = []
+    with Problems() as problems:
+        with problems.collect():
+            members += mmarco_members(mmarco)
+        for spec in specs:
+            lang, equals, rest = spec.partition("=")
+            if equals and lang.split() == [lang] and rest and not lang.startswith("path:"):
+                members.append(Member(usual_language(lang), rest))
+                continue
+            with problems.collect():
+                lang = _own_language(load(spec))
+                if not lang:
+                    raise UsageError(f"--collection {spec}: does not say its language, expected LANG={spec}")
+                members.append(Member(lang, spec))
     return members
 
 
-def check_members(
-    members: Sequence[Member],
-    anchor: str,
-    *,
-    positives: Positives | None = None,
-    positives_from: str | None = None,
-) -> tuple[Member, Positives]:
+def check_members(members: Sequence[Member], options: AlignedOptions) -> tuple[str, Positives]:
     """Checks that the collections can be had and that a table can be made of them.
 
-    Args:
-        positives: what is to say which passages are positive; None takes triples, else qrels.
-        positives_from: language whose collection is to say it. None takes the first that is not the anchor's:
-            the triples of msmarco-passage in ir_datasets are not those of mMARCO and of the paper.
-
     Returns:
-        The collection that says which passages are positive, and by what.
+        The collection that says which passages are positive, and by what: triples where there are any, else
+        qrels. Unless `positives_from` names its language, it is the first that is not the anchor's: the
+        triples of msmarco-passage in ir_datasets are not those of mMARCO and of the paper.
 
     Raises:
         MimoError: with everything that is wrong.
     """
-    findings = Findings()
-    findings.add(UsageError, _usage_problems(members, anchor, positives_from))
-    findings.attempt(require, [member.spec for member in members], docs=True, queries=True)
-    loaded = [member for member in members if _loads(member.spec)]
-    for member in loaded:
-        findings.add(DataError, _language_problems(member))
-    asked = [member for member in loaded if member.lang == positives_from]
-    judges = asked if positives_from else [member for member in loaded if member.lang != anchor]
-    kind = findings.attempt(_kind, judges[0].spec, positives) if judges else None
-    kind = findings.complete(kind)
+    problems = Problems()
+    problems.extend(_usage_problems(members, options.anchor, options.positives_from), UsageError)
+    with problems.collect():
+        require([member.spec for member in members], docs=True, queries=True)
+    judges = []
+    for member in members:
+        try:
+            own = _own_language(load(member.spec))
+        except DataError:
+            continue  # `require` has said so
+        if own and own != member.lang:
+            problems.add(f"{member.lang}={member.spec}: its documents are in {own}, expected {member.lang}")
+        wanted = options.positives_from
+        if member.lang == wanted if wanted else member.lang != options.anchor:
+            judges.append(member.spec)
+    if judges:
+        with problems.collect():
+            kind = _positives(judges[0], options.positives)
+    problems.raise_any()
     return judges[0], kind
 
 
@@ -194,7 +139,12 @@ def _usage_problems(members: Sequence[Member], anchor: str, positives_from: str 
         yield f"--positives-from {positives_from}: expected one of {found}"
 
 
-def _kind(spec: str, asked: Positives | None) -> Positives:
+def _own_language(dataset: Any) -> str:
+    return usual_language((dataset.docs_lang() if dataset.has_docs() else "") or "")
+
+
+def _positives(spec: str, asked: Positives | None) -> Positives:
+    """What says which of a collection's passages are positive; raises where its files cannot be had."""
     dataset = load(spec)
     there = [kind for kind in Positives if dataset.has(kind.part)]
     if not there or (asked is not None and asked not in there):
@@ -203,30 +153,40 @@ def _kind(spec: str, asked: Positives | None) -> Positives:
             f"{spec} has no {asked or 'triples or qrels'} to say which passages are positive: give {instead}"
         )
     kind = asked or there[0]
-    check_positives(spec, kind)
+    problem = offline_problem(getattr(dataset, f"{kind.part}_handler")(), "qrels", spec)
+    if problem:
+        raise DataError(problem)
     return kind
 
 
-def _loads(spec: str) -> bool:
-    try:
-        load(spec)
-    except DataError:
-        return False
-    return True
+class _TriplesAsQrels:
+    """A collection whose triples stand where its qrels would be, for the reader of qrels."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.qrels_handler = dataset.docpairs_handler
+        self.qrels_iter = dataset.docpairs_iter
 
 
-def _language_problems(member: Member) -> list[str]:
-    own = _own_language(load(member.spec))
-    if own and own != member.lang:
-        return [f"{member.lang}={member.spec}: its documents are in {own}, expected {member.lang}"]
-    return []
+def read_positives(spec: str, kind: Positives, progress: bool | None = None) -> set[tuple[str, str]]:
+    """The distinct (query id, passage id): of the triples' positives, or judged with a relevance above 0.
+
+    Raises:
+        DataError: they cannot be read, or there is none.
+    """
+    triples = kind is Positives.TRIPLES
+    dataset = load(spec)
+    records = read(_TriplesAsQrels(dataset) if triples else dataset, "qrels", spec)
+    found = {
+        (record.query_id, record.doc_id_a if triples else record.doc_id)
+        for record in bar(records, what=f"{kind} of {spec}", unit="lines", enabled=progress)
+        if triples or record.relevance > 0
+    }
+    if not found:
+        raise DataError(f"{spec}: its {kind} name no positive passage, expected at least one")
+    return found
 
 
-def _own_language(dataset: Any) -> str:
-    return usual_language((dataset.docs_lang() if dataset.has_docs() else "") or "")
-
-
-class Part(StrEnum):
+class TextKind(StrEnum):
     """What a text is in its collection; the value is also the start of a table's name."""
 
     QUERIES = "queries"
@@ -234,106 +194,68 @@ class Part(StrEnum):
 
 
 class AlignedTexts:
-    """An SQLite file with a table for each part and language, gone after the `with` block.
+    """A table for each kind of text and language in an SQLite file, see `aligned_texts`.
 
     Args:
-        path: of the file.
         languages: how many there are; they are numbers from 0 here.
-
-    Raises:
-        EnvironmentProblem: from each method, where the file system refuses.
     """
 
-    def __init__(self, path: Path, languages: int) -> None:
-        self._path = path
-        self._languages = languages
+    def __init__(self, connection: sqlite3.Connection, languages: int) -> None:
+        self._connection = connection
+        self._languages = range(languages)
+        for kind in TextKind:
+            for language in self._languages:
+                connection.execute(
+                    f"CREATE TABLE {kind}{language} (number INTEGER PRIMARY KEY, text TEXT NOT NULL)"
+                )
 
-    def __enter__(self) -> Self:
-        with self._reported():
-            self._connection = sqlite3.connect(self._path, isolation_level=None)
-            # Nothing needs to outlive this process.
-            self._connection.execute("PRAGMA journal_mode = OFF")
-            self._connection.execute("PRAGMA synchronous = OFF")
-            for part in Part:
-                for language in range(self._languages):
-                    self._connection.execute(
-                        f"CREATE TABLE {part}{language} (number INTEGER PRIMARY KEY, text TEXT NOT NULL)"
-                    )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.close()
-        self._path.unlink(missing_ok=True)
-
-    def fill(self, part: Part, language: int, texts: Iterable[tuple[int, str]]) -> None:
+    def fill(self, kind: TextKind, language: int, texts: Iterable[tuple[int, str]]) -> None:
         """Stores (number, text); of a number that comes twice the first."""
-        with self._reported():
-            self._connection.execute("BEGIN")
-            self._connection.executemany(f"INSERT OR IGNORE INTO {part}{language} VALUES (?, ?)", texts)
-            self._connection.execute("COMMIT")
-
-    def count(self, part: Part, language: int) -> int:
-        with self._reported():
-            count: int = self._connection.execute(f"SELECT count(*) FROM {part}{language}").fetchone()[0]
-        return count
+        self._connection.executemany(f"INSERT OR IGNORE INTO {kind}{language} VALUES (?, ?)", texts)
+        self._connection.commit()
 
     def join(self, rows: Iterable[tuple[int, int]]) -> Iterator[tuple[tuple[str | None, str | None], ...]]:
         """Yields for each (query number, passage number) the two texts in each language; None is missing."""
-        with self._reported():
-            connection = self._connection
+        connection = self._connection
+        connection.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, query INTEGER, passage INTEGER)")
+        connection.executemany("INSERT INTO rows (query, passage) VALUES (?, ?)", rows)
+        connection.commit()
+        cursors = [
             connection.execute(
-                "CREATE TABLE rows (number INTEGER PRIMARY KEY, query INTEGER, passage INTEGER)"
+                "SELECT q.text, p.text FROM rows "
+                f"LEFT JOIN queries{language} AS q ON q.number = rows.query "
+                f"LEFT JOIN passages{language} AS p ON p.number = rows.passage ORDER BY rows.number"
             )
-            connection.execute("BEGIN")
-            connection.executemany("INSERT INTO rows (query, passage) VALUES (?, ?)", rows)
-            connection.execute("COMMIT")
-            cursors = [
-                connection.execute(
-                    "SELECT q.text, p.text FROM rows "
-                    f"LEFT JOIN queries{language} AS q ON q.number = rows.query "
-                    f"LEFT JOIN passages{language} AS p ON p.number = rows.passage ORDER BY rows.number"
-                )
-                for language in range(self._languages)
-            ]
-            yield from zip(*cursors, strict=True)
+            for language in self._languages
+        ]
+        return zip(*cursors, strict=True)
 
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            raise EnvironmentProblem(
-                f"cannot write {self._path}: {error}. Make room or choose another place, and run the command "
-                "again"
-            ) from error
+
+@contextmanager
+def aligned_texts(path: Path, languages: int) -> Iterator[AlignedTexts]:
+    """Yields texts that wait on disk to be aligned, in a file that is gone after the block.
+
+    Raises:
+        EnvironmentProblem: the file system refuses.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            # Nothing needs to outlive this process.
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
+            yield AlignedTexts(connection, languages)
+    except sqlite3.OperationalError as error:
+        raise EnvironmentProblem(
+            f"cannot write {path}: {error}. Make room or choose another place, and run the command again"
+        ) from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
 # Why a language is left out of a row, or a row out of the table; what reports call it.
 NO_QUERY, NO_PASSAGE = "query missing", "passage missing"
 EMPTY, LONG = "empty", "too long"
 INCOMPLETE = "row not in every language"
-
-
-@dataclass(frozen=True)
-class AlignedOptions:
-    """Attributes:
-    anchor: language of the texts that the teacher sees; rows without it are left out.
-    positives: None takes the triples where there are any, else the qrels.
-    positives_from: language whose collection has them; None: the first one that is not the anchor's.
-    require_all: leave out rows that lack a language.
-    max_characters: of a query or passage; a language with a longer one is left out of the row.
-    overwrite: replace what another command wrote to the output.
-    """
-
-    anchor: str = "en"
-    positives: Positives | None = None
-    positives_from: str | None = None
-    require_all: bool = False
-    max_characters: int | None = None
-    overwrite: bool = False
-    progress: bool | None = None
 
 
 def make_table(members: Sequence[Member], output: Path, options: AlignedOptions | None = None) -> Made:
@@ -347,41 +269,37 @@ def make_table(members: Sequence[Member], output: Path, options: AlignedOptions 
         ArtifactError, UsageError: the output, see `TableWriter`; options that make no sense.
     """
     options = options or AlignedOptions()
-    findings = Findings()
-    chosen = findings.attempt(
-        check_members,
-        members,
-        options.anchor,
-        positives=options.positives,
-        positives_from=options.positives_from,
-    )
-    findings.attempt(data_directory(output, Format.TABLE).check_output)
-    if options.max_characters is not None and options.max_characters < 1:
-        findings.add(UsageError, [f"at most {options.max_characters} characters a text: expected 1 or more"])
-    judge, kind = findings.complete(chosen)
-    parameters = {"require_all": options.require_all, "max_characters": options.max_characters}
-    source = {
-        "collections": {member.lang: collection_identity(member.spec) for member in members},
-        "positives": {"kind": kind, "collection": judge.spec},
-    }
+    problems = Problems()
+    with problems.collect():
+        data_directory(output, Format.TABLE).check_output()
+    with problems.collect():
+        judge, kind = check_members(members, options)
+    problems.raise_any()
     writer = TableWriter(
-        output, anchor=options.anchor, parameters=parameters, source=source, overwrite=options.overwrite
+        output,
+        anchor=options.anchor,
+        parameters={"require_all": options.require_all, "max_characters": options.max_characters},
+        source={
+            "collections": {member.lang: collection_identity(member.spec) for member in members},
+            "positives": {"kind": kind, "collection": judge},
+        },
+        overwrite=options.overwrite,
     )
     done = writer.finished()
     if done is not None:
         return Made(done, new=False)
-    with writer, AlignedTexts(writer.work / "texts.sqlite", len(members)) as texts:
+    with writer, aligned_texts(writer.work / "texts.sqlite", len(members)) as texts:
         # In the order in which collections usually have their passages: the file is written and read in it.
-        pairs = sorted(read_positives(judge.spec, kind, options.progress), key=_by_number)
+        pairs = sorted(read_positives(judge, kind, options.progress), key=_by_number)
         queries = _numbers(query_id for query_id, _ in pairs)
         passages = _numbers(passage_id for _, passage_id in pairs)
         for language, member in enumerate(members):
-            texts.fill(Part.QUERIES, language, _wanted(member, Part.QUERIES, queries, options.progress))
-            texts.fill(Part.PASSAGES, language, _wanted(member, Part.PASSAGES, passages, options.progress))
-        numbered = ((queries[query_id], passages[passage_id]) for query_id, passage_id in pairs)
-        joined = zip(pairs, texts.join(numbered), strict=True)
-        rows = bar(joined, total=len(pairs), what="writing", unit="rows", enabled=options.progress)
-        _write(rows, [member.lang for member in members], options, writer)
+            for text_kind, numbers in ((TextKind.QUERIES, queries), (TextKind.PASSAGES, passages)):
+                texts.fill(text_kind, language, _wanted(member, text_kind, numbers, options.progress))
+        joined = texts.join((queries[query_id], passages[passage_id]) for query_id, passage_id in pairs)
+        rows = zip(pairs, joined, strict=True)
+        shown = bar(rows, total=len(pairs), what="writing", unit="rows", enabled=options.progress)
+        _write(shown, [member.lang for member in members], options, writer)
     return Made(writer.manifest, new=True)
 
 
@@ -400,17 +318,16 @@ def _write(rows: Any, langs: Sequence[str], options: AlignedOptions, writer: Tab
             writer.drop(INCOMPLETE, options.anchor)
         elif writer.add(query_id, passage_id, row):
             present.update(row.keys())
-    problems = Problems(DataError)
-    for lang, counts in reasons.items():
-        for reason, count in counts.items():
-            writer.drop(reason, lang, count)
-        if not present[lang]:
-            why = ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
-            problems.add(
-                f"{lang}: no row has it{f' ({why})' if why else ''}, expected at least one: check that the "
-                "collections have the same ids, or leave the language out"
-            )
-    problems.raise_any()
+    with Problems() as problems:
+        for lang, counts in reasons.items():
+            for reason, count in counts.items():
+                writer.drop(reason, lang, count)
+            if not present[lang]:
+                why = ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
+                problems.add(
+                    f"{lang}: no row has it{f' ({why})' if why else ''}, expected at least one: check that "
+                    "the collections have the same ids, or leave the language out"
+                )
 
 
 def _reason(query: str | None, passage: str | None, max_characters: int | None) -> str | None:
@@ -424,7 +341,7 @@ def _reason(query: str | None, passage: str | None, max_characters: int | None) 
 
 
 def _wanted(
-    member: Member, part: Part, numbers: Mapping[str, int], progress: bool | None
+    member: Member, kind: TextKind, numbers: Mapping[str, int], progress: bool | None
 ) -> Iterator[tuple[int, str]]:
     """(number, text) of the collection's records that rows need; the collection is read to its end.
 
@@ -432,16 +349,17 @@ def _wanted(
         DataError: one of them says that it is in another language.
     """
     pool = load_pool([member.spec], pooled=False)
-    records = pool.queries_iter() if part is Part.QUERIES else pool.docs_iter()
-    for record in bar(records, what=f"{member.lang} {part}", unit=part, enabled=progress):
+    records = pool.queries_iter() if kind is TextKind.QUERIES else pool.docs_iter()
+    for record in bar(records, what=f"{member.lang} {kind}", unit=kind, enabled=progress):
         number = numbers.get(record[0])
-        if number is not None:
-            if record.lang and usual_language(record.lang) != member.lang:
-                raise DataError(
-                    f"{member.lang}={member.spec}: {record[0]!r} of its {part} is in {record.lang}, expected "
-                    f"{member.lang}: give a collection with one language"
-                )
-            yield number, record.text.strip()
+        if number is None:
+            continue
+        if record.lang and usual_language(record.lang) != member.lang:
+            raise DataError(
+                f"{member.lang}={member.spec}: {record[0]!r} of its {kind} is in {record.lang}, expected "
+                f"{member.lang}: give a collection with one language"
+            )
+        yield number, record.text.strip()
 
 
 def _by_number(pair: tuple[str, str]) -> tuple[int, str, int, str]:

@@ -7,16 +7,18 @@ it is called), Sentence Transformers' lists (`CORPUS-en-XX-train.tsv.gz`), or `e
 """
 
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from mimo_plugin.collections.reading import unreadable
-from mimo_plugin.core.environment import reachable
+from mimo_plugin.core.environment import hub_problem
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.data.sources import DatasetColumns, MosesFiles, TsvFile
+from mimo_plugin.data.sources import DatasetColumns, MosesFiles, Source, TsvFile, error_line
 
 HUB = "hub"
 LANGUAGES = ("ar", "de", "es", "fr", "hi", "id", "it", "ja", "nl", "pt", "ru", "vi", "zh")
@@ -37,6 +39,10 @@ class Corpus:
     slug: str
     names: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        return (self.name, self.slug, *self.names)
 
 
 CORPORA = (
@@ -76,17 +82,19 @@ class Opus:
     missing: corpus -> languages that it has elsewhere, but not here; only where these may be missing.
     """
 
-    sources: tuple[TsvFile | MosesFiles | DatasetColumns, ...]
-    absent: Mapping[str, tuple[str, ...]]
-    missing: Mapping[str, tuple[str, ...]]
+    sources: Sequence[Source]
+    absent: Mapping[str, Sequence[str]]
+    missing: Mapping[str, Sequence[str]]
 
     def summary(self) -> str:
         """What was taken and what was not, a few lines."""
         lines = [f"OPUS: {len(self.sources)} pairs of a corpus and a language"]
-        if self.absent:
-            lines.append(f"no such texts in the corpus: {_listed(self.absent)}")
-        if self.missing:
-            lines.append(f"not here and left out: {_listed(self.missing)}")
+        for title, languages in (
+            ("no such texts in the corpus", self.absent),
+            ("not here and left out", self.missing),
+        ):
+            listed = "; ".join(f"{corpus} {' '.join(own)}" for corpus, own in languages.items())
+            lines += [f"{title}: {listed}"] if listed else []
         return "\n".join(lines)
 
 
@@ -111,28 +119,21 @@ def opus_sources(
         UsageError: an unknown corpus, or English as a language.
     """
     chosen = _chosen(corpora, languages)
-    wanted = tuple(dict.fromkeys(languages)) or LANGUAGES
-    found = _Hub() if place == HUB else _Downloads(Path(place).expanduser())
-    sources, problems = [], Problems(DataError)
-    absent: dict[str, tuple[str, ...]] = {}
-    missing: dict[str, tuple[str, ...]] = {}
-    for corpus in chosen:
-        without = []
-        for lang in wanted:
-            try:
-                source = found.source(corpus, lang)
-            except DataError as error:
-                problems.add(str(error))
-                continue
-            if source is None:
-                without.append(lang)
-            else:
+    on_hub = place == HUB
+    if on_hub:
+        _require_hub()
+    find = _on_hub if on_hub else _Downloads(Path(place).expanduser()).source
+    sources: list[Source] = []
+    absent, missing = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    problems = Problems()
+    for corpus, lang in product(chosen, dict.fromkeys(languages or LANGUAGES)):
+        with problems.collect():
+            source = find(corpus, lang)
+            if source is not None:
                 sources.append(source)
-        # On the hub everything is there that there is.
-        gone = [lang for lang in without if place == HUB or lang in corpus.without]
-        here = [lang for lang in without if lang not in gone]
-        absent |= {corpus.name: tuple(gone)} if gone else {}
-        missing |= {corpus.name: tuple(here)} if here else {}
+            else:
+                # What is not on the hub is nowhere.
+                (absent if on_hub or lang in corpus.without else missing)[corpus.name].append(lang)
     if not skip_missing:
         problems.extend(
             f"{place}: no {corpus.name} for {' '.join(missing[corpus.name])}, expected "
@@ -145,72 +146,55 @@ def opus_sources(
     elif not sources:
         problems.add(f"{place}: nothing of OPUS is there, expected files such as Europarl.de-en.de")
     problems.raise_any()
-    return Opus(tuple(sources), absent, missing)
+    return Opus(sources, absent, missing)
 
 
 def _chosen(corpora: Sequence[str], languages: Sequence[str]) -> list[Corpus]:
-    problems = Problems(UsageError)
-    known = {name.lower(): corpus for corpus in CORPORA for name in _names(corpus)}
-    for name in corpora:
-        if name.lower() not in known:
-            problems.add(
-                f"unknown corpus {name!r}, expected some of {', '.join(corpus.name for corpus in CORPORA)}"
-            )
-    if _ANCHOR in languages:
-        problems.add("en is the language of the other side of every pair, expected other languages")
-    problems.raise_any()
+    known = {name.lower(): corpus for corpus in CORPORA for name in corpus.all_names}
+    with Problems(UsageError) as problems:
+        problems.extend(
+            f"unknown corpus {name!r}, expected some of {', '.join(corpus.name for corpus in CORPORA)}"
+            for name in corpora
+            if name.lower() not in known
+        )
+        if _ANCHOR in languages:
+            problems.add("en is the language of the other side of every pair, expected other languages")
     names = {known[name.lower()].name for name in corpora}
     return [corpus for corpus in CORPORA if not corpora or corpus.name in names]
-
-
-def _names(corpus: Corpus) -> tuple[str, ...]:
-    return (corpus.name, corpus.slug, *corpus.names)
 
 
 def _codes(lang: str) -> tuple[str, ...]:
     return (lang, *_CODES.get(lang, ()))
 
 
-def _listed(languages: Mapping[str, Iterable[str]]) -> str:
-    return "; ".join(f"{corpus} {' '.join(own)}" for corpus, own in languages.items())
+def _columns(lang: str, name: str, config: str | None) -> DatasetColumns:
+    return DatasetColumns(lang, _ANCHOR, name, config, "train", "english", "non_english")
 
 
-class _Hub:
-    """The hub's datasets, each asked once for its folders."""
-
-    def __init__(self) -> None:
-        from huggingface_hub import constants
-
-        self._folders: dict[str, set[str]] = {}
-        if constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT]):
-            why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub does not answer"
-            raise DataError(
-                f"{why}: fetch the corpora where there is a network (hf download --repo-type dataset "
-                f"{_REPOSITORY}europarl --local-dir DIR/parallel-sentences-europarl, and so on) and give "
-                "--opus DIR"
-            )
-
-    def source(self, corpus: Corpus, lang: str) -> DatasetColumns | None:
-        """The texts of a corpus in a language; None where it has none."""
-        name = f"{_REPOSITORY}{corpus.slug}"
-        if name not in self._folders:
-            self._folders[name] = _folders(name)
-        code = next((code for code in _codes(lang) if f"{_ANCHOR}-{code}" in self._folders[name]), None)
-        return None if code is None else _columns(lang, name, f"{_ANCHOR}-{code}")
+def _require_hub() -> None:
+    if why := hub_problem():
+        raise DataError(
+            f"{why}: fetch the corpora where there is a network (hf download --repo-type dataset "
+            f"{_REPOSITORY}europarl --local-dir DIR/parallel-sentences-europarl, and so on) and give --opus "
+            "DIR"
+        )
 
 
-def _folders(name: str) -> set[str]:
+def _on_hub(corpus: Corpus, lang: str) -> Source | None:
+    """A corpus's texts in a language; None where the hub's dataset has no folder of it."""
+    name = f"{_REPOSITORY}{corpus.slug}"
+    config = next((f"en-{code}" for code in _codes(lang) if f"en-{code}" in _hub_folders(name)), None)
+    return None if config is None else _columns(lang, name, config)
+
+
+@cache
+def _hub_folders(name: str) -> set[str]:
     from huggingface_hub import HfApi
 
     try:
         return {Path(one.path).name for one in HfApi().list_repo_tree(name, repo_type="dataset")}
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise DataError(f"{name}: the hub does not tell what is in it: {reason}") from error
-
-
-def _columns(lang: str, name: str, config: str | None) -> DatasetColumns:
-    return DatasetColumns(lang, _ANCHOR, name, config, "train", "english", "non_english")
+        raise DataError(f"{name}: the hub does not tell what is in it: {error_line(error)}") from error
 
 
 class _Downloads:
@@ -219,9 +203,9 @@ class _Downloads:
     def __init__(self, directory: Path) -> None:
         if not directory.is_dir():
             raise DataError(f"{directory}: no such folder, expected one of OPUS downloads, or --opus {HUB}")
-        self._plain: dict[str, list[Any]] = {}
-        self._zipped: dict[str, list[Any]] = {}
-        self._folders: dict[str, list[Any]] = {}
+        self._plain = defaultdict[str, list[Any]](list)
+        self._zipped = defaultdict[str, list[Any]](list)
+        self._folders = defaultdict[str, list[Any]](list)
         try:
             paths = sorted(path for path in directory.rglob("*") if path.name[0] != ".")
         except OSError as error:
@@ -229,35 +213,36 @@ class _Downloads:
         for path in paths:
             if path.is_dir():
                 # A clone of a hub dataset, or what `hf download --local-dir` makes.
-                self._folders.setdefault(f"{path.parent.name}/{path.name}".lower(), []).append(path)
+                self._folders[f"{path.parent.name}/{path.name}".lower()].append(path)
             elif path.suffix.lower() == ".zip":
                 for member in _members(path):
-                    self._zipped.setdefault(member.name.lower(), []).append(member)
+                    self._zipped[member.name.lower()].append(member)
             else:
-                self._plain.setdefault(path.name.lower(), []).append(path)
+                self._plain[path.name.lower()].append(path)
 
-    def source(self, corpus: Corpus, lang: str) -> TsvFile | MosesFiles | DatasetColumns | None:
-        """The texts of a corpus in a language; None where nothing is there.
+    def source(self, corpus: Corpus, lang: str) -> Source | None:
+        """A corpus's texts in a language; None where nothing is there.
 
         Raises:
             DataError: they are there twice.
         """
-        for files in (self._plain, self._zipped):
-            for name, code, anchor in product(_names(corpus), _codes(lang), _codes(_ANCHOR)):
-                for pair in (f"{anchor}-{code}", f"{code}-{anchor}"):
-                    texts, anchors = (
-                        _only(files, f"{name}.{pair}.{side}", f"{name}.{pair}.{side}.gz")
-                        for side in (code, anchor)
-                    )
-                    if texts is not None and anchors is not None:
-                        return MosesFiles(lang, _ANCHOR, anchors, texts)
-        for name, code, anchor in product(_names(corpus), _codes(lang), _codes(_ANCHOR)):
+        named = list(product(corpus.all_names, _codes(lang), _codes(_ANCHOR)))
+        for files, (name, code, anchor) in product((self._plain, self._zipped), named):
+            for pair in (f"{anchor}-{code}", f"{code}-{anchor}"):
+                texts, anchors = (
+                    _only(files, f"{name}.{pair}.{side}", f"{name}.{pair}.{side}.gz")
+                    for side in (code, anchor)
+                )
+                if texts is not None and anchors is not None:
+                    return MosesFiles(lang, _ANCHOR, anchors, texts)
+        for name, code, anchor in named:
             start = f"{name}-{anchor}-{code}"
-            names = (f"{start}{end}.tsv{gz}" for end in ("-train", "") for gz in ("", ".gz"))
-            path = _only(self._plain, *names)
+            path = _only(
+                self._plain, *(f"{start}{end}.tsv{gz}" for end in ("-train", "") for gz in ("", ".gz"))
+            )
             if path is not None:
                 return TsvFile(lang, _ANCHOR, path)
-        for name, code in product((f"parallel-sentences-{corpus.slug}", *_names(corpus)), _codes(lang)):
+        for name, code in product((f"parallel-sentences-{corpus.slug}", *corpus.all_names), _codes(lang)):
             folder = _only(self._folders, f"{name}/{_ANCHOR}-{code}")
             if folder is not None:
                 return _columns(lang, str(folder), None)
@@ -278,6 +263,4 @@ def _members(path: Path) -> Iterator[zipfile.Path]:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
         raise DataError(f"{path}: is no whole zip file ({error}): fetch it again") from error
-    for name in archive.namelist():
-        if not name.endswith("/"):
-            yield zipfile.Path(archive, name)
+    return (zipfile.Path(archive, name) for name in archive.namelist() if not name.endswith("/"))

@@ -1,4 +1,4 @@
-"""Where parallel texts come from: TSV, Moses files, a `datasets` dataset."""
+"""Where parallel texts come from: TSV and Moses files, datasets; and what names a source in a manifest."""
 
 import hashlib
 import json
@@ -16,11 +16,12 @@ from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
 from mimo_plugin.collections.jsonlines import open_binary, read_lines
 from mimo_plugin.collections.reading import unreadable
 from mimo_plugin.collections.records import check_text
-from mimo_plugin.core.environment import reachable, without_dataset_logs
+from mimo_plugin.core.environment import hub_problem, without_dataset_logs
 from mimo_plugin.core.errors import DataError, MimoError, Problems
-from mimo_plugin.core.files import sha256
 
 _KEY_LENGTH = 10
+# A file, or a member of a zip file.
+AnyPath = Path | zipfile.Path
 
 
 def identity_key(identity: Mapping[str, Any]) -> str:
@@ -29,19 +30,16 @@ def identity_key(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
-def file_identity(path: Path | zipfile.Path) -> dict[str, Any]:
-    """Name, size and hash of a file, or of the member of a zip file.
+def file_identity(path: AnyPath) -> dict[str, Any]:
+    """Name, size and SHA-256 of a file.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
-        if isinstance(path, zipfile.Path):
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
-            size = path.root.getinfo(path.at).file_size
-            return {"name": path.name, "bytes": size, "sha256": digest.hexdigest()}
-        return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
+            return {"name": path.name, "bytes": file.tell(), "sha256": digest.hexdigest()}
     except OSError as error:
         raise DataError(unreadable(path, error)) from error
     except (zipfile.BadZipFile, zlib.error) as error:
@@ -71,19 +69,125 @@ def collection_identity(spec: str) -> Any:
     return {"folder": folder.place.name, "split": folder.split, "files": files}
 
 
-# Rows that are looked at before the work for one that shows where the columns lead.
-_LOOKED_AT = 1000
+@dataclass(frozen=True)
+class Source:
+    """Parallel texts in two languages.
+
+    Attributes:
+        lang: of the texts.
+        anchor: language of the anchor texts, which the teacher sees.
+    """
+
+    lang: str
+    anchor: str
+
+    def check(self) -> None:
+        """Raises a DataError where the texts cannot be had, before they are read."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """What the manifest says of the source: kind, language, files with their SHA-256."""
+        raise NotImplementedError
+
+    def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
+        """Yields (text, anchor text), "" for one that is missing; what is no such pair becomes a fault."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TsvFile(Source):
+    """Lines `anchor<TAB>text`."""
+
+    path: Path
+
+    def check(self) -> None:
+        _check_file(self.path)
+
+    def identity(self) -> dict[str, Any]:
+        return {"kind": "tsv", "lang": self.lang, "files": [file_identity(self.path)]}
+
+    def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
+        for number, line in read_lines(self.path, faults):
+            columns = line.split("\t")
+            if len(columns) == 2:
+                yield columns[1], columns[0]
+                continue
+            more = " (`cut -f` leaves the others out)" if len(columns) > 2 else ""
+            faults.add(
+                f"{self.path}:{number}: {len(columns)} columns, expected 2: {self.anchor} text, tab, "
+                f"{self.lang} text{more}"
+            )
+
+
+@dataclass(frozen=True)
+class MosesFiles(Source):
+    """Two files with as many lines: line n of one is the translation of line n of the other."""
+
+    anchor_path: AnyPath
+    text_path: AnyPath
+
+    def check(self) -> None:
+        paths = (self.anchor_path, self.text_path)
+        for path in paths:
+            _check_file(path)
+        anchors, texts = map(_count_lines, paths)
+        if anchors != texts:
+            raise DataError(
+                f"{self.anchor_path} has {anchors:,} lines and {self.text_path} has {texts:,}, expected as "
+                "many: give the two files of one alignment, or fetch them again"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        files = [file_identity(path) for path in (self.anchor_path, self.text_path)]
+        return {"kind": "moses", "lang": self.lang, "files": files}
+
+    def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
+        anchors, texts = (read_lines(path, faults) for path in (self.anchor_path, self.text_path))
+        anchor, text = next(anchors, None), next(texts, None)
+        # Blank lines are passed over on reading: the smaller line number has no counterpart.
+        while anchor is not None or text is not None:
+            number = min(line[0] for line in (anchor, text) if line is not None)
+            of_anchor = anchor[1] if anchor is not None and anchor[0] == number else ""
+            of_text = text[1] if text is not None and text[0] == number else ""
+            yield of_text, of_anchor
+            if of_anchor:
+                anchor = next(anchors, None)
+            if of_text:
+                text = next(texts, None)
+
+
+def _check_file(path: AnyPath) -> None:
+    try:
+        if path.is_dir():
+            raise DataError(f"{path}: is a directory, expected a text file, plain or .gz")
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, expected parallel text: check the path") from None
+    except OSError as error:
+        raise DataError(unreadable(path, error)) from error
+
+
+def _count_lines(path: AnyPath) -> int:
+    try:
+        with open_binary(path) as file:
+            return sum(1 for _ in file)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path}: cannot be read to its end ({error}), expected a whole file: fetch it again"
+        ) from error
+
+
+# Of these first rows, one without a null shows whether the columns are there.
+_CHECKED_ROWS = 1000
 _TRANSLATION = {"language", "translation"}
 _BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".arrow": "arrow"}
 
 
 @dataclass(frozen=True)
-class DatasetColumns:
+class DatasetColumns(Source):
     """Two columns of a split of a dataset; it is streamed, nothing is put into the cache of `datasets`.
 
     Attributes:
-        lang: of the column of texts.
-        anchor: language of the column of anchor texts.
         name: a hub id, or a local file or directory.
         config: of a hub dataset; None where it has only one.
         anchor_column, text_column: names; dots go into a nested column (`translation.en`), and to a language
@@ -91,8 +195,6 @@ class DatasetColumns:
             translations a row (TranslationVariableLanguages).
     """
 
-    lang: str
-    anchor: str
     name: str
     config: str | None
     split: str
@@ -100,9 +202,8 @@ class DatasetColumns:
     text_column: str
 
     def check(self) -> None:
-        """Raises a DataError where the dataset cannot be had, or lacks the split or the columns."""
         columns = (self.anchor_column, self.text_column)
-        for row in islice(self._rows(), _LOOKED_AT):
+        for row in islice(self._rows(), _CHECKED_ROWS):
             # A null may hide that a column is not there.
             if None not in chain(*(self._values(row, column) for column in columns)):
                 break
@@ -120,23 +221,19 @@ class DatasetColumns:
         return {**known, "name": path.name, "files": files_identity(path)}
 
     def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
-        """Yields (text, anchor text), "" for one that is null or not there; what is not text becomes a fault.
+        return chain.from_iterable(faults.convert(enumerate(self._rows(), start=1), self._texts))
 
-        Where a row has several translations into a language, every text is paired with every anchor text.
-        """
-
-        def texts(numbered: tuple[int, Any]) -> list[tuple[str, str]]:
-            number, row = numbered
-            text, anchor = (
-                [
-                    "" if value is None else check_text(value, f"{self._title}: {column!r} of row {number}")
-                    for value in self._values(row, column)
-                ]
-                for column in (self.text_column, self.anchor_column)
-            )
-            return list(product(text, anchor))
-
-        return chain.from_iterable(faults.convert(enumerate(self._rows(), start=1), texts))
+    def _texts(self, numbered: tuple[int, Any]) -> list[tuple[str, str]]:
+        """A row's pairs: every text with every anchor text, where it has several translations."""
+        number, row = numbered
+        text, anchor = (
+            [
+                "" if value is None else check_text(value, f"{self._title}: {column!r} of row {number}")
+                for value in self._values(row, column)
+            ]
+            for column in (self.text_column, self.anchor_column)
+        )
+        return list(product(text, anchor))
 
     @property
     def _title(self) -> str:
@@ -155,11 +252,7 @@ class DatasetColumns:
 
     @cached_property
     def _dataset(self) -> Any:
-        """The split as `datasets` streams it.
-
-        Raises:
-            DataError: with the reason of `datasets`.
-        """
+        """The split as `datasets` streams it; raises a DataError with its reason where it cannot."""
         if not self._local:
             self._require_hub()
         try:
@@ -168,7 +261,7 @@ class DatasetColumns:
             raise
         except Exception as error:
             raise DataError(
-                f"{self._title}: split {self.split!r} cannot be loaded: {_one_line(error)}; expected a "
+                f"{self._title}: split {self.split!r} cannot be loaded: {error_line(error)}; expected a "
                 "file, a directory or a hub id that `datasets` loads"
             ) from error
 
@@ -197,14 +290,11 @@ class DatasetColumns:
         )
 
     def _require_hub(self) -> None:
-        from huggingface_hub import constants
-
         if self.name.count("/") > 1 or self.name.startswith((".", "/", "~")):
             raise DataError(
                 f"{self.name}: no such file or directory; expected one, or the id of a hub dataset"
             )
-        if constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT]):
-            why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub does not answer"
+        if why := hub_problem():
             raise DataError(
                 f"{self._title}: no such file or directory, and {why}: fetch it where there is a network "
                 f"(hf download --repo-type dataset {self.name}) and give its directory"
@@ -222,7 +312,7 @@ class DatasetColumns:
         except Exception as error:
             advice = "repair the file" if self._local else "the download broke off, run the command again"
             raise DataError(
-                f"{self._title}: cannot be read after row {count}: {_one_line(error)}; {advice}"
+                f"{self._title}: cannot be read after row {count}: {error_line(error)}; {advice}"
             ) from error
 
     def _values(self, row: Any, column: str) -> list[Any]:
@@ -249,10 +339,11 @@ def _translations(value: Any, lang: str, where: str) -> list[Any] | None:
     """A language's texts in a list of translations, or two aligned lists; None where it is no such thing."""
     if isinstance(value, dict) and isinstance(value.get("language"), list) and "translation" in value:
         languages, texts = value["language"], value["translation"]
-        if not isinstance(texts, list) or len(languages) != len(texts):
-            found = f"{len(texts)} translations" if isinstance(texts, list) else "no list of translations"
+        count = len(texts) if isinstance(texts, list) else "no list of"
+        if count != len(languages):
             raise DataError(
-                f"{where}: {len(languages)} languages and {found} in one row, expected as many of each"
+                f"{where}: {len(languages)} languages and {count} translations in one row, expected as many "
+                "of each"
             )
         return [text for own, text in zip(languages, texts, strict=True) if own == lang]
     if isinstance(value, list) and all(isinstance(one, dict) and one.keys() >= _TRANSLATION for one in value):
@@ -260,114 +351,6 @@ def _translations(value: Any, lang: str, where: str) -> list[Any] | None:
     return None
 
 
-def _one_line(error: Exception) -> str:
+def error_line(error: Exception) -> str:
+    """What an error of another library says, in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-_CHUNK = 2**20
-
-
-@dataclass(frozen=True)
-class TsvFile:
-    """Lines `anchor<TAB>text`.
-
-    Attributes:
-        lang: of the second column.
-        anchor: language of the first column.
-    """
-
-    lang: str
-    anchor: str
-    path: Path
-
-    def check(self) -> None:
-        """Raises a DataError where there is no such file, or it cannot be read."""
-        _check_file(self.path)
-
-    def identity(self) -> dict[str, Any]:
-        return {"kind": "tsv", "lang": self.lang, "files": [file_identity(self.path)]}
-
-    def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
-        """Yields (text, anchor text); a line of another number of columns becomes a fault."""
-        for number, line in read_lines(self.path, faults):
-            columns = line.split("\t")
-            if len(columns) != 2:
-                more = " (`cut -f` leaves the others out)" if len(columns) > 2 else ""
-                faults.add(
-                    f"{self.path}:{number}: {len(columns)} columns, expected 2: {self.anchor} text, tab, "
-                    f"{self.lang} text{more}"
-                )
-                continue
-            yield columns[1], columns[0]
-
-
-@dataclass(frozen=True)
-class MosesFiles:
-    """Two files with as many lines, of which line n of one is the translation of line n of the other.
-
-    Attributes:
-        lang: of `text`.
-        anchor: language of `anchor_path`.
-        anchor_path, text_path: plain or .gz, each possibly a member of a zip file.
-    """
-
-    lang: str
-    anchor: str
-    anchor_path: Path | zipfile.Path
-    text_path: Path | zipfile.Path
-
-    def check(self) -> None:
-        """Raises a DataError where a file is not there or cannot be read, or their lines are not as many."""
-        for path in (self.anchor_path, self.text_path):
-            _check_file(path)
-        anchors, texts = (_count_lines(path) for path in (self.anchor_path, self.text_path))
-        if anchors != texts:
-            raise DataError(
-                f"{self.anchor_path} has {anchors:,} lines and {self.text_path} has {texts:,}, expected as "
-                "many: give the two files of one alignment, or fetch them again"
-            )
-
-    def identity(self) -> dict[str, Any]:
-        files = [file_identity(path) for path in (self.anchor_path, self.text_path)]
-        return {"kind": "moses", "lang": self.lang, "files": files}
-
-    def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
-        """Yields (text, anchor text); where one side is a blank line, "" for it."""
-        anchors, texts = (read_lines(path, faults) for path in (self.anchor_path, self.text_path))
-        anchor, text = next(anchors, None), next(texts, None)
-        # Blank lines are passed over on reading: the smaller line number has no counterpart.
-        while anchor is not None or text is not None:
-            number = min(line[0] for line in (anchor, text) if line is not None)
-            of_anchor = anchor[1] if anchor is not None and anchor[0] == number else ""
-            of_text = text[1] if text is not None and text[0] == number else ""
-            yield of_text, of_anchor
-            if of_anchor:
-                anchor = next(anchors, None)
-            if of_text:
-                text = next(texts, None)
-
-
-def _check_file(path: Path | zipfile.Path) -> None:
-    try:
-        if path.is_dir():
-            raise DataError(f"{path}: is a directory, expected a text file, plain or .gz")
-        with path.open("rb"):
-            pass
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file, expected parallel text: check the path") from None
-    except OSError as error:
-        raise DataError(unreadable(path, error)) from error
-
-
-def _count_lines(path: Path | zipfile.Path) -> int:
-    try:
-        with open_binary(path) as file:
-            lines, end = 0, b"\n"
-            while chunk := file.read(_CHUNK):
-                lines += chunk.count(b"\n")
-                end = chunk[-1:]
-            return lines + (end != b"\n")
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path}: cannot be read to its end ({error}), expected a whole file: fetch it again"
-        ) from error

@@ -1,6 +1,7 @@
 """What is in training data, in figures: what was kept and dropped, lengths, and the pairs of languages."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -32,31 +33,30 @@ def report(directory: Path, manifest: DataManifest, *, new: bool, statistics: bo
         new: False where the command found it finished.
         statistics: with `statistics_text`, which reads the data.
     """
-    blocks = [
-        f"{directory}: {'written' if new else 'finished before, made from the same; left as it is'}",
-        kept_and_dropped(manifest),
-    ]
+    blocks = [opening(directory, new), kept_and_dropped(manifest)]
     if statistics:
         data = open_pairs(directory) if manifest.format is Format.PAIRS else open_table(directory)
         blocks.append(statistics_text(data))
     return "\n\n".join(blocks)
 
 
+def opening(directory: Path, new: bool) -> str:
+    """A line that says whether the data was made now."""
+    return f"{directory}: {'written' if new else 'finished before, made from the same; left as it is'}"
+
+
 def kept_and_dropped(manifest: DataManifest) -> str:
     """A line on the whole, then a table: language, rows kept, entries dropped for each reason."""
-    reasons = list(manifest.dropped)
-    langs = sorted(set(manifest.languages).union(*manifest.dropped.values()))
-    rows = [
-        [
-            lang or "-",
-            f"{manifest.languages.get(lang, 0):,}",
-            *(f"{manifest.dropped[reason].get(lang, 0):,}" for reason in reasons),
-        ]
-        for lang in langs
-    ]
     what = "pairs" if manifest.format is Format.PAIRS else "rows"
     title = f"{manifest.rows:,} {what} in {len(manifest.languages)} languages, anchor {manifest.anchor}"
-    return f"{title}\n{_aligned(['language', 'kept', *reasons], rows)}"
+    return f"{title}\n{counts_table({'kept': manifest.languages, **manifest.dropped})}"
+
+
+def counts_table(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """A line a language, a column a key."""
+    langs = sorted(set().union(*counts.values()))
+    rows = [[lang or "-", *(f"{found.get(lang, 0):,}" for found in counts.values())] for lang in langs]
+    return _aligned(["language", *counts], rows)
 
 
 def language_figures(data: Pairs | Table) -> dict[str, LanguageFigures]:

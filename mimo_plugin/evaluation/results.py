@@ -122,7 +122,7 @@ class RunResult(ResultRecord):
 
     mean: Mapping[str, float | None]
     macro: Mapping[str, float | None]
-    per_language: Mapping[str, ByLanguage]
+    per_language: Mapping[str, Mapping[str, int | float | None]]
     queries: CountsResult
     trained_on: TrainedOnResult | None = Field(default=None, exclude_if=not_)
 

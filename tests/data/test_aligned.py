@@ -13,13 +13,12 @@ from helpers.tiny_ir_datasets import passage, question
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import ArtifactError, DataError, MimoError, UsageError
 from mimo_plugin.data.aligned import (
-    AlignedOptions,
     Member,
-    Positives,
     make_table,
     mmarco_members,
     parse_members,
 )
+from mimo_plugin.data.options import AlignedOptions, Positives
 from mimo_plugin.data.writers import Made
 from mimo_plugin.training.data import open_table
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import ArtifactError, DataError, MimoError, UsageError
+from mimo_plugin.data.options import PairFilter, ParallelOptions, SourceOptions
 from mimo_plugin.data.opus import CORPORA, LANGUAGES, opus_sources
-from mimo_plugin.data.parallel import PairFilter, ParallelOptions, make_pairs, parse_sources
+from mimo_plugin.data.parallel import make_pairs, parse_sources
 from mimo_plugin.data.writers import Made
 from mimo_plugin.training.data import open_pairs
 
@@ -45,7 +46,8 @@ def write_jsonl(path: Path, rows: list[Any]) -> Path:
 
 
 def make(output: Path, *, options: ParallelOptions | None = None, **sources: Any) -> Made:
-    return make_pairs(parse_sources(**sources), output, options or ParallelOptions(identity=False))
+    found, _ = parse_sources(SourceOptions(**sources))
+    return make_pairs(found, output, options or ParallelOptions(identity=False))
 
 
 def rows(directory: Path) -> list[tuple[str, str, str]]:
@@ -281,11 +283,11 @@ def test_rows_that_are_no_text_are_faults(tmp_path: Path) -> None:
 )
 def test_options_that_name_no_source(sources: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        parse_sources(**sources)
+        parse_sources(SourceOptions(**sources))
 
 
 def test_the_hub_is_named_with_config_and_split() -> None:
-    (source,) = parse_sources(datasets=["de=user/pairs:de-en#validation"], columns="a,b")
+    (source,), _ = parse_sources(SourceOptions(datasets=("de=user/pairs:de-en#validation",), columns="a,b"))
     assert (source.lang, source.name, source.config, source.split, source.anchor_column) == (  # type: ignore[union-attr]
         "de",
         "user/pairs",

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.data.parallel import Drop, Offer, PairFilter, Sample
+from mimo_plugin.data.options import Drop, PairFilter
+from mimo_plugin.data.parallel import Sample
 
 
 @given(
@@ -62,7 +63,7 @@ def test_filters_that_nothing_passes_are_refused(values: tuple[int, int, float],
         PairFilter(*values)
 
 
-def taken(tmp_path: Path, keys: list[str], size: int, seed: int = 0) -> tuple[list[list[str]], list[Offer]]:
+def taken(tmp_path: Path, keys: list[str], size: int, seed: int = 0) -> tuple[list[list[str]], list[bool]]:
     with Sample(tmp_path / "sample.tmp", size, seed=seed, name="de") as sample:
         offers = [sample.offer(key, str(number)) for number, key in enumerate(keys)]
         sample.settle()
@@ -85,7 +86,7 @@ def test_a_sample_is_of_distinct_keys_and_independent_of_their_order(
     # the first record of each, in the order in which they came
     assert [int(number) for _, number in records] == sorted(keys.index(key) for key in chosen)
     if len(set(keys)) <= size:
-        assert offers.count(Offer.REPEATED) == len(keys) - len(set(keys))
+        assert offers.count(False) == len(keys) - len(set(keys))
     shuffled, _ = taken(directory, data.draw(st.permutations(keys)), size)
     assert {key for key, _ in shuffled} == set(chosen)
 

@@ -91,7 +91,8 @@ def _paper(base: Path) -> Reader:
 
 
 def _tsv(base: Path) -> Reader:
-    from mimo_plugin.data.parallel import ParallelOptions, make_pairs, parse_sources
+    from mimo_plugin.data.options import ParallelOptions, SourceOptions
+    from mimo_plugin.data.parallel import make_pairs, parse_sources
 
     base.mkdir(parents=True)
     rows = [f"an English sentence {n}\tein deutscher Satz {n}" for n in range(6)]
@@ -100,11 +101,8 @@ def _tsv(base: Path) -> Reader:
 
     def read(directory: Path, output: Path) -> None:
         specs = [f"{lang}={directory / lang}.tsv" for lang in ("de", "fi")]
-        make_pairs(
-            parse_sources(tsv=specs, moses=(), datasets=(), columns="a,b", split="train", anchor="en"),
-            output,
-            ParallelOptions(progress=False),
-        )
+        sources, _ = parse_sources(SourceOptions(tsv=tuple(specs)))
+        make_pairs(sources, output, ParallelOptions(progress=False))
 
     return Reader("TSV of parallel texts", base, ("de.tsv",), read)
 
@@ -235,7 +233,7 @@ def _parquet(base: Path) -> Reader:
 
 
 def _table(base: Path) -> Reader:
-    from mimo_plugin.data.debian.table import read_tables
+    from mimo_plugin.data.debian.archive import read_tables
 
     base.mkdir(parents=True)
     rows = [

@@ -1,27 +1,139 @@
-"""Debian's package descriptions and their translations, fetched, parsed and cleaned."""
+"""Debian's package descriptions: fetched by apt and cleaned, or read from a parsed table."""
 
+import gzip
+import json
 import os
 import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mimo_plugin.collections.jsonlines import get_id, get_text, read_objects
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import EnvironmentProblem
-from mimo_plugin.data.debian.table import NO_TEXT, NO_TRANSLATION, Row, Texts, language_code
+from mimo_plugin.core.errors import DataError, EnvironmentProblem, Problems
+from mimo_plugin.data.options import CleaningOptions, language_code
+
+Dropped = dict[str, Counter[str]]
+NO_TEXT, TOO_SHORT, UNTRANSLATED = "empty text", "too short", "untranslated"
+NO_TRANSLATION, DUPLICATE = "no translation", "the same English long text"
+
+
+class DescriptionTexts(NamedTuple):
+    """A description in one language: its first line and its body."""
+
+    short: str
+    long: str
+
+
+class Row(NamedTuple):
+    """A package description.
+
+    Attributes:
+        id: the first twelve hexadecimal digits of `Description-md5`.
+        package: a package that carries it.
+        text: language -> its texts, English first where it is there.
+    """
+
+    id: str
+    package: str
+    text: dict[str, DescriptionTexts]
+
+    def english(self) -> DescriptionTexts:
+        """The English texts; those of another language where there is none."""
+        return self.text.get("en") or next(iter(self.text.values()))
+
+
+def read_tables(paths: Sequence[Path], languages: Collection[str] | None) -> tuple[list[list[Row]], Dropped]:
+    """Reads parsed tables, plain or gzipped.
+
+    Args:
+        languages: those to read; None reads all.
+
+    Returns:
+        The rows with texts in two languages or more, a list a table; and what was left out, reason ->
+        language -> count.
+
+    Raises:
+        DataError: bad lines, of all tables together, or a table without rows.
+    """
+    dropped: Dropped = {NO_TEXT: Counter(), NO_TRANSLATION: Counter()}
+    tables = []
+    problems = Problems()
+    for path in paths:
+        with problems.collect():
+            tables.append(_read_table(path, languages, dropped))
+    problems.raise_any()
+    return tables, dropped
+
+
+def _read_table(path: Path, languages: Collection[str] | None, dropped: Dropped) -> list[Row]:
+    lines: dict[str, int] = {}
+    rows = []
+    with Problems(stop=True) as faults:
+        for row in faults.convert(read_objects(path, faults), partial(_row, path, lines)):
+            wanted = {lang: texts for lang, texts in row.text.items() if not languages or lang in languages}
+            kept = {lang: texts for lang, texts in wanted.items() if texts.short and texts.long}
+            dropped[NO_TEXT].update(wanted.keys() - kept.keys())
+            if len(kept) > 1:
+                rows.append(row._replace(text=kept))
+            else:
+                dropped[NO_TRANSLATION].update(kept.keys())
+    if not rows:
+        raise DataError(f"{path}: no description in two languages or more, expected at least one")
+    return rows
+
+
+def _row(path: Path, lines: dict[str, int], numbered: tuple[int, dict[str, Any]]) -> Row:
+    number, record = numbered
+    where = f"{path}:{number}"
+    identifier = get_id(record, "id", where)
+    first = lines.setdefault(identifier, number)
+    if first != number:
+        raise DataError(f"{where}: id {identifier!r} is that of line {first}, expected each id once")
+    package = get_id(record, "package", where)
+    versions = record.get("text")
+    if not isinstance(versions, dict):
+        raise DataError(f"{where}: 'text' is no object, expected {{LANG: {{'short': ..., 'long': ...}}}}")
+    text: dict[str, DescriptionTexts] = {}
+    for code, version in versions.items():
+        place = f"{where}: {code!r}"
+        try:
+            lang = language_code(code)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
+        if lang in text:
+            raise DataError(f"{where}: {lang!r} comes twice (as {code!r}, too), expected each language once")
+        if not isinstance(version, dict):
+            raise DataError(f"{place} is no object, expected one with 'short' and 'long'")
+        short, long = (get_text(version, name, place).strip() for name in ("short", "long"))
+        text[lang] = DescriptionTexts(short, long)
+    return Row(identifier, package, text)
+
+
+def write_table(path: Path, rows: Iterable[Row]) -> None:
+    """Writes a table that `read_tables` reads; the same rows are the same bytes."""
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file,
+    ):
+        for row in rows:
+            text = {lang: texts._asdict() for lang, texts in row.text.items()}
+            line = json.dumps({"id": row.id, "package": row.package, "text": text}, ensure_ascii=False)
+            file.write(f"{line}\n".encode())
+
 
 _INSTEAD = (
     "give a parsed table with --from-table FILE.jsonl.gz (the table.jsonl.gz that this command writes on a "
     "Debian or Ubuntu machine)"
 )
-# What of the machine's settings is taken over: how to reach the archive, and where its keys and sources are.
-# Its choice of languages is not; nor is anything that would have unsigned or weakly signed indexes accepted.
-_TAKEN_OVER = re.compile(
+# The machine's settings that are kept: how to reach the archive, and where its keys and sources are. Its
+# languages are not kept, nor any setting that would accept unsigned or weakly signed indexes.
+_KEPT = re.compile(
     r"(Acquire::(?!Languages|IndexTargets|GzipIndexes|CompressionTypes|Allow)[^ ]+"
     r"|Dir::Etc::(sourcelist|sourceparts|trusted|trustedparts|netrc|netrcparts)|Dir::Bin::methods) \".*\";",
     re.IGNORECASE,
@@ -40,12 +152,12 @@ APT::Sandbox::User "root";
 APT::Update::Error-Mode "any";
 """
 _FIELDS = ("FILENAME", "LANGUAGE", "SITE", "RELEASE", "COMPONENT")
-_RELEASE_FIELD = re.compile(r"(Date|Version): *(.*)")
+_RELEASE_FIELD = re.compile(r"^(Date|Version): *(.*)", re.MULTILINE)
 _REASON = re.compile(r"[EW]: (.*)")
 
 
 class _Target(NamedTuple):
-    """An index that apt knows; see `_FIELDS`."""
+    """A translation index that apt fetched, see `_FIELDS`; the language is the archive's code."""
 
     path: str
     language: str
@@ -54,24 +166,11 @@ class _Target(NamedTuple):
     component: str
 
 
-@dataclass(frozen=True)
-class Index:
-    """Attributes:
-    path: of a plain `Translation-LANG`.
-    language: the archive's code.
-    """
-
-    path: Path
-    language: str
-
-
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """A suite of an archive.
 
     Attributes:
-        date: of its Release file; "" where that has none.
-        version: such as 12.15; "" where it has none.
+        date, version: what its Release file says, the version such as 12.15; "" where it says nothing.
     """
 
     site: str
@@ -91,20 +190,47 @@ def check_apt() -> None:
         )
 
 
-def fetch(
-    directory: Path, languages: Sequence[str], sources: Sequence[str], *, progress: bool | None
-) -> tuple[list[Index], list[Release]]:
-    """Fetches the translation indexes of all package sources.
+def read_archive(
+    languages: Sequence[str], sources: Sequence[str], *, progress: bool | None = None
+) -> tuple[list[Row], list[Release]]:
+    """Fetches the indexes of the languages and joins them by the hash of the English description.
 
     Args:
-        directory: an empty one.
-        languages: the archive's codes.
-        sources: lines as in apt's sources.list, in place of the machine's own package sources.
+        languages: the archive's codes, English among them.
+        sources: lines as in apt's sources.list; none are the machine's own.
+
+    Returns:
+        The descriptions, each with English, in the order of the English index; and where they come from.
 
     Raises:
-        EnvironmentProblem: there is no apt, it failed, or the sources have no translations.
+        EnvironmentProblem: apt is missing or failed, or the sources have no translations.
     """
     check_apt()
+    rows: dict[str, Row] = {}
+    with TemporaryDirectory(prefix="mimo-apt-") as directory:
+        targets = _fetch(Path(directory), languages, sources, progress=progress)
+        releases = _releases(targets)
+        # Translations belong to an English text, so that comes first.
+        for target in sorted(targets, key=lambda one: one.language != "en"):
+            lang = language_code(target.language)
+            with Path(target.path).open(encoding="utf-8", errors="replace") as lines:
+                for entry in entries(lines, target.language):
+                    if lang == "en":
+                        rows.setdefault(entry.md5, Row(entry.md5[:12], entry.package, {}))
+                    if entry.md5 in rows:
+                        # Several suites and several packages may carry the same description.
+                        rows[entry.md5].text.setdefault(lang, DescriptionTexts(entry.short, entry.long))
+    if not rows:
+        raise EnvironmentProblem(
+            "the package sources have no English descriptions (Translation-en), expected those of a Debian "
+            "or Ubuntu archive: name one with --source, or give a parsed table with --from-table"
+        )
+    return list(rows.values()), releases
+
+
+def _fetch(
+    directory: Path, languages: Sequence[str], sources: Sequence[str], *, progress: bool | None
+) -> list[_Target]:
     environment = _configure(directory, languages, sources)
     _update(environment, progress=progress)
     columns = "\t".join(f"$({field})" for field in _FIELDS)
@@ -117,17 +243,17 @@ def fetch(
             f"no translations of package descriptions in the package sources, {named}: name an archive that "
             f"has them with --source, or {_INSTEAD}"
         )
-    return [Index(Path(target.path), target.language) for target in found], _releases(found)
+    return found
 
 
 def _configure(directory: Path, languages: Sequence[str], sources: Sequence[str]) -> dict[str, str]:
-    """Writes apt's configuration and returns the environment that makes apt read nothing else."""
+    """Writes apt's configuration and returns the environment in which apt reads nothing else."""
     for name in ("lists/partial", "state", "cache/archives/partial", "log"):
         (directory / name).mkdir(parents=True)
     (directory / "status").touch()
     plain = {**os.environ, "LC_ALL": "C.UTF-8"}
     machine = _run(["apt-config", "dump"], plain).splitlines()
-    lines = [line for line in machine if _TAKEN_OVER.fullmatch(line)]
+    lines = [line for line in machine if _KEPT.fullmatch(line)]
     lines.append(_SETTINGS.format(directory=directory))
     lines += [f'Acquire::Languages:: "{code}";' for code in languages]
     if sources:
@@ -139,11 +265,7 @@ def _configure(directory: Path, languages: Sequence[str], sources: Sequence[str]
 
 
 def _update(environment: Mapping[str, str], *, progress: bool | None) -> None:
-    """Runs `apt-get update`, a step of the bar for each file.
-
-    Raises:
-        EnvironmentProblem: anything was not fetched, with apt's own reason.
-    """
+    """Runs `apt-get update`, a step of the bar for each file."""
     with (
         subprocess.Popen(
             ["apt-get", "update"],
@@ -160,15 +282,14 @@ def _update(environment: Mapping[str, str], *, progress: bool | None) -> None:
         try:
             for line in process.stdout or ():
                 fetched.update(line.startswith(("Get:", "Hit:")))
-                match = _REASON.match(line)
-                if match:
+                if match := _REASON.match(line):
                     reasons.append(match[1].strip())
         except BaseException:
             process.terminate()
             raise
     # Older releases of apt only warn when a file was not fetched.
     if process.returncode or any("Failed to fetch" in reason for reason in reasons):
-        reason = reasons[0] if reasons else _status(process.returncode)
+        reason = reasons[0] if reasons else f"exit status {process.returncode}"
         raise EnvironmentProblem(
             f"apt-get could not fetch the descriptions: {reason}; nothing was written. See to it and run the "
             f"command again, name another archive with --source, or {_INSTEAD}"
@@ -180,17 +301,12 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> str:
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
     )
     if done.returncode:
-        reason = next(iter(_REASON.findall(done.stderr)), _status(done.returncode))
+        reason = next(iter(_REASON.findall(done.stderr)), f"exit status {done.returncode}")
         raise EnvironmentProblem(f"{' '.join(command[:2])} failed: {reason}; mend apt, or {_INSTEAD}")
     return done.stdout
 
 
-def _status(code: int) -> str:
-    return f"exit status {code}" if code >= 0 else f"stopped by signal {-code}"
-
-
 def _releases(targets: Sequence[_Target]) -> list[Release]:
-    """The suites that the indexes are of."""
     suites: dict[tuple[str, str], list[_Target]] = {}
     for target in targets:
         suites.setdefault((target.site, target.suite), []).append(target)
@@ -203,19 +319,12 @@ def _releases(targets: Sequence[_Target]) -> list[Release]:
 
 
 def _release_fields(index: Path) -> dict[str, str]:
-    """What the Release file of an index says of date and version."""
-    file = _release_file(index)
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file else []
-    return {match[1]: match[2] for match in map(_RELEASE_FIELD.match, lines) if match}
-
-
-def _release_file(index: Path) -> Path | None:
-    """The Release file of an index: apt names both by their address, with underscores."""
+    """Date and version in an index's Release file: apt names both files by their address."""
     for name in ("InRelease", "Release"):
         for path in index.parent.glob(f"*_{name}"):
             if index.name.startswith(path.name.removesuffix(name)):
-                return path
-    return None
+                return dict(_RELEASE_FIELD.findall(path.read_text(encoding="utf-8", errors="replace")))
+    return {}
 
 
 class Entry(NamedTuple):
@@ -268,53 +377,6 @@ def _stanzas(lines: Iterable[str]) -> Iterator[dict[str, list[str]]]:
         yield stanza
 
 
-@dataclass(frozen=True)
-class Archive:
-    """Attributes:
-    descriptions: each with English, in the order of the English index.
-    releases: where they come from.
-    """
-
-    descriptions: list[Row]
-    releases: list[Release]
-
-
-def read_archive(languages: Sequence[str], sources: Sequence[str], *, progress: bool | None) -> Archive:
-    """Fetches the indexes of the languages and joins them by the hash of the English description.
-
-    Args:
-        languages: the archive's codes, English among them.
-        sources: lines as in apt's sources.list; none are the machine's own.
-
-    Raises:
-        EnvironmentProblem: apt could not fetch them, or there are none.
-    """
-    with TemporaryDirectory(prefix="mimo-apt-") as directory:
-        indexes, releases = fetch(Path(directory), languages, sources, progress=progress)
-        return Archive(_joined(indexes), releases)
-
-
-def _joined(indexes: Sequence[Index]) -> list[Row]:
-    rows: dict[str, Row] = {}
-    # Translations belong to an English text, so that comes first.
-    for index in sorted(indexes, key=lambda one: one.language != "en"):
-        lang = language_code(index.language)
-        with index.path.open(encoding="utf-8", errors="replace") as lines:
-            for entry in entries(lines, index.language):
-                if lang == "en":
-                    rows.setdefault(entry.md5, Row(entry.md5[:12], entry.package, {}))
-                if entry.md5 in rows:
-                    # The same description comes in several suites, and under several packages.
-                    rows[entry.md5].text.setdefault(lang, Texts(entry.short, entry.long))
-    if not rows:
-        raise EnvironmentProblem(
-            "the package sources have no English descriptions (Translation-en), expected those of a Debian "
-            "or Ubuntu archive: name one with --source, or give a parsed table with --from-table"
-        )
-    return list(rows.values())
-
-
-TOO_SHORT, UNTRANSLATED, DUPLICATE = "too short", "untranslated", "the same English long text"
 _WORD = re.compile(r"\w+")
 # Control characters but for white space; and what is invisible and no part of a word in the archive's
 # languages: soft hyphen, zero-width space, marks of order.
@@ -322,21 +384,8 @@ _CONTROL = (chr(code) for code in (*range(32), *range(127, 160)) if not chr(code
 _REMOVED = dict.fromkeys(map(ord, (*_CONTROL, *"\u00ad\u200b\u2060\ufeff\u200e\u200f")))
 
 
-@dataclass(frozen=True)
-class CleaningOptions:
-    """Attributes:
-    min_characters: of a long text.
-    max_characters: of a long text; a longer one is cut between two words.
-    max_english: a translation is none when a larger share of its words occurs in the English text.
-    """
-
-    min_characters: int = 25
-    max_characters: int = 1200
-    max_english: float = 0.8
-
-
-def clean(rows: Iterable[Row], options: CleaningOptions) -> tuple[list[Row], dict[str, Counter[str]]]:
-    """Drops what is no text, no translation or no description of its own.
+def clean(rows: Iterable[Row], options: CleaningOptions) -> tuple[list[Row], Dropped]:
+    """Drops empty and short texts, texts that were not translated, and descriptions that come again.
 
     Args:
         rows: each with English.
@@ -345,12 +394,14 @@ def clean(rows: Iterable[Row], options: CleaningOptions) -> tuple[list[Row], dic
         The rows with two languages or more, in order; and what was left out, reason -> language -> count.
         Of descriptions with the same English long text the one in most languages stays, the first of equals.
     """
-    dropped = {
-        reason: Counter[str]() for reason in (NO_TEXT, TOO_SHORT, UNTRANSLATED, NO_TRANSLATION, DUPLICATE)
-    }
+    reasons = (NO_TEXT, TOO_SHORT, UNTRANSLATED, NO_TRANSLATION, DUPLICATE)
+    dropped: Dropped = {reason: Counter() for reason in reasons}
     kept: dict[str, Row] = {}
     for row in rows:
-        text = {lang: _tidied(texts, options.max_characters) for lang, texts in row.text.items()}
+        text = {
+            lang: DescriptionTexts(tidy(short), _cut(tidy(long), options.max_characters))
+            for lang, (short, long) in row.text.items()
+        }
         english = text["en"]
         words = set(_WORD.findall(english.long.casefold()))
         for lang in list(text):
@@ -363,11 +414,11 @@ def clean(rows: Iterable[Row], options: CleaningOptions) -> tuple[list[Row], dic
             continue
         key = english.long.casefold()
         other = kept.get(key)
+        if other is not None and len(text) <= len(other.text):
+            dropped[DUPLICATE].update(text.keys())
+            continue
         if other is not None:
-            loser = text if len(text) <= len(other.text) else other.text
-            dropped[DUPLICATE].update(loser.keys())
-            if loser is text:
-                continue
+            dropped[DUPLICATE].update(other.text.keys())
             del kept[key]
         kept[key] = row._replace(text=text)
     return list(kept.values()), dropped
@@ -378,10 +429,6 @@ def tidy(text: str) -> str:
     return " ".join(text.translate(_REMOVED).split())
 
 
-def _tidied(texts: Texts, limit: int) -> Texts:
-    return Texts(tidy(texts.short), _cut(tidy(texts.long), limit))
-
-
 def _cut(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
@@ -389,13 +436,19 @@ def _cut(text: str, limit: int) -> str:
     return (text[: limit + 1].rpartition(" ")[0] or text[:limit]).rstrip()
 
 
-def _fault(lang: str, texts: Texts, english: Texts, words: set[str], options: CleaningOptions) -> str | None:
+def _fault(
+    lang: str,
+    texts: DescriptionTexts,
+    english: DescriptionTexts,
+    english_words: set[str],
+    options: CleaningOptions,
+) -> str | None:
     if not (texts.short and texts.long):
         return NO_TEXT
     if len(texts.long) < options.min_characters:
         return TOO_SHORT
     if lang == "en":
         return None
-    own = _WORD.findall(texts.long.casefold())
-    copied = sum(word in words for word in own) > options.max_english * len(own)
+    words = _WORD.findall(texts.long.casefold())
+    copied = sum(word in english_words for word in words) > options.max_english * len(words)
     return UNTRANSLATED if copied or texts.short.casefold() == english.short.casefold() else None

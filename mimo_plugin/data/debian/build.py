@@ -1,41 +1,51 @@
-"""From Debian's archive to a directory of pairs, a table and two test collections."""
+"""From Debian's descriptions to a directory of pairs, a table and two test collections."""
 
 import json
-import shutil
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from tabulate import tabulate
-
-from mimo_plugin.core.artifact import FileRecord, SealedRecord, one_writer, parse_manifest, require_files
-from mimo_plugin.core.errors import ArtifactError, DataError, Findings, Problems, UsageError
-from mimo_plugin.core.files import check_place, remove_tree, sha256, write_text, writing
-from mimo_plugin.data.debian.archive import CleaningOptions, check_apt, clean, read_archive
-from mimo_plugin.data.debian.split import Split, SplitOptions, excluded_texts, split_rows
-from mimo_plugin.data.debian.table import (
-    CollectionOptions,
-    Counts,
-    Origin,
+from mimo_plugin.collections.records import pooled_id
+from mimo_plugin.core.artifact import BUILDING, Artifact, FileRecord, Kind, Manifest
+from mimo_plugin.core.errors import DataError, Problems, UsageError
+from mimo_plugin.core.files import replacing, sha256, writing
+from mimo_plugin.data.debian.archive import (
+    Dropped,
     Row,
-    language_code,
+    check_apt,
+    clean,
+    read_archive,
     read_tables,
-    write_aligned,
-    write_collection,
-    write_pairs,
     write_table,
 )
+from mimo_plugin.data.debian.split import excluded_texts, split_rows
+from mimo_plugin.data.options import LANGUAGES, CollectionOptions, DebianOptions, Split, language_code
 from mimo_plugin.data.sources import collection_identity
+from mimo_plugin.data.statistics import counts_table, opening, statistics_text
+from mimo_plugin.data.writers import PairsWriter, TableWriter
+from mimo_plugin.training.data import DataManifest, open_pairs, open_table
 
-MANIFEST = "manifest.json"
 FORMAT: Final = "mimo-debian"
+TABLE_FILE, PAIRS, TABLE = "table.jsonl.gz", "pairs", "table"
 
 
-class DebianManifest(SealedRecord):
+@dataclass(frozen=True)
+class CollectionCounts:
+    """Attributes:
+    documents, queries: language -> number.
+    judgments: number of relevant pairs.
+    """
+
+    documents: dict[str, int]
+    queries: dict[str, int]
+    judgments: int
+
+
+class DebianManifest(Manifest):
     """What lies beside it, and what made it.
 
     Attributes:
@@ -46,7 +56,6 @@ class DebianManifest(SealedRecord):
         pairs, table: rows of the training data.
         collections: split -> what its MLIR collection holds.
         dropped: reason -> language -> number of texts that were left out for it.
-        files: path below the directory -> size and hash.
     """
 
     format: Literal["mimo-debian"] = FORMAT
@@ -56,186 +65,62 @@ class DebianManifest(SealedRecord):
     descriptions: dict[str, dict[str, int]]
     pairs: int
     table: int
-    collections: dict[str, Counts]
+    collections: dict[str, CollectionCounts]
     dropped: dict[str, dict[str, int]]
-    files: dict[str, FileRecord]
     versions: dict[str, str]
 
-    def write(self, directory: Path) -> None:
-        write_text(directory / MANIFEST, self.sealed(indent=2))
+
+_KIND = Kind(
+    manifest=DebianManifest,
+    formats=frozenset({FORMAT}),
+    noun="data of Debian's descriptions",
+    command="mimo data debian",
+    names=re.compile(rf"{re.escape(TABLE_FILE)}|{PAIRS}|{TABLE}|dev|test"),
+    mark=BUILDING,
+    mark_is_folder=True,
+    again="make it again with --overwrite",
+)
 
 
-def read_manifest(directory: Path) -> DebianManifest:
-    """Reads the manifest and checks it against the files beside it.
-
-    Raises:
-        ArtifactError: it is none, or the data is incomplete or damaged.
-    """
-    manifest = parse_manifest(directory / MANIFEST, DebianManifest, "`mimo data debian`")
-    require_files(directory, manifest.files, "the data is damaged; make it again with --overwrite")
-    return manifest
-
-
-BUILDING = ".building"
-TABLE_FILE, PAIRS, TABLE = "table.jsonl.gz", "pairs", "table"
-CONTENT = (TABLE_FILE, PAIRS, TABLE, "dev", "test")
-
-
-def check_output(directory: Path) -> None:
-    """Checks that the directory is new, empty, or what an earlier run of this command left.
-
-    Raises:
-        UsageError: it cannot be written to.
-        ArtifactError: it holds something else.
-    """
-    check_place(directory / MANIFEST)
-    if not directory.exists():
-        return
-    names = {path.name for path in directory.iterdir() if not path.name.startswith(".")}
-    foreign = sorted(names - {MANIFEST, *CONTENT})
-    if foreign:
-        raise ArtifactError(
-            f"{directory} holds something else ({', '.join(foreign[:5])}): --output must name a new or empty "
-            "directory, or one that this command wrote"
-        )
-    # A run that was killed while it put things in their place leaves its folder.
-    ours = _is_ours(directory / MANIFEST) if MANIFEST in names else (directory / BUILDING).is_dir()
-    if names and not ours:
-        raise ArtifactError(
-            f"{directory} holds {', '.join(sorted(names))}, not from this command: --output must name a new "
-            "or empty directory, or one that this command wrote"
-        )
-
-
-def _is_ours(manifest: Path) -> bool:
-    try:
-        found = json.loads(manifest.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("format") == FORMAT
-
-
-@contextmanager
-def building(directory: Path) -> Iterator[Path]:
-    """Holds the directory for one writer and yields the folder to make everything in; it is gone after."""
-    work = directory / BUILDING
-    with one_writer(directory):
-        with writing(work):
-            if work.exists():
-                remove_tree(work)
-            work.mkdir()
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-
-
-def publish(work: Path, manifest: DebianManifest) -> None:
-    """Puts what was made in its place, and the manifest last."""
-    directory = work.parent
-    with writing(directory):
-        # From here until the manifest is written the directory counts as unfinished.
-        (directory / MANIFEST).unlink(missing_ok=True)
-        try:
-            _remove_content(directory)
-            for path in work.iterdir():
-                path.rename(directory / path.name)
-            manifest.write(directory)
-        except BaseException:
-            _remove_content(directory)
-            raise
-
-
-def _remove_content(directory: Path) -> None:
-    for name in CONTENT:
-        path = directory / name
-        if path.is_dir():
-            remove_tree(path)
-        path.unlink(missing_ok=True)
-
-
-LANGUAGES = ("en", "it", "da", "de", "fr", "sk", "pt_BR", "ja", "ko", "uk", "pl", "ru", "es", "cs")
-
-
-@dataclass(frozen=True)
-class DebianOptions:
-    """Attributes:
-    languages: the archive's codes; None is `LANGUAGES` from the archive, and all of a table.
-    anchor: language of the texts that the teacher sees.
-    identity: whether the anchor's texts are paired with themselves.
-    sources: lines as in apt's sources.list; none are the machine's own.
-    main: a parsed table in the archive's place.
-    given: parsed tables that are a split.
-    exclude: collections whose descriptions do not train.
-    """
-
-    languages: tuple[str, ...] | None = None
-    anchor: str = "en"
-    identity: bool = True
-    sources: tuple[str, ...] = ()
-    main: Path | None = None
-    given: Mapping[Split, Path] = field(default_factory=dict)
-    exclude: tuple[str, ...] = ("mimo-sample",)
-    cleaning: CleaningOptions = field(default_factory=CleaningOptions)
-    split: SplitOptions = field(default_factory=SplitOptions)
-    collections: CollectionOptions = field(default_factory=CollectionOptions)
-    overwrite: bool = False
-    progress: bool | None = None
-
-    @property
-    def codes(self) -> tuple[str, ...] | None:
-        """The languages without countries, as in what is written."""
-        return None if self.languages is None else tuple(map(language_code, self.languages))
-
-    def tables(self) -> dict[str, Path]:
-        """The tables that are read, by what they are."""
-        main = {} if self.main is None else {"main": self.main}
-        return main | {str(split): path for split, path in self.given.items()}
-
-    def shares(self) -> dict[Split, float]:
-        """The shares of dev and test; only those that have no table of their own."""
-        shares = {Split.DEV: self.split.dev_share, Split.TEST: self.split.test_share}
-        return {split: share for split, share in shares.items() if split not in self.given}
-
-    def evaluated(self) -> list[Split]:
-        """The splits that become collections."""
-        shares = self.shares()
-        return [split for split in (Split.DEV, Split.TEST) if split in self.given or shares[split] > 0]
+def debian_directory(path: Path) -> Artifact[DebianManifest]:
+    """A directory that holds, or is to hold, what `mimo data debian` makes."""
+    return Artifact(path, _KIND)
 
 
 def check_options(options: DebianOptions) -> None:
     """Raises a UsageError with every contradiction among the options."""
-    problems = Problems(UsageError)
-    if options.main is not None and options.sources:
-        problems.add("--source and --from-table: two places to take the descriptions from, expected one")
-    shares = options.shares()
-    if sum(shares.values()) >= 1:
-        named = " and ".join(f"--{split}-share {share:g}" for split, share in shares.items())
-        problems.add(f"{named}: nothing is left to train with, expected shares that add up to less than 1")
-    try:
-        codes = Counter(options.codes or map(language_code, LANGUAGES))
-    except DataError as error:
-        problems.add(str(error))
-    else:
+    with Problems(UsageError) as problems:
+        if options.main is not None and options.sources:
+            problems.add("--source and --from-table: two places to take the descriptions from, expected one")
+        if sum(options.shares.values()) >= 1:
+            named = " and ".join(f"--{split}-share {share:g}" for split, share in options.shares.items())
+            problems.add(
+                f"{named}: nothing is left to train with, expected shares that add up to less than 1"
+            )
+        try:
+            codes = Counter(options.codes or map(language_code, LANGUAGES))
+        except DataError as error:
+            problems.add(str(error))
+            return
         problems.extend(
             f"language {code!r} was asked for {count} times, expected each once (the country is not kept)"
             for code, count in codes.items()
             if count > 1
         )
-        if options.main is None or options.languages is not None:
-            if options.anchor not in codes:
-                problems.add(f"--anchor {options.anchor} is not among the languages: {' '.join(codes)}")
-            if options.main is None and "en" not in codes:
-                problems.add("'en' is not among the languages: translations are known by the English text")
-            if len(codes) < 2:
-                problems.add(f"one language ({' '.join(codes)}), expected two or more")
-    problems.raise_any()
+        if options.main is not None and not options.languages:
+            return
+        if options.anchor not in codes:
+            problems.add(f"--anchor {options.anchor} is not among the languages: {' '.join(codes)}")
+        if options.main is None and "en" not in codes:
+            problems.add("'en' is not among the languages: translations are known by the English text")
+        if len(codes) < 2:
+            problems.add(f"one language ({' '.join(codes)}), expected two or more")
 
 
-def parameters_of(options: DebianOptions, hashes: Mapping[str, str]) -> dict[str, Any]:
+def _parameters(options: DebianOptions, hashes: Mapping[str, str]) -> dict[str, Any]:
     """What makes the same data again; in JSON's types, as it comes back from a manifest."""
     common = {
-        "languages": None if options.languages is None else list(options.languages),
+        "languages": list(options.languages) or None,
         "anchor": options.anchor,
         "identity": options.identity,
         "exclude": [collection_identity(spec) for spec in options.exclude],
@@ -245,15 +130,8 @@ def parameters_of(options: DebianOptions, hashes: Mapping[str, str]) -> dict[str
     }
     if options.main is not None:
         return common
-    return {
-        **common,
-        "languages": list(options.languages or LANGUAGES),
-        "sources": list(options.sources),
-        **asdict(options.cleaning),
-    }
-
-
-Dropped = dict[str, Counter[str]]
+    archive = {"languages": list(options.languages or LANGUAGES), "sources": list(options.sources)}
+    return {**common, **archive, **asdict(options.cleaning)}
 
 
 def make_debian(output: Path, options: DebianOptions) -> tuple[DebianManifest, bool]:
@@ -266,64 +144,102 @@ def make_debian(output: Path, options: DebianOptions) -> tuple[DebianManifest, b
         UsageError, DataError, EnvironmentProblem: what is wrong with the options, the tables, the machine.
         ArtifactError: the directory holds something else, or data made otherwise.
     """
-    findings = Findings()
-    findings.attempt(check_options, options)
-    findings.attempt(check_output, output)
-    hashes = findings.attempt(_hashes, options.tables())
+    directory = debian_directory(output)
+    problems = Problems()
+    with problems.collect():
+        check_options(options)
+    with problems.collect():
+        directory.check_output()
+    with problems.collect():
+        hashes = _hashes(options.tables)
     if options.main is None:
-        findings.attempt(check_apt)
-    excluded = findings.attempt(excluded_texts, options.exclude)
-    parameters = parameters_of(options, findings.complete(hashes))
-    finished = _finished(output, parameters, overwrite=options.overwrite)
-    if finished is not None:
-        return finished, False
-    with building(output) as work:
-        return _build(work, options, parameters, excluded or {}), True
+        with problems.collect():
+            check_apt()
+    with problems.collect():
+        excluded = excluded_texts(options.exclude)
+    problems.raise_any()
+    parameters = _parameters(options, hashes)
+    found = None if options.overwrite else directory.finished()
+    if found is not None:
+        names = sorted({*parameters, *found.parameters})
+        here, there = ([one.get(name) for name in names] for one in (parameters, found.parameters))
+        directory.refuse(
+            [
+                f"{name} is {mine!r}, there it is {other!r}"
+                for name, mine, other in zip(names, here, there, strict=True)
+                if mine != other
+            ]
+        )
+        return found, False
+    with directory.building() as work:
+        manifest = _build(work, options, parameters, excluded)
+        directory.publish(manifest)
+    return manifest, True
+
+
+def _hashes(tables: Mapping[str, Path]) -> dict[str, str]:
+    hashes = {}
+    with Problems() as problems:
+        for name, path in tables.items():
+            try:
+                hashes[name] = sha256(path)
+            except OSError as error:
+                problems.add(
+                    f"{path}: cannot be read ({error.strerror or error}), expected a table as `mimo data "
+                    f"debian` writes it ({TABLE_FILE})"
+                )
+    return hashes
 
 
 def _build(
     work: Path, options: DebianOptions, parameters: dict[str, Any], excluded: Mapping[str, str]
 ) -> DebianManifest:
-    tables, unread = read_tables(list(options.tables().values()), options.codes)
+    tables, unread = read_tables(list(options.tables.values()), options.codes)
     unclean: Dropped = {}
+    source: dict[str, Any] = {}
     if options.main is None:
-        archive = read_archive(options.languages or LANGUAGES, options.sources, progress=options.progress)
-        main, unclean = clean(archive.descriptions, options.cleaning)
-        source: dict[str, Any] = {"archive": [asdict(release) for release in archive.releases]}
+        rows, releases = read_archive(
+            options.languages or LANGUAGES, options.sources, progress=options.progress
+        )
+        main, unclean = clean(rows, options.cleaning)
+        source["archive"] = [release._asdict() for release in releases]
     else:
         main = tables.pop(0)
-        source = {}
-    given = dict(zip(options.given, tables, strict=True))
     source["tables"] = {
         name: {"file": path.name, "sha256": parameters["tables"][name]}
-        for name, path in options.tables().items()
+        for name, path in options.tables.items()
     }
+    given = dict(zip(options.given, tables, strict=True))
     splits, left_out = split_rows(main, given, excluded, options.split)
     _check_splits(splits, options)
 
     with writing(work):
         write_table(work / TABLE_FILE, main)
     train = splits[Split.TRAIN]
-    origin = Origin(options.anchor, parameters, source)
-    pairs = write_pairs(work / PAIRS, train, origin, identity=options.identity)
-    aligned = write_aligned(work / TABLE, train, origin)
+    origin: dict[str, Any] = {"anchor": options.anchor, "parameters": parameters, "source": source}
+    pairs = _write_pairs(PairsWriter(work / PAIRS, **origin), train, options)
+    aligned = write_aligned(TableWriter(work / TABLE, **origin), train)
     collections = {
-        str(split): write_collection(work / split, split, splits[split], options.collections)
-        for split in options.evaluated()
+        str(split): _write_collection(work / split, split, splits[split], options.collections)
+        for split in options.evaluated
     }
+    dropped: Dropped = {}
     unwritten = {
         f"{made.format.noun}: {reason}": Counter(counts)
         for made in (pairs, aligned)
         for reason, counts in made.dropped.items()
     }
-    manifest = DebianManifest(
+    for counts in (unread, unclean, left_out, unwritten):
+        for reason, found in counts.items():
+            dropped.setdefault(reason, Counter()).update(found)
+    return DebianManifest(
         parameters=parameters,
         source=source,
         descriptions={str(split): _languages(rows) for split, rows in splits.items() if rows},
         pairs=pairs.rows,
         table=aligned.rows,
         collections=collections,
-        dropped=_sums(unread, unclean, left_out, unwritten),
+        dropped={reason: dict(sorted(found.items())) for reason, found in dropped.items() if found},
         files={
             str(path.relative_to(work)): FileRecord.of(path)
             for path in sorted(work.rglob("*"))
@@ -331,73 +247,104 @@ def _build(
         },
         versions={"mimo-plugin": version("mimo-plugin")},
     )
-    publish(work, manifest)
-    return manifest
-
-
-def _hashes(tables: Mapping[str, Path]) -> dict[str, str]:
-    problems = Problems(DataError)
-    hashes = {}
-    for name, path in tables.items():
-        try:
-            hashes[name] = sha256(path)
-        except OSError as error:
-            problems.add(
-                f"{path}: cannot be read ({error.strerror or error}), expected a table as `mimo data debian` "
-                f"writes it ({TABLE_FILE})"
-            )
-    problems.raise_any()
-    return hashes
-
-
-def _finished(output: Path, parameters: Mapping[str, Any], *, overwrite: bool) -> DebianManifest | None:
-    if overwrite or not (output / MANIFEST).exists():
-        return None
-    manifest = read_manifest(output)
-    there = manifest.parameters
-    differences = [
-        f"{name} is {parameters.get(name)!r}, there it is {there.get(name)!r}"
-        for name in sorted({*parameters, *there})
-        if parameters.get(name) != there.get(name)
-    ]
-    if differences:
-        raise ArtifactError(
-            f"{output} holds data made otherwise ({'; '.join(differences)}): choose another --output, give "
-            "the same options, or replace it with --overwrite"
-        )
-    return manifest
 
 
 def _check_splits(splits: Mapping[Split, Sequence[Row]], options: DebianOptions) -> None:
     """Raises a DataError, before anything is written, where a split would be empty."""
-    problems = Problems(DataError)
-    if not any(options.anchor in row.text for row in splits[Split.TRAIN]):
-        problems.add(
-            f"none of the {len(splits[Split.TRAIN]):,} descriptions to train with has a text in the anchor "
-            f"language {options.anchor!r}: see --anchor, the shares, --exclude and the tables"
-        )
     limits = options.collections
-    for split in options.evaluated():
-        if not limits.queries(splits[split]):
-            most = max((len(row.text) for row in splits[split]), default=0)
+    with Problems() as problems:
+        if not any(options.anchor in row.text for row in splits[Split.TRAIN]):
             problems.add(
-                f"{split}: no query among its {len(splits[split]):,} descriptions, the most languages that "
-                f"one has are {most} and --min-doc-languages is {limits.min_doc_languages}, "
-                f"--min-query-languages {limits.min_query_languages}: lower them, or set --{split}-share 0"
+                f"none of the {len(splits[Split.TRAIN]):,} descriptions to train with has a text in the "
+                f"anchor language {options.anchor!r}: see --anchor, the shares, --exclude and the tables"
             )
-    problems.raise_any()
+        for split in options.evaluated:
+            if not any(_queries(splits[split], limits)):
+                most = max((len(row.text) for row in splits[split]), default=0)
+                problems.add(
+                    f"{split}: no query among its {len(splits[split]):,} descriptions, the most languages "
+                    f"that one has are {most} and --min-doc-languages is {limits.min_doc_languages}, "
+                    f"--min-query-languages {limits.min_query_languages}: lower them, or set "
+                    f"--{split}-share 0"
+                )
 
 
-def _sums(*dropped: Dropped) -> dict[str, dict[str, int]]:
-    sums: Dropped = {}
-    for counts in dropped:
-        for reason, found in counts.items():
-            sums.setdefault(reason, Counter()).update(found)
-    return {reason: dict(sorted(found.items())) for reason, found in sums.items() if found}
+def _write_pairs(writer: PairsWriter, rows: Sequence[Row], options: DebianOptions) -> DataManifest:
+    """Writes short and long texts with those of the anchor language, each pair of texts once."""
+    seen: set[tuple[str, str, str]] = set()
+    with writer:
+        for row in rows:
+            anchors = row.text.get(options.anchor)
+            for lang, texts in row.text.items():
+                if anchors is None:
+                    writer.drop("no text in the anchor language", lang, len(texts))
+                    continue
+                if lang == options.anchor and not options.identity:
+                    continue
+                for text, anchor_text in zip(texts, anchors, strict=True):
+                    pair = (text, lang, anchor_text)
+                    if pair in seen:
+                        writer.drop("the same pair before", lang)
+                    else:
+                        seen.add(pair)
+                        writer.add(*pair)
+    return writer.manifest
 
 
-def _languages(rows: Sequence[Row]) -> dict[str, int]:
+def write_aligned(writer: TableWriter, rows: Sequence[Row]) -> DataManifest:
+    """Writes one row a description: its short texts are the queries, its long texts the passages."""
+    with writer:
+        for row in rows:
+            writer.add(row.id, row.id, {lang: (short, long) for lang, (short, long) in row.text.items()})
+    return writer.manifest
+
+
+def _write_collection(
+    directory: Path, split: str, rows: Sequence[Row], limits: CollectionOptions
+) -> CollectionCounts:
+    """Writes `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv`.
+
+    Ids are `lang:id`, so versions of one text are parallel; every language version of a long text is relevant
+    to every version of its short text.
+    """
+    documents = [row for row in rows if len(row.text) >= limits.min_doc_languages]
+    queries = list(_queries(rows, limits))
+    with writing(directory):
+        (directory / "qrels").mkdir(parents=True)
+    _write_lines(directory / "corpus.jsonl", _records(documents, "long"))
+    _write_lines(directory / "queries.jsonl", _records(queries, "short"))
+    _write_lines(directory / "qrels" / f"{split}.tsv", _judgments(queries))
+    judgments = sum(len(row.text) ** 2 for row in queries)
+    return CollectionCounts(_languages(documents), _languages(queries), judgments)
+
+
+def _queries(rows: Iterable[Row], limits: CollectionOptions) -> Iterator[Row]:
+    least = max(limits.min_doc_languages, limits.min_query_languages)
+    return (row for row in rows if len(row.text) >= least)
+
+
+def _records(rows: Iterable[Row], part: str) -> Iterator[str]:
+    for row in rows:
+        for lang, texts in row.text.items():
+            record = {"_id": pooled_id(lang, row.id), "text": getattr(texts, part), "lang": lang}
+            yield json.dumps(record, ensure_ascii=False)
+
+
+def _judgments(rows: Iterable[Row]) -> Iterator[str]:
+    yield "query-id\tcorpus-id\tscore"
+    for row in rows:
+        for query_lang in row.text:
+            for doc_lang in row.text:
+                yield f"{pooled_id(query_lang, row.id)}\t{pooled_id(doc_lang, row.id)}\t1"
+
+
+def _languages(rows: Iterable[Row]) -> dict[str, int]:
     return dict(sorted(Counter(lang for row in rows for lang in row.text).items()))
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def report(directory: Path, manifest: DebianManifest, *, new: bool, statistics: bool) -> str:
@@ -407,52 +354,31 @@ def report(directory: Path, manifest: DebianManifest, *, new: bool, statistics: 
         new: False where the command found it finished.
         statistics: with rows per language and per pair of languages, for which the data is read.
     """
-    blocks = [
-        f"{directory}: {'written' if new else 'finished before, made from the same; left as it is'}",
-        "\n".join(_source(manifest)),
-        "Descriptions\n" + _matrix(manifest.descriptions),
-        "\n".join(_parts(directory, manifest)),
-    ]
-    if manifest.dropped:
-        blocks.append("Texts left out\n" + _matrix(manifest.dropped))
-    if statistics:
-        from mimo_plugin.data.statistics import statistics_text
-        from mimo_plugin.training.data import open_pairs, open_table
-
-        blocks += [
-            statistics_text(open_pairs(directory / PAIRS)),
-            statistics_text(open_table(directory / TABLE)),
-        ]
-    return "\n\n".join(blocks)
-
-
-def _source(manifest: DebianManifest) -> Sequence[str]:
-    releases = [
+    origins = [
         f"from {release['site']} {release['suite']} ({' '.join(release['components'])}), "
         f"{release['version'] or 'no version'}, {release['date'] or 'no date'}"
         for release in manifest.source.get("archive", ())
     ]
-    tables = [f"{name} from {table['file']}" for name, table in manifest.source["tables"].items()]
-    return [*releases, *tables]
-
-
-def _parts(directory: Path, manifest: DebianManifest) -> Sequence[str]:
-    lines = [
+    origins += [f"{name} from {table['file']}" for name, table in manifest.source["tables"].items()]
+    parts = [
         f"stage 1  {directory / PAIRS}: {manifest.pairs:,} pairs",
         f"stage 2  {directory / TABLE}: {manifest.table:,} rows",
     ]
     for split, counts in manifest.collections.items():
         documents, queries = sum(counts.documents.values()), sum(counts.queries.values())
-        lines.append(
+        parts.append(
             f"{split:<8} path:{directory / split}: {documents:,} documents, {queries:,} queries, "
             f"{counts.judgments:,} relevant pairs"
         )
-    return lines
-
-
-def _matrix(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """A line a language, a column a key."""
-    langs = sorted({lang for found in counts.values() for lang in found})
-    rows = [[lang, *(f"{found.get(lang, 0):,}" for found in counts.values())] for lang in langs]
-    align = ["left", *(["right"] * len(counts))]
-    return tabulate(rows, ["language", *counts], colalign=align, disable_numparse=True)
+    blocks = [
+        opening(directory, new),
+        "\n".join(origins),
+        "Descriptions\n" + counts_table(manifest.descriptions),
+        "\n".join(parts),
+    ]
+    if manifest.dropped:
+        blocks.append("Texts left out\n" + counts_table(manifest.dropped))
+    if statistics:
+        blocks.append(statistics_text(open_pairs(directory / PAIRS)))
+        blocks.append(statistics_text(open_table(directory / TABLE)))
+    return "\n\n".join(blocks)

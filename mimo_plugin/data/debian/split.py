@@ -4,16 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from hashlib import blake2b
 from itertools import chain
-from typing import Any
 from zlib import crc32
 
-import numpy as np
-
-from mimo_plugin.core.errors import DataError, Problems
-from mimo_plugin.data.debian.table import Row
+from mimo_plugin.core.errors import Problems
+from mimo_plugin.data.debian.archive import Dropped, Row
+from mimo_plugin.data.options import Split, SplitOptions
 
 # Texts that share so much of their sequences of three words (Jaccard) are nearly the same; descriptions of
 # one software's packages that differ in a sentence or two often are.
@@ -42,15 +39,21 @@ class Sketches:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Sketches":
+        import numpy as np
+
+        random = np.random.default_rng(_SEED)
+        factors = random.integers(1, 2**63, _BANDS * _ROWS, dtype=np.uint64) | np.uint64(1)
+        offsets = random.integers(0, 2**63, _BANDS * _ROWS, dtype=np.uint64)
         shingles = [_shingles(text) for text in texts]
-        signatures = _signatures(shingles)
-        bands: list[dict[bytes, list[int]]] = []
-        for start in range(0, _BANDS * _ROWS, _ROWS):
-            band: dict[bytes, list[int]] = {}
-            for index, found in enumerate(shingles):
-                if found:
-                    band.setdefault(signatures[index, start : start + _ROWS].tobytes(), []).append(index)
-            bands.append(band)
+        bands: list[dict[bytes, list[int]]] = [{} for _ in range(_BANDS)]
+        for index, found in enumerate(shingles):
+            if not found:
+                continue
+            values = np.fromiter(found, dtype=np.uint64, count=len(found))
+            # Multiply-shift hashing: the upper half of the product, which wraps around, is what is random.
+            smallest = ((values[:, None] * factors + offsets) >> np.uint64(32)).min(axis=0)
+            for band, hashes in zip(bands, smallest.reshape(_BANDS, _ROWS), strict=True):
+                band.setdefault(hashes.tobytes(), []).append(index)
         return cls(shingles, bands)
 
     def pairs(self) -> Iterator[tuple[int, int]]:
@@ -89,21 +92,6 @@ def _shingles(text: str) -> frozenset[int]:
         return frozenset()
     starts = range(max(1, len(words) - _SHINGLE + 1))
     return frozenset(crc32(" ".join(words[start : start + _SHINGLE]).encode()) for start in starts)
-
-
-def _signatures(shingles: Sequence[frozenset[int]]) -> "np.ndarray[Any, np.dtype[np.uint64]]":
-    """Min-hashes, one row a text; uint64 (texts, bands * rows)."""
-    random = np.random.default_rng(_SEED)
-    count = _BANDS * _ROWS
-    factors = random.integers(1, 2**63, count, dtype=np.uint64) | np.uint64(1)
-    offsets = random.integers(0, 2**63, count, dtype=np.uint64)
-    signatures = np.zeros((len(shingles), count), dtype=np.uint64)
-    for index, found in enumerate(shingles):
-        if found:
-            values = np.fromiter(found, dtype=np.uint64, count=len(found))
-            # Multiply-shift hashing: the upper half of the product, which wraps around, is what is random.
-            signatures[index] = ((values[:, None] * factors + offsets) >> np.uint64(32)).min(axis=0)
-    return signatures
 
 
 def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:
@@ -186,30 +174,26 @@ class Descriptions:
         Returns:
             A name each, the same within a group and only there.
         """
-        parents = list(range(len(self.ids)))
-        for one, other in chain(_equal(self.ids), _equal(self.stems), self.sketches.pairs()):
-            parents[_root(parents, other)] = _root(parents, one)
+        import numpy as np
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        count = len(self.ids)
+        pairs = list(chain(_equal(self.ids), _equal(self.stems), self.sketches.pairs()))
+        edges = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+        graph = coo_array((np.ones(len(pairs)), (edges[0], edges[1])), shape=(count, count))
+        _, components = connected_components(graph, directed=False)
         names: dict[int, str] = {}
-        for index, name in enumerate(self.stems):
-            root = _root(parents, index)
-            names[root] = min(names.get(root, name), name)
-        return [names[_root(parents, index)] for index in range(len(self.ids))]
+        for component, name in zip(components, self.stems, strict=True):
+            names[component] = min(names.get(component, name), name)
+        return [names[component] for component in components]
 
 
 def _equal(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
-    """Positions of equal values, each with the first."""
+    """Position of each value, after that of the first equal one."""
     first: dict[Hashable, int] = {}
     for index, value in enumerate(values):
-        start = first.setdefault(value, index)
-        if start != index:
-            yield start, index
-
-
-def _root(parents: list[int], index: int) -> int:
-    while parents[index] != index:
-        parents[index] = parents[parents[index]]
-        index = parents[index]
-    return index
+        yield first.setdefault(value, index), index
 
 
 # Larger groups train. They are held together by a template, such as that of all Rust crates, and one of them
@@ -217,30 +201,12 @@ def _root(parents: list[int], index: int) -> int:
 LARGEST_EVALUATED = 200
 
 
-class Split(StrEnum):
-    TRAIN = "train"
-    DEV = "dev"
-    TEST = "test"
-
-
-@dataclass(frozen=True)
-class SplitOptions:
-    """Attributes:
-    dev_share, test_share: of the groups of descriptions, between 0 and 1.
-    seed: of the hash that decides where a group goes.
-    """
-
-    dev_share: float = 0.1
-    test_share: float = 0.1
-    seed: int = 42
-
-
 def split_rows(
     main: Sequence[Row],
     given: Mapping[Split, Sequence[Row]],
     excluded: Mapping[str, str],
     options: SplitOptions,
-) -> tuple[dict[Split, list[Row]], dict[str, Counter[str]]]:
+) -> tuple[dict[Split, list[Row]], Dropped]:
     """Splits a table by groups of variants, see `Descriptions`: no group of it is in two splits, and none of
     more than `LARGEST_EVALUATED` in dev or test.
 
@@ -263,7 +229,7 @@ def split_rows(
     groups = descriptions.groups()
     sizes = Counter(groups)
     splits: dict[Split, list[Row]] = {split: list(given.get(split, ())) for split in Split}
-    dropped: dict[str, Counter[str]] = {}
+    dropped: Dropped = {}
     for index, (row, name) in enumerate(zip(main, groups, strict=True)):
         if index in taken:
             reason = f"variant of a given {taken[index]} description"
@@ -305,14 +271,12 @@ def excluded_texts(collections: Sequence[str]) -> dict[str, str]:
     from mimo_plugin.collections.pool import load_pool
 
     require(collections, docs=True)
-    problems = Problems(DataError)
+    problems = Problems()
     texts: dict[str, str] = {}
     for spec in collections:
-        try:
+        with problems.collect():
             for doc in load_pool([spec], pooled=False).docs_iter():
                 identifier = doc.doc_id.removeprefix(f"{doc.lang}:")
                 texts[identifier] = doc.text if doc.lang == "en" else texts.get(identifier, "")
-        except DataError as error:
-            problems.extend(str(error).splitlines())
     problems.raise_any()
     return texts

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_plugin.data.debian.archive import CleaningOptions, clean, tidy
-from mimo_plugin.data.debian.table import Row, Texts
+from mimo_plugin.data.debian.archive import DescriptionTexts as Texts
+from mimo_plugin.data.debian.archive import Row, clean, tidy
+from mimo_plugin.data.options import CleaningOptions
 
 ENGLISH = Texts("fast archiver", "This program packs files into archives and unpacks them again.")
 GERMAN = Texts("schneller Packer", "Dieses Programm packt Dateien in Archive und packt sie wieder aus.")

@@ -16,7 +16,8 @@ from helpers.tiny_archive import Package, write_archive
 from mimo_plugin.cli import main
 from mimo_plugin.collections.packaged import descriptions
 from mimo_plugin.collections.pool import load_pool
-from mimo_plugin.data.debian.build import BUILDING, DebianManifest, read_manifest
+from mimo_plugin.core.artifact import BUILDING
+from mimo_plugin.data.debian.build import debian_directory
 from mimo_plugin.data.debian.split import stem
 from mimo_plugin.training.data import open_pairs, open_table
 
@@ -96,7 +97,7 @@ def test_apt_s_descriptions_become_the_table(made: Path) -> None:
 
 @needs_apt
 def test_the_manifest_says_where_the_descriptions_come_from(made: Path, source: str) -> None:
-    manifest = read_manifest(made)
+    manifest = debian_directory(made).read()
     (release,) = manifest.source["archive"]
     assert release["site"] == source.split()[2]
     assert (release["suite"], release["components"], release["version"]) == ("tiny", ["main"], "1.2")
@@ -170,7 +171,7 @@ def test_collections_have_every_version_relevant_to_every_version(made: Path, sp
         for query in queries
         for lang in versions[query.partition(":")[2]]
     }
-    counts = read_manifest(made).collections[split]
+    counts = debian_directory(made).read().collections[split]
     assert sum(counts.documents.values()) == len(docs)
     assert sum(counts.queries.values()) == len(queries)
     assert counts.judgments == len(judged)
@@ -211,7 +212,7 @@ def test_a_second_run_does_nothing_and_another_one_is_refused(
     assert "seed is 7, there it is 42" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
     assert mimo_data(output, *options, "--seed", "7", "--overwrite") == 0
-    assert read_manifest(output).parameters["seed"] == 7
+    assert debian_directory(output).read().parameters["seed"] == 7
     assert content(output) != content(made)
 
 
@@ -321,7 +322,7 @@ def test_a_dev_table_is_the_dev_split(table: Path, tmp_path: Path) -> None:
     docs = load_pool([f"path:{output / 'dev'}"], pooled=False).docs_iter()
     expected = {f"{lang[:2]}:{row['id']}" for row in rows if len(row["text"]) >= 3 for lang in row["text"]}
     assert {doc.doc_id for doc in docs} == expected
-    manifest = read_manifest(output)
+    manifest = debian_directory(output).read()
     assert set(manifest.descriptions) == {"train", "dev", "test"}
     assert set(manifest.parameters["tables"]) == {"main", "dev"}
 
@@ -343,7 +344,7 @@ def test_the_packaged_sample_does_not_train(tmp_path: Path) -> None:
     ids = {row["id"] for row in rows}
     assert not ids & set(open_table(tmp_path / "with" / "table").dataset["query_id"])
     assert ids <= set(open_table(tmp_path / "without" / "table").dataset["query_id"])
-    dropped = read_manifest(tmp_path / "with").dropped["variant of an excluded description"]
+    dropped = debian_directory(tmp_path / "with").read().dropped["variant of an excluded description"]
     assert dropped["en"] == len(rows)
     assert not (tmp_path / "with" / "dev").exists()
 
@@ -406,7 +407,7 @@ def test_somebody_else_s_directory_is_not_touched(
     (tmp_path / "o").mkdir()
     (tmp_path / "o" / name).write_text("{}")
     assert mimo_data(tmp_path / "o", "--from-table", str(table), *FEW, "--overwrite") == 1
-    assert "not from this command" in capsys.readouterr().err
+    assert "holds something else" in capsys.readouterr().err
     assert (tmp_path / "o" / name).read_text() == "{}"
 
 
@@ -472,11 +473,11 @@ def test_a_damaged_directory_is_not_taken_for_finished(
 ) -> None:
     options = ("--from-table", str(table), *FEW)
     assert mimo_data(tmp_path / "o", *options) == 0
-    manifest: DebianManifest = read_manifest(tmp_path / "o")
+    manifest = debian_directory(tmp_path / "o").read()
     assert set(manifest.files) >= {"dev/corpus.jsonl", "dev/qrels/dev.tsv", "test/qrels/test.tsv"}
     with (tmp_path / "o" / "dev" / "corpus.jsonl").open("a", encoding="utf-8") as file:
         file.write("\n")
     capsys.readouterr()
     assert mimo_data(tmp_path / "o", *options) == 1
-    assert "the data is damaged; make it again with --overwrite" in capsys.readouterr().err
+    assert "is damaged; make it again with --overwrite" in capsys.readouterr().err
     assert mimo_data(tmp_path / "o", *options, "--overwrite") == 0

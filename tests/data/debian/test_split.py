@@ -7,16 +7,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from mimo_plugin.data.debian.archive import DescriptionTexts as Texts
+from mimo_plugin.data.debian.archive import Row
 from mimo_plugin.data.debian.split import (
     LARGEST_EVALUATED,
     Descriptions,
     Sketches,
-    Split,
-    SplitOptions,
     split_rows,
     stem,
 )
-from mimo_plugin.data.debian.table import Row, Texts
+from mimo_plugin.data.options import Split, SplitOptions
 
 SOFTWARE = st.from_regex(r"[a-z]{2,8}(-[a-z]{4,8})?", fullmatch=True).filter(lambda name: stem(name) == name)
 VARIANTS = (

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import DataError
-from mimo_plugin.data.debian.table import Row, Texts, language_code, read_tables, write_table
+from mimo_plugin.data.debian.archive import DescriptionTexts as Texts
+from mimo_plugin.data.debian.archive import Row, read_tables, write_table
+from mimo_plugin.data.options import language_code
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20).filter(
     lambda text: text.strip() == text
