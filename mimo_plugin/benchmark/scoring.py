@@ -292,7 +292,7 @@ class _Look:
         """Values, None where one is not defined, and remarks."""
         values: dict[str, float | None] = {}
         remarks: dict[str, str] = {}
-        ways: Mapping[str, Callable[[], float]] = {
+        ways: Mapping[str, Callable[[], float | None]] = {
             SAME_LANGUAGE: self._same_language,
             OWN_SHARE: self._own_share,
             ALIGNMENT: self._alignment,
@@ -315,7 +315,7 @@ class _Look:
         """Each language's queries searched in that language's documents alone."""
         import numpy as np
 
-        from mimo_plugin.evaluation.crosslingual import same_language
+        from mimo_plugin.evaluation.language import same_language
         from mimo_plugin.evaluation.measures import Measure, MeasureKind, score_run
 
         own = same_language(self._searched_within(), self._collection.topics, self._collection.doc_languages)
@@ -365,7 +365,7 @@ class _Look:
 
         return uniformity(self._vectors.documents)
 
-    def _mrc(self) -> float:
+    def _mrc(self) -> float | None:
         from mimo_plugin.evaluation.fairness import mrc
 
         vectors = self._vectors
@@ -379,11 +379,11 @@ class _Look:
 
         return mrc(self._run, self._collection.topics, CUTOFF, similarity).mean
 
-    def _peer(self) -> tuple[float, int, str]:
+    def _peer(self) -> tuple[float | None, int, str]:
         from mimo_plugin.evaluation.fairness import peer
 
         found = peer(self._run, self._collection.topics, self._collection.doc_languages, CUTOFF)
-        topics = len(found.per_topic)
+        topics = found.topics
         if found.sensitive == topics:
             return found.mean, found.sensitive, ""
         return (
