@@ -66,8 +66,8 @@ def test_one_less_the_divergence_of_exposure_and_target(seed: int, k: int, targe
             awrf(run, topics, DOC_LANGS, k, target, sizes)
         return
     found = awrf(run, topics, DOC_LANGS, k, target, sizes)
-    values = awrf_topics(run, topics, DOC_LANGS, k, target, sizes)
-    per_topic = dict(zip(topics.query_ids, values.tolist(), strict=True))
+    by_topic = awrf_topics(run, topics, DOC_LANGS, k, target, sizes).tolist()
+    per_topic = dict(zip(topics.query_ids, by_topic, strict=True))
     assert {query: value for query, value in per_topic.items() if value == value} == pytest.approx(
         values, abs=1e-12
     )
