@@ -13,7 +13,7 @@ from mimo_plugin.data.debian.build import make_debian
 from mimo_plugin.data.options import CollectionOptions, DebianOptions, SplitOptions
 from mimo_plugin.encoder.packaged import TEACHER
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.indexing.build import IndexOptions, index_collections
+from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.search import SearchOptions, read_topics, search_to_run
 from mimo_plugin.pyserini.bm25 import index_bm25, search_bm25
 from mimo_plugin.report.geometry_figures import draw_systems
@@ -162,13 +162,13 @@ def _train(
 def _search(
     name: str, model: Path, collection: str, output: Path, say: Callable[[str], Any], progress: bool | None
 ) -> Path:
-    index, run = output / f"index-{name}", output / f"{name}.trec"
+    directory, run = output / f"index-{name}", output / f"{name}.trec"
     say(f"4. {name}: one index of the test collection, then every query in every language against it")
-    say(f"   mimo index {collection} --encoder {model} --output {index}")
-    built = index_collections([collection], str(model), index, IndexOptions(progress=progress))
-    say(_indented(built.summary(index)))
-    say(f"   mimo search {index} --topics {collection} --hits {HITS} --output {run}")
-    searched = search_to_run(index, [collection], run, SearchOptions(hits=HITS, progress=progress))
+    say(f"   mimo index {collection} --encoder {model} --output {directory}")
+    built = index(collection, str(model), directory, progress=progress)
+    say(_indented(built.summary()))
+    say(f"   mimo search {directory} --topics {collection} --hits {HITS} --output {run}")
+    searched = search_to_run(built, [collection], run, SearchOptions(hits=HITS, progress=progress))
     say(_indented(f"{run}: {searched.queries} queries, {searched.lines} lines") + "\n")
     return run
 

@@ -125,10 +125,11 @@ def main(
     import faiss
 
     vectors, asked = encoded(collections, encoder, max_length, table, queries, seed, work)
-    click.echo(f"{vectors.documents} documents, {len(asked.ids)} queries, {vectors.dimension} dimensions")
+    plan = vectors.plan
+    click.echo(f"{plan.documents} documents, {len(asked.ids)} queries, {plan.dimension} dimensions")
     chosen = [
         candidate
-        for candidate in grid(vectors.dimension, vectors.documents)
+        for candidate in grid(vectors.plan.dimension, vectors.plan.documents)
         if not only or {candidate.preset, candidate.factory} & set(only)
     ]
     rows: list[dict[str, Any]] = []
@@ -145,9 +146,9 @@ def main(
             )
     record = {
         "command": " ".join(["python", *sys.argv]),
-        "documents": vectors.documents,
+        "documents": vectors.plan.documents,
         "queries": len(asked.ids),
-        "dimension": vectors.dimension,
+        "dimension": vectors.plan.dimension,
         "languages": vectors.languages,
         "encoder": vectors.plan.encoder,
         "rows": rows,
@@ -219,12 +220,12 @@ def measured(
     import faiss
 
     from mimo_plugin.indexing.faiss import matrix_products, read_index, write_index
-    from mimo_plugin.indexing.plan import Plan
+    from mimo_plugin.indexing.open import IndexPlan
 
     path = work / "index"
-    plan = Plan.of(vectors.plan, candidate.factory, candidate.parameters, seed)
+    plan = IndexPlan.of(vectors.plan, candidate.factory, candidate.parameters, seed)
     began, cpu = time.perf_counter(), time.process_time()
-    write_index(path, plan, vectors, vectors.languages)
+    write_index(path, plan, vectors)
     built = {
         "family": candidate.family,
         "preset": candidate.preset,
@@ -232,7 +233,7 @@ def measured(
         "parameters": candidate.parameters,
         "build_seconds": round(time.perf_counter() - began, 2),
         "build_cpu_seconds": round(time.process_time() - cpu, 2),
-        "bytes_a_vector": round(path.stat().st_size / vectors.documents, 1),
+        "bytes_a_vector": round(path.stat().st_size / vectors.plan.documents, 1),
     }
     index = read_index(path)
     path.unlink()

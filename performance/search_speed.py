@@ -31,7 +31,7 @@ from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.vectors import VectorBatch, Vectors
 
 if TYPE_CHECKING:
-    from mimo_plugin.indexing.open import OpenIndex
+    from mimo_plugin.indexing.open import Index
 
 PACKAGES = ("faiss-cpu", "mimo-plugin", "numpy")
 SHARD = 4096
@@ -100,8 +100,9 @@ def main(
     """Measure what `mimo search` adds to FAISS."""
     import faiss
 
-    from mimo_plugin.indexing.build import IndexOptions, index_vectors
+    from mimo_plugin.indexing.build import index_vectors
     from mimo_plugin.indexing.open import open_index
+    from mimo_plugin.indexing.options import IndexOptions
 
     synthetic = Synthetic(documents, dimension, seed)
     asked = synthetic.some(queries, len(synthetic))
@@ -157,21 +158,21 @@ def main(
 
 
 def compared(
-    index: "OpenIndex", student: Any, queries: list[tuple[str, str]], hits: int, repeats: int, place: Path
+    index: "Index", student: Any, queries: list[tuple[str, str]], hits: int, repeats: int, place: Path
 ) -> dict[str, float]:
     """Queries per second of each way, and the time of ours over that of plain FAISS."""
     from mimo_plugin.evaluation.runs import write_run
-    from mimo_plugin.indexing.search import search
+    from mimo_plugin.indexing.search import find_hits
 
     def plain() -> None:
         index.faiss.search(student.encode_queries([text for _, text in queries]), hits)
 
     def ours() -> None:
-        for _ in search(index, student, queries, hits=hits):
+        for _ in find_hits([index], student, queries, hits=hits):
             pass
 
     def run() -> None:
-        write_run(place / "run.trec", search(index, student, queries, hits=hits), "mimo")
+        write_run(place / "run.trec", find_hits([index], student, queries, hits=hits), "mimo")
 
     ways: dict[str, Callable[[], None]] = {"plain": plain, "search": ours, "run": run}
     wall: dict[str, list[float]] = {name: [] for name in ways}
@@ -191,7 +192,7 @@ def compared(
     }
 
 
-def _over_its_faiss_calls(index: "OpenIndex", search: Callable[[], None]) -> float:
+def _over_its_faiss_calls(index: "Index", search: Callable[[], None]) -> float:
     """Processor time of a search over that of the FAISS calls in it: no two runs of FAISS are compared.
 
     Right for one thread alone, which is what FAISS uses with OMP_NUM_THREADS=1.
@@ -219,7 +220,7 @@ def _ratio(seconds: dict[str, list[float]], name: str) -> float:
 
 
 def _with_encoder(
-    encoder: str, index: "OpenIndex", queries: int, hits: int, repeats: int, place: Path
+    encoder: str, index: "Index", queries: int, hits: int, repeats: int, place: Path
 ) -> dict[str, float]:
     from mimo_plugin.collections.pool import load_pool
     from mimo_plugin.encoder.encoder import Encoder

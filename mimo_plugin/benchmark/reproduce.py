@@ -44,8 +44,8 @@ from mimo_plugin.evaluation.results import (
     read_results,
 )
 from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
-from mimo_plugin.indexing.build import IndexOptions
 from mimo_plugin.indexing.faiss import new_index
+from mimo_plugin.indexing.options import IndexOptions
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import BenchmarkConfig

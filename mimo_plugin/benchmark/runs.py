@@ -18,27 +18,26 @@ from mimo_plugin.benchmark.systems import (
     seconds_a_document,
     shortened,
 )
-from mimo_plugin.core.artifact import FileRecord
+from mimo_plugin.core.artifact import MANIFEST, Artifact, FileRecord
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
 from mimo_plugin.core.files import size_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.indexing.build import IndexOptions, build_index
+from mimo_plugin.indexing.build import build_index
 from mimo_plugin.indexing.faiss import new_index, resolve
-from mimo_plugin.indexing.open import open_index
-from mimo_plugin.indexing.plan import MANIFEST, WORK, read_manifest
-from mimo_plugin.indexing.search import Hits, cut_warning, search
+from mimo_plugin.indexing.open import WORK, open_index, read_manifest
+from mimo_plugin.indexing.options import IndexOptions
+from mimo_plugin.indexing.search import Hits, cut_warning, find_hits
 from mimo_plugin.indexing.vectors import Shards
 from mimo_plugin.pyserini.bm25 import (
-    BM25_MANIFEST,
+    BM25_INDEXES,
     K1,
     PLAN,
     B,
     BuiltBm25,
     index_bm25,
-    read_bm25_manifest,
     search_bm25,
 )
 
@@ -175,8 +174,8 @@ class DenseSystem:
             for part in parts:
                 index = open_index(self.index_of(part))
                 most = min(depth, index.faiss.ntotal)
-                for hits in search(
-                    index, student, part.queries, hits=most, advance=counter.update, cut=cut.append
+                for hits in find_hits(
+                    [index], student, part.queries, hits=most, advance=counter.update, cut=cut.append
                 ):
                     short += len(hits.docids) < most
                     yield hits
@@ -368,7 +367,7 @@ class LexicalSystem:
 
     def _index(self, part: Part) -> BuiltBm25:
         directory = self._indexes / part.name
-        begun = (directory / PLAN).exists() and not (directory / BM25_MANIFEST).exists()
+        begun = (directory / PLAN).exists() and not (directory / MANIFEST).exists()
         if directory.exists() and not begun and not self._indexed(part):
             discard(directory)
         return index_bm25(
@@ -382,7 +381,7 @@ class LexicalSystem:
 
     def _indexed(self, part: Part) -> bool:
         try:
-            read_bm25_manifest(self._indexes / part.name)
+            Artifact(self._indexes / part.name, BM25_INDEXES).read()
         except ArtifactError:
             return False
         return True

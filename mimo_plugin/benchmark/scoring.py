@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mimo_plugin.evaluation.measures import Measure
     from mimo_plugin.evaluation.runs import Run
     from mimo_plugin.evaluation.topics import Topics
-    from mimo_plugin.indexing.build import Built
+    from mimo_plugin.indexing.open import Index
 
 SCORES, RUN, INDEX = "scores.json", "run.trec.gz", "index"
 FORMAT: Final = "mimo-experiment-scores"
@@ -190,21 +190,22 @@ def score_student(
     Args:
         directory: of index, run and scores.
 
-    Raises: as `index_collections` and `search_to_run`.
+    Raises: as `index` and `search_to_run`.
     """
     from mimo_plugin.core.environment import environment
     from mimo_plugin.evaluation.measures import average, score_run
     from mimo_plugin.evaluation.runs import read_run
-    from mimo_plugin.indexing.build import IndexOptions, index_collections
+    from mimo_plugin.indexing.build import index
+    from mimo_plugin.indexing.options import IndexOptions
     from mimo_plugin.indexing.search import SearchOptions, search_to_run
 
     began = time.perf_counter()
     manifest = read_training_manifest(training)
-    index, run_file = directory / INDEX, directory / RUN
+    index_dir, run_file = directory / INDEX, directory / RUN
 
-    def build(resume: bool) -> "Built":
+    def build(resume: bool) -> "Index":
         indexing = IndexOptions(resume=resume, progress=options.progress)
-        return index_collections(collection.specs, str(training / MODEL), index, indexing, options.encoder)
+        return index(collection.specs, str(training / MODEL), index_dir, indexing, options.encoder)
 
     try:
         built = build(resume=True)
@@ -213,7 +214,7 @@ def score_student(
         built = build(resume=False)
     depth = max(_HITS, CUTOFF, *(measure.cutoff or 0 for measure in options.measures))
     search_to_run(
-        index,
+        index_dir,
         collection.specs,
         run_file,
         SearchOptions(hits=depth, tag=system, progress=options.progress),
@@ -224,7 +225,7 @@ def score_student(
     averages = {
         str(measure): average(scored.per_topic[measure], collection.topics) for measure in options.measures
     }
-    look = _Look(run, collection, _Vectors.read(index, collection, options.encoder))
+    look = _Look(run, collection, _Vectors.read(index_dir, collection, options.encoder))
     diagnostics, remarks = look.all()
     ran_on = environment(built.manifest.plan.device, 1)
     ran_on["versions"] |= {name: version(name) for name in ("faiss-cpu", "ranx", "scipy", "pyserini")}
@@ -251,7 +252,7 @@ def score_student(
     )
     scores.write(directory)
     if not options.keep_index:
-        remove_tree(index)
+        remove_tree(index_dir)
     return scores
 
 

@@ -18,8 +18,7 @@ from mimo_plugin.core.files import sha256, write_text, writing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.options import SignificanceTest
 from mimo_plugin.evaluation.runs import file_problem, run_files
-from mimo_plugin.indexing.open import open_index
-from mimo_plugin.indexing.plan import DOCID
+from mimo_plugin.indexing.open import DOCID, open_index
 
 if TYPE_CHECKING:
     import numpy as np

@@ -158,7 +158,7 @@ def reproduce_command(
     from mimo_plugin.collections.survey import parse_docs
     from mimo_plugin.evaluation.options import Gain, TableFormat
     from mimo_plugin.evaluation.tables import make_tables, render
-    from mimo_plugin.indexing.build import IndexOptions
+    from mimo_plugin.indexing.options import IndexOptions
 
     load = partial(
         load_config, languages=languages, data=data, gain=Gain(gain) if gain else None, fairness=fairness

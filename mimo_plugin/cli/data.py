@@ -145,7 +145,7 @@ def aligned_command(
     from mimo_plugin.data.statistics import report
 
     made = make_table(parse_members(collections, mmarco), output, options)
-    click.echo(report(output, made.manifest, new=made.new, statistics=stats))
+    click.echo(report(output, made, statistics=stats))
 
 
 @click.command("parallel", cls=CommandWithLists)
@@ -183,4 +183,4 @@ def parallel_command(
     made = make_pairs(sources, output, replace(options, pair_filter=pair_filter))
     if opus is not None:
         click.echo(opus.summary())
-    click.echo(report(output, made.manifest, new=made.new, statistics=stats))
+    click.echo(report(output, made, statistics=stats))

@@ -1,6 +1,7 @@
 """`mimo index`, `encode`, `merge`, `export`."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -8,19 +9,26 @@ from click.core import ParameterSource
 
 from mimo_plugin.cli.options import (
     CommandWithLists,
+    F,
     ListOption,
-    encoded_options,
     given,
     model_fields,
     model_options,
     progress_option,
 )
 from mimo_plugin.encoder.options import EncoderOptions
+from mimo_plugin.indexing.options import EncodeOptions, IndexOptions
+
+_encoder = click.option("--encoder", help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2.")
+
+
+def _output(help_text: str) -> Callable[[F], F]:
+    return click.option("--output", required=True, type=click.Path(path_type=Path), help=help_text)
 
 
 @click.command("index", cls=CommandWithLists)
 @click.argument("collections", metavar="[COLLECTION...]", nargs=-1)
-@click.option("--encoder", help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2.")
+@_encoder
 @click.option(
     "--vectors",
     cls=ListOption,
@@ -28,48 +36,15 @@ from mimo_plugin.encoder.options import EncoderOptions
     metavar="DIR...",
     help="Of `mimo encode`, in place of COLLECTION and --encoder; the parts of one, or several.",
 )
-@click.option(
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Directory of the index, new or begun before.",
-)
-@click.option(
-    "--factory",
-    default="Flat",
-    show_default=True,
-    help="flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string, e.g. IVF256,Flat.",
-)
-@encoded_options
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=42,
-    show_default=True,
-    help="Of the sample that trains IVF, PQ and the like.",
-)
-@click.option(
-    "--resume/--no-resume",
-    default=True,
-    show_default=True,
-    help="Go on with an index that was cut short, or start over.",
-)
+@_output("Directory of the index, new or begun before.")
+@model_options(IndexOptions, "options")
 @model_options(EncoderOptions, "encoding")
-@progress_option
 def index_command(
     collections: tuple[str, ...],
     encoder: str | None,
     vectors: tuple[Path, ...],
     output: Path,
-    factory: str,
-    fields: tuple[str, ...],
-    pooled: bool,
-    duplicates: str,
-    shard: str | None,
-    shard_size: int,
-    seed: int,
-    resume: bool,
-    progress: bool | None,
+    options: IndexOptions,
     encoding: EncoderOptions,
 ) -> None:
     """Encode COLLECTION... and build one FAISS index of all their languages.
@@ -85,52 +60,25 @@ def index_command(
       mimo index mimo-sample --encoder packaged:all-MiniLM-L6-v2 --output indexes/sample
       mimo index --vectors vectors/sw-yo --output indexes/sw-yo-ivfpq --factory ivfpq
     """
-    needless = {
-        "collections",
-        "encoder",
-        "fields",
-        "pooled",
-        "shard",
-        "shard_size",
-        *model_fields(EncoderOptions),
-    }
-    if vectors and (found := given(needless)):
+    needless = {"collections", "encoder", "fields", "pooled", "shard", "shard_size"}
+    if vectors and (found := given({*needless, *model_fields(EncoderOptions)})):
         raise click.UsageError(f"--vectors says what is indexed: leave {', '.join(found)} out")
     if not vectors and not (collections and encoder):
         raise click.UsageError("COLLECTION... with --encoder, or --vectors DIR..., was expected")
 
-    from mimo_plugin.indexing.build import IndexOptions, index_collections, index_vectors
-    from mimo_plugin.indexing.plan import Part
+    from mimo_plugin.indexing.build import index, index_vectors
+    from mimo_plugin.indexing.vectors import open_vectors
 
-    options = IndexOptions(
-        factory=factory,
-        seed=seed,
-        part=Part.parse(shard),
-        shard_size=shard_size,
-        resume=resume,
-        progress=progress,
-        duplicates=duplicates,
-    )
     if encoder is None:
-        from mimo_plugin.indexing.vectors import open_vectors
-
         built = index_vectors(open_vectors(vectors), output, options)
     else:
-        built = index_collections(
-            collections,
-            encoder,
-            output,
-            options,
-            encoding,
-            fields=fields or None,
-            pooled=pooled,
-        )
-    click.echo(built.summary(output))
+        built = index(collections, encoder, output, options, encoding)
+    click.echo(built.summary())
 
 
 @click.command("encode", cls=CommandWithLists)
 @click.argument("collections", metavar="[COLLECTION...]", nargs=-1)
-@click.option("--encoder", help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2.")
+@_encoder
 @click.option(
     "--import",
     "files",
@@ -141,19 +89,8 @@ def index_command(
     "Pyserini writes it, .parquet.",
 )
 @click.option("--lang", default="", help="Language of imported documents whose file does not say it.")
-@click.option(
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Directory of the vectors, new or begun before.",
-)
-@encoded_options
-@click.option(
-    "--resume/--no-resume",
-    default=True,
-    show_default=True,
-    help="Go on with work that was cut short, or start over.",
-)
+@_output("Directory of the vectors, new or begun before.")
+@model_options(EncodeOptions, "options")
 @click.option(
     "--ray",
     metavar="[ADDRESS]",
@@ -178,24 +115,17 @@ def index_command(
     help="GPUs of each; 0.5 lets two share one.  [default: 1 where there are GPUs]",
 )
 @model_options(EncoderOptions, "encoding")
-@progress_option
 def encode_command(
     collections: tuple[str, ...],
     encoder: str | None,
     files: tuple[Path, ...],
     lang: str,
     output: Path,
-    fields: tuple[str, ...],
-    pooled: bool,
-    duplicates: str,
-    shard: str | None,
-    shard_size: int,
-    resume: bool,
+    options: EncodeOptions,
     ray: str | None,
     ray_workers: int | None,
     ray_cpus_per_worker: int | None,
     ray_gpus_per_worker: float | None,
-    progress: bool | None,
     encoding: EncoderOptions,
 ) -> None:
     """Encode COLLECTION... once, into a directory of vectors that any number of indexes are made from.
@@ -217,16 +147,8 @@ def encode_command(
     Vectors from elsewhere:
       mimo encode --import corpus.jsonl.gz --encoder BAAI/bge-m3 --output vectors/bge
     """
-    needless = {
-        "collections",
-        "fields",
-        "pooled",
-        "duplicates",
-        "shard",
-        "ray",
-        *(() if encoder else model_fields(EncoderOptions)),
-    }
-    if files and (found := given(needless)):
+    needless = {"collections", "fields", "pooled", "duplicates", "shard", "ray"}
+    if files and (found := given(needless if encoder else {*needless, *model_fields(EncoderOptions)})):
         raise click.UsageError(f"--import says what the vectors are: leave {', '.join(found)} out")
     if not files and not (collections and encoder):
         raise click.UsageError("COLLECTION... with --encoder, or --import FILE..., was expected")
@@ -236,24 +158,19 @@ def encode_command(
             "--ray-workers and --ray-...-per-worker are options of --ray, which was expected"
         )
 
-    from mimo_plugin.indexing.encode import EncodeOptions, encode_collections
-    from mimo_plugin.indexing.importing import import_vectors
-    from mimo_plugin.indexing.plan import Part
-
-    options = EncodeOptions(Part.parse(shard), shard_size, resume, progress, duplicates)
     if encoder is None or files:
+        from mimo_plugin.indexing.importing import import_vectors
+
         done = import_vectors(files, output, options, encoder=encoder, encoder_options=encoding, lang=lang)
     elif ray is not None:
         from mimo_plugin.indexing.ray import RayOptions, encode_on_ray
 
         cluster = RayOptions(ray, *sizes, debug=_debug())
-        done = encode_on_ray(
-            collections, encoder, output, cluster, options, encoding, fields=fields or None, pooled=pooled
-        )
+        done = encode_on_ray(collections, encoder, output, cluster, options, encoding)
     else:
-        done = encode_collections(
-            collections, encoder, output, options, encoding, fields=fields or None, pooled=pooled
-        )
+        from mimo_plugin.indexing.encode import encode
+
+        done = encode(collections, encoder, output, options, encoding)
     click.echo(done.summary(output))
 
 
@@ -266,12 +183,7 @@ def _debug() -> bool:
 @click.argument(
     "index_dirs", metavar="INDEX_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
-@click.option(
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Directory of the merged index.",
-)
+@_output("Directory of the merged index.")
 @click.option(
     "--factory",
     help="flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string.  [default: what the indexes are]",
@@ -298,10 +210,10 @@ def merge_command(
       mimo merge indexes/part-1 indexes/part-2 indexes/part-3 --output indexes/whole
       mimo merge indexes/sw indexes/yo --output indexes/sw-yo --factory hnsw
     """
-    from mimo_plugin.indexing.merge import merge_indexes
+    from mimo_plugin.indexing.build import merge_indexes
 
     built = merge_indexes(index_dirs, output, factory, resume=resume, progress=progress)
-    click.echo(built.summary(output))
+    click.echo(built.summary())
 
 
 @click.command("export")

@@ -44,13 +44,17 @@ class SealedRecord(Record):
 R = TypeVar("R", bound=Record)
 
 
-def differences(mine: BaseModel, other: BaseModel, ignoring: Collection[str] = ()) -> dict[str, str]:
+def differences(
+    mine: BaseModel | Mapping[str, Any], other: BaseModel | Mapping[str, Any], ignoring: Collection[str] = ()
+) -> dict[str, str]:
     """Field -> a line that says what it is in either record, of those fields that are not the same."""
-    here, there = mine.model_dump(mode="json"), other.model_dump(mode="json")
+    here, there = (
+        one.model_dump(mode="json") if isinstance(one, BaseModel) else one for one in (mine, other)
+    )
     return {
-        name: f"{name} is {here[name]!r}, there it is {there[name]!r}"
-        for name in here
-        if name not in ignoring and here[name] != there[name]
+        name: f"{name} is {here.get(name)!r}, there it is {there.get(name)!r}"
+        for name in {**here, **there}
+        if name not in ignoring and here.get(name) != there.get(name)
     }
 
 
@@ -361,10 +365,15 @@ class Artifact(Generic[M]):
         require_files(self.path, manifest.files, self._damaged)
         return manifest
 
-    def verify(self) -> M:
-        """As `read`, and reads every file: raises where one has not the SHA-256 that the manifest says."""
+    def verify(self, *names: str) -> M:
+        """As `read`, and raises where a file has not the SHA-256 that the manifest says.
+
+        Args:
+            names: of the files that are read; none is all of them.
+        """
         manifest = self.read()
-        require_content(self.path, manifest.files, self._damaged)
+        files = {name: manifest.files[name] for name in names or manifest.files}
+        require_content(self.path, files, self._damaged)
         return manifest
 
     def finished(self) -> M | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.options import Option, Progress
 
+Texts = tuple[str, ...]
 Overwrite = Annotated[bool, Option("Replace what another command wrote to --output.")]
 
 
@@ -18,21 +19,21 @@ class SourceOptions:
     """Where `mimo data parallel` takes its pairs from."""
 
     tsv: Annotated[
-        tuple[str, ...],
+        Texts,
         Option(
             "Lines ANCHOR_TEXT<tab>TEXT, plain or .gz; LANG is the language of the second column.",
             metavar="LANG=FILE...",
         ),
     ] = ()
     moses: Annotated[
-        tuple[str, ...],
+        Texts,
         Option(
             "Two aligned files, plain or .gz: line n of one is the translation of line n of the other.",
             metavar="LANG=ANCHOR_FILE,LANG_FILE...",
         ),
     ] = ()
     datasets: Annotated[
-        tuple[str, ...],
+        Texts,
         Option(
             "A dataset of the hub (streamed), or a local directory or .parquet, .json(l), .csv or .arrow "
             "file.",
@@ -49,15 +50,14 @@ class SourceOptions:
         ),
     ] = None
     opus_corpora: Annotated[
-        tuple[str, ...],
+        Texts,
         Option(
             "[default: Europarl GlobalVoices JW300 News-Commentary OpenSubtitles Talks Tatoeba WikiMatrix]",
             metavar="NAME...",
         ),
     ] = ()
     opus_languages: Annotated[
-        tuple[str, ...],
-        Option("[default: ar de es fr hi id it ja nl pt ru vi zh]", metavar="LANG..."),
+        Texts, Option("[default: ar de es fr hi id it ja nl pt ru vi zh]", metavar="LANG...")
     ] = ()
     skip_missing: Annotated[
         bool, Option("Go on where the folder of --opus lacks texts that OPUS has; they are listed.")
@@ -182,8 +182,7 @@ class AlignedOptions:
     positives_from: Annotated[
         str | None,
         Option(
-            "Language whose collection has them.  [default: the first that is not the anchor]",
-            metavar="LANG",
+            "Language whose collection has them.  [default: the first that is not the anchor]", metavar="LANG"
         ),
     ] = None
     require_all: Annotated[bool, Option("Leave out rows that lack a language.")] = False
@@ -241,8 +240,7 @@ class CollectionOptions:
     """Which descriptions become documents and queries of the collections."""
 
     min_doc_languages: Annotated[
-        int,
-        Option("Long texts of descriptions with so many languages are documents of dev and test.", min=1),
+        int, Option("Long texts of descriptions with so many languages are documents of dev and test.", min=1)
     ] = 5
     min_query_languages: Annotated[
         int, Option("Short texts of documents' descriptions with so many languages are queries.", min=1)
@@ -272,7 +270,7 @@ class DebianOptions:
     """What `mimo data debian` takes, and what it makes of it."""
 
     sources: Annotated[
-        tuple[str, ...],
+        Texts,
         Option(
             "A package source as in apt's sources.list, in place of the machine's own; may be repeated.",
             name="--source",
@@ -293,7 +291,7 @@ class DebianOptions:
         None
     )
     languages: Annotated[
-        tuple[str, ...],
+        Texts,
         Option(
             "The archive's codes.  [default: en it da de fr sk pt_BR ja ko uk pl ru es cs; all of a table]",
             metavar="CODE...",
@@ -302,7 +300,7 @@ class DebianOptions:
     anchor: Annotated[str, Option("Language of what the teacher sees.")] = "en"
     identity: Annotated[bool, Option("Each anchor text is also a pair with itself.")] = True
     exclude: Annotated[
-        tuple[str, ...],
+        Texts,
         Option(
             "Collections of descriptions that must not train, nor any variant of them.",
             metavar="COLLECTION...",

@@ -11,7 +11,6 @@ from typing import Self
 
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import Problems, UsageError
-from mimo_plugin.core.files import writing
 from mimo_plugin.data.options import Drop, ParallelOptions, SourceOptions
 from mimo_plugin.data.opus import Opus, opus_sources
 from mimo_plugin.data.sources import DatasetColumns, MosesFiles, Source, TsvFile
@@ -198,7 +197,7 @@ def make_pairs(sources: Sequence[Source], output: Path, options: ParallelOptions
     done = writer.finished()
     if done is not None:
         return Made(done, new=False)
-    with writer, writing(output), ExitStack() as samples:
+    with writer, ExitStack() as samples:
         _write(_sampled(sources, options, writer, samples), options, writer)
     return Made(writer.manifest, new=True)
 

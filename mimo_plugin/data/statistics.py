@@ -7,6 +7,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mimo_plugin.data.writers import Made
 from mimo_plugin.training.data import DataManifest, Format, Pairs, Table, open_pairs, open_table
 
 if TYPE_CHECKING:
@@ -26,16 +27,12 @@ class LanguageFigures:
     characters: dict[str, float]
 
 
-def report(directory: Path, manifest: DataManifest, *, new: bool, statistics: bool) -> str:
-    """What a command prints when the data is there.
-
-    Args:
-        new: False where the command found it finished.
-        statistics: with `statistics_text`, which reads the data.
-    """
-    blocks = [opening(directory, new), kept_and_dropped(manifest)]
+def report(directory: Path, made: Made, *, statistics: bool) -> str:
+    """What a command prints when the data is there; with `statistics_text`, the data is read."""
+    blocks = [opening(directory, made.new), kept_and_dropped(made.manifest)]
     if statistics:
-        data = open_pairs(directory) if manifest.format is Format.PAIRS else open_table(directory)
+        pairs = made.manifest.format is Format.PAIRS
+        data = open_pairs(directory) if pairs else open_table(directory)
         blocks.append(statistics_text(data))
     return "\n\n".join(blocks)
 

@@ -1,22 +1,18 @@
 """Writes training data as Parquet shards, in bounded memory."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from mimo_plugin.core.artifact import FileRecord
+from mimo_plugin.core.artifact import FileRecord, differences
 from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import writing
 from mimo_plugin.training.data import DataManifest, Format, data_directory, read_manifest
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 # Bytes of text: what is held in memory, and what goes into one file at most.
 ROW_GROUP_BYTES = 16 * 2**20
@@ -57,7 +53,7 @@ class _Writer:
     manifest: DataManifest
     FORMAT: ClassVar[Format]
     _STEM: ClassVar[str]
-    _COLUMNS: ClassVar[tuple[str, ...]]
+    _TEXT: ClassVar[tuple[str, ...]]
     _LISTS: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -75,15 +71,12 @@ class _Writer:
         self._parameters = dict(parameters)
         self._source = dict(source)
         self._overwrite = overwrite
-        self._columns: dict[str, list[Any]] = defaultdict(list)
-        self._pending = 0
-        self._shard_bytes = 0
-        self._rows = 0
+        self._pending: list[Mapping[str, Any]] = []
+        self._pending_bytes = self._shard_bytes = self._rows = 0
         self._languages: Counter[str] = Counter()
         self._dropped: dict[str, Counter[str]] = defaultdict(Counter)
         self._shards: list[str] = []
         self._parquet: Any = None
-        self._held = ExitStack()
 
     def finished(self) -> DataManifest | None:
         """The manifest of what lies there; None where there is none, or it is to be replaced.
@@ -91,24 +84,16 @@ class _Writer:
         Raises:
             ArtifactError: it was made from other sources, or with other parameters.
         """
-        path = self._artifact.path
         if self._overwrite or not self._artifact.manifest.exists():
             return None
-        manifest = read_manifest(path, self.FORMAT)
-        there = {"anchor": manifest.anchor, **manifest.parameters}
-        here = {"anchor": self._anchor, **self._parameters}
-        differences = [
-            f"{name} is {here.get(name)!r}, there it is {there.get(name)!r}"
-            for name in {**there, **here}
-            if there.get(name) != here.get(name)
-        ]
+        there = read_manifest(self._artifact.path, self.FORMAT)
+        mine = {"anchor": self._anchor, **self._parameters}
+        lines = list(differences(mine, {"anchor": there.anchor, **there.parameters}).values())
         # Sources can be long lists of files.
-        sources = {**manifest.source, **self._source}
-        changed = [name for name in sources if manifest.source.get(name) != self._source.get(name)]
-        if changed:
-            differences.append(f"its {' and '.join(changed)} are others")
-        self._artifact.refuse(differences)
-        return manifest
+        if changed := differences(self._source, there.source):
+            lines.append(f"its {' and '.join(changed)} are others")
+        self._artifact.refuse(lines)
+        return there
 
     def drop(self, reason: str, lang: str, count: int = 1) -> None:
         """Counts entries of the source that are left out."""
@@ -121,17 +106,19 @@ class _Writer:
                 f"{self._artifact.path} is finished already: choose another --output, or replace it with "
                 "--overwrite"
             )
-        self.work = self._held.enter_context(self._artifact.building())
+        self._block = self._written()
+        self._block.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._held:
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._block.__exit__(*error)
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        with self._artifact.building() as self.work, writing(self._artifact.path):
             try:
-                if kind is None:
-                    with writing(self._artifact.path):
-                        self._finish()
+                yield
+                self._finish()
             finally:
                 # After a clean exit there is none.
                 with suppress(Exception):
@@ -139,40 +126,30 @@ class _Writer:
 
     def _append(self, row: Mapping[str, Any], langs: list[str], size: int) -> None:
         """Adds one row with texts of `size` bytes."""
-        for name, value in row.items():
-            self._columns[name].append(value)
+        self._pending.append(row)
+        self._pending_bytes += size
         self._rows += 1
         self._languages.update(langs)
-        self._pending += size
-        if self._pending >= ROW_GROUP_BYTES:
-            with writing(self._artifact.path):
-                self._flush()
-
-    def _schema(self) -> "pa.Schema":
-        import pyarrow as pa
-
-        columns = [(name, pa.string()) for name in self._COLUMNS]
-        return pa.schema([*columns, *((name, pa.list_(pa.string())) for name in self._LISTS)])
+        if self._pending_bytes >= ROW_GROUP_BYTES:
+            self._flush()
 
     def _flush(self) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if not self._columns:
-            return
-        if self._shard_bytes + self._pending > SHARD_BYTES:
+        text, texts = pa.string(), pa.list_(pa.string())
+        schema = pa.schema([*((name, text) for name in self._TEXT), *((name, texts) for name in self._LISTS)])
+        if self._shard_bytes + self._pending_bytes > SHARD_BYTES:
             self._close_shard()
         if self._parquet is None:
             self._shards.append(f"{self._STEM}-{len(self._shards):05d}.parquet")
-            self._parquet = pq.ParquetWriter(self.work / self._shards[-1], self._schema(), compression="zstd")
-        self._parquet.write_table(pa.table(self._columns, schema=self._schema()))
-        self._shard_bytes += self._pending
-        self._pending = 0
-        self._columns.clear()
+            self._parquet = pq.ParquetWriter(self.work / self._shards[-1], schema, compression="zstd")
+        self._parquet.write_table(pa.Table.from_pylist(self._pending, schema))
+        self._shard_bytes += self._pending_bytes
+        self._pending, self._pending_bytes = [], 0
 
     def _close_shard(self) -> None:
-        parquet, self._parquet = self._parquet, None
-        self._shard_bytes = 0
+        parquet, self._parquet, self._shard_bytes = self._parquet, None, 0
         if parquet is not None:
             parquet.close()
 
@@ -182,9 +159,10 @@ class _Writer:
             counts = ", ".join(f"{reason} {sum(found.values()):,}" for reason, found in dropped.items())
             reasons = f" (dropped: {counts})" if counts else ""
             raise DataError(f"{self._artifact.path}: no row is left to write{reasons}")
-        self._flush()
+        if self._pending:
+            self._flush()
         self._close_shard()
-        manifest = DataManifest(
+        self.manifest = DataManifest(
             format=self.FORMAT,
             anchor=self._anchor,
             rows=self._rows,
@@ -195,8 +173,7 @@ class _Writer:
             files={name: FileRecord.of(self.work / name) for name in self._shards},
             versions={name: version(name) for name in ("mimo-plugin", "datasets", "pyarrow")},
         )
-        self._artifact.publish(manifest)
-        self.manifest = manifest
+        self._artifact.publish(self.manifest)
 
 
 class PairsWriter(_Writer):
@@ -208,7 +185,7 @@ class PairsWriter(_Writer):
 
     FORMAT = Format.PAIRS
     _STEM = "pairs"
-    _COLUMNS = ("text", "lang", "anchor")
+    _TEXT = ("text", "lang", "anchor")
 
     def add(self, text: str, lang: str, anchor_text: str) -> None:
         """Adds one pair.
@@ -231,7 +208,7 @@ class TableWriter(_Writer):
 
     FORMAT = Format.TABLE
     _STEM = "rows"
-    _COLUMNS = ("query_id", "passage_id")
+    _TEXT = ("query_id", "passage_id")
     _LISTS = ("langs", "queries", "passages")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

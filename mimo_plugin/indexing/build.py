@@ -1,216 +1,102 @@
-"""From a directory of vectors to a directory with a FAISS index that Pyserini's FaissSearcher reads."""
+"""From documents, vectors or other indexes to a FAISS index that Pyserini's FaissSearcher reads."""
 
-import re
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections.loading import require
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
-from mimo_plugin.collections.survey import Survey, copies_text, survey
-from mimo_plugin.core.artifact import FileRecord, one_writer, said_format
-from mimo_plugin.core.errors import ArtifactError, Findings
-from mimo_plugin.core.files import remove_tree, replacing, writing
+from mimo_plugin.collections.survey import Survey, docid_hash, repeated_hashes, survey
+from mimo_plugin.core.artifact import Artifact, FileRecord
+from mimo_plugin.core.environment import bar
+from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
+from mimo_plugin.core.files import replacing, writing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.encode import (
-    EncodeOptions,
-    empty_text,
-    encode_shards,
-    languages_text,
-    require_space,
-)
-from mimo_plugin.indexing.faiss import new_index, resolve, write_index
-from mimo_plugin.indexing.plan import (
-    DISCARDED,
+from mimo_plugin.indexing.encode import Documents, encode_shards, load_encoder, require_space
+from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve, write_index
+from mimo_plugin.indexing.open import (
     DOCID,
     FILES,
-    FORMAT,
     INDEX,
+    INDEXES,
     LANG,
-    MANIFEST,
-    OF_THE_MACHINE,
     WORK,
-    EncodingPlan,
+    Index,
     IndexManifest,
-    Plan,
-    plan_encoding,
-    read_manifest,
+    IndexPlan,
+    Lines,
+    index_at,
 )
-from mimo_plugin.indexing.vectors import OURS, Shards, Vectors, refuse, take_up
+from mimo_plugin.indexing.options import IndexOptions
+from mimo_plugin.indexing.plan import EncodingPlan, join_plans, plan_encoding
+from mimo_plugin.indexing.vectors import (
+    VECTORS,
+    VectorBatch,
+    Vectors,
+    finished_under,
+    summed,
+    take_up,
+)
 
-_LEFTOVER = re.compile(rf"\.({'|'.join((*FILES, MANIFEST))})\.\d+\.tmp")
+# How many documents there are is not known yet; the kind of index that a preset stands for does not need it.
+_MANY = 1_000_000
 
 
-class IndexDirectory:
-    """An output directory of `mimo index`.
+def index(
+    pool: Any,
+    encoder: str | Encoder,
+    output: str | Path,
+    options: IndexOptions | None = None,
+    encoder_options: EncoderOptions | None = None,
+    **changes: Any,
+) -> Index:
+    """Indexes the documents of one collection, or of a pool of several.
+
+    Killed at any moment and called again, it goes on from the last complete shard; a finished index of the
+    same documents and options is kept as it is.
 
     Args:
-        path: new, empty, or one that the command began.
+        pool: the id of a collection, several ids, or what `load` and `collection` give.
+        encoder: a checkpoint's name, or a loaded encoder.
+        output: directory of the index, new or begun before.
+        encoder_options: how a checkpoint that is named is loaded.
+        changes: fields of `IndexOptions`, such as factory="hnsw", in place of those of `options`.
+
+    Raises:
+        MimoError: with every problem that can be found before an encoder is loaded, and as `build_index`.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.work = path / WORK
-
-    def refuse_foreign(self) -> None:
-        """Raises an ArtifactError when the directory holds anything that is not this command's."""
-        if not self.path.exists():
-            return
-        if not self.path.is_dir():
-            raise ArtifactError(
-                f"{self.path} is a file: --output must name a new or empty directory, or an index"
-            )
-        names = {path.name for path in self.path.iterdir() if not path.name.startswith(".")}
-        foreign = names - {*FILES, MANIFEST, WORK} if self._began(names) else names
-        if self.work.is_dir():
-            inside = {path.name for path in self.work.iterdir()}
-            foreign |= {f"{WORK}/{name}" for name in inside if not OURS.fullmatch(name)}
-        if foreign:
-            shown = ", ".join(sorted(foreign)[:5])
-            raise ArtifactError(
-                f"{self.path} holds something else ({shown}): --output must name a new or empty directory, "
-                "or an index that this command began"
-            )
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the directory for one writer; the lock goes with the process, however it ends.
-
-        Raises:
-            ArtifactError: another process is writing here.
-            EnvironmentProblem: the directory cannot be made.
-        """
-        with one_writer(self.path):
-            self._clear_leftovers()
-            yield
-
-    def finished(self, plan: Plan) -> IndexManifest | None:
-        """The manifest of the finished index that lies here, or None.
-
-        Raises:
-            ArtifactError: it was made under another plan, or is damaged.
-        """
-        if not (self.path / MANIFEST).exists():
-            return None
-        manifest = read_manifest(self.path)
-        refuse(
-            plan.differences(manifest.plan, ignoring=OF_THE_MACHINE),
-            f"{self.path} holds an index made otherwise",
-        )
-        self._discard_work()
-        return manifest
-
-    def start_over(self) -> None:
-        """Removes what an earlier command wrote; the manifest first: from then on this is no index."""
-        # It marks the directory as this command's while the manifest is gone.
-        self._make_work()
-        for name in (MANIFEST, *FILES):
-            (self.path / name).unlink(missing_ok=True)
-        self._discard_work()
-
-    def begin(self, plan: EncodingPlan) -> Shards:
-        """The shards of vectors that are needed to build the index, as far as they are there.
-
-        Raises:
-            ArtifactError: what lies here was begun under another plan.
-        """
-        return take_up(self.work, plan)
-
-    def finish(self, manifest: IndexManifest) -> None:
-        """Seals the index with its manifest and removes what was needed only to build it."""
-        manifest.write(self.path)
-        self._discard_work()
-
-    def _began(self, names: set[str]) -> bool:
-        """Whether what lies here is a mimo index or was to become one."""
-        if MANIFEST not in names:
-            return WORK in names or not names & set(FILES)
-        return said_format(self.path / MANIFEST) == FORMAT
-
-    def _clear_leftovers(self) -> None:
-        shutil.rmtree(self.path / DISCARDED, ignore_errors=True)
-        for path in self.path.iterdir():
-            if _LEFTOVER.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-
-    def _make_work(self) -> None:
-        with writing(self.work):
-            self.work.mkdir(exist_ok=True)
-
-    def _discard_work(self) -> None:
-        if self.work.exists():
-            with writing(self.work):
-                self.work.rename(self.path / DISCARDED)
-                remove_tree(self.path / DISCARDED)
-
-
-@dataclass(frozen=True)
-class IndexOptions(EncodeOptions):
-    """Those of encoding, and:
-
-    Attributes:
-        factory: FAISS factory string, or one of the presets.
-        seed: of the training sample, where the factory needs training.
-    """
-
-    factory: str = "Flat"
-    seed: int = 42
-
-
-@dataclass(frozen=True)
-class Built:
-    """What `build_index` or `index_vectors` did.
-
-    Attributes:
-        encoded: documents encoded by this call.
-        resumed: documents whose vectors were there before.
-        already: the index was there, complete, and made under the same plan.
-        note: what to know about the factory, where a preset is not what its name says.
-    """
-
-    manifest: IndexManifest
-    encoded: int
-    resumed: int
-    already: bool
-    note: str | None = None
-
-    def summary(self, output: Path) -> str:
-        """What a user wants to know of it, a few lines."""
-        plan = self.manifest.plan
-        part = f", part {plan.shard} of {plan.collection_documents}" if plan.shard else ""
-        lines = [
-            f"{output}: {plan.documents} documents{part}, {plan.dimension} dimensions, {plan.factory}",
-            f"languages: {languages_text(self.manifest.languages)}",
-        ]
-        if self.already:
-            lines.append("it was complete already; nothing was encoded")
-        elif self.resumed and self.encoded:
-            lines.append(f"{self.resumed} documents were encoded before and kept, {self.encoded} now")
-        elif self.resumed:
-            lines.append("all vectors were there before; nothing was encoded")
-        if self.manifest.empty_documents:
-            lines.append(empty_text(self.manifest.empty_documents))
-        if plan.copies:
-            lines.append(copies_text(plan.copies))
-        if self.note:
-            lines.append(self.note)
-        return "\n".join(lines)
+    options, output = replace(options or IndexOptions(), **changes), Path(output)
+    problems = Problems()
+    with problems.collect():
+        documents = Documents.of(pool, options)
+    with problems.collect():
+        _check_output(output)
+    problems.raise_any()
+    loaded = load_encoder(encoder, encoder_options)
+    new_index(resolve(options.factory, loaded.dimension, _MANY).factory, loaded.dimension)
+    return build_index(
+        documents.collection,
+        documents.names,
+        loaded,
+        output,
+        options,
+        prefixes=documents.prefixes,
+        fields=documents.fields,
+    )
 
 
 def build_index(
     collection: Any,
     collections: tuple[str, ...],
-    student: Encoder,
+    encoder: Encoder,
     output: Path,
     options: IndexOptions | None = None,
     *,
     prefixes: Mapping[str, str] | None = None,
     fields: tuple[str, ...] | None = None,
     found: Survey | None = None,
-) -> Built:
+) -> Index:
     """Encodes a collection's documents and writes `index`, `docid`, `lang` and, last, `manifest.json`.
 
     Memory does not grow with the collection, but for what FAISS holds of the index itself.
@@ -229,32 +115,32 @@ def build_index(
         UsageError: FAISS does not know the factory string, or there are fewer shards than parts.
     """
     options = options or IndexOptions()
-    directory = IndexDirectory(output)
-    directory.refuse_foreign()
+    directory = _check_output(output)
     found = found or survey(collection, duplicates=options.duplicates, progress=options.progress)
-    collection = found.distinct(collection)
-    encoding = plan_encoding(
+    vectors_plan = plan_encoding(
         collections,
         found,
-        student,
+        encoder,
         prefixes=prefixes,
         fields=fields,
         part=options.part,
         shard_size=options.shard_size,
     )
-
-    def encode() -> tuple[Vectors, int]:
-        shards = directory.begin(encoding)
+    plan, note = _plan(vectors_plan, options)
+    with directory.held():
+        manifest = finished_under(directory, plan, options.resume)
+        if manifest is not None:
+            return Index(output, manifest, note=note, encoder=encoder)
+        shards = take_up(output / WORK, vectors_plan)
         missing = shards.missing()
         left = shards.documents_in(missing)
-        _require_space(output, encoding, vectors=left)
-        encode_shards(collection, student, shards, missing, options.progress)
-        return Vectors(encoding, [shards]), left
+        _require_space(output, plan, left)
+        encode_shards(found.distinct(collection), encoder, shards, missing, options.progress)
+        manifest = _write(directory, plan, Vectors(vectors_plan, [shards]), options.progress)
+    return Index(output, manifest, encoded=left, already=False, note=note, encoder=encoder)
 
-    return _complete(directory, encoding, options, encode)
 
-
-def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None = None) -> Built:
+def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None = None) -> Index:
     """Builds an index from vectors that are there already; see `build_index`.
 
     Args:
@@ -266,60 +152,48 @@ def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None =
         UsageError: FAISS does not know the factory string, or cannot train it on these vectors.
     """
     options = options or IndexOptions()
-    directory = IndexDirectory(output)
-    directory.refuse_foreign()
-
-    def there_already() -> tuple[Vectors, int]:
-        _require_space(output, vectors.plan, vectors=0)
-        directory.begin(vectors.plan)
-        return vectors, 0
-
-    return _complete(directory, vectors.plan, options, there_already)
-
-
-def _complete(
-    directory: IndexDirectory,
-    encoding: EncodingPlan,
-    options: IndexOptions,
-    make: Callable[[], tuple[Vectors, int]],
-) -> Built:
-    """Builds and seals the index in a directory where it is not there yet; one writer at a time.
-
-    Args:
-        encoding: the plan of its vectors.
-        make: begins in the directory, gives the vectors, and how many documents it encoded for them.
-    """
-    plan, note = _plan(encoding, options)
-    with directory.locked():
-        if not options.resume:
-            directory.start_over()
-        manifest = directory.finished(plan)
+    directory = _check_output(output)
+    plan, note = _plan(vectors.plan, options)
+    with directory.held():
+        manifest = finished_under(directory, plan, options.resume)
         if manifest is not None:
-            return Built(manifest, encoded=0, resumed=plan.documents, already=True, note=note)
-        vectors, encoded = make()
+            return Index(output, manifest, note=note)
+        _require_space(output, plan, left=0)
+        directory.begin()
         manifest = _write(directory, plan, vectors, options.progress)
-    return Built(manifest, encoded=encoded, resumed=plan.documents - encoded, already=False, note=note)
+    return Index(output, manifest, already=False, note=note)
 
 
-def _plan(encoding: EncodingPlan, options: IndexOptions) -> tuple[Plan, str | None]:
-    resolved = resolve(options.factory, encoding.dimension, encoding.documents)
-    new_index(resolved.factory, encoding.dimension)
-    return Plan.of(encoding, resolved.factory, resolved.parameters, options.seed), resolved.note
+def _check_output(output: Path) -> Artifact[IndexManifest]:
+    """The output directory; raises an ArtifactError where it holds anything that is not this command's."""
+    directory = Artifact(output, INDEXES)
+    directory.check_output()
+    # Vectors without a plan are not used, but they are this command's.
+    Artifact(output / WORK, replace(VECTORS, mark=None)).check_output()
+    return directory
 
 
-def _require_space(output: Path, plan: EncodingPlan, vectors: int) -> None:
+def _plan(vectors: EncodingPlan, options: IndexOptions) -> tuple[IndexPlan, str | None]:
+    resolved = resolve(options.factory, vectors.dimension, vectors.documents)
+    new_index(resolved.factory, vectors.dimension)
+    plan = IndexPlan.of(vectors, resolved.factory, resolved.parameters, options.seed)
+    return plan, resolved.note
+
+
+def _require_space(output: Path, plan: EncodingPlan, left: int) -> None:
     """Vectors that are still to be made, and the index, which may take as much as all of them."""
-    vector = 4 * plan.dimension
     require_space(
         output,
-        vector * (vectors + plan.documents),
+        4 * plan.dimension * (left + plan.documents),
         f"{plan.documents} documents x {plan.dimension} dimensions x 4 bytes, vectors and index",
     )
 
 
-def _write(directory: IndexDirectory, plan: Plan, vectors: Vectors, progress: bool | None) -> IndexManifest:
+def _write(
+    directory: Artifact[IndexManifest], plan: IndexPlan, vectors: Vectors, progress: bool | None
+) -> IndexManifest:
     output = directory.path
-    write_index(output / INDEX, plan, vectors, vectors.languages, progress=progress)
+    write_index(output / INDEX, plan, vectors, progress=progress)
     _write_entries(output, vectors)
     manifest = IndexManifest(
         plan=plan,
@@ -327,7 +201,7 @@ def _write(directory: IndexDirectory, plan: Plan, vectors: Vectors, progress: bo
         empty_documents=vectors.empty_documents,
         files={name: FileRecord.of(output / name) for name in FILES},
     )
-    directory.finish(manifest)
+    directory.seal(manifest)
     return manifest
 
 
@@ -344,48 +218,177 @@ def _write_entries(output: Path, vectors: Vectors) -> None:
             langs.writelines(f"{lang}\n" for lang in batch.langs)
 
 
-# How many documents there are is not known yet; the kind of index that a preset stands for does not need it.
-_MANY = 1_000_000
-
-
-def index_collections(
-    collections: Sequence[str],
-    encoder: str,
+def merge_indexes(
+    directories: Sequence[Path],
     output: Path,
-    options: IndexOptions | None = None,
-    encoder_options: EncoderOptions | None = None,
+    factory: str | None = None,
     *,
-    fields: Sequence[str] | None = None,
-    pooled: bool = False,
-) -> Built:
-    """Indexes the documents of one collection, or of a pool of several.
+    resume: bool = True,
+    progress: bool | None = None,
+) -> Index:
+    """Builds one index of the vectors that are in several; nothing is encoded.
+
+    Where it is of the same kind as its parts, it is the index, byte for byte, that the whole would have been
+    built to.
 
     Args:
-        pooled: ids become `lang:id` for a single collection, too.
+        factory: preset or FAISS factory string; None is what the parts were built with.
+        resume: leave a finished merge as it is; False starts over.
+        progress: progress bars; None shows them on a terminal only.
 
     Raises:
-        MimoError: with every problem that can be found before the documents are read, and as `build_index`.
+        ArtifactError: an index is damaged, does not give its vectors back, or does not go with the others.
+        DataError: a docid is in two of them.
+        UsageError: FAISS does not know the factory string, or output is one of the indexes.
     """
-    options = options or IndexOptions()
-    findings = Findings()
-    findings.attempt(require, collections, docs=True)
-    findings.attempt(IndexDirectory(output).refuse_foreign)
-    student = findings.attempt(Encoder, encoder, encoder_options)
-    if student is not None:
-        findings.attempt(check_factory, options.factory, student.dimension)
-    student = findings.complete(student)
-    in_pool = pooled or len(collections) > 1
-    return build_index(
-        load_pool(collections, fields=fields, pooled=in_pool),
-        tuple(collections),
-        student,
-        output,
-        options,
-        prefixes=pool_prefixes(collections) if in_pool else None,
-        fields=tuple(fields) if fields else None,
-    )
+    if not directories:
+        raise UsageError("no index was given, expected at least one")
+    problems = Problems()
+    with problems.collect():
+        _require_apart(directories, output)
+    manifests = []
+    for directory in directories:
+        with problems.collect():
+            manifests.append(index_at(directory).verify())
+    problems.raise_any()
+    kinds = {_preset(manifest.plan) for manifest in manifests}
+    if factory is None and len(kinds) > 1:
+        raise UsageError(
+            f"the indexes are of different kinds ({', '.join(sorted(kinds))}): say with --factory which one "
+            "the merged index is to be"
+        )
+    factory = factory or kinds.pop()
+    joined = join_plans([manifest.plan.vectors for manifest in manifests], list(map(str, directories)))
+    parts = [(directories[at], manifests[at]) for at in joined.order]
+    target = resolve(factory, joined.plan.dimension, joined.plan.documents).factory
+    for directory, manifest in parts:
+        with problems.collect():
+            _require_vectors(directory, manifest.plan, target)
+    problems.raise_any()
+    _require_unique([directory for directory, _ in parts], progress)
+    options = IndexOptions(factory=factory, seed=parts[0][1].plan.seed, resume=resume, progress=progress)
+    return index_vectors(IndexedVectors(joined.plan, parts), output, options)
 
 
-def check_factory(factory: str, dimension: int) -> None:
-    """Raises a UsageError where FAISS cannot build an index of that kind."""
-    new_index(resolve(factory, dimension, documents=_MANY).factory, dimension)
+def _require_apart(directories: Sequence[Path], output: Path) -> None:
+    places = [directory.resolve() for directory in directories]
+    if output.resolve() in places:
+        raise UsageError(f"--output {output} is one of the indexes to merge: choose another place")
+    twice = {str(one) for one, place in zip(directories, places, strict=True) if places.count(place) > 1}
+    if twice:
+        raise UsageError(f"{', '.join(sorted(twice))}: given twice, expected each index once")
+
+
+def _preset(plan: IndexPlan) -> str:
+    """The preset that an index was built with, else its factory string."""
+    asked = (plan.factory, plan.parameters)
+    for preset in PRESETS:
+        found = resolve(preset, plan.dimension, plan.documents)
+        if (found.factory, found.parameters) == asked:
+            return preset
+    if plan.parameters is not None:
+        raise ArtifactError(
+            f"an index was built as {plan.factory} with {plan.parameters}, which is no preset of this "
+            "release: say with --factory what the merged index is to be"
+        )
+    return plan.factory
+
+
+def _require_vectors(directory: Path, plan: IndexPlan, target: str) -> None:
+    """Raises an ArtifactError where an index of the kind `target` cannot be made of this one's vectors."""
+    import faiss
+
+    # What FAISS hands out of an index lives only as long as the index itself.
+    built = new_index(plan.factory, plan.dimension)
+    index = faiss.downcast_index(built)
+    if isinstance(index, (faiss.IndexHNSW, faiss.IndexNSG)):
+        index = faiss.downcast_index(index.storage)
+    if isinstance(index, faiss.IndexFlat):
+        return
+    half = (faiss.ScalarQuantizer.QT_fp16, faiss.ScalarQuantizer.QT_bf16)
+    if not isinstance(index, faiss.IndexScalarQuantizer) or index.sq.qtype not in half:
+        raise ArtifactError(
+            f"{directory} is of the kind {plan.factory}, which learns from its own vectors and does not give "
+            "them back: keep vectors with `mimo encode` and build one index with `mimo index --vectors`, or "
+            "search the indexes together with `mimo search A B`"
+        )
+    if target != plan.factory:
+        raise ArtifactError(
+            f"{directory} is of the kind {plan.factory}, which keeps 16 bits a number: it can be merged into "
+            f"another one of that kind, not into {target}; leave --factory out"
+        )
+
+
+def _require_unique(directories: Sequence[Path], progress: bool | None) -> None:
+    """Raises a DataError that names docids which occur more than once, and the indexes they are in."""
+    count = 0
+    with tempfile.TemporaryFile() as file:
+        for _, docid in bar(_docids(directories), what="docids", unit="docs", enabled=progress):
+            with writing(Path(tempfile.gettempdir())):
+                file.write(docid_hash(docid))
+            count += 1
+        repeated = repeated_hashes(file, count)
+    if not repeated:
+        return
+    # A second pass tells real duplicates from ids whose hashes happen to be equal.
+    places: defaultdict[bytes, list[Path]] = defaultdict(list)
+    for directory, docid in _docids(directories):
+        if int.from_bytes(docid_hash(docid), "little") in repeated:
+            places[docid].append(directory)
+    problems = Problems(DataError)
+    for docid, found in places.items():
+        if len(found) > 1:
+            problems.add(
+                f"docid {docid.decode()!r} is in {' and in '.join(map(str, found))}, expected each document "
+                "in one index: leave one out, or make them with --pooled, which puts the language before it"
+            )
+    problems.raise_any()
+
+
+def _docids(directories: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
+    for directory in directories:
+        with (directory / DOCID).open("rb") as lines:
+            for line in lines:
+                yield directory, line.removesuffix(b"\n")
+
+
+class IndexedVectors(Vectors):
+    """The vectors of several indexes as one sequence of shards, as large as those they were built from.
+
+    Args:
+        plan: of all of it.
+        parts: directory and manifest of each index, in their order.
+    """
+
+    def __init__(self, plan: EncodingPlan, parts: Sequence[tuple[Path, IndexManifest]]) -> None:
+        super().__init__(plan, [])
+        manifests = [manifest for _, manifest in parts]
+        self.languages, self.empty_documents = summed(
+            (manifest.languages for manifest in manifests),
+            (manifest.empty_documents for manifest in manifests),
+        )
+        self._pieces = [
+            (directory, start, min(start + manifest.plan.shard_size, manifest.plan.documents))
+            for directory, manifest in parts
+            for start in range(0, manifest.plan.documents, manifest.plan.shard_size)
+        ]
+        self._open: tuple[Path, Any, Lines, Lines] | None = None
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def _read(self, shard: int) -> VectorBatch:
+        import faiss
+
+        directory, start, stop = self._pieces[shard]
+        if self._open is None or self._open[0] != directory:
+            # The one before is let go of first: memory holds one index at a time.
+            self._open = None
+            index = read_index(directory / INDEX)
+            if isinstance(index, faiss.IndexIVFFlat):
+                index.make_direct_map()
+            self._open = (directory, index, Lines(directory / DOCID), Lines(directory / LANG))
+        _, index, docids, langs = self._open
+        return VectorBatch(
+            docids.between(start, stop), langs.between(start, stop), index.reconstruct_n(start, stop - start)
+        )

@@ -12,31 +12,27 @@ from typing import Any, NamedTuple
 
 from mimo_plugin.collections.loading import require
 from mimo_plugin.collections.pool import load_pool, pool_prefixes
-from mimo_plugin.collections.records import ERROR
-from mimo_plugin.collections.survey import Survey, copies_text, survey
+from mimo_plugin.collections.survey import Survey, survey
+from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, Findings
+from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, Problems
 from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
-from mimo_plugin.indexing.plan import WHOLE, EncodingPlan, Part, plan_encoding
-from mimo_plugin.indexing.vectors import Shards, VectorBatch, VectorsDirectory, VectorsManifest, take_up
-
-
-@dataclass(frozen=True)
-class EncodeOptions:
-    """Attributes:
-    part: of the collection; the whole by default.
-    shard_size: documents encoded and kept at a time; a kill loses two shards at most.
-    resume: go on with work that was cut short; False starts over.
-    progress: progress bars; None shows them on a terminal only.
-    duplicates: see `survey`.
-    """
-
-    part: Part = WHOLE
-    shard_size: int = 4096
-    resume: bool = True
-    progress: bool | None = None
-    duplicates: str = ERROR
+from mimo_plugin.indexing.options import EncodeOptions
+from mimo_plugin.indexing.plan import EncodingPlan, plan_encoding
+from mimo_plugin.indexing.vectors import (
+    VECTORS,
+    Shards,
+    VectorBatch,
+    VectorsManifest,
+    finished_under,
+    kept_text,
+    part_text,
+    seal_vectors,
+    shards_of,
+    summary_text,
+    take_up,
+)
 
 
 @dataclass(frozen=True)
@@ -57,34 +53,100 @@ class Encoded:
     def summary(self, output: Path) -> str:
         """What a user wants to know of it, a few lines."""
         plan = self.manifest.plan
-        part = f", part {plan.shard} of {plan.collection_documents}" if plan.shard else ""
-        lines = [
-            f"{output}: vectors of {plan.documents} documents{part}, {plan.dimension} dimensions",
-            f"languages: {languages_text(self.manifest.languages)}",
-        ]
+        what = f"vectors of {plan.documents} documents{part_text(plan)}, {plan.dimension} dimensions"
+        done = None
         if self.already:
-            lines.append("they were complete already; nothing was encoded")
+            done = "they were complete already; nothing was encoded"
         elif self.resumed:
-            lines.append(f"{self.resumed} documents were encoded before and kept, {self.encoded} now")
-        if self.manifest.empty_documents:
-            lines.append(empty_text(self.manifest.empty_documents))
-        if plan.copies:
-            lines.append(copies_text(plan.copies))
-        return "\n".join(lines)
+            done = kept_text(self.resumed, self.encoded)
+        return summary_text(f"{output}: {what}", done, self.manifest)
 
 
-def languages_text(languages: Mapping[str, int]) -> str:
-    return ", ".join(f"{lang or 'unknown'} {count}" for lang, count in languages.items())
+def encode(
+    pool: Any,
+    encoder: str | Encoder,
+    output: Path,
+    options: EncodeOptions | None = None,
+    encoder_options: EncoderOptions | None = None,
+) -> Encoded:
+    """Encodes the documents of one collection, or of a pool of several, into a directory of vectors.
+
+    Args:
+        pool: see `Documents.of`.
+        encoder: a checkpoint's name, or a loaded encoder.
+
+    Raises:
+        MimoError: with every problem that can be found before an encoder is loaded, and as
+            `encode_collection`.
+    """
+    options = options or EncodeOptions()
+    problems = Problems()
+    with problems.collect():
+        documents = Documents.of(pool, options)
+    with problems.collect():
+        Artifact(output, VECTORS).check_output()
+    problems.raise_any()
+    return encode_collection(
+        documents.collection,
+        documents.names,
+        load_encoder(encoder, encoder_options),
+        output,
+        options,
+        prefixes=documents.prefixes,
+        fields=documents.fields,
+    )
 
 
-def empty_text(count: int) -> str:
-    return f"{count} documents have no text and were encoded all the same"
+@dataclass(frozen=True)
+class Documents:
+    """What is encoded, and how it came to be.
+
+    Attributes:
+        collection: an ir_datasets dataset of `Doc`s.
+        names: of its collections; none where it was made in memory.
+        prefixes: see `pool_prefixes`; None where the collection's ids are its own.
+        fields: document fields that are joined; None is the collection's own choice.
+    """
+
+    collection: Any
+    names: tuple[str, ...]
+    prefixes: dict[str, str] | None
+    fields: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, pool: Any, options: EncodeOptions) -> "Documents":
+        """Finds the documents of a pool; nothing is read yet.
+
+        Args:
+            pool: the id of a collection, several ids, or an ir_datasets dataset.
+
+        Raises:
+            DataError: a collection is unknown, has no documents, or its files cannot be had.
+        """
+        if isinstance(pool, str):
+            pool = [pool]
+        if not isinstance(pool, Sequence):
+            return cls(pool, (), None, None)
+        require(pool, docs=True)
+        pooled = options.pooled or len(pool) > 1
+        fields = tuple(options.fields) or None
+        return cls(
+            load_pool(pool, fields=fields, pooled=pooled),
+            tuple(pool),
+            pool_prefixes(pool) if pooled else None,
+            fields,
+        )
+
+
+def load_encoder(encoder: str | Encoder, options: EncoderOptions | None = None) -> Encoder:
+    """Loads a checkpoint; an encoder that is loaded already stays as it is."""
+    return Encoder(encoder, options) if isinstance(encoder, str) else encoder
 
 
 def encode_collection(
     collection: Any,
     collections: tuple[str, ...],
-    student: Encoder,
+    encoder: Encoder,
     output: Path,
     options: EncodeOptions | None = None,
     *,
@@ -110,56 +172,60 @@ def encode_collection(
         UsageError: the collection is too small to be cut into that many parts.
     """
     options = options or EncodeOptions()
-    directory = VectorsDirectory(output)
-    directory.refuse_foreign()
+    directory = Artifact(output, VECTORS)
+    directory.check_output()
     found = found or survey(collection, duplicates=options.duplicates, progress=options.progress)
-    collection = found.distinct(collection)
     plan = plan_encoding(
         collections,
         found,
-        student,
+        encoder,
         prefixes=prefixes,
         fields=fields,
         part=options.part,
         shard_size=options.shard_size,
     )
+    with directory.held():
+        begun = begin_vectors(directory, plan, options.resume)
+        encode_shards(found.distinct(collection), encoder, begun.shards, begun.missing, options.progress)
+        return finish_vectors(directory, plan, begun)
 
-    def encode(shards: Shards, missing: Sequence[int]) -> None:
-        encode_shards(collection, student, shards, missing, options.progress)
 
-    return complete(directory, plan, options.resume, encode)
+class Begun(NamedTuple):
+    """Attributes:
+    missing: the shards that are still to be made, in ascending order.
+    already: the vectors are finished.
+    """
+
+    shards: Shards
+    missing: list[int]
+    already: bool
 
 
-def complete(
-    directory: VectorsDirectory,
-    plan: EncodingPlan,
-    resume: bool,
-    make: Callable[[Shards, Sequence[int]], None],
-) -> Encoded:
-    """Has the shards made that are missing in a directory, and seals it; one writer at a time.
+def begin_vectors(directory: Artifact[VectorsManifest], plan: EncodingPlan, resume: bool) -> Begun:
+    """Looks what an earlier command left in a directory that is held.
 
     Args:
         resume: False starts over.
-        make: writes these shards; the numbers ascend.
 
     Raises:
-        ArtifactError: the directory holds work under another plan, or another process writes there.
+        ArtifactError: the directory holds work under another plan.
         EnvironmentProblem: no space, or the file system refuses.
     """
-    with directory.locked():
-        if not resume:
-            directory.start_over()
-        manifest = directory.finished(plan)
-        if manifest is not None:
-            return Encoded(manifest, encoded=0, resumed=plan.documents, already=True)
-        shards = take_up(directory.path, plan)
-        missing = shards.missing()
-        left = shards.documents_in(missing)
-        needed = 4 * plan.dimension * left
-        require_space(directory.path, needed, f"{left} documents x {plan.dimension} dimensions x 4 bytes")
-        make(shards, missing)
-        manifest = directory.finish(plan, shards)
-    return Encoded(manifest, encoded=left, resumed=plan.documents - left, already=False)
+    if finished_under(directory, plan, resume) is not None:
+        return Begun(shards_of(directory.path, plan), [], already=True)
+    shards = take_up(directory.path, plan)
+    missing = shards.missing()
+    left = shards.documents_in(missing)
+    what = f"{left} documents x {plan.dimension} dimensions x 4 bytes"
+    require_space(directory.path, 4 * plan.dimension * left, what)
+    return Begun(shards, missing, already=False)
+
+
+def finish_vectors(directory: Artifact[VectorsManifest], plan: EncodingPlan, begun: Begun) -> Encoded:
+    """Seals a directory whose shards are all there."""
+    manifest = directory.read() if begun.already else seal_vectors(directory.path, plan, begun.shards)
+    encoded = begun.shards.documents_in(begun.missing)
+    return Encoded(manifest, encoded, plan.documents - encoded, begun.already)
 
 
 class Chunk(NamedTuple):
@@ -174,7 +240,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[Chunk]:
-    """The documents of some shards, in ascending order; the collection is read once, up to the last of them.
+    """The documents of some shards, which ascend; the collection is read once, up to the last of them.
 
     Raises:
         ArtifactError: the collection does not hold as many documents as it did.
@@ -183,8 +249,7 @@ def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[C
     position = 0
     for shard in sorted(wanted):
         start, rows = shards.first_row(shard), shards.rows(shard)
-        if docs is None:
-            docs, position = iter(collection.docs_iter()), 0
+        docs = iter(collection.docs_iter()) if docs is None else docs
         chunk = list(islice(docs, start - position, start - position + rows))
         position = start + rows
         if len(chunk) != rows:
@@ -193,7 +258,7 @@ def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[C
 
 
 def encode_shards(
-    collection: Any, student: Encoder, shards: Shards, missing: Sequence[int], progress: bool | None = None
+    collection: Any, encoder: Encoder, shards: Shards, missing: Sequence[int], progress: bool | None = None
 ) -> None:
     """Encodes and writes the shards that are missing.
 
@@ -202,10 +267,12 @@ def encode_shards(
         EnvironmentProblem: the file system refuses.
         NotFinite: a vector holds NaN or infinity.
     """
+    if not missing:
+        return
     total, left = shards.documents_in(shards.numbers), shards.documents_in(missing)
     with (
         bar(total=total, initial=total - left, what="encoding", unit="docs", enabled=progress) as counter,
-        closing(encode_chunks(chunks(collection, shards, missing), student, counter.update)) as encoded,
+        closing(encode_chunks(chunks(collection, shards, missing), encoder, counter.update)) as encoded,
         ThreadPoolExecutor(1, "writer") as writer,
     ):
         # One shard is written while the next one is encoded.
@@ -229,7 +296,7 @@ class EncodedChunk(NamedTuple):
 
 
 def encode_chunks(
-    wanted: Iterable[Chunk], student: Encoder, advance: Callable[[int], object] | None = None
+    wanted: Iterable[Chunk], encoder: Encoder, advance: Callable[[int], object] | None = None
 ) -> Generator[EncodedChunk, None, None]:
     """Vectors of documents, chunk by chunk.
 
@@ -244,7 +311,7 @@ def encode_chunks(
             yield [doc.text for doc in chunk.docs]
 
     try:
-        with closing(student.encode_each(texts(), advance=advance)) as found:
+        with closing(encoder.encode_each(texts(), advance=advance)) as found:
             for vectors in found:
                 shard, docs = read.popleft()
                 batch = VectorBatch([doc.doc_id for doc in docs], [doc.lang for doc in docs], vectors)
@@ -267,38 +334,3 @@ def require_space(output: Path, needed: int, what: str) -> None:
             f"{output} has {size_text(free)} free and {size_text(needed)} are needed ({what}): make room or "
             "choose another --output"
         )
-
-
-def encode_collections(
-    collections: Sequence[str],
-    encoder: str,
-    output: Path,
-    options: EncodeOptions | None = None,
-    encoder_options: EncoderOptions | None = None,
-    *,
-    fields: Sequence[str] | None = None,
-    pooled: bool = False,
-) -> Encoded:
-    """Encodes the documents of one collection, or of a pool of several.
-
-    Args:
-        pooled: ids become `lang:id` for a single collection, too.
-
-    Raises:
-        MimoError: with every problem that can be found before the documents are read, and as
-            `encode_collection`.
-    """
-    findings = Findings()
-    findings.attempt(require, collections, docs=True)
-    findings.attempt(VectorsDirectory(output).refuse_foreign)
-    student = findings.complete(findings.attempt(Encoder, encoder, encoder_options))
-    in_pool = pooled or len(collections) > 1
-    return encode_collection(
-        load_pool(collections, fields=fields, pooled=in_pool),
-        tuple(collections),
-        student,
-        output,
-        options,
-        prefixes=pool_prefixes(collections) if in_pool else None,
-        fields=tuple(fields) if fields else None,
-    )

@@ -1,7 +1,7 @@
 """FAISS: presets, training, building and writing."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, UsageError
 from mimo_plugin.core.files import replacing
-from mimo_plugin.indexing.plan import Plan
 from mimo_plugin.indexing.vectors import Vectors
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from mimo_plugin.indexing.open import IndexPlan
 
 # FAISS wants this many training vectors a centroid at least; with fewer it complains and codes get worse.
 VECTORS_A_CENTROID = 39
@@ -38,6 +39,15 @@ class ResolvedFactory:
     note: str | None = None
 
 
+_OF_ANY_SIZE = {
+    "flat": ResolvedFactory("Flat"),
+    "fp16": ResolvedFactory("SQfp16"),
+    "sq8": ResolvedFactory("SQ8"),
+    "hnsw": ResolvedFactory("HNSW32", "efConstruction=200,efSearch=128"),
+}
+PRESETS = (*_OF_ANY_SIZE, "ivfpq")
+
+
 def resolve(factory: str, dimension: int, documents: int) -> ResolvedFactory:
     """The FAISS factory string and parameters of a preset; any other string is a factory string itself.
 
@@ -45,24 +55,9 @@ def resolve(factory: str, dimension: int, documents: int) -> ResolvedFactory:
         dimension: of the vectors.
         documents: number of vectors that the index is to hold.
     """
-    preset = PRESETS.get(factory)
-    return ResolvedFactory(factory) if preset is None else preset(dimension, documents)
-
-
-def _flat(dimension: int, documents: int) -> ResolvedFactory:
-    return ResolvedFactory("Flat")
-
-
-def _fp16(dimension: int, documents: int) -> ResolvedFactory:
-    return ResolvedFactory("SQfp16")
-
-
-def _sq8(dimension: int, documents: int) -> ResolvedFactory:
-    return ResolvedFactory("SQ8")
-
-
-def _hnsw(dimension: int, documents: int) -> ResolvedFactory:
-    return ResolvedFactory("HNSW32", "efConstruction=200,efSearch=128")
+    if factory == "ivfpq":
+        return _ivfpq(dimension, documents)
+    return _OF_ANY_SIZE.get(factory, ResolvedFactory(factory))
 
 
 def _ivfpq(dimension: int, documents: int) -> ResolvedFactory:
@@ -73,7 +68,8 @@ def _ivfpq(dimension: int, documents: int) -> ResolvedFactory:
     least = VECTORS_A_CENTROID * _CODES
     if documents < least:
         return _too_little(f"at least {least} documents to learn its codes and there are {documents}")
-    size = _code_bytes(dimension)
+    # The largest divisor of the dimension that is at most a quarter of it.
+    size = next((size for size in range(dimension // 4, 1, -1) if dimension % size == 0), 1)
     if 8 * size < dimension:
         return _too_little(f"a dimension that can be cut into small equal pieces, and it is {dimension}")
     lists = list_count(documents)
@@ -94,20 +90,6 @@ def list_count(documents: int) -> int:
     return 1 << int(math.log2(min(4 * root, documents / VECTORS_A_CENTROID, max(1024, root))))
 
 
-def _code_bytes(dimension: int) -> int:
-    """The largest divisor of the dimension that is at most a quarter of it; 1 where there is none."""
-    return next((size for size in range(dimension // 4, 1, -1) if dimension % size == 0), 1)
-
-
-PRESETS: dict[str, Callable[[int, int], ResolvedFactory]] = {
-    "flat": _flat,
-    "fp16": _fp16,
-    "sq8": _sq8,
-    "hnsw": _hnsw,
-    "ivfpq": _ivfpq,
-}
-
-
 # Memory of a build must not grow with the collection, so more vectors are taken only where the factory has
 # more centroids than can be learnt from these.
 TRAINING_VECTORS = 50_000
@@ -121,25 +103,20 @@ def training_vectors(parts: Iterable[Any]) -> int:
     Args:
         parts: the index and those inside it.
     """
-    centroids = max(map(_centroids, parts), default=0)
+    # The most that one quantiser of an index has.
+    centroids = max(
+        (max(getattr(part, "nlist", 0), getattr(getattr(part, "pq", None), "ksub", 0)) for part in parts),
+        default=0,
+    )
     if not centroids:
         return TRAINING_VECTORS
     return min(_MOST_A_CENTROID * centroids, max(TRAINING_VECTORS, VECTORS_A_CENTROID * centroids))
 
 
-def _centroids(index: Any) -> int:
-    """The most centroids that one quantiser of an index has."""
-    quantizer = getattr(index, "pq", None)
-    return max(getattr(index, "nlist", 0), 0 if quantizer is None else quantizer.ksub)
-
-
-def training_sample(shards: Vectors, languages: Mapping[str, int], most: int, seed: int) -> "np.ndarray":
+def training_sample(vectors: Vectors, most: int, seed: int) -> "np.ndarray":
     """Vectors to train on, float32 (n, dimension), n <= most; the same for the same seed.
 
     Every language gives as many, or all that it has, so that no language's vectors alone shape the index.
-
-    Args:
-        languages: language -> its number of documents.
     """
     import numpy as np
 
@@ -147,20 +124,20 @@ def training_sample(shards: Vectors, languages: Mapping[str, int], most: int, se
     wanted: dict[str, set[int]] = {}
     left = most
     # The smallest first: what a language cannot fill goes to the ones after it.
-    for count, (lang, size) in enumerate(sorted(languages.items(), key=lambda item: item[1])):
-        share = min(size, left // (len(languages) - count))
+    for count, (lang, size) in enumerate(sorted(vectors.languages.items(), key=lambda item: item[1])):
+        share = min(size, left // (len(vectors.languages) - count))
         wanted[lang] = set(generator.choice(size, size=share, replace=False).tolist())
         left -= share
-    seen = dict.fromkeys(languages, 0)
-    sample: np.ndarray = np.empty((most - left, shards.dimension), dtype=np.float32)
+    seen = dict.fromkeys(vectors.languages, 0)
+    sample: np.ndarray = np.empty((most - left, vectors.plan.dimension), dtype=np.float32)
     filled = 0
-    for shard in range(len(shards)):
+    for batch in vectors.batches():
         inside = []
-        for row, (_, lang) in enumerate(shards.entries(shard)):
+        for row, lang in enumerate(batch.langs):
             if seen[lang] in wanted[lang]:
                 inside.append(row)
             seen[lang] += 1
-        sample[filled : filled + len(inside)] = shards.vectors(shard)[inside]
+        sample[filled : filled + len(inside)] = batch.vectors[inside]
         filled += len(inside)
     return sample
 
@@ -195,9 +172,7 @@ def new_index(factory: str, dimension: int) -> Any:
     return index
 
 
-def write_index(
-    path: Path, plan: Plan, shards: Vectors, languages: Mapping[str, int], *, progress: bool | None = None
-) -> None:
+def write_index(path: Path, plan: "IndexPlan", vectors: Vectors, *, progress: bool | None = None) -> None:
     """Trains the index if it needs that, adds every shard in order, and writes it to `path` at once.
 
     The same plan and vectors give the same bytes; of HNSW only where FAISS, from 1.15 on, builds its graph
@@ -214,7 +189,7 @@ def write_index(
     if plan.parameters:
         set_parameters(index, plan.parameters, f"--factory {plan.factory!r}")
     if not index.is_trained:
-        sample = training_sample(shards, languages, training_vectors(nested(index)), plan.seed)
+        sample = training_sample(vectors, training_vectors(nested(index)), plan.seed)
         try:
             with matrix_products():
                 index.train(sample)
@@ -223,9 +198,12 @@ def write_index(
                 f"--factory {plan.factory!r} cannot be trained on {len(sample)} vectors: {reason(error)}"
             ) from error
         del sample
-    _reserve(index, plan.documents)
-    for shard in bar(range(len(shards)), what="indexing", unit="shards", enabled=progress):
-        index.add(np.ascontiguousarray(shards.vectors(shard)))
+    for part in nested(index):
+        # Grown bit by bit, flat codes need up to twice as much memory for a while.
+        if isinstance(part, faiss.IndexFlatCodes):
+            part.codes.resize(plan.documents * part.code_size)
+    for shard in bar(range(len(vectors)), what="indexing", unit="shards", enabled=progress):
+        index.add(np.ascontiguousarray(vectors.batch(shard).vectors))
     with replacing(path) as beside, beside.open("wb") as file:
         # Through Python's file, whose every error is seen; FAISS's own can lose what a full disk cuts off.
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, 1 << 20))
@@ -290,15 +268,6 @@ def nested(index: Any) -> Iterator[Any]:
     for name in ("index", "base_index", "storage"):
         if (inner := getattr(index, name, None)) is not None:
             yield from nested(inner)
-
-
-def _reserve(index: Any, documents: int) -> None:
-    """Takes the memory of flat codes at once: grown bit by bit they need up to twice as much for a while."""
-    import faiss
-
-    for part in nested(index):
-        if isinstance(part, faiss.IndexFlatCodes):
-            part.codes.resize(documents * part.code_size)
 
 
 def reason(error: RuntimeError) -> str:

@@ -2,26 +2,28 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.collections.jsonlines import get_id, get_lang, read_lines, read_objects
 from mimo_plugin.collections.records import Doc, check_id
-from mimo_plugin.collections.survey import Survey, survey
+from mimo_plugin.collections.survey import survey
+from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
+from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import sha256
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.encode import Encoded, EncodeOptions, complete
-from mimo_plugin.indexing.plan import EncodingPlan
-from mimo_plugin.indexing.vectors import Shards, VectorBatch, VectorsDirectory
+from mimo_plugin.indexing.encode import Encoded, begin_vectors, finish_vectors
+from mimo_plugin.indexing.options import EncodeOptions
+from mimo_plugin.indexing.plan import foreign_plan
+from mimo_plugin.indexing.vectors import VECTORS, VectorBatch
 
 if TYPE_CHECKING:
     import numpy as np
 
-_JSONL_ROWS = 1024
+# Documents that are held at a time.
+_ROWS = 1024
 # Of float32.
 _LARGEST = 3.4028234663852886e38
 
@@ -30,31 +32,23 @@ def read_jsonl(path: Path, faults: Problems) -> Iterator[VectorBatch]:
     """Reads `id` (or `docid`, as Anserini has it), `vector` and, where there is one, `lang`."""
     import numpy as np
 
-    docids: list[str] = []
-    langs: list[str] = []
-    rows: list[list[float]] = []
-
     def row(numbered: tuple[int, dict[str, Any]]) -> tuple[str, str, list[float]]:
         number, record = numbered
         where = f"{path}:{number}"
         key = "docid" if "docid" in record and "id" not in record else "id"
         return get_id(record, key, where), get_lang(record, where), _vector(record, where)
 
-    for docid, lang, vector in faults.convert(read_objects(path, faults), row):
-        if rows and len(vector) != len(rows[0]):
-            faults.add(
-                f"{path}: the vector of {docid} has {len(vector)} dimensions, the one before it "
-                f"{len(rows[0])}: all must have as many"
-            )
-            continue
-        docids.append(docid)
-        langs.append(lang)
-        rows.append(vector)
-        if len(rows) == _JSONL_ROWS:
-            yield VectorBatch(docids, langs, np.asarray(rows, dtype=np.float32))
-            docids, langs, rows = [], [], []
-    if rows:
-        yield VectorBatch(docids, langs, np.asarray(rows, dtype=np.float32))
+    rows = faults.convert(read_objects(path, faults), row)
+    while some := list(islice(rows, _ROWS)):
+        dimension = len(some[0][2])
+        for docid, _, vector in some:
+            if len(vector) != dimension:
+                faults.add(
+                    f"{path}: the vector of {docid} has {len(vector)} dimensions, the one before it "
+                    f"{dimension}: all must have as many"
+                )
+        docids, langs, vectors = zip(*(found for found in some if len(found[2]) == dimension), strict=True)
+        yield VectorBatch(list(docids), list(langs), np.asarray(vectors, dtype=np.float32))
 
 
 def _vector(record: dict[str, Any], where: str) -> list[float]:
@@ -71,9 +65,6 @@ def _vector(record: dict[str, Any], where: str) -> list[float]:
             f"{where}: the vector holds NaN, infinity, or a number beyond float32: encode the document again"
         )
     return vector
-
-
-_NPY_ROWS = 4096
 
 
 def read_npy(path: Path, faults: Problems) -> Iterator[VectorBatch]:
@@ -101,23 +92,21 @@ def read_npy(path: Path, faults: Problems) -> Iterator[VectorBatch]:
         read_lines(beside, faults), lambda numbered: check_id(numbered[1], f"{beside}:{numbered[0]}")
     )
     langs = (line for _, line in read_lines(languages, faults)) if languages.is_file() else None
-    for start in range(0, len(array), _NPY_ROWS):
-        vectors = np.asarray(array[start : start + _NPY_ROWS], dtype=np.float32)
+    for start in range(0, len(array), _ROWS):
+        vectors = np.asarray(array[start : start + _ROWS], dtype=np.float32)
         names = list(islice(docids, len(vectors)))
         spoken = [""] * len(vectors) if langs is None else list(islice(langs, len(vectors)))
         if len(names) < len(vectors) or len(spoken) < len(vectors):
             short = beside if len(names) < len(vectors) else languages
             faults.add(f"{short}: fewer lines than {path.name} has vectors ({len(array)}), expected one each")
             return
-        if not np.isfinite(vectors).all():
-            row = start + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-            faults.add(f"{path}: vector {row} holds NaN or infinity: encode the document again")
+        with faults.collect():
+            _check_finite(vectors, path, start)
         yield VectorBatch(names, spoken, vectors)
     if next(docids, None) is not None:
         faults.add(f"{beside}: more lines than {path.name} has vectors ({len(array)}), expected one each")
 
 
-_PARQUET_ROWS = 4096
 _DOCID, _VECTOR, _LANG = (
     ("docid", "id", "_id", "doc_id"),
     ("vector", "embedding", "emb"),
@@ -133,7 +122,9 @@ def read_parquet(path: Path, faults: Problems) -> Iterator[VectorBatch]:
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            docid, vector, lang = (_one(names, wanted) for wanted in (_DOCID, _VECTOR, _LANG))
+            docid, vector, lang = (
+                next((name for name in wanted if name in names), None) for wanted in (_DOCID, _VECTOR, _LANG)
+            )
             if docid is None or vector is None:
                 faults.add(
                     f"{path}: columns {', '.join(names)}, expected one of {', '.join(_DOCID)} and one of "
@@ -142,7 +133,7 @@ def read_parquet(path: Path, faults: Problems) -> Iterator[VectorBatch]:
                 return
             columns = [name for name in (docid, vector, lang) if name is not None]
             start = 0
-            for rows in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
+            for rows in file.iter_batches(batch_size=_ROWS, columns=columns):
                 docids = _texts(rows.column(docid), docid, path)
                 for row, value in enumerate(docids, start=start):
                     check_id(value, f"{path}: {docid} of row {row}")
@@ -153,10 +144,6 @@ def read_parquet(path: Path, faults: Problems) -> Iterator[VectorBatch]:
         faults.add(f"{path}: cannot be read as Parquet ({' '.join(str(error).split())}): write it again")
     except DataError as error:
         faults.add(str(error))
-
-
-def _one(names: list[str], wanted: tuple[str, ...]) -> str | None:
-    return next((name for name in wanted if name in names), None)
 
 
 def _texts(column: Any, name: str, path: Path) -> list[str]:
@@ -185,10 +172,17 @@ def _matrix(column: Any, path: Path, start: int) -> "np.ndarray":
     vectors: np.ndarray = (
         flat.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(len(column), -1)
     )
-    if not np.isfinite(vectors).all():
-        row = start + int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-        raise DataError(f"{path}: vector {row} holds NaN or infinity: encode the document again")
+    _check_finite(vectors, path, start)
     return vectors
+
+
+def _check_finite(vectors: "np.ndarray", path: Path, start: int) -> None:
+    """Raises a DataError; `start` is the number of the first vector in its file."""
+    import numpy as np
+
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(wrong):
+        raise DataError(f"{path}: vector {start + wrong[0]} holds NaN or infinity: encode the document again")
 
 
 Reader = Callable[[Path, Problems], Iterator[VectorBatch]]
@@ -217,14 +211,18 @@ def reader_of(path: Path) -> Reader:
 
 
 class Foreign:
-    """Vector files as one sequence.
+    """Vector files as one sequence, and as a collection without texts.
+
+    Attributes:
+        dimension: of all vectors, once they have been read.
 
     Args:
         lang: language of documents whose file does not say it.
     """
 
-    def __init__(self, files: tuple[Path, ...], lang: str = "") -> None:
+    def __init__(self, files: Sequence[Path], lang: str = "") -> None:
         self.files = files
+        self.dimension = 0
         self._readers = [reader_of(path) for path in files]
         self._lang = lang
 
@@ -233,12 +231,19 @@ class Foreign:
         with Problems(stop=True) as faults:
             for path, reader in zip(self.files, self._readers, strict=True):
                 for batch in reader(path, faults):
-                    langs = [lang or self._lang for lang in batch.langs]
-                    yield VectorBatch(batch.docids, langs, batch.vectors)
+                    yield batch._replace(langs=[lang or self._lang for lang in batch.langs])
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        return tuple(path.name for path in self.files)
+    def docs_iter(self) -> Iterator[Doc]:
+        for batch in self.batches():
+            dimension = batch.vectors.shape[1]
+            if self.dimension and dimension != self.dimension:
+                raise DataError(
+                    f"vectors of {dimension} and of {self.dimension} dimensions (at docid "
+                    f"{batch.docids[0]!r}), expected one encoder's: import them apart"
+                )
+            self.dimension = dimension
+            for docid, lang in zip(batch.docids, batch.langs, strict=True):
+                yield Doc(docid, "", lang)
 
 
 def import_vectors(
@@ -265,114 +270,60 @@ def import_vectors(
         UsageError: a file is missing, or of no known kind.
     """
     options = options or EncodeOptions()
-    findings = Findings()
+    directory = Artifact(output, VECTORS)
+    problems = Problems()
     for path in files:
-        findings.attempt(reader_of, path)
-    directory = VectorsDirectory(output)
-    findings.attempt(directory.refuse_foreign)
-    student = None
-    if encoder is not None:
-        student = findings.attempt(Encoder, encoder, encoder_options)
-    findings.raise_any()
-    foreign = Foreign(tuple(files), lang)
-    looked = _Looked(foreign)
-    found = survey(looked, identical=False, progress=options.progress)
-    plan = _plan(foreign, found, looked.dimension, student, options)
-
-    def copy(shards: Shards, missing: Sequence[int]) -> None:
-        wanted = set(missing)
-        total = plan.documents
-        with bar(total=total, what="importing", unit="docs", enabled=options.progress) as counter:
-            for shard, batch in enumerate(rebatched(foreign.batches(), options.shard_size)):
-                if shard in wanted:
-                    shards.write(shard, batch)
-                counter.update(len(batch.docids))
-
-    return complete(directory, plan, options.resume, copy)
+        with problems.collect():
+            reader_of(path)
+    with problems.collect():
+        directory.check_output()
+    problems.raise_any()
+    foreign = Foreign(files, lang)
+    found = survey(foreign, identical=False, progress=options.progress)
+    loaded = None if encoder is None else Encoder(encoder, encoder_options)
+    if loaded is not None and loaded.dimension != foreign.dimension:
+        raise DataError(
+            f"the vectors have {foreign.dimension} dimensions and {loaded.name} gives {loaded.dimension}: "
+            "name the --encoder that made them, or leave it out"
+        )
+    plan = foreign_plan(
+        tuple(path.name for path in files),
+        hashlib.sha256("\n".join(map(sha256, files)).encode()).hexdigest(),
+        found.documents,
+        foreign.dimension,
+        options.shard_size,
+        loaded,
+    )
+    with (
+        directory.held(),
+        bar(total=plan.documents, what="importing", unit="docs", enabled=options.progress) as counter,
+    ):
+        begun = begin_vectors(directory, plan, options.resume)
+        wanted = set(begun.missing)
+        for shard, batch in enumerate(rebatched(foreign.batches(), options.shard_size) if wanted else ()):
+            if shard in wanted:
+                begun.shards.write(shard, batch)
+            counter.update(len(batch.docids))
+        return finish_vectors(directory, plan, begun)
 
 
 def rebatched(batches: Iterator[VectorBatch], size: int) -> Iterator[VectorBatch]:
     """The same documents in batches of `size`, the last one smaller."""
     import numpy as np
 
+    def joined() -> VectorBatch:
+        return VectorBatch(
+            [docid for batch in held for docid in batch.docids],
+            [lang for batch in held for lang in batch.langs],
+            np.concatenate([batch.vectors for batch in held]),
+        )
+
     held: list[VectorBatch] = []
-    count = 0
     for batch in batches:
         held.append(batch)
-        count += len(batch.docids)
-        while count >= size:
-            joined = _joined(held)
-            yield VectorBatch(joined.docids[:size], joined.langs[:size], joined.vectors[:size])
-            held = [
-                VectorBatch(
-                    joined.docids[size:], joined.langs[size:], np.ascontiguousarray(joined.vectors[size:])
-                )
-            ]
-            count -= size
-    if count:
-        yield _joined(held)
-
-
-def _joined(batches: list[VectorBatch]) -> VectorBatch:
-    import numpy as np
-
-    return VectorBatch(
-        [docid for batch in batches for docid in batch.docids],
-        [lang for batch in batches for lang in batch.langs],
-        np.concatenate([batch.vectors for batch in batches]),
-    )
-
-
-class _Looked:
-    """The documents of vector files as a collection without texts, for the survey; and their dimension."""
-
-    def __init__(self, foreign: Foreign) -> None:
-        self._foreign = foreign
-        self.dimension = 0
-
-    def docs_iter(self) -> Iterator[Doc]:
-        for batch in self._foreign.batches():
-            dimension = batch.vectors.shape[1]
-            if self.dimension and dimension != self.dimension:
-                raise DataError(
-                    f"vectors of {dimension} and of {self.dimension} dimensions (at docid "
-                    f"{batch.docids[0]!r}), expected one encoder's: import them apart"
-                )
-            self.dimension = dimension
-            for docid, lang in zip(batch.docids, batch.langs, strict=True):
-                yield Doc(docid, "", lang)
-
-
-def _plan(
-    foreign: Foreign, found: Survey, dimension: int, student: Encoder | None, options: EncodeOptions
-) -> EncodingPlan:
-    contents = hashlib.sha256("\n".join(map(sha256, foreign.files)).encode()).hexdigest()
-    if student is not None and student.dimension != dimension:
-        raise DataError(
-            f"the vectors have {dimension} dimensions and {student.name} gives {student.dimension}: name the "
-            "--encoder that made them, or leave it out"
-        )
-    return EncodingPlan(
-        collections=foreign.names,
-        prefixes=None,
-        fields=None,
-        collection_fingerprint=contents,
-        collection_documents=found.documents,
-        documents=found.documents,
-        shard=None,
-        encoder=student.name if student else "",
-        encoder_fingerprint=student.fingerprint if student else "",
-        dimension=dimension,
-        prompt=student.document_prompt if student else "",
-        max_length=student.max_length if student else None,
-        device="",
-        dtype="",
-        backend="",
-        pooling=student.options.pooling if student else None,
-        normalize=student.options.normalize if student else None,
-        batch_size=None,
-        shard_size=options.shard_size,
-        versions={},
-        query_prompt=student.query_prompt if student else None,
-        truncate=student.options.dimension if student else None,
-    )
+        while sum(len(one.docids) for one in held) >= size:
+            every = joined()
+            yield every.rows(0, size)
+            held = [every.rows(size, len(every.docids))]
+    if any(one.docids for one in held):
+        yield joined()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mimo_plugin.core.errors import ArtifactError, UsageError
@@ -32,7 +32,14 @@ class Docids(Protocol):
         """The docids of these numbers, int64 (n,), in their order."""
 
 
-class Searchable(Protocol):
+class Listed(list[str]):
+    """Docids in memory."""
+
+    def take(self, numbers: "np.ndarray") -> list[str]:
+        return [self[number] for number in numbers.tolist()]
+
+
+class Searchable(NamedTuple):
     """What is searched.
 
     Attributes:
@@ -41,12 +48,9 @@ class Searchable(Protocol):
         docids: docid by position.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def faiss(self) -> Any: ...
-    @property
-    def docids(self) -> Docids: ...
+    name: str
+    faiss: Any
+    docids: Docids
 
 
 class Ranked(NamedTuple):
@@ -85,14 +89,8 @@ class Nearest:
         import numpy as np
 
         self._indexes = list(indexes)
-        self._docids = [index.docids for index in indexes]
-        sizes = [index.faiss.ntotal for index in indexes]
-        self._starts: np.ndarray = np.cumsum([0, *sizes])
-        self._order: np.ndarray | None = None
-
-    @property
-    def documents(self) -> int:
-        return int(self._starts[-1])
+        self._starts: np.ndarray = np.cumsum([0, *(index.faiss.ntotal for index in indexes)])
+        self._documents = int(self._starts[-1])
 
     def search(self, vectors: "np.ndarray", hits: int) -> Found:
         """Each query's nearest documents; the order of ties is left open.
@@ -104,7 +102,7 @@ class Nearest:
         Raises:
             UsageError: FAISS refuses the search parameters.
         """
-        hits = min(hits, self.documents)
+        hits = min(hits, self._documents)
         return self._best(vectors, hits, hits + _SPARE)
 
     def named(self, found: Found) -> Iterator[tuple[list[str], "np.ndarray"]]:
@@ -133,7 +131,7 @@ class Nearest:
         """
         import numpy as np
 
-        reach = min(reach, self.documents)
+        reach = min(reach, self._documents)
         scores: np.ndarray = np.empty((len(vectors), hits), dtype=np.float32)
         rows: np.ndarray = np.empty((len(vectors), hits), dtype=np.int64)
         cut: np.ndarray = np.zeros(len(vectors), dtype=bool)
@@ -181,7 +179,7 @@ class Nearest:
         """
         import numpy as np
 
-        order = self._docid_order()
+        order = self._docid_order
         best: np.ndarray = np.empty(0, dtype=np.float32)
         rows: np.ndarray = np.empty(0, dtype=np.int64)
         lowest = -1
@@ -198,21 +196,16 @@ class Nearest:
                     least, lowest = best[-1], order[rows[-1]]
         return best, rows
 
+    @cached_property
     def _docid_order(self) -> "np.ndarray":
         """The place of each document in the order of docids, int64 (documents,)."""
         import numpy as np
 
-        if self._order is None:
-            names: np.ndarray = np.array(
-                [
-                    docid.encode()
-                    for docids, index in zip(self._docids, self._indexes, strict=True)
-                    for docid in docids.take(np.arange(index.faiss.ntotal))
-                ]
-            )
-            self._order = np.empty(len(names), dtype=np.int64)
-            self._order[np.argsort(names, kind="stable")] = np.arange(len(names))
-        return self._order
+        every: np.ndarray = np.arange(self._documents)
+        names: np.ndarray = np.array([docid.encode() for docid in self._docids_of(every)])
+        order: np.ndarray = np.empty(len(names), dtype=np.int64)
+        order[np.argsort(names, kind="stable")] = every
+        return order
 
     def _ranked(self, vectors: "np.ndarray", reach: int) -> Ranked:
         """The best documents of all indexes together, `reach` of each."""
@@ -247,13 +240,13 @@ class Nearest:
     def _docids_of(self, rows: "np.ndarray") -> list[str]:
         import numpy as np
 
-        if len(self._docids) == 1:
-            return self._docids[0].take(rows)
+        if len(self._indexes) == 1:
+            return self._indexes[0].docids.take(rows)
         names: np.ndarray = np.empty(len(rows), dtype=object)
         home = self._home(rows)
-        for number, lines in enumerate(self._docids):
+        for number, index in enumerate(self._indexes):
             mine = home == number
-            names[mine] = lines.take(rows[mine] - self._starts[number])
+            names[mine] = index.docids.take(rows[mine] - self._starts[number])
         return list(names.tolist())
 
     def _home(self, rows: "np.ndarray") -> "np.ndarray":
@@ -350,21 +343,6 @@ def nearest(
 
     index = faiss.IndexFlatIP(documents.shape[1])
     index.add(documents)
-    search = Nearest([_InMemory("vectors in memory", index, _Listed(docids))])
+    search = Nearest([Searchable("vectors in memory", index, Listed(docids))])
     found = search.named(search.search(queries, hits))
     return {query_id: ranking(*hit) for query_id, hit in zip(query_ids, found, strict=True)}
-
-
-@dataclass(frozen=True)
-class _Listed:
-    docids: Sequence[str]
-
-    def take(self, numbers: "np.ndarray") -> list[str]:
-        return [self.docids[number] for number in numbers.tolist()]
-
-
-@dataclass(frozen=True)
-class _InMemory:
-    name: str
-    faiss: Any
-    docids: _Listed

@@ -1,30 +1,104 @@
-"""Opening an index directory: its FAISS index, docids and languages; several searched as one."""
+"""An index on disk: its manifest, and what is opened of it when it is searched."""
 
 import mmap
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from mimo_plugin.core.errors import ArtifactError, Findings, Problems, UsageError
+from mimo_plugin.core.artifact import MANIFEST, Artifact, Kind
+from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.faiss import read_index, set_parameters
-from mimo_plugin.indexing.plan import (
-    DOCID,
-    INDEX,
-    LANG,
-    IndexManifest,
-    Plan,
-    made_by_pyserini,
-    read_manifest,
-    require_unchanged,
-)
+from mimo_plugin.indexing.nearest import Listed
+from mimo_plugin.indexing.plan import EncodingPlan, foreign_plan
+from mimo_plugin.indexing.vectors import VectorsManifest, kept_text, part_text, summary_text
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    from mimo_plugin.evaluation.runs import Run
+
+INDEX, DOCID, LANG = "index", "docid", "lang"
+FILES = (INDEX, DOCID, LANG)
+# Vectors that are needed only while the index is built lie here.
+WORK = "building"
+
+
+class IndexPlan(EncodingPlan):
+    """All that decides the bytes of an index.
+
+    Attributes:
+        factory: FAISS factory string.
+        parameters: what is set on the empty index before vectors come in, and stays in its file, such as
+            "efConstruction=200,efSearch=128"; None leaves FAISS's own.
+        seed: of the training sample, where the factory needs training.
+    """
+
+    factory: str
+    parameters: str | None
+    seed: int
+
+    @classmethod
+    def of(cls, vectors: EncodingPlan, factory: str, parameters: str | None, seed: int) -> "IndexPlan":
+        return cls(**vectors.model_dump(), factory=factory, parameters=parameters, seed=seed)
+
+    @property
+    def vectors(self) -> EncodingPlan:
+        """The plan of the vectors alone."""
+        return EncodingPlan(**{name: getattr(self, name) for name in EncodingPlan.model_fields})
+
+
+class IndexManifest(VectorsManifest):
+    """What lies beside `index`, `docid` and `lang`."""
+
+    format: Literal["mimo-index"] = "mimo-index"  # type: ignore[assignment]
+    format_version: Literal[2] = 2  # type: ignore[assignment]
+    plan: IndexPlan
+
+
+INDEXES = Kind(
+    IndexManifest,
+    formats=frozenset({"mimo-index"}),
+    noun="an index",
+    command="mimo index",
+    names=re.compile("|".join(FILES)),
+    mark=WORK,
+    mark_is_folder=True,
+)
+
+
+def made_by_pyserini(directory: Path) -> bool:
+    """Whether `index` and `docid` lie there, and nothing that `mimo index` leaves before it is done."""
+    return all((directory / name).is_file() for name in (INDEX, DOCID)) and not any(
+        (directory / name).exists() for name in (MANIFEST, LANG, WORK)
+    )
+
+
+def index_at(directory: Path) -> Artifact[IndexManifest]:
+    """The directory of an index that `mimo index` wrote.
+
+    Raises:
+        ArtifactError: Pyserini wrote it.
+    """
+    if made_by_pyserini(directory):
+        raise ArtifactError(
+            f"{directory} has no {MANIFEST}: it looks like an index that Pyserini made, which `mimo search` "
+            "takes with --encoder; for anything else make one with `mimo index`"
+        )
+    return Artifact(directory, INDEXES)
+
+
+def read_manifest(directory: Path) -> IndexManifest:
+    """Reads an index's manifest and checks it against the sizes of the files beside it.
+
+    Raises:
+        ArtifactError: the directory is no index, or an incomplete or damaged one.
+    """
+    return index_at(directory).read()
 
 
 class Lines:
@@ -37,8 +111,7 @@ class Lines:
         return len(self._starts) - 1
 
     def __getitem__(self, number: int) -> str:
-        start, stop = int(self._starts[number]), int(self._starts[number + 1])
-        return self._bytes[start : stop - 1].decode("utf-8")
+        return self.between(number, number + 1)[0]
 
     def between(self, start: int, stop: int) -> list[str]:
         """The lines from `start` up to, not including, `stop`."""
@@ -48,8 +121,7 @@ class Lines:
         """The lines of these numbers, int64 (n,), in their order: a tenth of the time of one by one."""
         import pyarrow as pa
 
-        taken = self._table.take(pa.array(numbers))
-        content = taken.buffers()[2]
+        content = self._table.take(pa.array(numbers)).buffers()[2]
         return [] if content is None else _split(content.to_pybytes())
 
     @cached_property
@@ -78,85 +150,139 @@ class Lines:
         return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(self), buffers)
 
 
-class StrippedLines:
-    """The lines of a text file in memory, without white space at their ends: so Pyserini reads docids."""
-
-    def __init__(self, path: Path) -> None:
-        with path.open(encoding="utf-8") as file:
-            self._lines = [line.rstrip() for line in file]
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def __getitem__(self, number: int) -> str:
-        return self._lines[number]
-
-    def between(self, start: int, stop: int) -> list[str]:
-        """The lines from `start` up to, not including, `stop`."""
-        return self._lines[start:stop]
-
-    def take(self, numbers: "np.ndarray") -> list[str]:
-        """The lines of these numbers, int64 (n,), in their order."""
-        return [self._lines[number] for number in numbers.tolist()]
-
-
 def _split(lines: bytes) -> list[str]:
     """Lines that all end with a line end, without it."""
     return lines.decode("utf-8").split("\n")[:-1]
 
 
-@dataclass(frozen=True)
-class OpenIndex:
-    """An index ready to search.
+class Index:
+    """An index: `len(index)` documents with vectors, docids and languages, ready to be searched.
+
+    FAISS reads the vectors when they are first needed; all files are checked against their SHA-256 then.
 
     Attributes:
-        faiss: the FAISS index.
-        docids: docid by position.
+        directory: where it lies.
+        manifest: how it was made.
+        encoded: documents encoded by the call that gave this index.
+        already: the index was there, complete, and made under the same plan.
+        note: what to know about the factory, where a preset is not what its name says.
+        encoder: its own, once it has been loaded; searches take it.
     """
 
-    directory: Path
-    manifest: IndexManifest
-    faiss: Any
-    docids: Lines | StrippedLines
+    def __init__(
+        self,
+        directory: Path,
+        manifest: IndexManifest,
+        parameters: str | None = None,
+        *,
+        opened: tuple[Any, Lines | Listed] | None = None,
+        encoded: int = 0,
+        already: bool = True,
+        note: str | None = None,
+        encoder: Encoder | None = None,
+    ) -> None:
+        """See `open_index`.
+
+        Args:
+            opened: FAISS index and docids, where they are in memory already.
+        """
+        self.directory = directory
+        self.manifest = manifest
+        self.encoded = encoded
+        self.already = already
+        self.note = note
+        self.encoder = encoder
+        self._parameters = parameters
+        self._given = opened
+
+    def __len__(self) -> int:
+        return self.manifest.plan.documents
+
+    def __repr__(self) -> str:
+        plan = self.manifest.plan
+        kind = f", {plan.factory}" if plan.factory else ""
+        return f"{self.directory}: {len(self)} documents{part_text(plan)}, {plan.dimension} dimensions{kind}"
 
     @property
-    def name(self) -> str:
-        return str(self.directory)
+    def resumed(self) -> int:
+        """Documents whose vectors were there before."""
+        return len(self) - self.encoded
+
+    def summary(self) -> str:
+        """What a user wants to know of it, a few lines."""
+        done = None
+        if self.already:
+            done = "it was complete already; nothing was encoded"
+        elif not self.encoded:
+            done = "all vectors were there before; nothing was encoded"
+        elif self.resumed:
+            done = kept_text(self.resumed, self.encoded)
+        text = summary_text(repr(self), done, self.manifest)
+        return f"{text}\n{self.note}" if self.note else text
+
+    @property
+    def languages(self) -> dict[str, int]:
+        """Language -> number of documents."""
+        return dict(self.manifest.languages)
+
+    @property
+    def faiss(self) -> Any:
+        """The FAISS index; raises as `open_index`."""
+        return self._opened[0]
+
+    @property
+    def docids(self) -> Lines | Listed:
+        """Docid by position; raises as `open_index`."""
+        return self._opened[1]
+
+    def search(self, topics: Any, **options: Any) -> "Run":
+        """Searches queries; see `search.search`."""
+        from mimo_plugin.indexing.search import search
+
+        return search(self, topics, **options)
+
+    @cached_property
+    def _opened(self) -> tuple[Any, Lines | Listed]:
+        index, docids = self._given or self._read()
+        if self._parameters:
+            set_parameters(index, self._parameters, self.directory)
+        return index, docids
+
+    def _read(self) -> tuple[Any, Lines]:
+        index_at(self.directory).verify()
+        index, docids = read_index(self.directory / INDEX), Lines(self.directory / DOCID)
+        if not index.ntotal == len(docids) == len(self):
+            raise ArtifactError(
+                f"{self.directory} holds {index.ntotal} vectors and {len(docids)} docids, its manifest says "
+                f"{len(self)}: build it again with --no-resume"
+            )
+        return index, docids
 
 
-def open_index(directory: Path, parameters: str | None = None, *, pyserini: bool = False) -> OpenIndex:
+def open_index(directory: Path, parameters: str | None = None) -> Index:
     """Opens an index that `mimo index` wrote.
 
     Args:
         parameters: FAISS search parameters such as "nprobe=16" or "efSearch=128".
-        pyserini: one that Pyserini made will do as well. Its manifest says nothing of an encoder.
 
     Raises:
         ArtifactError: it is incomplete or damaged.
         UsageError: the index does not have such parameters.
     """
-    if pyserini and made_by_pyserini(directory):
-        return _open_pyserini(directory, parameters)
-    manifest = read_manifest(directory)
-    require_unchanged(directory, manifest, (INDEX, DOCID))
-    index = read_index(directory / INDEX)
-    docids = Lines(directory / DOCID)
-    if not index.ntotal == len(docids) == manifest.plan.documents:
-        raise ArtifactError(
-            f"{directory} holds {index.ntotal} vectors and {len(docids)} docids, its manifest says "
-            f"{manifest.plan.documents}: build it again with --no-resume"
-        )
-    if parameters:
-        set_parameters(index, parameters, directory)
-    return OpenIndex(directory, manifest, index, docids)
+    index = Index(directory, read_manifest(directory), parameters)
+    index.faiss  # noqa: B018
+    return index
 
 
-def _open_pyserini(directory: Path, parameters: str | None) -> OpenIndex:
+def _open_pyserini(directory: Path, parameters: str | None) -> Index:
+    """Opens an index that Pyserini made. Its manifest says nothing of an encoder."""
     import faiss
 
     index = read_index(directory / INDEX)
     try:
-        docids = StrippedLines(directory / DOCID)
+        with (directory / DOCID).open(encoding="utf-8") as file:
+            # So Pyserini reads docids, too.
+            docids = Listed(line.rstrip() for line in file)
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(
             f"{directory / DOCID} cannot be read ({error}), expected a docid a line"
@@ -172,93 +298,72 @@ def _open_pyserini(directory: Path, parameters: str | None) -> OpenIndex:
             "build it again, with inner product"
         )
     problems = Problems(ArtifactError)
-    for docid, count in Counter(docids.between(0, len(docids))).items():
+    for docid, count in Counter(docids).items():
         if count > 1:
             problems.add(f"{directory / DOCID}: docid {docid!r} is there {count} times, expected once")
         elif docid.split() != [docid]:
             problems.add(f"{directory / DOCID}: docid {docid!r}, expected one without white space")
     problems.raise_any()
-    if parameters:
-        set_parameters(index, parameters, directory)
-    plan = Plan(
-        collections=(),
-        prefixes=None,
-        fields=None,
-        collection_fingerprint="",
-        collection_documents=len(docids),
-        documents=len(docids),
-        shard=None,
-        encoder="",
-        encoder_fingerprint="",
-        dimension=index.d,
-        prompt="",
-        max_length=None,
-        device="",
-        dtype="",
-        backend="",
-        pooling=None,
-        normalize=None,
-        batch_size=None,
-        shard_size=len(docids),
-        versions={},
-        factory="",
-        parameters=None,
-        seed=0,
+    vectors = foreign_plan((), "", len(docids), index.d, len(docids))
+    manifest = IndexManifest(
+        plan=IndexPlan.of(vectors, "", None, 0), languages={"": len(docids)}, empty_documents=None, files={}
     )
-    manifest = IndexManifest(plan=plan, languages={"": len(docids)}, empty_documents=None, files={})
-    return OpenIndex(directory, manifest, index, docids)
+    return Index(directory, manifest, parameters, opened=(index, docids))
 
 
-def check_encoder(index: OpenIndex, student: Encoder, *, allow_other: bool = False) -> None:
-    """Refuses a query encoder that is not the one whose vectors are in the index.
+def find_indexes(places: Sequence[Index | Path | str], parameters: str | None = None) -> list[Index]:
+    """Indexes, also of Pyserini, whose hits are to be merged; vectors of ours are not read yet.
+
+    Args:
+        places: directories, or indexes that are open already.
+        parameters: FAISS search parameters of those that are opened here.
 
     Raises:
-        ArtifactError: another model (unless `allow_other`), or another dimension.
+        ArtifactError: one is damaged or there twice, or their scores or ids do not go together.
+        UsageError: there are none.
     """
-    plan = index.manifest.plan
-    if student.dimension != plan.dimension:
-        raise ArtifactError(
-            f"{student.name} gives {student.dimension} dimensions, the vectors in {index.directory} have "
-            f"{plan.dimension}: search with the encoder that made the index"
-            f"{f' ({plan.encoder})' if plan.encoder else ''}"
-        )
-    if not plan.encoder_fingerprint:
-        # Vectors from elsewhere, and nobody said whose.
-        return
-    if student.fingerprint != plan.encoder_fingerprint and not allow_other:
-        raise ArtifactError(
-            f"{student.name} (fingerprint {student.fingerprint[:12]}) is not the encoder of "
-            f"{index.directory} ({plan.encoder}, fingerprint {plan.encoder_fingerprint[:12]}): search with "
-            "that one, or say --allow-other-encoder"
-        )
+    if not places:
+        raise UsageError("no index was given, expected at least one")
+    problems = Problems(ArtifactError)
+    directories = [place.directory if isinstance(place, Index) else Path(place) for place in places]
+    for directory, count in Counter(path.resolve() for path in directories).items():
+        if count > 1:
+            problems.add(f"{directory}: given {count} times, expected each index once")
+    indexes: list[Index] = []
+    for place, directory in zip(places, directories, strict=True):
+        with problems.collect():
+            if isinstance(place, Index):
+                indexes.append(place)
+            elif made_by_pyserini(directory):
+                indexes.append(_open_pyserini(directory, parameters))
+            else:
+                indexes.append(Index(directory, read_manifest(directory), parameters))
+    with problems.collect():
+        _check_alike(indexes)
+    with problems.collect():
+        shared_prefixes(indexes)
+    problems.raise_any()
+    return indexes
 
 
 # What says that vectors were made alike, whatever texts they are of.
 _OF_THE_VECTORS = ("encoder_fingerprint", "dimension", "pooling", "normalize")
 
 
-def open_indexes(directories: Sequence[Path], parameters: str | None = None) -> list[OpenIndex]:
-    """Opens indexes, also of Pyserini, whose hits are to be merged; see `open_index`.
-
-    Raises:
-        ArtifactError: one is damaged or there twice, or their scores or ids do not go together.
-        UsageError: there are none, or one does not have such parameters.
-    """
-    if not directories:
-        raise UsageError("no index was given, expected at least one")
-    findings = Findings()
-    for directory, count in Counter(path.resolve() for path in directories).items():
-        if count > 1:
-            findings.add(ArtifactError, [f"{directory}: given {count} times, expected each index once"])
-    opened = [findings.attempt(open_index, directory, parameters, pyserini=True) for directory in directories]
-    indexes = [index for index in opened if index is not None]
-    findings.attempt(_check_alike, indexes)
-    findings.attempt(shared_prefixes, indexes)
-    findings.raise_any()
-    return indexes
+def _check_alike(indexes: Sequence[Index]) -> None:
+    problems = Problems(ArtifactError)
+    for other in indexes[1:]:
+        for name in _OF_THE_VECTORS:
+            mine, its = (getattr(index.manifest.plan, name) for index in (indexes[0], other))
+            if mine != its:
+                problems.add(
+                    f"{other.directory} and {indexes[0].directory} cannot be searched as one: {name} is "
+                    f"{its!r} and {mine!r}; make one of them again with the other's options"
+                )
+    problems.raise_any()
 
 
-def shared_prefixes(indexes: Sequence[OpenIndex]) -> dict[str, str] | None:
+def shared_prefixes(indexes: Sequence[Index]) -> dict[str, str] | None:
     """The prefixes that ids have in all of these indexes; None where ids are the sources' own.
 
     Raises:
@@ -284,17 +389,26 @@ def shared_prefixes(indexes: Sequence[OpenIndex]) -> dict[str, str] | None:
     return shared if any(pooled.values()) else None
 
 
-def _check_alike(indexes: Sequence[OpenIndex]) -> None:
-    problems = Problems(ArtifactError)
-    for other in indexes[1:]:
-        for name in _OF_THE_VECTORS:
-            mine, its = (getattr(index.manifest.plan, name) for index in (indexes[0], other))
-            if mine != its:
-                problems.add(
-                    f"{other.directory} and {indexes[0].directory} cannot be searched as one: {name} is "
-                    f"{its!r} and {mine!r}; make one of them again with the other's options"
-                )
-    problems.raise_any()
+def check_encoder(index: Index, encoder: Encoder, *, allow_other: bool = False) -> None:
+    """Refuses a query encoder that is not the one whose vectors are in the index.
+
+    Raises:
+        ArtifactError: another model (unless `allow_other`), or another dimension.
+    """
+    plan = index.manifest.plan
+    if encoder.dimension != plan.dimension:
+        raise ArtifactError(
+            f"{encoder.name} gives {encoder.dimension} dimensions, the vectors in {index.directory} have "
+            f"{plan.dimension}: search with the encoder that made the index"
+            f"{f' ({plan.encoder})' if plan.encoder else ''}"
+        )
+    # Of vectors from elsewhere nobody may have said whose they are.
+    if plan.encoder_fingerprint not in ("", encoder.fingerprint) and not allow_other:
+        raise ArtifactError(
+            f"{encoder.name} (fingerprint {encoder.fingerprint[:12]}) is not the encoder of "
+            f"{index.directory} ({plan.encoder}, fingerprint {plan.encoder_fingerprint[:12]}): search with "
+            "that one, or say --allow-other-encoder"
+        )
 
 
 def read_doc_languages(directory: Path, wanted: Iterable[str]) -> dict[str, str]:
@@ -306,7 +420,7 @@ def read_doc_languages(directory: Path, wanted: Iterable[str]) -> dict[str, str]
     Raises:
         ArtifactError: the directory is no index, or a damaged one.
     """
-    require_unchanged(directory, read_manifest(directory), (DOCID, LANG))
+    index_at(directory).verify(DOCID, LANG)
     missing = {docid.encode() for docid in wanted}
     found: dict[str, str] = {}
     with (directory / DOCID).open("rb") as docids, (directory / LANG).open("rb") as languages:

@@ -1,77 +1,19 @@
-"""What decides the bytes of vectors and of an index: plans, parts of a collection, what belongs together."""
+"""What decides the bytes of vectors: plans, parts of a collection, what belongs together."""
 
 import hashlib
-import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mimo_plugin.core.artifact import FileRecord, Record, SealedRecord, parse_manifest, require_files
-from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
-from mimo_plugin.core.files import sha256, write_text
+from mimo_plugin.core.artifact import Record, differences
+from mimo_plugin.core.errors import ArtifactError, Problems
+from mimo_plugin.indexing.options import WHOLE, Part
 
 if TYPE_CHECKING:
     from mimo_plugin.collections.survey import Survey
     from mimo_plugin.encoder.encoder import Encoder
-
-_PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
-
-
-@dataclass(frozen=True)
-class Part:
-    """Attributes:
-    number: from 1 to `of`.
-    of: number of parts that the collection is cut into.
-    """
-
-    number: int = 1
-    of: int = 1
-
-    @classmethod
-    def parse(cls, text: str | None) -> "Part":
-        """Reads `i/n`; None is the whole.
-
-        Raises:
-            UsageError: it is nothing of that kind.
-        """
-        if text is None:
-            return cls()
-        match = _PART.fullmatch(text)
-        if match is None or int(match[1]) > int(match[2]):
-            raise UsageError(f"--shard {text!r}: i/n with 1 <= i <= n was expected, e.g. 2/4")
-        return cls(int(match[1]), int(match[2]))
-
-    @property
-    def name(self) -> str | None:
-        """As it was given; None for the whole."""
-        return f"{self.number}/{self.of}" if self.of > 1 else None
-
-    def shards(self, documents: int, shard_size: int) -> range:
-        """The numbers of its shards in a collection. Parts have as many, or one more or less.
-
-        Raises:
-            UsageError: the collection has fewer shards than parts.
-        """
-        shards = -(-documents // shard_size)
-        if self.of > shards:
-            raise UsageError(
-                f"--shard {self.name}: the collection has {documents} documents, {shards} shards of "
-                f"{shard_size}, and cannot be cut into {self.of} parts: use fewer, or a smaller --shard-size"
-            )
-        return range(shards * (self.number - 1) // self.of, shards * self.number // self.of)
-
-    def documents(self, documents: int, shard_size: int) -> int:
-        """How many of a collection's documents are in it; raises as `shards`."""
-        shards = self.shards(documents, shard_size)
-        return min(shards.stop * shard_size, documents) - shards.start * shard_size
-
-
-WHOLE = Part()
-
 
 _LIBRARIES = ("faiss-cpu", "sentence-transformers", "torch", "transformers")
 _OF_BACKEND = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
@@ -79,6 +21,8 @@ _OF_BACKEND = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
 OF_THE_MACHINE = frozenset({"device", "backend", "versions"})
 # What older manifests do not say is no difference.
 _SAID_LATER = frozenset({"query_prompt", "normalized"})
+# What keeps the other plan's value.
+_KEEPING = {"prompt": "--document-prompt", "query_prompt": "--query-prompt"}
 
 
 class EncodingPlan(Record):
@@ -137,27 +81,23 @@ class EncodingPlan(Record):
         return Part.parse(self.shard)
 
     def differences(self, other: "EncodingPlan", ignoring: frozenset[str] = frozenset()) -> list[str]:
-        """What is not the same in `other`, a line each; the encoder's name and path do not count, nor
-        do records that were left out."""
+        """What is not the same in `other`, a line each.
 
-        def hint(name: str, there: Any) -> str:
-            option = {"prompt": "--document-prompt", "query_prompt": "--query-prompt"}.get(name)
-            return f" ({option} {shlex.quote(there)} keeps that)" if option else ""
-
-        mine, others = self.model_dump(mode="json"), other.model_dump(mode="json")
+        The encoder's name and path do not count, nor do records that were left out.
+        """
+        unsaid = {name for name in _SAID_LATER if None in (getattr(self, name), getattr(other, name))}
         return [
-            f"{name} is {mine[name]!r}, there it is {others[name]!r}{hint(name, others[name])}"
-            for name in mine
-            if name not in {"encoder", "copies", *ignoring}
-            and mine[name] != others[name]
-            and not (name in _SAID_LATER and None in (mine[name], others[name]))
+            f"{line} ({_KEEPING[name]} {shlex.quote(getattr(other, name))} keeps that)"
+            if name in _KEEPING
+            else line
+            for name, line in differences(self, other, {"encoder", "copies", *unsaid, *ignoring}).items()
         ]
 
 
 def plan_encoding(
     collections: tuple[str, ...],
     found: "Survey",
-    student: "Encoder",
+    encoder: "Encoder",
     *,
     prefixes: Mapping[str, str] | None = None,
     fields: tuple[str, ...] | None = None,
@@ -177,24 +117,60 @@ def plan_encoding(
         collection_documents=found.documents,
         documents=part.documents(found.documents, shard_size),
         shard=part.name,
-        encoder=student.name,
-        encoder_fingerprint=student.fingerprint,
-        dimension=student.dimension,
-        prompt=student.document_prompt,
-        max_length=student.max_length,
-        device=student.device_type,
-        dtype=student.options.dtype,
-        backend=student.backend,
-        pooling=student.options.pooling,
-        normalize=student.options.normalize,
-        batch_size=student.options.batch_size,
+        dimension=encoder.dimension,
+        device=encoder.device_type,
+        dtype=encoder.options.dtype,
+        backend=encoder.backend,
+        batch_size=encoder.options.batch_size,
         shard_size=shard_size,
-        query_prompt=student.query_prompt,
-        truncate=student.options.dimension,
-        normalized=student.normalizes,
-        versions={name: version(name) for name in (*_LIBRARIES, *_OF_BACKEND.get(student.backend, ()))},
+        normalized=encoder.normalizes,
+        versions={name: version(name) for name in (*_LIBRARIES, *_OF_BACKEND.get(encoder.backend, ()))},
         copies=found.copies,
+        **_said_of(encoder),
     )
+
+
+def foreign_plan(
+    collections: tuple[str, ...],
+    fingerprint: str,
+    documents: int,
+    dimension: int,
+    shard_size: int,
+    encoder: "Encoder | None" = None,
+) -> EncodingPlan:
+    """The plan of vectors that others made, perhaps with an encoder that is known."""
+    return EncodingPlan(
+        collections=collections,
+        prefixes=None,
+        fields=None,
+        collection_fingerprint=fingerprint,
+        collection_documents=documents,
+        documents=documents,
+        shard=None,
+        dimension=dimension,
+        device="",
+        dtype="",
+        backend="",
+        batch_size=None,
+        shard_size=shard_size,
+        versions={},
+        **_said_of(encoder),
+    )
+
+
+def _said_of(encoder: "Encoder | None") -> dict[str, Any]:
+    """What a plan says of an encoder, whether it ran here or elsewhere."""
+    options = encoder.options if encoder else None
+    return {
+        "encoder": encoder.name if encoder else "",
+        "encoder_fingerprint": encoder.fingerprint if encoder else "",
+        "prompt": encoder.document_prompt if encoder else "",
+        "query_prompt": encoder.query_prompt if encoder else None,
+        "max_length": encoder.max_length if encoder else None,
+        "pooling": options.pooling if options else None,
+        "normalize": options.normalize if options else None,
+        "truncate": options.dimension if options else None,
+    }
 
 
 # What decides where a text lands in the vector space. Batches, backend and device move it by rounding only.
@@ -210,8 +186,7 @@ _ENCODER = (
 )
 
 
-@dataclass(frozen=True)
-class Joined:
+class JoinedPlan(NamedTuple):
     """Attributes:
     plan: of all of it.
     order: the positions of what was given, in the order in which it belongs together.
@@ -221,7 +196,7 @@ class Joined:
     order: tuple[int, ...]
 
 
-def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:
+def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPlan:
     """What comes of vectors or indexes put together: the parts of one collection, or several collections.
 
     The parts of a collection make the plan that an encoding of the whole would have had.
@@ -236,34 +211,33 @@ def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:
     first = plans[0]
     problems = Problems(ArtifactError)
     for plan, name in zip(plans[1:], names[1:], strict=True):
+        both = f"{name} and {names[0]} do not belong together"
+        # Older plans do not say what is put before queries.
+        unsaid = {"query_prompt"} if None in (plan.query_prompt, first.query_prompt) else set()
         for field in _ENCODER:
             mine, other = getattr(first, field), getattr(plan, field)
-            if mine != other and not (field == "query_prompt" and None in (mine, other)):
+            if mine != other and field not in unsaid:
                 problems.add(
-                    f"{name} and {names[0]} do not belong together: {field} is {other!r} and {mine!r}; "
-                    "encode one of them again with the other's options"
+                    f"{both}: {field} is {other!r} and {mine!r}; encode one of them again with the other's "
+                    "options"
                 )
         if (plan.prefixes is None) != (first.prefixes is None):
             problems.add(
-                f"{name} and {names[0]} do not belong together: one has ids as lang:id, the other has not; "
-                "make both with --pooled, or both without"
+                f"{both}: one has ids as lang:id, the other has not; make both with --pooled, or both without"
             )
     problems.raise_any()
     if len(plans) == 1:
-        return Joined(first, (0,))
+        return JoinedPlan(first, (0,))
     one = len({plan.collection_fingerprint for plan in plans}) == 1
-    joined = _parts(plans, names) if one else _collections(plans, names)
-    # Older ones do not say these.
-    prompts = (plan.query_prompt for plan in plans if plan.query_prompt is not None)
-    normalized = {plan.normalized for plan in plans}
+    joined = _join_parts(plans, names) if one else _join_collections(plans, names)
     said = {
-        "query_prompt": next(prompts, None),
-        "normalized": first.normalized if len(normalized) == 1 else None,
+        "query_prompt": next((plan.query_prompt for plan in plans if plan.query_prompt is not None), None),
+        "normalized": first.normalized if len({plan.normalized for plan in plans}) == 1 else None,
     }
-    return Joined(joined.plan.model_copy(update=said), joined.order)
+    return JoinedPlan(joined.plan.model_copy(update=said), joined.order)
 
 
-def _parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:
+def _join_parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPlan:
     first = plans[0]
     problems = Problems(ArtifactError)
     for plan, name in zip(plans[1:], names[1:], strict=True):
@@ -284,148 +258,52 @@ def _parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:
         )
     numbers = Counter(plan.part.number for plan in plans)
     whole = range(1, cut.pop() + 1)
-    twice = [number for number, count in numbers.items() if count > 1]
+    twice = sorted(number for number, count in numbers.items() if count > 1)
     missing = [number for number in whole if number not in numbers]
-    if twice:
-        raise ArtifactError(
-            f"part {', '.join(map(str, sorted(twice)))} of {len(whole)} is there more than once among "
-            f"{', '.join(names)}: give every part once"
-        )
-    if missing:
-        raise ArtifactError(
-            f"part {', '.join(map(str, missing))} of {len(whole)} is missing among {', '.join(names)}: make "
-            "it with --shard, and give all of them"
-        )
+    for wrong, what, advice in (
+        (twice, "there more than once", "give every part once"),
+        (missing, "missing", "make it with --shard, and give all of them"),
+    ):
+        if wrong:
+            raise ArtifactError(
+                f"part {', '.join(map(str, wrong))} of {len(whole)} is {what} among {', '.join(names)}: "
+                f"{advice}"
+            )
     order = sorted(range(len(plans)), key=lambda at: plans[at].part.number)
     whole_plan = first.model_copy(update={"shard": None, "documents": first.collection_documents})
-    return Joined(whole_plan, tuple(order))
+    return JoinedPlan(whole_plan, tuple(order))
 
 
-def _collections(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Joined:
+def _join_collections(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPlan:
     problems = Problems(ArtifactError)
+    prefixes: dict[str, str] = {}
+    of: dict[str, str] = {}
     for plan, name in zip(plans, names, strict=True):
         if plan.shard is not None:
             problems.add(
                 f"{name} is part {plan.shard} of a collection, the others are of other collections: put its "
                 "parts together first"
             )
-    prefixes: dict[str, str] | None = None
-    if plans[0].prefixes is not None:
-        prefixes, of = {}, dict[str, str]()
-        for plan, name in zip(plans, names, strict=True):
-            for collection, prefix in (plan.prefixes or {}).items():
-                if prefix in of and collection not in prefixes:
-                    problems.add(
-                        f"{name} and {of[prefix]} both have ids that begin with {prefix}: they would "
-                        "run into each other"
-                    )
-                of[prefix] = name
-                prefixes[collection] = prefix
+        for collection, prefix in (plan.prefixes or {}).items():
+            if prefix in of and collection not in prefixes:
+                problems.add(
+                    f"{name} and {of[prefix]} both have ids that begin with {prefix}: they would run into "
+                    "each other"
+                )
+            of[prefix] = name
+            prefixes[collection] = prefix
     problems.raise_any()
     digest = hashlib.sha256("\n".join(plan.collection_fingerprint for plan in plans).encode())
     fields = {plan.fields for plan in plans}
+    documents = sum(plan.documents for plan in plans)
     joined = plans[0].model_copy(
         update={
             "collections": tuple(collection for plan in plans for collection in plan.collections),
-            "prefixes": prefixes,
+            "prefixes": None if plans[0].prefixes is None else prefixes,
             "fields": fields.pop() if len(fields) == 1 else None,
             "collection_fingerprint": digest.hexdigest(),
-            "collection_documents": sum(plan.documents for plan in plans),
-            "documents": sum(plan.documents for plan in plans),
+            "collection_documents": documents,
+            "documents": documents,
         }
     )
-    return Joined(joined, tuple(range(len(plans))))
-
-
-MANIFEST = "manifest.json"
-FORMAT: Final = "mimo-index"
-INDEX, DOCID, LANG = "index", "docid", "lang"
-FILES = (INDEX, DOCID, LANG)
-# What is needed only while the index is built lies here. It is renamed before it is removed, so that what a
-# kill leaves of it is never taken for shards.
-WORK, DISCARDED = "building", ".discarded"
-
-
-class Plan(EncodingPlan):
-    """All that decides the bytes of an index.
-
-    Attributes:
-        factory: FAISS factory string.
-        parameters: what is set on the empty index before vectors come in, and stays in its file, such as
-            "efConstruction=200,efSearch=128"; None leaves FAISS's own.
-        seed: of the training sample, where the factory needs training.
-    """
-
-    factory: str
-    parameters: str | None
-    seed: int
-
-    @classmethod
-    def of(cls, vectors: EncodingPlan, factory: str, parameters: str | None, seed: int) -> "Plan":
-        return cls(**vectors.model_dump(), factory=factory, parameters=parameters, seed=seed)
-
-
-class IndexManifest(SealedRecord):
-    """What lies beside `index`, `docid` and `lang`.
-
-    Attributes:
-        languages: language -> number of documents.
-        empty_documents: documents without text; None where the texts were never seen.
-        files: what is known of the files beside it, by name.
-    """
-
-    format: Literal["mimo-index"] = FORMAT
-    format_version: Literal[2] = 2
-    plan: Plan
-    languages: dict[str, int]
-    empty_documents: int | None
-    files: dict[str, FileRecord]
-
-    def write(self, directory: Path) -> None:
-        write_text(directory / MANIFEST, self.sealed(indent=2))
-
-
-def made_by_pyserini(directory: Path) -> bool:
-    """Whether `index` and `docid` lie there, and nothing that `mimo index` leaves before it is done."""
-    ours = (MANIFEST, LANG, WORK, DISCARDED)
-    return all((directory / name).is_file() for name in (INDEX, DOCID)) and not any(
-        (directory / name).exists() for name in ours
-    )
-
-
-def read_manifest(directory: Path) -> IndexManifest:
-    """Reads an index's manifest and checks it against the files beside it.
-
-    Raises:
-        ArtifactError: the directory is no index, or an incomplete or damaged one.
-    """
-    path = directory / MANIFEST
-    if not directory.is_dir():
-        raise ArtifactError(f"{directory}: no such directory; an index made by `mimo index` was expected")
-    if made_by_pyserini(directory):
-        raise ArtifactError(
-            f"{directory} has no {MANIFEST}: it looks like an index that Pyserini made, which `mimo search` "
-            "takes with --encoder; for anything else make one with `mimo index`"
-        )
-    if not path.is_file():
-        raise ArtifactError(
-            f"{directory} has no {MANIFEST}: it is not a finished index; run the `mimo index` command "
-            "again that was to write it"
-        )
-    manifest = parse_manifest(path, IndexManifest, "a mimo index")
-    require_files(directory, manifest.files, "the index is damaged; build it again with --no-resume")
-    return manifest
-
-
-def require_unchanged(directory: Path, manifest: IndexManifest, names: tuple[str, ...]) -> None:
-    """Checks files of an index, as large as they are, against their SHA-256.
-
-    Raises:
-        ArtifactError: one of them is not the file that was written.
-    """
-    for name in names:
-        if sha256(directory / name) != manifest.files[name].sha256:
-            raise ArtifactError(
-                f"{directory / name} is not the file that the manifest names (SHA-256): the index is "
-                "damaged; build it again with --no-resume"
-            )
+    return JoinedPlan(joined, tuple(range(len(plans))))

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.collections.loading import require
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
 from mimo_plugin.collections.survey import survey
+from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import EnvironmentProblem, Findings, UsageError
+from mimo_plugin.core.errors import EnvironmentProblem, Problems, UsageError
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.encoder.options import AUTO
-from mimo_plugin.indexing.encode import Encoded, EncodeOptions, complete
+from mimo_plugin.indexing.encode import Documents, Encoded, begin_vectors, finish_vectors
+from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray_worker import (
     RayEncoder,
@@ -32,7 +32,7 @@ from mimo_plugin.indexing.ray_worker import (
     refuse_trouble,
     vectors_of,
 )
-from mimo_plugin.indexing.vectors import Shards, VectorsDirectory
+from mimo_plugin.indexing.vectors import VECTORS, Shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -289,50 +289,47 @@ def encode_on_ray(
     cluster: RayOptions,
     options: EncodeOptions | None = None,
     encoder_options: EncoderOptions | None = None,
-    *,
-    fields: Sequence[str] | None = None,
-    pooled: bool = False,
 ) -> Encoded:
-    """Encodes as `encode_collections` does, with Ray Data and the workers of its cluster.
+    """Encodes as `encode` does, with Ray Data and the workers of its cluster.
 
     One process, on this machine, reads the collection; a shard whose worker is lost is encoded by another
     one; the vectors come back and are written here, so that the other machines need not see `output`. What a
-    call of `encode_collections` began is gone on with, and the other way round.
+    call of `encode` began is gone on with, and the other way round.
 
     Raises:
         EnvironmentProblem: no Ray, no room in it, or it has failed.
-        MimoError: as `encode_collections`.
+        MimoError: as `encode`.
     """
     options = options or EncodeOptions()
     encoder_options = _settled(encoder_options or EncoderOptions())
-    directory = VectorsDirectory(output)
-    findings = Findings()
-    findings.attempt(require, collections, docs=True)
-    findings.attempt(directory.refuse_foreign)
-    findings.attempt(require_ray)
-    findings.attempt(check_address, cluster.address)
-    findings.attempt(_refuse_numbered, encoder_options.device)
-    findings.raise_any()
-    in_pool = pooled or len(collections) > 1
+    directory = Artifact(output, VECTORS)
+    problems = Problems()
+    with problems.collect():
+        documents = Documents.of(collections, options)
+    with problems.collect():
+        directory.check_output()
+    with problems.collect():
+        require_ray()
+    with problems.collect():
+        check_address(cluster.address)
+    with problems.collect():
+        _refuse_numbered(encoder_options.device)
+    problems.raise_any()
     with connected(cluster):
         workers = share_out(cluster, machines(), encoder_options.device)
         work = Work(
-            tuple(collections),
-            tuple(fields) if fields else None,
-            in_pool,
+            documents.names,
+            documents.fields,
+            documents.prefixes is not None,
             Path.cwd(),
-            pool_prefixes(collections) if in_pool else None,
+            documents.prefixes,
             str(Path(encoder).resolve()) if Path(encoder).is_dir() else encoder,
             encoder_options,
             options.shard_size,
             workers.cpus,
         )
         terms = _terms(work, workers)
-        found = survey(
-            load_pool(collections, fields=fields, pooled=in_pool),
-            duplicates=options.duplicates,
-            progress=options.progress,
-        )
+        found = survey(documents.collection, duplicates=options.duplicates, progress=options.progress)
         work = replace(work, repeated=found.repeated)
         plan = terms.model_copy(
             update={
@@ -344,10 +341,10 @@ def encode_on_ray(
             }
         )
 
-        def encode(shards: Shards, missing: Sequence[int]) -> None:
-            _encode_shards(work, terms, workers, shards, missing, options.progress)
-
-        return complete(directory, plan, options.resume, encode)
+        with directory.held():
+            begun = begin_vectors(directory, plan, options.resume)
+            _encode_shards(work, terms, workers, begun.shards, begun.missing, options.progress)
+            return finish_vectors(directory, plan, begun)
 
 
 def _settled(options: EncoderOptions) -> EncoderOptions:

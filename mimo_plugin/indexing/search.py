@@ -1,26 +1,30 @@
-"""Topics against an index, or several, to a TREC run."""
+"""Topics against an index, or several, to a run."""
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mimo_plugin.collections.loading import require
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.folder import FOLDER_PREFIX
+from mimo_plugin.collections.loading import HUB_PREFIX, require
+from mimo_plugin.collections.pool import is_file, load_pool
 from mimo_plugin.collections.records import ERROR
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import DataError, Findings, MimoError, UsageError
+from mimo_plugin.core.errors import DataError, MimoError, Problems, UsageError
 from mimo_plugin.core.files import check_place
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.encoder.prompts import former_query_prompt
-from mimo_plugin.evaluation.runs import trec_order, write_run
+from mimo_plugin.evaluation.runs import Run, ranking, trec_order, write_run
 from mimo_plugin.evaluation.topics import often_own, own_text
 from mimo_plugin.evaluation.trained_on import write_run_record
-from mimo_plugin.indexing.nearest import Found, Nearest, searching_thread
-from mimo_plugin.indexing.open import OpenIndex, check_encoder, open_indexes, shared_prefixes
+from mimo_plugin.indexing.nearest import Found, Nearest, Searchable, searching_thread
+from mimo_plugin.indexing.open import Index, check_encoder, find_indexes, shared_prefixes
 
 if TYPE_CHECKING:
     import numpy as np
+
+logger = logging.getLogger(__name__)
 
 # Queries searched together. FAISS multiplies matrices, several times as fast as query by query, only where
 # there are enough of them: from 1.15 on 128,000 / dimension.
@@ -31,7 +35,7 @@ QUERIES_AT_ONCE = 1024
 class SearchOptions:
     """Attributes:
     hits: documents a query.
-    encoder: query encoder; None is the one that made the index.
+    encoder: query encoder, a checkpoint or a loaded one; None is the one that made the index.
     allow_other_encoder: accept one that did not.
     tag: sixth column of the run.
     parameters: FAISS search parameters such as "nprobe=16".
@@ -41,7 +45,7 @@ class SearchOptions:
     """
 
     hits: int = 100
-    encoder: str | None = None
+    encoder: str | Encoder | None = None
     allow_other_encoder: bool = False
     tag: str = "mimo"
     parameters: str | None = None
@@ -52,6 +56,39 @@ class SearchOptions:
     duplicates: str = ERROR
     remove_query: bool = False
     progress: bool | None = None
+
+
+def search(
+    index: Index | Path | str | Sequence[Index | Path | str],
+    topics: Any,
+    options: SearchOptions | None = None,
+    encoder_options: EncoderOptions | None = None,
+    **changes: Any,
+) -> Run:
+    """Searches queries in an index, or in several as if they were one.
+
+    Where the encoder options say nothing, pooling, normalisation, dimension and prompts are the index's own.
+    Warnings are logged.
+
+    Args:
+        index: opened, or the directory of one; several must be of the same encoder.
+        topics: what `load` and `collection` give, query id -> text, a text or several (their ids are "1",
+            "2", ...), or the ids of collections, whose query ids become `lang:id` exactly when the index has
+            pooled ids.
+        encoder_options: how the query encoder is loaded.
+        changes: fields of `SearchOptions`, such as hits=1000, in place of those of `options`.
+
+    Raises:
+        ArtifactError: an index is damaged, another encoder's, or does not go with the others.
+        DataError: the topics are not as they must be.
+    """
+    options = replace(options or SearchOptions(), **changes)
+    specs = _specs(topics)
+    asked = _Search(index, specs, options, encoder_options, topics=None if specs else topics)
+    run = Run(options.tag, {query: ranking(docids, scores) for query, docids, scores in asked.hits()})
+    for warning in asked.warnings():
+        logger.warning(warning)
+    return run
 
 
 @dataclass(frozen=True)
@@ -68,80 +105,147 @@ class Searched:
 
 
 def search_to_run(
-    index_dirs: Path | Sequence[Path],
+    index: Index | Path | Sequence[Path],
     topics: Sequence[str],
     output: Path,
     options: SearchOptions | None = None,
     encoder_options: EncoderOptions | None = None,
 ) -> Searched:
-    """Searches the queries of collections in an index, or in several as if they were one; writes a TREC run.
+    """As `search`, and writes a TREC run query by query: memory does not grow with the number of queries.
 
-    Where the encoder options say nothing, pooling, normalisation, dimension and prompts are the index's own.
-    Query ids are `lang:id` exactly when the index has pooled ids.
-
-    Raises:
-        ArtifactError: an index is damaged, another encoder's, or does not go with the others.
-        DataError: the topics are not as they must be.
+    Args:
+        topics: ids of collections.
     """
-    from mimo_plugin.collections.pool import is_file
-
     options = options or SearchOptions()
-    indexes = open_indexes([index_dirs] if isinstance(index_dirs, Path) else index_dirs, options.parameters)
-    prefixes = shared_prefixes(indexes)
-    findings = Findings()
-    findings.attempt(require, topics, queries=True)
-    findings.attempt(check_place, output)
-    if options.lang and not any(map(is_file, topics)):
-        findings.add(UsageError, ["--lang is the language of a file of topics, and none was given"])
-    student = findings.complete(findings.attempt(_load_encoder, indexes, options, encoder_options))
-    pool = load_pool(
-        topics,
-        pooled=prefixes is not None,
-        prefixes=prefixes,
-        shared_topics=options.shared_topics,
-        topic_field=options.topic_field,
-        topic_lang=options.topic_lang,
-        lang=options.lang,
-        duplicates=options.duplicates,
-    )
-    read = read_topics(pool)
-    documents = sum(index.faiss.ntotal for index in indexes)
-    depth = min(options.hits, documents)
-    reach = min(depth + options.remove_query, documents)
-    short = own_first = 0
-    cut: list[str] = []
+    asked = _Search(index, topics, options, encoder_options, output)
+    lines = write_run(output, asked.hits(), options.tag)
+    record = write_run_record(output, asked.encoder.name, asked.encoder.fingerprint)
+    return Searched(len(asked.queries), lines, (*asked.warnings(), *record))
 
-    def counted() -> Iterator[Hits]:
-        nonlocal short, own_first
-        for hits in search(
-            indexes, student, read.queries, hits=reach, advance=counter.update, cut=cut.append
-        ):
-            own = hits.query_id in hits.docids
-            own_first += own and hits.query_id == hits.docids[0]
-            short += len(hits.docids) < reach
-            yield _without_query(hits, depth) if options.remove_query else hits
 
-    with bar(total=len(read.queries), what="searching", unit="queries", enabled=options.progress) as counter:
-        lines = write_run(output, counted(), options.tag)
-    warnings = []
-    if read.empty:
-        shown = ", ".join(read.empty[:5])
-        warnings.append(f"{len(read.empty)} queries have no text and were searched all the same: {shown}")
-    if read.copies:
-        warnings.append(f"{read.copies} queries were there once more, and were searched once")
-    if not options.remove_query and often_own(own_first, len(read.queries)) and not _judged_own(pool):
-        warnings.append(own_text(own_first, len(read.queries)))
-    if options.hits > depth:
-        holds = "the index holds" if len(indexes) == 1 else f"the {len(indexes)} indexes hold"
-        warnings.append(f"--hits {options.hits}: {holds} {depth} documents")
-    if short:
-        warnings.append(
-            f"{short} queries got fewer than {reach} hits from this approximate index: search more of it "
-            "with --search-parameters, e.g. nprobe=64"
+def _specs(topics: Any) -> tuple[str, ...]:
+    """The collections that topics name; nothing where they are something else."""
+    names = (topics,) if isinstance(topics, str) else topics
+    named = isinstance(names, Sequence) and all(map(_is_collection, names))
+    return tuple(names) if named else ()
+
+
+def _is_collection(name: str) -> bool:
+    import ir_datasets
+
+    prefixes = (FOLDER_PREFIX, HUB_PREFIX)
+    known = "/" in name or name in ir_datasets.registry or is_file(name)
+    return name.startswith(prefixes) or (name.split() == [name] and known)
+
+
+class _Search:
+    """One search. Everything that can be checked without the encoder is checked before it is loaded.
+
+    Args:
+        specs: ids of collections; without any, `topics` is one of the other kinds that `search` takes.
+        output: the file to write, if any.
+    """
+
+    def __init__(
+        self,
+        index: Index | Path | str | Sequence[Index | Path | str],
+        specs: Sequence[str],
+        options: SearchOptions,
+        encoder_options: EncoderOptions | None,
+        output: Path | None = None,
+        topics: Any = None,
+    ) -> None:
+        self._options = options
+        problems = Problems()
+        with problems.collect():
+            places = [index] if isinstance(index, Index | Path | str) else index
+            self._indexes = find_indexes(places, options.parameters)
+        with problems.collect():
+            require(specs, queries=True)
+        if output is not None:
+            with problems.collect():
+                check_place(output)
+        if options.lang and not any(map(is_file, specs)):
+            problems.add("--lang is the language of a file of topics, and none was given", UsageError)
+        problems.raise_any()
+        self._pool: Any = None
+        if topics is None:
+            self._pool = self._load(specs)
+        elif isinstance(topics, str | Sequence):
+            texts = [topics] if isinstance(topics, str) else topics
+            topics = {str(number): text for number, text in enumerate(texts, start=1)}
+        elif not isinstance(topics, Mapping):
+            self._pool = topics
+        if self._pool is None:
+            self._read = ReadTopics.of([(str(query_id), text) for query_id, text in topics.items()])
+        else:
+            self._read = read_topics(self._pool)
+        for opened in self._indexes:
+            # A damaged index shows before an encoder is loaded.
+            _ = opened.faiss
+        self.encoder = _load_encoder(self._indexes, options, encoder_options)
+        self._documents = sum(len(one) for one in self._indexes)
+        self._depth = min(options.hits, self._documents)
+        # One more where the query itself may be among them.
+        self._reach = min(self._depth + options.remove_query, self._documents)
+        self._short = self._own_first = 0
+        self._cut: list[str] = []
+
+    def hits(self) -> Iterator["Hits"]:
+        """The hits of one query after the other."""
+        total = len(self.queries)
+        with bar(total=total, what="searching", unit="queries", enabled=self._options.progress) as counter:
+            for hits in find_hits(
+                self._indexes,
+                self.encoder,
+                self.queries,
+                hits=self._reach,
+                advance=counter.update,
+                cut=self._cut.append,
+            ):
+                self._own_first += hits.query_id in hits.docids[:1]
+                self._short += len(hits.docids) < self._reach
+                yield _without_query(hits, self._depth) if self._options.remove_query else hits
+
+    def warnings(self) -> list[str]:
+        """What a user should know, once all hits have been taken."""
+        options, warnings, total = self._options, [], len(self.queries)
+        if empty := self._read.empty:
+            shown = ", ".join(empty[:5])
+            warnings.append(f"{len(empty)} queries have no text and were searched all the same: {shown}")
+        if self._read.copies:
+            warnings.append(f"{self._read.copies} queries were there once more, and were searched once")
+        own = not options.remove_query and often_own(self._own_first, total)
+        if own and not _judged_own(self._pool):
+            warnings.append(own_text(self._own_first, total))
+        if options.hits > self._depth:
+            count = len(self._indexes)
+            holds = "the index holds" if count == 1 else f"the {count} indexes hold"
+            warnings.append(f"--hits {options.hits}: {holds} {self._depth} documents")
+        if self._short:
+            warnings.append(
+                f"{self._short} queries got fewer than {self._reach} hits from this approximate index: "
+                "search more of it with --search-parameters, e.g. nprobe=64"
+            )
+        return warnings + cut_warning(self._cut)
+
+    @property
+    def queries(self) -> list[tuple[str, str]]:
+        """(query id, text) pairs."""
+        return self._read.queries
+
+    def _load(self, specs: Sequence[str]) -> Any:
+        options, prefixes = self._options, shared_prefixes(self._indexes)
+        return load_pool(
+            specs,
+            pooled=prefixes is not None,
+            prefixes=prefixes,
+            shared_topics=options.shared_topics,
+            topic_field=options.topic_field,
+            topic_lang=options.topic_lang,
+            lang=options.lang,
+            duplicates=options.duplicates,
         )
-    warnings += cut_warning(cut)
-    warnings += write_run_record(output, student.name, student.fingerprint)
-    return Searched(len(read.queries), lines, tuple(warnings))
 
 
 def cut_warning(cut: Sequence[str]) -> list[str]:
@@ -169,17 +273,18 @@ def _without_query(hits: "Hits", depth: int) -> "Hits":
 def _judged_own(pool: Any) -> bool:
     """Whether the judgments know documents with the ids of their queries as relevant: then they are meant."""
     try:
-        return pool.has_qrels() and any(
-            qrel.query_id == qrel.doc_id and qrel.relevance > 0 for qrel in pool.qrels_iter()
+        return (
+            pool is not None
+            and pool.has_qrels()
+            and any(qrel.query_id == qrel.doc_id and qrel.relevance > 0 for qrel in pool.qrels_iter())
         )
     except MimoError:
         return False
 
 
-def _load_encoder(
-    indexes: Sequence[OpenIndex], options: SearchOptions, given: EncoderOptions | None
-) -> Encoder:
+def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None) -> Encoder:
     index, plan = indexes[0], indexes[0].manifest.plan
+    own = given is None and options.encoder is None
     given = given or EncoderOptions()
     # Another encoder than the index's has prompts of its own.
     same = options.encoder is None or not options.allow_other_encoder
@@ -196,20 +301,22 @@ def _load_encoder(
         # An index of the time before its manifest said the prompts was made without the known ones.
         known_prompts=given.known_prompts and not (same and plan.encoder and query_prompt is None),
     )
-    checkpoint = options.encoder or plan.encoder
+    checkpoint = options.encoder or (index.encoder if own else None) or plan.encoder
     if not checkpoint:
         raise UsageError(
             f"{index.directory} does not say which encoder made its vectors: name the one for the queries "
             "with --encoder"
         )
-    student = Encoder(checkpoint, as_indexed)
-    check_encoder(index, student, allow_other=options.allow_other_encoder)
-    if same and plan.encoder and query_prompt is None:
-        student.prompts = student.prompts._replace(query=former_query_prompt(student.model))
-    return student
+    encoder = checkpoint if isinstance(checkpoint, Encoder) else Encoder(checkpoint, as_indexed)
+    check_encoder(index, encoder, allow_other=options.allow_other_encoder)
+    if same and plan.encoder and query_prompt is None and encoder is not checkpoint:
+        encoder.prompts = encoder.prompts._replace(query=former_query_prompt(encoder.model))
+    if own:
+        index.encoder = encoder
+    return encoder
 
 
-def _query_prompt(indexes: Sequence[OpenIndex]) -> str | None:
+def _query_prompt(indexes: Sequence[Index]) -> str | None:
     """What the indexes' manifests say is put before queries; None where they do not say it.
 
     Raises:
@@ -225,8 +332,7 @@ def _query_prompt(indexes: Sequence[OpenIndex]) -> str | None:
     return next(iter(found), None)
 
 
-@dataclass(frozen=True)
-class Topics:
+class ReadTopics(NamedTuple):
     """Attributes:
     queries: (query id, text) pairs.
     empty: ids of queries without text; they are searched like any other.
@@ -237,18 +343,21 @@ class Topics:
     empty: list[str]
     copies: int = 0
 
+    @classmethod
+    def of(cls, queries: list[tuple[str, str]], copies: int = 0) -> "ReadTopics":
+        if not queries:
+            raise DataError("the topics hold no queries: at least one was expected")
+        return cls(queries, [query_id for query_id, text in queries if not text.strip()], copies)
 
-def read_topics(collection: Any) -> Topics:
+
+def read_topics(collection: Any) -> ReadTopics:
     """The queries of an ir_datasets dataset of `Query`s.
 
     Raises:
         DataError: there are none, or they are not as they must be.
     """
     queries = [(query.query_id, query.text) for query in collection.queries_iter()]
-    if not queries:
-        raise DataError("the topics hold no queries: at least one was expected")
-    copies = len(getattr(collection.queries_handler(), "copies", ()))
-    return Topics(queries, [query_id for query_id, text in queries if not text.strip()], copies)
+    return ReadTopics.of(queries, len(getattr(collection.queries_handler(), "copies", ())))
 
 
 class Hits(NamedTuple):
@@ -259,9 +368,9 @@ class Hits(NamedTuple):
     scores: "np.ndarray"
 
 
-def search(
-    index: OpenIndex | Sequence[OpenIndex],
-    student: Encoder,
+def find_hits(
+    indexes: Sequence[Index],
+    encoder: Encoder,
     queries: list[tuple[str, str]],
     *,
     hits: int,
@@ -272,7 +381,7 @@ def search(
     """Yields the hits of one query at a time, in the queries' order.
 
     Args:
-        index: one, or several that are searched as one.
+        indexes: are searched as one.
         hits: documents a query at most.
         batch_size: queries encoded and searched together at most.
         advance: called with the number of queries done since the last call.
@@ -284,7 +393,7 @@ def search(
         NotFinite: a query's vector holds NaN or infinity.
         UsageError: FAISS refuses the search parameters.
     """
-    nearest = Nearest([index] if isinstance(index, OpenIndex) else index)
+    nearest = Nearest([Searchable(str(index.directory), index.faiss, index.docids) for index in indexes])
 
     def hits_of(batch: list[tuple[str, str]], found: Found) -> Iterator[Hits]:
         for (query_id, _), (docids, scores) in zip(batch, nearest.named(found), strict=True):
@@ -301,7 +410,7 @@ def search(
     with searching_thread() as thread:
         for batch in _even(queries, batch_size):
             try:
-                vectors = student.encode_queries([text for _, text in batch])
+                vectors = encoder.encode_queries([text for _, text in batch])
             except NotFinite as error:
                 raise NotFinite(error.position, error.name, f"query {batch[error.position][0]}") from None
             found = thread.submit(nearest.search, vectors, hits)

@@ -3,27 +3,21 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from mimo_plugin.core.artifact import (
-    FileRecord,
-    SealedRecord,
-    one_writer,
-    parse_manifest,
-    require_files,
-    said_format,
-)
-from mimo_plugin.core.errors import ArtifactError, Findings
-from mimo_plugin.core.files import check_place, replacing, write_text, writing
+from mimo_plugin.collections.survey import copies_text
+from mimo_plugin.core.artifact import Artifact, FileRecord, Kind, Manifest, SealedRecord, parse_manifest
+from mimo_plugin.core.errors import ArtifactError, Problems
+from mimo_plugin.core.files import replacing, write_text, writing
 from mimo_plugin.indexing.plan import OF_THE_MACHINE, EncodingPlan, join_plans
 
 if TYPE_CHECKING:
     import numpy as np
 
-SHARD_FILES = re.compile(r"\d{5,}\.(parquet|json)")
+PLAN = "plan.json"
+_SHARD_FILES = r"\d{5,}\.(parquet|json)"
 _DAMAGED = "the file is damaged; delete it and its .json, and run the command again"
 
 
@@ -38,6 +32,11 @@ class VectorBatch(NamedTuple):
     docids: list[str]
     langs: list[str]
     vectors: "np.ndarray"
+
+    def rows(self, start: int, stop: int) -> "VectorBatch":
+        """Some of the documents."""
+        rows = slice(start, stop)
+        return VectorBatch(self.docids[rows], self.langs[rows], self.vectors[rows])
 
 
 class ShardRecord(SealedRecord):
@@ -88,7 +87,13 @@ class Shards:
         Raises:
             ArtifactError: one is there and is not what its record says.
         """
-        return [shard for shard in self.numbers if not self._whole(shard)]
+        missing = []
+        for shard in self.numbers:
+            if self._record_path(shard).is_file():
+                self.read(shard)
+            else:
+                missing.append(shard)
+        return missing
 
     def documents_in(self, shards: Sequence[int]) -> int:
         return sum(map(self.rows, shards))
@@ -99,9 +104,12 @@ class Shards:
         Raises:
             EnvironmentProblem: the file system refuses.
         """
+        from pyarrow import parquet
+
         path = self.path(shard)
+        # Through Python's file, whose every error is seen.
         with replacing(path) as beside, beside.open("wb") as file:
-            _write_parquet(batch, file)
+            parquet.write_table(vector_table(batch), file, **PARQUET_SETTINGS)
         with writing(path):
             file_record = FileRecord.of(path)
         record = ShardRecord(file=file_record, languages=dict(Counter(batch.langs)), empty=empty)
@@ -139,25 +147,15 @@ class Shards:
     def _record_path(self, shard: int) -> Path:
         return self._directory / f"{shard:05d}.json"
 
-    def _whole(self, shard: int) -> bool:
-        if not self._record_path(shard).is_file():
-            return False
-        self.read(shard)
-        return True
+
+# Vectors hardly compress.
+PARQUET_SETTINGS: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
 
 
-def languages_of(records: Iterator[ShardRecord]) -> dict[str, int]:
-    """Language -> number of documents, in the order of first appearance."""
-    counts: Counter[str] = Counter()
-    for record in records:
-        counts.update(record.languages)
-    return dict(counts)
-
-
-def _write_parquet(batch: VectorBatch, file: Any) -> None:
+def vector_table(batch: VectorBatch) -> Any:
+    """A pyarrow table with the columns docid, lang and vector (a fixed-size list of float32)."""
     import numpy as np
     import pyarrow as pa
-    from pyarrow import parquet
 
     values = np.ascontiguousarray(batch.vectors, dtype=np.float32)
     columns = {
@@ -165,10 +163,7 @@ def _write_parquet(batch: VectorBatch, file: Any) -> None:
         "lang": pa.array(batch.langs, pa.string()),
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1]),
     }
-    # Vectors hardly compress; through Python's file, whose every error is seen.
-    parquet.write_table(
-        pa.table(columns), file, compression="none", use_dictionary=False, write_statistics=False
-    )
+    return pa.table(columns)
 
 
 def _read_parquet(path: Path, content: bytes) -> VectorBatch:
@@ -187,49 +182,49 @@ def _read_parquet(path: Path, content: bytes) -> VectorBatch:
         raise ArtifactError(f"{path} is no shard of vectors: {' '.join(str(error).split())}") from error
 
 
-MANIFEST = "manifest.json"
-FORMAT: Final = "mimo-vectors"
-
-
-class VectorsManifest(SealedRecord):
+class VectorsManifest(Manifest):
     """Attributes:
     languages: language -> number of documents.
     empty_documents: documents without text; None where the texts were never seen.
-    files: the shards, by name.
     """
 
-    format: Literal["mimo-vectors"] = FORMAT
+    format: Literal["mimo-vectors"] = "mimo-vectors"
     format_version: Literal[1] = 1
     plan: EncodingPlan
     languages: dict[str, int]
     empty_documents: int | None
-    files: dict[str, FileRecord]
-
-    def write(self, directory: Path) -> None:
-        write_text(directory / MANIFEST, self.sealed(indent=2))
 
 
-def read_manifest(directory: Path) -> VectorsManifest:
-    """Reads the manifest of a vectors directory and checks it against the files beside it.
-
-    Raises:
-        ArtifactError: the directory holds no vectors, or incomplete or damaged ones.
-    """
-    path = directory / MANIFEST
-    if not directory.is_dir():
-        raise ArtifactError(f"{directory}: no such directory; vectors made by `mimo encode` were expected")
-    if not path.is_file():
-        raise ArtifactError(
-            f"{directory} has no {MANIFEST}: it holds no finished vectors; run the `mimo encode` command "
-            "again that was to write them"
-        )
-    manifest = parse_manifest(path, VectorsManifest, "vectors of `mimo encode`")
-    require_files(directory, manifest.files, "the vectors are damaged; encode again with --no-resume")
-    return manifest
+def summary_text(head: str, done: str | None, manifest: VectorsManifest) -> str:
+    """What a command says at its end of vectors or an index."""
+    empty, copies = manifest.empty_documents, manifest.plan.copies
+    counts = ", ".join(f"{lang or 'unknown'} {count}" for lang, count in manifest.languages.items())
+    lines = [
+        head,
+        f"languages: {counts}",
+        done,
+        f"{empty} documents have no text and were encoded all the same" if empty else None,
+        copies_text(copies) if copies else None,
+    ]
+    return "\n".join(filter(None, lines))
 
 
-PLAN = "plan.json"
-OURS = re.compile(rf"{PLAN}|{SHARD_FILES.pattern}|\..*\.tmp")
+def part_text(plan: EncodingPlan) -> str:
+    return f", part {plan.shard} of {plan.collection_documents}" if plan.shard else ""
+
+
+def kept_text(resumed: int, encoded: int) -> str:
+    return f"{resumed} documents were encoded before and kept, {encoded} now"
+
+
+VECTORS = Kind(
+    VectorsManifest,
+    formats=frozenset({"mimo-vectors"}),
+    noun="vectors",
+    command="mimo encode",
+    names=re.compile(rf"{_SHARD_FILES}|{PLAN}"),
+    mark=PLAN,
+)
 
 
 def take_up(directory: Path, plan: EncodingPlan) -> Shards:
@@ -239,19 +234,22 @@ def take_up(directory: Path, plan: EncodingPlan) -> Shards:
         ArtifactError: what lies here was begun under another plan.
         EnvironmentProblem: the directory cannot be written.
     """
+    artifact = Artifact(directory, VECTORS)
     path = directory / PLAN
     if path.is_file():
         try:
             there = EncodingPlan.model_validate_json(path.read_bytes())
         except ValueError as error:
             raise ArtifactError(f"{path} is damaged: start over with --no-resume") from error
-        refuse(plan.differences(there), f"{directory} holds work that was begun otherwise")
-    else:
+        artifact.refuse(plan.differences(there))
+    elif directory.is_dir():
         # Shards without a plan are nobody's.
-        clear(directory)
+        for shard in directory.iterdir():
+            if re.fullmatch(_SHARD_FILES, shard.name):
+                shard.unlink()
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    write_text(path, plan.model_dump_json(indent=2) + "\n")
+    artifact.begin(plan.model_dump_json(indent=2) + "\n")
     return shards_of(directory, plan)
 
 
@@ -260,110 +258,47 @@ def shards_of(directory: Path, plan: EncodingPlan) -> Shards:
     return Shards(directory, plan.collection_documents, plan.shard_size, plan.dimension, numbers)
 
 
-def clear(directory: Path) -> None:
-    """Removes the plan and the shards; the plan last, so that a kill leaves nothing that looks foreign."""
-    if not directory.is_dir():
-        return
-    for path in directory.iterdir():
-        if path.name != PLAN and (SHARD_FILES.fullmatch(path.name) or path.name.endswith(".tmp")):
-            path.unlink(missing_ok=True)
-    (directory / PLAN).unlink(missing_ok=True)
+def finished_under(artifact: Artifact[Any], plan: EncodingPlan, resume: bool) -> Any:
+    """The manifest of what lies finished in an output directory; None where there is nothing.
 
+    Args:
+        resume: False removes what an earlier command wrote.
 
-def refuse(differences: list[str], what: str) -> None:
-    """Raises an ArtifactError where there are differences."""
-    if differences:
-        raise ArtifactError(
-            f"{what}: {'; '.join(differences)}. Choose another --output, give the same options, or start "
-            "over with --no-resume"
-        )
-
-
-class VectorsDirectory:
-    """Args:
-    path: new, empty, or one that the command began.
+    Raises:
+        ArtifactError: it was made under another plan, or is damaged.
     """
+    if not resume:
+        artifact.start_over()
+    manifest = artifact.finished()
+    if manifest is not None:
+        artifact.refuse(plan.differences(manifest.plan, ignoring=OF_THE_MACHINE))
+    return manifest
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
-    def refuse_foreign(self) -> None:
-        """Checks that the directory holds nothing that is not this command's.
+def seal_vectors(directory: Path, plan: EncodingPlan, shards: Shards) -> VectorsManifest:
+    """Writes the manifest of vectors whose shards are all there."""
+    vectors = Vectors(plan, [shards])
+    manifest = VectorsManifest(
+        plan=plan,
+        languages=vectors.languages,
+        empty_documents=vectors.empty_documents,
+        files={shards.path(shard).name: shards.record(shard).file for shard in shards.numbers},
+    )
+    Artifact(directory, VECTORS).seal(manifest)
+    return manifest
 
-        Raises:
-            ArtifactError: it does.
-            UsageError: it cannot be written to.
-        """
-        check_place(self.path / MANIFEST)
-        if not self.path.exists():
-            return
-        names = {path.name for path in self.path.iterdir() if not path.name.startswith(".")}
-        foreign = {name for name in names if name != MANIFEST and not OURS.fullmatch(name)}
-        if MANIFEST in names and not self._is_ours():
-            foreign.add(f"a {MANIFEST} of another kind")
-        elif names and MANIFEST not in names and PLAN not in names:
-            foreign |= names
-        if foreign:
-            shown = ", ".join(sorted(foreign)[:5])
-            raise ArtifactError(
-                f"{self.path} holds something else ({shown}): --output must name a new or empty directory, "
-                "or vectors that this command began"
-            )
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the directory for one writer; the lock goes with the process, however it ends.
-
-        Raises:
-            ArtifactError: another process is writing here.
-            EnvironmentProblem: the directory cannot be made.
-        """
-        with one_writer(self.path):
-            for path in self.path.glob(".*.tmp"):
-                path.unlink(missing_ok=True)
-            yield
-
-    def finished(self, plan: EncodingPlan) -> VectorsManifest | None:
-        """The manifest of the finished vectors that lie here, or None.
-
-        Raises:
-            ArtifactError: they were made under another plan, or are damaged.
-        """
-        if not (self.path / MANIFEST).exists():
-            return None
-        manifest = read_manifest(self.path)
-        refuse(
-            plan.differences(manifest.plan, ignoring=OF_THE_MACHINE),
-            f"{self.path} holds vectors made otherwise",
-        )
-        (self.path / PLAN).unlink(missing_ok=True)
-        return manifest
-
-    def start_over(self) -> None:
-        """Removes what an earlier command wrote; the manifest gives way to the plan, then the rest goes."""
-        if (self.path / MANIFEST).exists():
-            (self.path / MANIFEST).replace(self.path / PLAN)
-        clear(self.path)
-
-    def finish(self, plan: EncodingPlan, shards: Shards) -> VectorsManifest:
-        """Seals the vectors with their manifest."""
-        records = [shards.record(shard) for shard in shards.numbers]
-        empty = [record.empty for record in records]
-        manifest = VectorsManifest(
-            plan=plan,
-            languages=languages_of(iter(records)),
-            empty_documents=None if None in empty else sum(count or 0 for count in empty),
-            files={
-                shards.path(shard).name: record.file
-                for shard, record in zip(shards.numbers, records, strict=True)
-            },
-        )
-        manifest.write(self.path)
-        (self.path / PLAN).unlink(missing_ok=True)
-        return manifest
-
-    def _is_ours(self) -> bool:
-        return said_format(self.path / MANIFEST) == FORMAT
+def summed(
+    languages: Iterable[Mapping[str, int]], empty: Iterable[int | None]
+) -> tuple[dict[str, int], int | None]:
+    """Of several parts: documents a language, in the order of first appearance, and those without text."""
+    counts: Counter[str] = Counter()
+    for part in languages:
+        counts.update(part)
+    total: int | None = 0
+    for count in empty:
+        total = None if total is None or count is None else total + count
+    return dict(counts), total
 
 
 class Vectors:
@@ -379,22 +314,14 @@ class Vectors:
         self.plan = plan
         self._shards = [(part, number) for part in parts for number in part.numbers]
         records = [part.record(number) for part, number in self._shards]
-        self.languages = languages_of(iter(records))
-        empty = [record.empty for record in records]
-        self.empty_documents = None if None in empty else sum(count or 0 for count in empty)
+        self.languages, self.empty_documents = summed(
+            (record.languages for record in records), (record.empty for record in records)
+        )
         self._held: tuple[int, VectorBatch] | None = None
 
     def __len__(self) -> int:
         """Number of shards."""
         return len(self._shards)
-
-    @property
-    def documents(self) -> int:
-        return self.plan.documents
-
-    @property
-    def dimension(self) -> int:
-        return self.plan.dimension
 
     def batch(self, shard: int) -> VectorBatch:
         """One shard; the last one that was asked for is held.
@@ -403,22 +330,16 @@ class Vectors:
             ArtifactError: it is damaged.
         """
         if self._held is None or self._held[0] != shard:
-            part, number = self._shards[shard]
-            self._held = (shard, part.read(number))
+            self._held = (shard, self._read(shard))
         return self._held[1]
-
-    def vectors(self, shard: int) -> "np.ndarray":
-        """The vectors of a shard, float32 (documents, dimension); raises as `batch`."""
-        return self.batch(shard).vectors
-
-    def entries(self, shard: int) -> list[tuple[str, str]]:
-        """(docid, language) of the documents of a shard; raises as `batch`."""
-        batch = self.batch(shard)
-        return list(zip(batch.docids, batch.langs, strict=True))
 
     def batches(self) -> Iterator[VectorBatch]:
         """All shards in order; raises as `batch`."""
         return map(self.batch, range(len(self)))
+
+    def _read(self, shard: int) -> VectorBatch:
+        part, number = self._shards[shard]
+        return part.read(number)
 
 
 def open_vectors(directories: Sequence[Path]) -> Vectors:
@@ -427,9 +348,11 @@ def open_vectors(directories: Sequence[Path]) -> Vectors:
     Raises:
         ArtifactError: one is incomplete or damaged, or they do not belong together.
     """
-    findings = Findings()
-    manifests = [findings.attempt(read_manifest, directory) for directory in directories]
-    findings.raise_any()
-    plans = [manifest.plan for manifest in manifests if manifest is not None]
+    problems = Problems()
+    plans = []
+    for directory in directories:
+        with problems.collect():
+            plans.append(Artifact(directory, VECTORS).read().plan)
+    problems.raise_any()
     joined = join_plans(plans, list(map(str, directories)))
     return Vectors(joined.plan, [shards_of(directories[at], plans[at]) for at in joined.order])

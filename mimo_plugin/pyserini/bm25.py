@@ -5,23 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mimo_plugin.collections.survey import Survey, survey
-from mimo_plugin.core.artifact import (
-    NOTES,
-    FileRecord,
-    Record,
-    SealedRecord,
-    one_writer,
-    parse_manifest,
-    require_content,
-    require_files,
-    said_format,
-)
+from mimo_plugin.core.artifact import Artifact, FileRecord, Kind, Manifest, Record, differences
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
-from mimo_plugin.core.files import write_text, writing
 from mimo_plugin.pyserini.java import import_pyserini
 
 if TYPE_CHECKING:
@@ -116,14 +105,19 @@ def versions() -> dict[str, str]:
     }
 
 
-BM25_MANIFEST = "manifest.json"
 # It is there while the index is built.
 PLAN = "plan.json"
-FORMAT: Final = "mimo-bm25-index"
-DAMAGED = "the index is damaged; remove the directory and build it again"
+LUCENE_FILES = re.compile(r"_[\w-]+\.\w+|(pending_)?segments_\w+|write\.lock")
 
-_LUCENE = re.compile(r"_[\w-]+\.\w+|(pending_)?segments_\w+|write\.lock")
-_LEFTOVER = re.compile(rf"\.({re.escape(BM25_MANIFEST)}|{re.escape(PLAN)})\.\d+\.tmp")
+
+def lucene_files(directory: Path) -> dict[str, FileRecord]:
+    """The records of a Lucene index's files, by name."""
+    names = sorted(path.name for path in directory.iterdir())
+    return {
+        name: FileRecord.of(directory / name)
+        for name in names
+        if LUCENE_FILES.fullmatch(name) and name != "write.lock"
+    }
 
 
 class Bm25Plan(Record):
@@ -141,17 +135,8 @@ class Bm25Plan(Record):
     language: str | None
     analyzer: str
 
-    def differences(self, other: "Bm25Plan") -> list[str]:
-        """What is not the same in `other`, a line each."""
-        mine, others = self.model_dump(), other.model_dump()
-        return [
-            f"{name} is {mine[name]!r}, there it is {others[name]!r}"
-            for name in mine
-            if mine[name] != others[name]
-        ]
 
-
-class Bm25Manifest(SealedRecord):
+class Bm25Manifest(Manifest):
     """What lies beside Lucene's files.
 
     Attributes:
@@ -159,112 +144,26 @@ class Bm25Manifest(SealedRecord):
         languages: language -> number of documents.
         note: what a user should know of the analysis; empty where it is the one asked for.
         versions: of Pyserini, Anserini and Lucene.
-        files: what is known of Lucene's files, by name.
     """
 
-    format: Literal["mimo-bm25-index"] = FORMAT
+    format: Literal["mimo-bm25-index"] = "mimo-bm25-index"
     format_version: Literal[1] = 1
     plan: Bm25Plan
     indexed: int
     languages: dict[str, int]
     note: str
     versions: dict[str, str]
-    files: dict[str, FileRecord]
 
 
-def read_bm25_manifest(directory: Path) -> Bm25Manifest:
-    """Reads an index's manifest and checks it against the files beside it.
-
-    Raises:
-        ArtifactError: the directory is no index, or an incomplete or damaged one.
-    """
-    if not directory.is_dir():
-        raise ArtifactError(f"{directory}: no such directory; a BM25 index was expected")
-    path = directory / BM25_MANIFEST
-    if not path.is_file():
-        raise ArtifactError(
-            f"{directory} has no {BM25_MANIFEST}: it is not a finished BM25 index; build it again, which "
-            "goes on from nothing where a build was cut short"
-        )
-    manifest = parse_manifest(path, Bm25Manifest, "a BM25 index")
-    require_files(directory, manifest.files, DAMAGED)
-    return manifest
-
-
-def refuse_foreign(directory: Path) -> None:
-    """Raises an ArtifactError where the directory holds anything that is not a BM25 index, whole or begun."""
-    if not directory.exists():
-        return
-    if not directory.is_dir():
-        raise ArtifactError(f"{directory} is a file: a new or empty directory, or a BM25 index, was expected")
-    names = {path.name for path in directory.iterdir()}
-    foreign = {name for name in names if not _is_ours(name)}
-    if not _began(directory):
-        foreign |= names - set(NOTES)
-    if foreign:
-        shown = ", ".join(sorted(foreign)[:5])
-        raise ArtifactError(
-            f"{directory} holds something else ({shown}): a new or empty directory, or an index that was "
-            "begun here, was expected"
-        )
-
-
-def _began(directory: Path) -> bool:
-    """Whether a BM25 index lies here, or was to."""
-    return (directory / PLAN).is_file() or said_format(directory / BM25_MANIFEST) == FORMAT
-
-
-def finished(directory: Path, plan: Bm25Plan) -> Bm25Manifest | None:
-    """The manifest of the finished index that lies here, or None.
-
-    Raises:
-        ArtifactError: it was made otherwise, or is damaged.
-    """
-    if not (directory / BM25_MANIFEST).exists():
-        return None
-    manifest = read_bm25_manifest(directory)
-    if differences := plan.differences(manifest.plan):
-        raise ArtifactError(
-            f"{directory} holds an index made otherwise: {'; '.join(differences)}. Choose another directory, "
-            "or remove this one"
-        )
-    return manifest
-
-
-def begin(directory: Path, plan: Bm25Plan) -> None:
-    """Marks the directory as that of a build, and removes what an earlier one left.
-
-    The manifest goes first: from then on this is no index.
-    """
-    write_text(directory / PLAN, plan.model_dump_json(indent=2))
-    with writing(directory):
-        (directory / BM25_MANIFEST).unlink(missing_ok=True)
-        clear(directory)
-
-
-def clear(directory: Path) -> None:
-    """Removes Lucene's files, and what was left of others."""
-    for path in list(directory.iterdir()):
-        if _LUCENE.fullmatch(path.name) or _LEFTOVER.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
-def finish(directory: Path, manifest: Bm25Manifest) -> None:
-    write_text(directory / BM25_MANIFEST, manifest.sealed(indent=2))
-    (directory / PLAN).unlink(missing_ok=True)
-
-
-def lucene_files(directory: Path) -> dict[str, FileRecord]:
-    names = (path.name for path in directory.iterdir())
-    return {
-        name: FileRecord.of(directory / name)
-        for name in sorted(names)
-        if _LUCENE.fullmatch(name) and name != "write.lock"
-    }
-
-
-def _is_ours(name: str) -> bool:
-    return name in (BM25_MANIFEST, PLAN, *NOTES) or bool(_LUCENE.fullmatch(name) or _LEFTOVER.fullmatch(name))
+BM25_INDEXES = Kind(
+    Bm25Manifest,
+    formats=frozenset({"mimo-bm25-index"}),
+    noun="a BM25 index",
+    command="mimo reproduce",
+    names=LUCENE_FILES,
+    mark=PLAN,
+    again="remove the directory and build it again",
+)
 
 
 _DOCUMENTS = 1000
@@ -310,22 +209,31 @@ def index_bm25(
         DataError: there are no documents, or docids occur more than once.
         EnvironmentProblem: no usable Java or Pyserini; the file system refuses.
     """
-    refuse_foreign(directory)
+    place = Artifact(directory, BM25_INDEXES)
+    place.check_output()
     analysis = analysis_of(language)
     found = surveyed or survey(collection, progress=progress)
-    collection = found.distinct(collection)
     plan = Bm25Plan(
         collection_fingerprint=found.fingerprint,
         documents=found.documents,
         language=analysis.language,
         analyzer=analysis.analyzer,
     )
-    with one_writer(directory):
-        manifest = finished(directory, plan) if resume else None
+    with place.held():
+        manifest = place.finished() if resume else None
         if manifest is not None:
+            place.refuse(list(differences(plan, manifest.plan).values()))
             return BuiltBm25(manifest, already=True)
-        begin(directory, plan)
-        indexed = _index(collection, directory, analysis, found.documents, threads, progress)
+        place.start_over()
+        place.begin(plan.model_dump_json(indent=2))
+        try:
+            indexed = _index(
+                found.distinct(collection), directory, analysis, found.documents, threads, progress
+            )
+        except BaseException:
+            # Closing Lucene commits: what is there then must not look like an index.
+            place.start_over()
+            raise
         manifest = Bm25Manifest(
             plan=plan,
             indexed=indexed,
@@ -334,7 +242,7 @@ def index_bm25(
             versions=versions(),
             files=lucene_files(directory),
         )
-        finish(directory, manifest)
+        place.seal(manifest)
     return BuiltBm25(manifest, already=False)
 
 
@@ -360,12 +268,9 @@ def _index(
             indexer.add_batch_dict(batch)
             count += len(batch)
             blank += sum(not document["contents"].strip(_BLANK) for document in batch)
-    except BaseException:
-        # Only closing frees Lucene's lock, and it commits: what is there then must not look like an index.
+    finally:
+        # Only closing frees Lucene's lock.
         indexer.close()
-        clear(directory)
-        raise
-    indexer.close()
     if count != documents:
         raise ArtifactError("the collection has changed since it was surveyed: run the command again")
     searcher = LuceneSearcher(str(directory))
@@ -408,8 +313,7 @@ def search_bm25(
         ArtifactError: the directory is no finished index, or this Pyserini would analyse queries otherwise
             than the index's documents.
     """
-    manifest = read_bm25_manifest(directory)
-    require_content(directory, manifest.files, DAMAGED)
+    manifest = Artifact(directory, BM25_INDEXES).verify()
     import_pyserini()
     import numpy as np
     from pyserini.search.lucene import LuceneSearcher
@@ -417,7 +321,12 @@ def search_bm25(
     searcher = LuceneSearcher(str(directory))
     try:
         plan = manifest.plan
-        _check_analyzer(directory, manifest, Analysis(plan.language, plan.analyzer).apply(searcher))
+        analyzer = Analysis(plan.language, plan.analyzer).apply(searcher)
+        if analyzer != plan.analyzer:
+            raise ArtifactError(
+                f"{directory} was made with {plan.analyzer} (Pyserini {manifest.versions['pyserini']}), "
+                f"Pyserini {versions()['pyserini']} analyses queries with {analyzer}: build the index again"
+            )
         searcher.set_bm25(k1, b)
         pending = iter(queries)
         while batch := list(islice(pending, _QUERIES)):
@@ -431,11 +340,3 @@ def search_bm25(
                 advance(len(batch))
     finally:
         searcher.close()
-
-
-def _check_analyzer(directory: Path, manifest: Bm25Manifest, analyzer: str) -> None:
-    if analyzer != manifest.plan.analyzer:
-        raise ArtifactError(
-            f"{directory} was made with {manifest.plan.analyzer} (Pyserini {manifest.versions['pyserini']}), "
-            f"Pyserini {versions()['pyserini']} analyses queries with {analyzer}: build the index again"
-        )

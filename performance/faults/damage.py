@@ -191,9 +191,10 @@ def _vectors(world: FaultWorld, base: Path) -> Iterator[Kind]:
 
 def _unfinish(vectors: Path, plan: Path) -> None:
     """What a kill between the last shard and the manifest leaves."""
-    from mimo_plugin.indexing.vectors import read_manifest
+    from mimo_plugin.core.artifact import Artifact
+    from mimo_plugin.indexing.vectors import VECTORS
 
-    plan.write_text(read_manifest(vectors).plan.model_dump_json(indent=2) + "\n")
+    plan.write_text(Artifact(vectors, VECTORS).read().plan.model_dump_json(indent=2) + "\n")
     (vectors / "manifest.json").unlink()
 
 

@@ -10,14 +10,16 @@ import numpy as np
 from helpers.input_readers import import_file, npy_files
 from helpers.reading import Reader
 
+from mimo_plugin.core.artifact import Artifact
+
 
 def _vectors(base: Path) -> Reader:
-    from mimo_plugin.indexing.vectors import VectorsDirectory, open_vectors
+    from mimo_plugin.indexing.vectors import VECTORS, open_vectors
 
     import_file(npy_files(base / "source"), base / "vectors")
 
     def read(directory: Path, _: Path) -> None:
-        VectorsDirectory(directory / "vectors").refuse_foreign()
+        Artifact(directory / "vectors", VECTORS).check_output()
         list(open_vectors([directory / "vectors"]).batches())
 
     return Reader(
@@ -26,15 +28,16 @@ def _vectors(base: Path) -> Reader:
 
 
 def _index(base: Path) -> Reader:
-    from mimo_plugin.indexing.build import IndexDirectory, IndexOptions, index_vectors
-    from mimo_plugin.indexing.open import open_index, read_doc_languages
+    from mimo_plugin.indexing.build import index_vectors
+    from mimo_plugin.indexing.open import INDEXES, open_index, read_doc_languages
+    from mimo_plugin.indexing.options import IndexOptions
     from mimo_plugin.indexing.vectors import open_vectors
 
     import_file(npy_files(base / "source"), base / "vectors")
     index_vectors(open_vectors([base / "vectors"]), base / "index", IndexOptions(progress=False))
 
     def read(directory: Path, _: Path) -> None:
-        IndexDirectory(directory / "index").refuse_foreign()
+        Artifact(directory / "index", INDEXES).check_output()
         read_doc_languages(directory / "index", ["d1"])
         opened = open_index(directory / "index")
         assert [opened.docids[row] for row in range(10)] == [f"d{row}" for row in range(10)]
@@ -46,15 +49,15 @@ def _index(base: Path) -> Reader:
 
 def _work(base: Path) -> Reader:
     """Work that was cut short, taken up again."""
-    from mimo_plugin.indexing.vectors import VectorsDirectory, read_manifest, take_up
+    from mimo_plugin.indexing.vectors import VECTORS, take_up
 
     import_file(npy_files(base / "source"), base / "vectors")
-    plan = read_manifest(base / "vectors").plan
+    plan = Artifact(base / "vectors", VECTORS).read().plan
     (base / "vectors" / "manifest.json").unlink()
     (base / "vectors" / "plan.json").write_text(plan.model_dump_json())
 
     def read(directory: Path, _: Path) -> None:
-        VectorsDirectory(directory / "vectors").refuse_foreign()
+        Artifact(directory / "vectors", VECTORS).check_output()
         take_up(directory / "vectors", plan).missing()
 
     return Reader(
@@ -66,22 +69,15 @@ def _work(base: Path) -> Reader:
 
 
 def _lexical(base: Path) -> Reader:
-    from mimo_plugin.pyserini.bm25 import (
-        Bm25Manifest,
-        Bm25Plan,
-        finish,
-        finished,
-        lucene_files,
-        read_bm25_manifest,
-        refuse_foreign,
-    )
+    from mimo_plugin.core.artifact import differences
+    from mimo_plugin.pyserini.bm25 import BM25_INDEXES, Bm25Manifest, Bm25Plan, lucene_files
 
+    index = Artifact(base, BM25_INDEXES)
     base.mkdir(parents=True)
     for name in ("segments_1", "_0.cfs"):
         (base / name).write_bytes(b"Lucene's")
     plan = Bm25Plan(collection_fingerprint="0" * 64, documents=6, language=None, analyzer="Default")
-    finish(
-        base,
+    index.seal(
         Bm25Manifest(
             plan=plan,
             indexed=6,
@@ -89,13 +85,13 @@ def _lexical(base: Path) -> Reader:
             note="",
             versions={"lucene": "10"},
             files=lucene_files(base),
-        ),
+        )
     )
 
     def read(directory: Path, _: Path) -> None:
-        refuse_foreign(directory)
-        read_bm25_manifest(directory)
-        finished(directory, plan)
+        index = Artifact(directory, BM25_INDEXES)
+        index.check_output()
+        index.refuse(list(differences(plan, index.read().plan).values()))
 
     return Reader("BM25 index: manifest", base, ("manifest.json",), read)
 

@@ -20,13 +20,14 @@ from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
-from mimo_plugin.indexing.build import Built, IndexDirectory, IndexOptions, build_index
-from mimo_plugin.indexing.encode import EncodeOptions
+from mimo_plugin.indexing.build import build_index
 from mimo_plugin.indexing.faiss import training_sample
 from mimo_plugin.indexing.importing import import_vectors
-from mimo_plugin.indexing.plan import read_manifest
+from mimo_plugin.indexing.open import INDEXES, Index, read_manifest
+from mimo_plugin.indexing.options import EncodeOptions, IndexOptions
 from mimo_plugin.indexing.vectors import Shards, Vectors, open_vectors
 
 pytestmark = pytest.mark.threads
@@ -47,12 +48,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_folder(tmp_path_factory.mktemp("folder"), documents(50))
 
 
-Build = Callable[..., Built]
+Build = Callable[..., Index]
 
 
 @pytest.fixture
 def build(folder: str, student: Encoder, tmp_path: Path) -> Build:
-    def run(spec: str = folder, output: Path = tmp_path / "index", **options: object) -> Built:
+    def run(spec: str = folder, output: Path = tmp_path / "index", **options: object) -> Index:
         settings = IndexOptions(**{"shard_size": 16, "progress": False, **options})
         return build_index(load_pool([spec]), (spec,), student, output, settings)
 
@@ -174,7 +175,8 @@ def test_shards_without_their_plan_are_not_used(build: Build, tmp_path: Path) ->
 def test_what_a_kill_left_is_cleared(build: Build, tmp_path: Path) -> None:
     build()
     before = content(tmp_path / "index")
-    for name in (".index.123.tmp", ".manifest.json.7.tmp", ".discarded/00000.parquet", "building/plan.json"):
+    left = (".index.123.tmp", ".manifest.json.7.tmp", ".building.old/00000.parquet", "building/plan.json")
+    for name in left:
         (tmp_path / "index" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "index" / name).write_text("left")
     (tmp_path / "index" / ".gitkeep").write_text("")
@@ -186,8 +188,8 @@ def test_what_a_kill_left_is_cleared(build: Build, tmp_path: Path) -> None:
 def test_a_second_writer_is_refused_with_the_firsts_process(build: Build, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         build(factory="IVF64,Flat")
-    directory = IndexDirectory(tmp_path / "index")
-    with directory.locked(), pytest.raises(ArtifactError, match=f"written by process {os.getpid()} on "):
+    directory = Artifact(tmp_path / "index", INDEXES)
+    with directory.held(), pytest.raises(ArtifactError, match=f"written by process {os.getpid()} on "):
         build()
     assert build().resumed == 50
 
@@ -196,7 +198,7 @@ def test_a_finished_index_is_the_same_under_another_release(build: Build, tmp_pa
     build()
     manifest = read_manifest(tmp_path / "index")
     plan = manifest.plan.model_copy(update={"versions": {**manifest.plan.versions, "torch": "1.0"}})
-    manifest.model_copy(update={"plan": plan}).write(tmp_path / "index")
+    Artifact(tmp_path / "index", INDEXES).seal(manifest.model_copy(update={"plan": plan}))
     assert build().already
     with pytest.raises(UsageError):
         build(output=tmp_path / "begun", factory="IVF64,Flat")
@@ -262,7 +264,7 @@ def test_empty_texts_are_kept_counted_and_reported(build: Build, tmp_path: Path)
     built = build(spec=write_folder(tmp_path / "folder", rows))
     assert built.manifest.empty_documents == 2
     assert built.manifest.plan.documents == 10
-    assert "2 documents have no text" in built.summary(tmp_path)
+    assert "2 documents have no text" in built.summary()
     assert np.isfinite(faiss.read_index(str(tmp_path / "index" / "index")).reconstruct_n(0, 10)).all()
 
 
@@ -298,10 +300,10 @@ def test_damaged_index_is_named(build: Build, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="docid is missing"):
         read_manifest(index)
     (index / "manifest.json").write_text("{")
-    with pytest.raises(ArtifactError, match="not the manifest of a mimo index"):
+    with pytest.raises(ArtifactError, match="not the manifest of an index"):
         read_manifest(index)
     (index / "manifest.json").unlink()
-    with pytest.raises(ArtifactError, match="not a finished index"):
+    with pytest.raises(ArtifactError, match="expected an index"):
         read_manifest(index)
     with pytest.raises(ArtifactError, match="no such directory"):
         read_manifest(tmp_path / "nowhere")
@@ -339,13 +341,12 @@ def no_file_beyond(size: int) -> Iterator[None]:
 def test_training_sample_is_even_over_languages(student: Encoder, tmp_path: Path) -> None:
     order = ["de"] * 90 + ["fi"] * 20 + ["ja"] * 4
     vectors = stored(order, tmp_path)
-    languages = {"de": 90, "fi": 20, "ja": 4}
-    sample = training_sample(vectors, languages, 30, seed=1)
+    sample = training_sample(vectors, 30, seed=1)
     assert np.bincount(sample[:, 1].astype(int)).tolist() == [13, 13, 4]
     assert len(np.unique(sample[:, 0])) == 30
-    assert np.array_equal(sample, training_sample(vectors, languages, 30, seed=1))
-    assert not np.array_equal(sample, training_sample(vectors, languages, 30, seed=2))
-    assert len(training_sample(vectors, languages, 1000, seed=1)) == 114
+    assert np.array_equal(sample, training_sample(vectors, 30, seed=1))
+    assert not np.array_equal(sample, training_sample(vectors, 30, seed=2))
+    assert len(training_sample(vectors, 1000, seed=1)) == 114
 
 
 def stored(order: list[str], directory: Path) -> Vectors:

@@ -22,12 +22,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
-from mimo_plugin.indexing.build import Built, IndexOptions, build_index, index_vectors
-from mimo_plugin.indexing.encode import Encoded, EncodeOptions, encode_collection
-from mimo_plugin.indexing.plan import Part
-from mimo_plugin.indexing.vectors import Shards, open_vectors, read_manifest
+from mimo_plugin.indexing.build import build_index, index_vectors
+from mimo_plugin.indexing.encode import Encoded, encode_collection
+from mimo_plugin.indexing.open import Index
+from mimo_plugin.indexing.options import EncodeOptions, IndexOptions, Part
+from mimo_plugin.indexing.vectors import VECTORS, Shards, open_vectors
 
 pytestmark = pytest.mark.threads
 
@@ -53,7 +55,9 @@ Encode = Callable[..., Encoded]
 @pytest.fixture
 def encode(folder: str, student: Encoder, tmp_path: Path) -> Encode:
     def run(output: Path = tmp_path / "vectors", shard: str | None = None, **options: object) -> Encoded:
-        settings = EncodeOptions(**{"shard_size": 8, "progress": False, "part": Part.parse(shard), **options})
+        settings = EncodeOptions(
+            **{"shard_size": 8, "progress": False, "shard": Part.parse(shard), **options}
+        )
         return encode_collection(load_pool([folder]), (folder,), student, output, settings)
 
     return run
@@ -72,7 +76,7 @@ def test_any_tool_reads_the_vectors(encode: Encode, folder: str, student: Encode
     vectors = np.asarray(table.column("vector").to_pylist(), dtype=np.float32)
     assert np.abs(vectors - student.encode_documents([doc.text for doc in docs])).max() <= 1e-6
     assert done.encoded == 50
-    assert done.manifest == read_manifest(tmp_path / "vectors")
+    assert done.manifest == Artifact(tmp_path / "vectors", VECTORS).read()
     assert done.manifest.languages == {"de": 17, "fi": 17, "ja": 16}
     before = files(tmp_path / "vectors")
     assert encode().already
@@ -106,7 +110,7 @@ def test_parts_make_the_whole(encode: Encode, tmp_path: Path, order: tuple[int, 
     shards = {name: content for part in parts for name, content in files(part).items() if name[0] == "0"}
     assert shards == {name: content for name, content in files(tmp_path / "whole").items() if name[0] == "0"}
     together = open_vectors(parts)
-    assert together.plan == read_manifest(tmp_path / "whole").plan
+    assert together.plan == Artifact(tmp_path / "whole", VECTORS).read().plan
     options = IndexOptions(progress=False)
     index_vectors(together, tmp_path / "from-parts", options)
     index_vectors(open_vectors([tmp_path / "whole"]), tmp_path / "from-whole", options)
@@ -115,9 +119,9 @@ def test_parts_make_the_whole(encode: Encode, tmp_path: Path, order: tuple[int, 
 
 def test_an_index_of_a_part_alone(encode: Encode, folder: str, student: Encoder, tmp_path: Path) -> None:
     encode(tmp_path / "part", shard="2/2")
-    options = IndexOptions(shard_size=8, part=Part(2, 2), progress=False)
+    options = IndexOptions(shard_size=8, shard=Part(2, 2), progress=False)
 
-    def direct(**changes: object) -> Built:
+    def direct(**changes: object) -> Index:
         return build_index(load_pool([folder]), (folder,), student, tmp_path / "direct", options)
 
     assert direct().manifest.plan.shard == "2/2"
@@ -180,7 +184,7 @@ def test_collections_put_together(student: Encoder, checkpoint: Path, tmp_path: 
 
     plain = [encode(spec, f"plain-{at}", None) for at, spec in enumerate(specs)]
     both = open_vectors(plain)
-    assert both.documents == 20
+    assert both.plan.documents == 20
     assert both.languages == {"de": 10, "fi": 10}
     assert [docid for batch in both.batches() for docid in batch.docids] == [
         row["_id"] for lang in ("de", "fi") for row in rows if row["lang"] == lang
@@ -385,8 +389,8 @@ def test_copies_of_documents_are_left_out_everywhere_alike(
     for end in ("parquet", "json"):
         (tmp_path / "done" / f"00003.{end}").unlink()
     assert encode(more, "done").encoded == 7
-    assert read_manifest(tmp_path / "done").files == alone.manifest.files
-    parts = [encode(more, f"part{number}", part=Part(number, 2)) for number in (1, 2)]
+    assert Artifact(tmp_path / "done", VECTORS).read().files == alone.manifest.files
+    parts = [encode(more, f"part{number}", shard=Part(number, 2)) for number in (1, 2)]
     assert sum(part.manifest.plan.documents for part in parts) == 40
     joined = open_vectors([tmp_path / "part1", tmp_path / "part2"])
     docids = [docid for batch in joined.batches() for docid in batch.docids]
@@ -412,7 +416,7 @@ def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_pat
     assert process.poll() is None, "the command ended before it could be killed"
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    with pytest.raises(ArtifactError, match="holds no finished vectors"):
+    with pytest.raises(ArtifactError, match="has no manifest.json, expected vectors"):
         open_vectors([output])
     done = subprocess.run([*command, str(output)], check=True, stdout=subprocess.PIPE, text=True)
     assert "documents were encoded before and kept" in done.stdout

@@ -12,13 +12,14 @@ from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.cli.index import export_command
 from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.build import IndexOptions, index_vectors
-from mimo_plugin.indexing.encode import EncodeOptions, encode_collection
-from mimo_plugin.indexing.exporting import Format, export_vectors, workplace
+from mimo_plugin.indexing.build import index_vectors
+from mimo_plugin.indexing.encode import encode_collection
+from mimo_plugin.indexing.exporting import LUCENE_VECTORS, Format, export_vectors
 from mimo_plugin.indexing.importing import import_vectors
-from mimo_plugin.indexing.plan import Part
+from mimo_plugin.indexing.options import EncodeOptions, IndexOptions, Part
 from mimo_plugin.indexing.vectors import open_vectors
 
 QUERIES = ["Suche Sprache", "haku kieli", "検索 言語", "Haus"]
@@ -132,7 +133,7 @@ def test_parts_are_joined(vectors: Path, spec: str, student: Encoder, tmp_path: 
     parts = []
     for number in (2, 1):
         part = tmp_path / f"part-{number}"
-        options = EncodeOptions(part=Part(number, 2), shard_size=20, progress=False)
+        options = EncodeOptions(shard=Part(number, 2), shard_size=20, progress=False)
         encode_collection(load_pool([spec]), (spec,), student, part, options)
         parts.append(part)
     exported(parts, Format.PARQUET, tmp_path / "joined.parquet")
@@ -229,7 +230,7 @@ def test_what_lies_in_the_way(index: Path, tmp_path: Path) -> None:
         with pytest.raises(ArtifactError, match="taken is there already"):
             exported([index], to, taken)
     assert taken.read_text() == "mine"
-    with pytest.raises(UsageError, match="cannot be written"):
+    with pytest.raises(ArtifactError, match="taken is a file"):
         exported([index], Format.LUCENE_FLAT, taken)
     full = tmp_path / "full"
     full.mkdir()
@@ -239,7 +240,7 @@ def test_what_lies_in_the_way(index: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a directory"):
         exported([index], Format.JSONL, full)
     exported([index], Format.LUCENE_FLAT, tmp_path / "lucene")
-    with pytest.raises(ArtifactError, match="export of other vectors: kind is 'lucene-hnsw'"):
+    with pytest.raises(ArtifactError, match="an export made otherwise: kind is 'lucene-hnsw'"):
         exported([index], Format.LUCENE_HNSW, tmp_path / "lucene")
     next((tmp_path / "lucene").glob("*.fdt")).write_bytes(b"")
     with pytest.raises(ArtifactError, match="fdt has 0 bytes, the manifest says"):
@@ -247,18 +248,18 @@ def test_what_lies_in_the_way(index: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_kill_leaves_and_a_second_writer(index: Path, tmp_path: Path) -> None:
-    left = tmp_path / ".lucene.exporting" / "vectors"
-    left.mkdir(parents=True)
-    (left / "000000.parquet").write_text("cut sho")
+    output = tmp_path / "lucene"
+    (output / "exporting").mkdir(parents=True)
+    for name in ("exporting/000000.parquet", "_0.fdt", "write.lock"):
+        (output / name).write_text("cut sho")
     with (
-        workplace(tmp_path / "lucene"),
+        Artifact(output, LUCENE_VECTORS).held(),
         pytest.raises(ArtifactError, match=r"is being written by process \d+"),
     ):
-        exported([index], Format.LUCENE_FLAT, tmp_path / "lucene")
-    left.mkdir(parents=True)
-    (left / "000000.parquet").write_text("cut sho")
-    exported([index], Format.LUCENE_FLAT, tmp_path / "lucene")
-    assert [path.name for path in tmp_path.iterdir()] == ["lucene"]
+        exported([index], Format.LUCENE_FLAT, output)
+    exported([index], Format.LUCENE_FLAT, output)
+    assert Artifact(output, LUCENE_VECTORS).verify().kind == "lucene-flat"
+    assert not (output / "exporting").exists()
 
 
 def test_sources_are_checked(index: Path, vectors: Path, tmp_path: Path) -> None:

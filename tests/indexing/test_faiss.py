@@ -20,7 +20,8 @@ from mimo_plugin.indexing.faiss import (
     training_vectors,
     write_index,
 )
-from mimo_plugin.indexing.plan import EncodingPlan, Plan
+from mimo_plugin.indexing.open import IndexPlan
+from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.vectors import VectorBatch, Vectors
 
 
@@ -66,9 +67,9 @@ def _plan(documents: int, dimension: int) -> EncodingPlan:
 
 
 def built(path: Path, vectors: Seeded, preset: str) -> faiss.Index:
-    found = resolve(preset, vectors.dimension, vectors.documents)
-    plan = Plan.of(vectors.plan, found.factory, found.parameters, 1)
-    write_index(path, plan, vectors, vectors.languages, progress=False)
+    found = resolve(preset, vectors.plan.dimension, vectors.plan.documents)
+    plan = IndexPlan.of(vectors.plan, found.factory, found.parameters, 1)
+    write_index(path, plan, vectors, progress=False)
     return read_index(path)
 
 
@@ -117,11 +118,11 @@ def test_sizes_and_recall_are_in_their_order(tmp_path: Path) -> None:
     size, recall = {}, {}
     for preset in ("flat", "fp16", "sq8", "hnsw", "ivfpq"):
         index = built(tmp_path / preset, vectors, preset)
-        assert index.ntotal == vectors.documents
+        assert index.ntotal == vectors.plan.documents
         assert index.metric_type == faiss.METRIC_INNER_PRODUCT
         found = index.search(vectors.queries, 10)[1]
         truth = found if truth is None else truth
-        size[preset] = (tmp_path / preset).stat().st_size / vectors.documents
+        size[preset] = (tmp_path / preset).stat().st_size / vectors.plan.documents
         recall[preset] = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, truth, strict=True)])
     assert size["flat"] == pytest.approx(4 * 32, rel=0.01)
     assert size["fp16"] == pytest.approx(2 * 32, rel=0.01)
@@ -137,12 +138,12 @@ def test_parameters_stay_in_the_file(tmp_path: Path) -> None:
     graph = built(tmp_path / "hnsw", vectors, "hnsw").hnsw
     parameters = resolve("hnsw", 16, 2000).parameters
     assert parameters == f"efConstruction={graph.efConstruction},efSearch={graph.efSearch}"
-    lists = Plan.of(vectors.plan, "IVF16,Flat", "nprobe=5", 1)
-    write_index(tmp_path / "ivf", lists, vectors, vectors.languages, progress=False)
+    lists = IndexPlan.of(vectors.plan, "IVF16,Flat", "nprobe=5", 1)
+    write_index(tmp_path / "ivf", lists, vectors, progress=False)
     assert read_index(tmp_path / "ivf").nprobe == 5
-    wrong = Plan.of(vectors.plan, "Flat", "nprobe=5", 1)
+    wrong = IndexPlan.of(vectors.plan, "Flat", "nprobe=5", 1)
     with pytest.raises(UsageError, match="parameters 'nprobe=5' do not fit --factory 'Flat'"):
-        write_index(tmp_path / "flat", wrong, vectors, vectors.languages, progress=False)
+        write_index(tmp_path / "flat", wrong, vectors, progress=False)
     assert not (tmp_path / "flat").exists()
 
 
@@ -150,8 +151,8 @@ def test_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
     vectors = Seeded(3000, 16)
     for factory in ("IVF32,PQ4np", "SQ8"):
         for name in ("one", "other"):
-            plan = Plan.of(vectors.plan, factory, None, 1)
-            write_index(tmp_path / name, plan, vectors, vectors.languages, progress=False)
+            plan = IndexPlan.of(vectors.plan, factory, None, 1)
+            write_index(tmp_path / name, plan, vectors, progress=False)
         assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 

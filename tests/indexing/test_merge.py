@@ -15,11 +15,12 @@ from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.build import IndexDirectory, IndexOptions, build_index
-from mimo_plugin.indexing.merge import merge_indexes
-from mimo_plugin.indexing.plan import Part, read_manifest
+from mimo_plugin.indexing.build import build_index, merge_indexes
+from mimo_plugin.indexing.open import INDEXES, read_manifest
+from mimo_plugin.indexing.options import IndexOptions, Part
 
 FILES = ("index", "docid", "lang")
 
@@ -51,7 +52,7 @@ def build(folder: str, student: Encoder, tmp_path_factory: pytest.TempPathFactor
         key = (factory, part, spec, pooled, *sorted(more.items()))
         if key not in made:
             output = tmp_path_factory.mktemp("built") / "index"
-            options = IndexOptions(factory=factory, part=Part.parse(part), shard_size=8, progress=False)
+            options = IndexOptions(factory=factory, shard=Part.parse(part), shard_size=8, progress=False)
             build_index(
                 load_pool([spec], pooled=pooled),
                 (spec,),
@@ -149,7 +150,7 @@ def test_what_does_not_belong_together_is_all_named(
 ) -> None:
     other = Encoder(str(checkpoint), EncoderOptions(pooling="cls", max_length=16))
     output = tmp_path / "other"
-    options = IndexOptions(part=Part(2, 2), shard_size=8, progress=False)
+    options = IndexOptions(shard=Part(2, 2), shard_size=8, progress=False)
     build_index(load_pool([folder]), (folder,), other, output, options)
     with pytest.raises(ArtifactError) as caught:
         merge_indexes([build("Flat", "1/2"), output], tmp_path / "merged", progress=False)
@@ -187,7 +188,7 @@ def test_damage_is_named(build: Build, tmp_path: Path) -> None:
             merge_indexes(parts, tmp_path / "merged", progress=False)
         file.write_bytes(before)
     (parts[1] / "manifest.json").unlink()
-    with pytest.raises(ArtifactError, match="not a finished index"):
+    with pytest.raises(ArtifactError, match="expected an index"):
         merge_indexes(parts, tmp_path / "merged", progress=False)
     assert not (tmp_path / "merged").exists()
 
@@ -204,7 +205,7 @@ def test_an_interrupted_merge_is_no_index_and_can_be_run_again(
     monkeypatch.setattr("mimo_plugin.indexing.build._write_entries", killed)
     with pytest.raises(KeyboardInterrupt):
         merge_indexes(parts, output, progress=False)
-    with pytest.raises(ArtifactError, match="not a finished index"):
+    with pytest.raises(ArtifactError, match="expected an index"):
         read_manifest(output)
     monkeypatch.undo()
     merge_indexes(parts, output, progress=False)
@@ -213,8 +214,8 @@ def test_an_interrupted_merge_is_no_index_and_can_be_run_again(
 
 def test_a_second_writer_is_refused(build: Build, tmp_path: Path) -> None:
     parts = [build("Flat", f"{number}/2") for number in (1, 2)]
-    directory = IndexDirectory(tmp_path / "merged")
-    with directory.locked(), pytest.raises(ArtifactError, match=f"written by process {os.getpid()} on "):
+    directory = Artifact(tmp_path / "merged", INDEXES)
+    with directory.held(), pytest.raises(ArtifactError, match=f"written by process {os.getpid()} on "):
         merge_indexes(parts, tmp_path / "merged", progress=False)
 
 

@@ -9,8 +9,9 @@ from helpers.checkpoints import plain_xlmr
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.encoder.encoder import Encoder
-from mimo_plugin.indexing.build import IndexOptions, build_index
+from mimo_plugin.indexing.build import build_index
 from mimo_plugin.indexing.open import read_doc_languages
+from mimo_plugin.indexing.options import IndexOptions
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_of_the_documents_that_are_wanted(index: Path) -> None:
 
 
 def test_no_index_or_a_damaged_one(index: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"has no manifest\.json: it is not a finished index"):
+    with pytest.raises(ArtifactError, match=r"has no manifest\.json, expected an index"):
         read_doc_languages(tmp_path, ["d0"])
     languages = index / "lang"
     before = languages.read_bytes()

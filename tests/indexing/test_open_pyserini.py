@@ -13,7 +13,8 @@ from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.errors import ArtifactError, MimoError, UsageError
 from mimo_plugin.encoder.encoder import Encoder
-from mimo_plugin.indexing.build import IndexOptions, build_index
+from mimo_plugin.indexing.build import build_index
+from mimo_plugin.indexing.options import IndexOptions
 from mimo_plugin.indexing.search import SearchOptions, search_to_run
 
 QUERIES = [{"_id": "q1", "text": "Suche Sprache"}, {"_id": "q2", "text": "haku kieli"}]
@@ -97,7 +98,7 @@ def test_an_unfinished_index_of_ours_is_none_of_pyserinis(ours: Path, spec: str,
     shutil.copytree(ours, begun)
     (begun / "manifest.json").unlink()
     for name in ("lang", "building"):
-        with pytest.raises(ArtifactError, match="not a finished index; run the `mimo index` command"):
+        with pytest.raises(ArtifactError, match="expected an index: run the `mimo index` command"):
             run(begun, spec, tmp_path / "a.trec")
         (begun / "lang").unlink(missing_ok=True)
         (begun / "building").mkdir(exist_ok=True)

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.collections.records import Doc
+from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, ModelError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.encode import EncodeOptions, encode_collection
+from mimo_plugin.indexing.encode import encode_collection
+from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.ray import RayOptions, Workers, share_out
 from mimo_plugin.indexing.ray_worker import (
     RayEncoder,
@@ -35,7 +37,7 @@ from mimo_plugin.indexing.ray_worker import (
     vectors_of,
     vectors_row,
 )
-from mimo_plugin.indexing.vectors import Shards, VectorBatch
+from mimo_plugin.indexing.vectors import VECTORS, Shards, VectorBatch
 
 SIZE = 10
 
@@ -91,9 +93,7 @@ def test_a_lost_node_changes_nothing(checkpoint: Path, tmp_path: Path, short_dir
 
 
 def student_plan(vectors: Path) -> str:
-    from mimo_plugin.indexing.vectors import read_manifest
-
-    return read_manifest(vectors).plan.model_dump_json()
+    return Artifact(vectors, VECTORS).read().plan.model_dump_json()
 
 
 def begin(output: Path, plan: str, source: Path, shards: range) -> None:

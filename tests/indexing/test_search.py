@@ -13,10 +13,11 @@ from helpers.checkpoints import plain_xlmr
 from mimo_plugin.collections.pool import load_pool, pool_prefixes
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.build import IndexOptions, build_index
-from mimo_plugin.indexing.open import Lines, OpenIndex, open_index
-from mimo_plugin.indexing.plan import Part
-from mimo_plugin.indexing.search import SearchOptions, read_topics, search, search_to_run
+from mimo_plugin.indexing.build import build_index
+from mimo_plugin.indexing.open import Index, IndexManifest, IndexPlan, Lines, open_index
+from mimo_plugin.indexing.options import IndexOptions, Part
+from mimo_plugin.indexing.plan import foreign_plan
+from mimo_plugin.indexing.search import SearchOptions, find_hits, read_topics, search_to_run
 
 pytestmark = pytest.mark.threads
 
@@ -83,7 +84,8 @@ def test_scores_make_no_ties(index: Path, spec: str, tmp_path: Path) -> None:
     opened = open_index(index)
     student = Encoder(opened.manifest.plan.encoder)
     run = run_of(index, spec, tmp_path / "run.trec", hits=60)
-    for query, _, scores in search(opened, student, [(row["_id"], row["text"]) for row in QUERIES], hits=60):
+    queries = [(row["_id"], row["text"]) for row in QUERIES]
+    for query, _, scores in find_hits([opened], student, queries, hits=60):
         assert sorted(np.float32(score) for _, _, score in run[query]) == sorted(scores)
 
 
@@ -242,7 +244,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str)
     outputs = []
     for number in (3, 1, 2):
         output = tmp_path_factory.mktemp("part") / "index"
-        options = IndexOptions(part=Part(number, 3), shard_size=7, progress=False)
+        options = IndexOptions(shard=Part(number, 3), shard_size=7, progress=False)
         build_index(load_pool([spec]), (spec,), student, output, options)
         outputs.append(output)
     return outputs
@@ -271,10 +273,14 @@ class Encoded:
         return self._vectors[[int(text) for text in texts]]
 
 
-def opened(directory: Path, faiss_index: faiss.Index, docids: list[str]) -> OpenIndex:
+def opened(directory: Path, faiss_index: faiss.Index, docids: list[str]) -> Index:
     directory.mkdir()
     (directory / "docid").write_text("".join(f"{docid}\n" for docid in docids))
-    return OpenIndex(directory, None, faiss_index, Lines(directory / "docid"))
+    plan = foreign_plan((), "", len(docids), faiss_index.d, len(docids))
+    manifest = IndexManifest(
+        plan=IndexPlan.of(plan, "", None, 0), languages={"": len(docids)}, empty_documents=None, files={}
+    )
+    return Index(directory, manifest, opened=(faiss_index, Lines(directory / "docid")))
 
 
 @pytest.mark.parametrize("factory", ["Flat", "SQfp16"])
@@ -290,15 +296,13 @@ def test_what_is_found_depends_on_the_vectors_alone(factory: str, tmp_path: Path
     docids = [f"d{number}" for number in generator.permutation(3000)]
     asked = [(f"q{number}", str(number)) for number in range(300)]
 
-    def some(name: str, start: int, stop: int) -> OpenIndex:
+    def some(name: str, start: int, stop: int) -> Index:
         made = faiss.index_factory(96, factory, faiss.METRIC_INNER_PRODUCT)
         made.add(vectors[start:stop])
         return opened(tmp_path / name, made, docids[start:stop])
 
-    def run(
-        indexes: list[OpenIndex], hits: int, batch_size: int
-    ) -> list[tuple[str, list[tuple[float, str]]]]:
-        found = search(indexes, Encoded(queries), asked, hits=hits, batch_size=batch_size)
+    def run(indexes: list[Index], hits: int, batch_size: int) -> list[tuple[str, list[tuple[float, str]]]]:
+        found = find_hits(indexes, Encoded(queries), asked, hits=hits, batch_size=batch_size)
         return [(query, sorted(zip(scores.tolist(), docids, strict=True))) for query, docids, scores in found]
 
     whole = [some("whole", 0, 3000)]
@@ -339,11 +343,11 @@ def test_a_tie_of_any_size_is_in_trec_evals_order(
         part.add(vectors[start:stop])
         parts.append(opened(tmp_path / f"part{start}", part, docids[start:stop]))
     asked = [(f"q{number}", str(number)) for number in range(len(queries))]
-    for indexes in (whole, parts):
+    for indexes in ([whole], parts):
         cut: list[str] = []
         for hits in (1, 7, 30):
             for query, (_, found, scores) in zip(
-                queries, search(indexes, Encoded(queries), asked, hits=hits, cut=cut.append), strict=True
+                queries, find_hits(indexes, Encoded(queries), asked, hits=hits, cut=cut.append), strict=True
             ):
                 exact = np.array([faiss_product(query, vector) for vector in vectors])
                 order = sorted(range(3000), key=lambda row: (exact[row], docids[row].encode()), reverse=True)

@@ -22,7 +22,8 @@ import mimo_plugin
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.errors import EnvironmentProblem
 from mimo_plugin.encoder.encoder import Encoder
-from mimo_plugin.indexing.build import IndexOptions, build_index
+from mimo_plugin.indexing.build import build_index
+from mimo_plugin.indexing.options import IndexOptions
 from mimo_plugin.pyserini.stock import run_module
 from mimo_plugin.training.record import save_student
 

@@ -151,18 +151,18 @@ Acquire::IndexTargets::deb::Packages::DefaultEnabled "false";
 APT::Sandbox::User "root";
 APT::Update::Error-Mode "any";
 """
-_FIELDS = ("FILENAME", "LANGUAGE", "SITE", "RELEASE", "COMPONENT")
 _RELEASE_FIELD = re.compile(r"^(Date|Version): *(.*)", re.MULTILINE)
 _REASON = re.compile(r"[EW]: (.*)")
 
 
 class _Target(NamedTuple):
-    """A translation index that apt fetched, see `_FIELDS`; the language is the archive's code."""
+    """A translation index that apt fetched, its fields named as apt names them. The language is the
+    archive's code."""
 
-    path: str
+    filename: str
     language: str
     site: str
-    suite: str
+    release: str
     component: str
 
 
@@ -203,17 +203,16 @@ def read_archive(
         The descriptions, each with English, in the order of the English index; and where they come from.
 
     Raises:
-        EnvironmentProblem: apt is missing or failed, or the sources have no translations.
+        EnvironmentProblem: apt failed, or the sources have no translations.
     """
-    check_apt()
     rows: dict[str, Row] = {}
     with TemporaryDirectory(prefix="mimo-apt-") as directory:
         targets = _fetch(Path(directory), languages, sources, progress=progress)
-        releases = _releases(targets)
+        releases = list(_releases(targets))
         # Translations belong to an English text, so that comes first.
         for target in sorted(targets, key=lambda one: one.language != "en"):
             lang = language_code(target.language)
-            with Path(target.path).open(encoding="utf-8", errors="replace") as lines:
+            with Path(target.filename).open(encoding="utf-8", errors="replace") as lines:
                 for entry in entries(lines, target.language):
                     if lang == "en":
                         rows.setdefault(entry.md5, Row(entry.md5[:12], entry.package, {}))
@@ -233,10 +232,10 @@ def _fetch(
 ) -> list[_Target]:
     environment = _configure(directory, languages, sources)
     _update(environment, progress=progress)
-    columns = "\t".join(f"$({field})" for field in _FIELDS)
+    columns = "\t".join(f"$({field.upper()})" for field in _Target._fields)
     listed = _run(["apt-get", "indextargets", "--format", columns, "Created-By: Translations"], environment)
     targets = [_Target(*line.split("\t")) for line in listed.splitlines()]
-    found = [target for target in targets if target.language in languages and Path(target.path).is_file()]
+    found = [target for target in targets if target.language in languages and Path(target.filename).is_file()]
     if not found:
         named = "; ".join(sources) or "those of this machine (apt-cache policy shows them)"
         raise EnvironmentProblem(
@@ -306,25 +305,25 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> str:
     return done.stdout
 
 
-def _releases(targets: Sequence[_Target]) -> list[Release]:
+def _releases(targets: Iterable[_Target]) -> Iterator[Release]:
+    """The suites that indexes are of; the Release file says their date and version."""
     suites: dict[tuple[str, str], list[_Target]] = {}
     for target in targets:
-        suites.setdefault((target.site, target.suite), []).append(target)
-    releases = []
+        suites.setdefault((target.site, target.release), []).append(target)
     for (site, suite), own in suites.items():
-        fields = _release_fields(Path(own[0].path))
+        index = Path(own[0].filename)
+        # apt names both files by their address.
+        files = (
+            file
+            for name in ("InRelease", "Release")
+            for file in index.parent.glob(f"*_{name}")
+            if index.name.startswith(file.name.removesuffix(name))
+        )
+        file = next(files, None)
+        text = file.read_text(encoding="utf-8", errors="replace") if file else ""
+        fields = dict(_RELEASE_FIELD.findall(text))
         components = tuple(dict.fromkeys(target.component for target in own))
-        releases.append(Release(site, suite, components, fields.get("Date", ""), fields.get("Version", "")))
-    return releases
-
-
-def _release_fields(index: Path) -> dict[str, str]:
-    """Date and version in an index's Release file: apt names both files by their address."""
-    for name in ("InRelease", "Release"):
-        for path in index.parent.glob(f"*_{name}"):
-            if index.name.startswith(path.name.removesuffix(name)):
-                return dict(_RELEASE_FIELD.findall(path.read_text(encoding="utf-8", errors="replace")))
-    return {}
+        yield Release(site, suite, components, fields.get("Date", ""), fields.get("Version", ""))
 
 
 class Entry(NamedTuple):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from mimo_plugin.collections.records import pooled_id
-from mimo_plugin.core.artifact import BUILDING, Artifact, FileRecord, Kind, Manifest
+from mimo_plugin.core.artifact import BUILDING, Artifact, FileRecord, Kind, Manifest, differences
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import replacing, sha256, writing
 from mimo_plugin.data.debian.archive import (
@@ -161,15 +161,7 @@ def make_debian(output: Path, options: DebianOptions) -> tuple[DebianManifest, b
     parameters = _parameters(options, hashes)
     found = None if options.overwrite else directory.finished()
     if found is not None:
-        names = sorted({*parameters, *found.parameters})
-        here, there = ([one.get(name) for name in names] for one in (parameters, found.parameters))
-        directory.refuse(
-            [
-                f"{name} is {mine!r}, there it is {other!r}"
-                for name, mine, other in zip(names, here, there, strict=True)
-                if mine != other
-            ]
-        )
+        directory.refuse(list(differences(parameters, found.parameters).values()))
         return found, False
     with directory.building() as work:
         manifest = _build(work, options, parameters, excluded)

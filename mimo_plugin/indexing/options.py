@@ -1,0 +1,116 @@
+"""How documents are encoded and indexed, and the same as options of commands."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from mimo_plugin.core.errors import UsageError
+from mimo_plugin.core.options import Option, Progress
+
+_PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Attributes:
+    number: from 1 to `of`.
+    of: number of parts that the collection is cut into.
+    """
+
+    number: int = 1
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Part":
+        """Reads `i/n`; None is the whole.
+
+        Raises:
+            UsageError: it is nothing of that kind.
+        """
+        if text is None:
+            return cls()
+        match = _PART.fullmatch(text)
+        if match is None or int(match[1]) > int(match[2]):
+            raise UsageError(f"--shard {text!r}: i/n with 1 <= i <= n was expected, e.g. 2/4")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def name(self) -> str | None:
+        """As it was given; None for the whole."""
+        return f"{self.number}/{self.of}" if self.of > 1 else None
+
+    def shards(self, documents: int, shard_size: int) -> range:
+        """The numbers of its shards in a collection. Parts have as many, or one more or less.
+
+        Raises:
+            UsageError: the collection has fewer shards than parts.
+        """
+        shards = -(-documents // shard_size)
+        if self.of > shards:
+            raise UsageError(
+                f"--shard {self.name}: the collection has {documents} documents, {shards} shards of "
+                f"{shard_size}, and cannot be cut into {self.of} parts: use fewer, or a smaller --shard-size"
+            )
+        return range(shards * (self.number - 1) // self.of, shards * self.number // self.of)
+
+    def documents(self, documents: int, shard_size: int) -> int:
+        """How many of a collection's documents are in it; raises as `shards`."""
+        shards = self.shards(documents, shard_size)
+        return min(shards.stop * shard_size, documents) - shards.start * shard_size
+
+
+WHOLE = Part()
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How documents are encoded.
+
+    Attributes:
+        fields, pooled: see `load_pool`.
+        shard: the part of the collection that is encoded; None is the whole.
+        duplicates: see `survey`.
+    """
+
+    fields: Annotated[
+        Sequence[str], Option("Document fields to encode.  [default: what ir_datasets says]")
+    ] = ()
+    pooled: Annotated[bool, Option("Ids become lang:id for a single collection, too.")] = False
+    duplicates: Annotated[
+        str,
+        Option(
+            "Of documents with one docid and different content: an error, or the first is taken. The very "
+            "same record is always taken once.",
+            choices=("error", "first"),
+        ),
+    ] = "error"
+    shard: Annotated[
+        Part | None,
+        Option(
+            "Encode the I-th of N parts only, on one of N machines or devices.  [default: everything]",
+            metavar="I/N",
+            parse=Part.parse,
+        ),
+    ] = None
+    shard_size: Annotated[
+        int, Option("Documents encoded and written at a time; a kill loses two shards at most.", min=1)
+    ] = 4096
+    resume: Annotated[bool, Option("Go on with work that was cut short, or start over.")] = True
+    progress: Progress = None
+
+    @property
+    def part(self) -> Part:
+        """Of the collection."""
+        return self.shard or WHOLE
+
+
+@dataclass(frozen=True)
+class IndexOptions(EncodeOptions):
+    """How documents are encoded and indexed."""
+
+    factory: Annotated[
+        str, Option("flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string, e.g. IVF256,Flat.")
+    ] = "Flat"
+    seed: Annotated[int, Option("Of the sample that trains IVF, PQ and the like.", min=0)] = 42
+    resume: Annotated[bool, Option("Go on with an index that was cut short, or start over.")] = True
