@@ -7,10 +7,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mimo_plugin.benchmark.options import Role
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems
 from mimo_plugin.encoder import packaged
@@ -19,13 +19,6 @@ from mimo_plugin.training.run import MODEL, RECIPE, RunDirectory
 
 if TYPE_CHECKING:
     from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-
-
-class Role(StrEnum):
-    """Which texts of a collection, and with which of the encoder's prompts they are encoded."""
-
-    DOCUMENTS = "documents"
-    QUERIES = "queries"
 
 
 @dataclass(frozen=True)
