@@ -15,9 +15,9 @@ from mimo_plugin.benchmark.steps import Checked, Done, Kind, Step, all_steps, ch
 from mimo_plugin.core.artifact import one_writer
 from mimo_plugin.core.errors import Findings
 from mimo_plugin.core.files import write_text
+from mimo_plugin.core.table import render
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.evaluation.options import TableFormat
-from mimo_plugin.evaluation.tables import render
 from mimo_plugin.training.data import open_pairs, open_table
 from mimo_plugin.training.stages import labelled_rows, labelled_texts, train_stage1, train_stage2
 from mimo_plugin.training.start import Job

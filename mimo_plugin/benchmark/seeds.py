@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from mimo_plugin.benchmark.grid import Experiment, ExperimentRecipe
 from mimo_plugin.benchmark.scoring import DIAGNOSTICS, MRC, PEER_SENSITIVE, Scores
 from mimo_plugin.benchmark.steps import Checked, Done
+from mimo_plugin.core.table import DAGGER, MISSING, Column, Table
 from mimo_plugin.evaluation.compare import correct, effect_size
 from mimo_plugin.evaluation.options import CORRECTION_NAMES, TEST_NAMES, Correction, SignificanceTest
 from mimo_plugin.evaluation.significance import UPPER_BOUND, Plan, Values, difference, permutation, student
-from mimo_plugin.evaluation.tables import DAGGER, MISSING, Table
 from mimo_plugin.evaluation.topics import Topics
 from mimo_plugin.training.run import TrainingManifest
 
@@ -372,7 +372,7 @@ def make_tables(results: Results) -> list[Table]:
             tables.append(_contrasts(results, name, found))
     if results.failed:
         rows = [[name, reason] for name, reason in results.failed.items()]
-        tables.append(Table("not trained", ["system", "why"], rows, 2))
+        tables.append(Table.of("not trained", ["system", Column("why", text=True)], rows))
     return tables
 
 
@@ -397,7 +397,7 @@ def _figures(results: Results, name: str, found: CollectionResults) -> Table:
         f"of the documents, lower is better. {MRC}: times 100. {MISSING}: not defined, or not there yet.",
         *found.remarks,
     )
-    return Table(title, ["system", "seeds", "steps", *columns], rows, notes=notes)
+    return Table.of(title, ["system", "seeds", "steps", *columns], rows, notes)
 
 
 def _contrasts(results: Results, name: str, found: CollectionResults) -> Table:
@@ -420,7 +420,7 @@ def _contrasts(results: Results, name: str, found: CollectionResults) -> Table:
     notes += [f"{one.system}: {one.note}" for one in found.contrasts if one.note and one.note != UPPER_BOUND]
     partly = [one for one in found.contrasts if set(one.seeds) != set(results.recipe.seeds)]
     notes += [f"{one.system}: seeds {_listed(one.seeds)} only" for one in partly]
-    return Table(title, headers, rows, notes=tuple(notes))
+    return Table.of(title, headers, rows, notes)
 
 
 def _contrast_row(contrast: Contrast) -> list[str]:

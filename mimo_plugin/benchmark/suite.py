@@ -16,8 +16,8 @@ from mimo_plugin.evaluation.options import Setting
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import BenchmarkConfig
+    from mimo_plugin.core.table import Table
     from mimo_plugin.evaluation.results import BenchmarkResults
-    from mimo_plugin.evaluation.tables import Table
 
 # What the MIMO paper reports.
 SUITES = {
@@ -56,7 +56,7 @@ class Suite:
 
     def table(self) -> "Table":
         """A row a system, the first measure of each benchmark, and its mean over those that are MLIR."""
-        from mimo_plugin.evaluation.tables import MISSING, Table
+        from mimo_plugin.core.table import MISSING, Table
 
         headers = ["system", *(f"{name} {config.measures[0]}" for name, config in self._done.items())]
         rows = [
@@ -67,7 +67,7 @@ class Suite:
         notes += [
             f"{name}: {results.subset.text}" for name, results in self.results.items() if results.subset
         ]
-        return Table("all benchmarks", [*headers, "mean of MLIR"], rows, notes=tuple(notes))
+        return Table.of("all benchmarks", [*headers, "mean of MLIR"], rows, notes)
 
     @property
     def _done(self) -> "dict[str, BenchmarkConfig]":

@@ -156,8 +156,8 @@ def reproduce_command(
     problems.raise_any()
     from mimo_plugin.benchmark.reproduce import ReproduceOptions, plan, reproduce
     from mimo_plugin.collections.survey import parse_docs
+    from mimo_plugin.core.table import render
     from mimo_plugin.evaluation.options import Gain, TableFormat
-    from mimo_plugin.evaluation.tables import make_tables, render
     from mimo_plugin.indexing.options import IndexOptions
 
     load = partial(
@@ -195,7 +195,7 @@ def reproduce_command(
     done = reproduce(read, options, click.echo)
     for warning in done.results.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
-    click.echo(render(make_tables(done.evaluation), TableFormat.TEXT), nl=False)
+    click.echo(done.evaluation.render(), nl=False)
     if done.results.subset is not None:
         click.echo(done.results.subset.text)
 
