@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import fsum, log
 from typing import Any, NamedTuple, TypeVar
@@ -136,31 +136,12 @@ def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> Sam
             "some: are the languages of queries and documents written alike?"
         )
     return SameLanguage(
-        Run(run.name, rankings), restricted(topics, judged), len(topics.query_ids) - len(judged)
+        Run(run.name, rankings), topics.restricted(judged), len(topics.query_ids) - len(judged)
     )
 
 
 def _is_own(docids: NDArray[np.bytes_], language: str, doc_langs: Mapping[str, str]) -> NDArray[np.bool_]:
     return np.array([name == language for name in languages_of(docids, doc_langs)], dtype=bool)
-
-
-def restricted(topics: Topics, judged: Mapping[int, Judged]) -> Topics:
-    """Some of the topics, with other judgments; versions of one topic stay one block.
-
-    judged: position -> its judgments, one at least.
-    """
-    kept = np.array(list(judged), dtype=np.intp)
-    languages, language_of = np.unique(topics.language_of[kept], return_inverse=True)
-    query_ids = tuple(topics.query_ids[position] for position in kept)
-    return replace(
-        topics,
-        query_ids=query_ids,
-        judged=tuple(judged.values()),
-        languages=tuple(topics.languages[language] for language in languages),
-        language_of=language_of.astype(np.intp),
-        block_of=np.unique(topics.block_of[kept], return_inverse=True)[1].astype(np.intp),
-        unlisted=tuple(query_id for query_id in topics.unlisted if query_id in set(query_ids)),
-    )
 
 
 def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> GapResult:
@@ -197,7 +178,7 @@ def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k:
             f"none of {total:,} topics has relevant documents both in its own language and in others, which "
             "are compared: that takes judgments across languages"
         )
-    left = restricted(topics, own.judged)
+    left = topics.restricted(own.judged)
     same_scores, other_scores = own.averages(measure), other.averages(measure)
 
     def parts(same: float, other: float, queries: int) -> dict[str, Any]:
@@ -236,7 +217,7 @@ class _Side:
             self._rankings[query_id] = Ranking(ranking.docids[kept], ranking.scores[kept])
 
     def averages(self, measure: Measure) -> Averages:
-        topics = restricted(self._topics, self.judged)
+        topics = self._topics.restricted(self.judged)
         scores = score_run(Run(self._run.name, self._rankings), topics, [measure])
         return average(scores.per_topic[measure], topics)
 

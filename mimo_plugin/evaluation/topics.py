@@ -66,14 +66,25 @@ class Topics:
 
     def listed(self) -> "Topics":
         """The topics without those that no query has."""
-        kept = np.flatnonzero(self.in_languages)
+        kept = np.flatnonzero(self.in_languages).tolist()
         if len(kept) == len(self.query_ids):
             return self
+        return self.restricted({position: self.judged[position] for position in kept})
+
+    def restricted(self, judged: Mapping[int, Judged]) -> "Topics":
+        """Some of the topics that are in a language, with other judgments; versions of one stay one block.
+
+        Args:
+            judged: position -> its judgments, one topic at least.
+        """
+        kept = np.array(list(judged), dtype=np.intp)
+        languages, language_of = np.unique(self.language_of[kept], return_inverse=True)
         return replace(
             self,
             query_ids=tuple(self.query_ids[position] for position in kept),
-            judged=tuple(self.judged[position] for position in kept),
-            language_of=self.language_of[kept],
+            judged=tuple(judged.values()),
+            languages=tuple(self.languages[language] for language in languages),
+            language_of=language_of.astype(np.intp),
             block_of=np.unique(self.block_of[kept], return_inverse=True)[1].astype(np.intp),
             unlisted=(),
         )
