@@ -168,7 +168,7 @@ def _runs(
     Raises:
         DataError: with the problems of all runs.
     """
-    from mimo_plugin.evaluation.language import as_json, language_bias, parse_cutoffs
+    from mimo_plugin.evaluation.language import language_bias, parse_cutoffs
     from mimo_plugin.evaluation.runs import read_run
     from mimo_plugin.evaluation.topics import check_docids, check_queries, documents_of, load_topics
 
@@ -206,8 +206,9 @@ def _runs(
     biases = {}
     for run in runs:
         with problems.collect():
-            found = language_bias(run, topics, doc_langs, k=cutoff, collection=counts, further=further)
-            biases[run.name] = BiasResult.model_validate(as_json(found))
+            biases[run.name] = language_bias(
+                run, topics, doc_langs, k=cutoff, collection=counts, further=further
+            )
     problems.raise_any()
     return biases, warnings
 

@@ -157,10 +157,10 @@ def _bias(
     target: str,
     options: BiasOptions,
 ) -> BiasResult:
-    from mimo_plugin.evaluation.language import as_json, language_bias
+    from mimo_plugin.evaluation.language import language_bias
     from mimo_plugin.evaluation.topics import documents_of
 
-    found = language_bias(
+    return language_bias(
         run,
         topics,
         known,
@@ -170,7 +170,6 @@ def _bias(
         similarity=options.similarity(run.name, documents_of(run, topics, options.deepest)),
         further=options.further,
     )
-    return BiasResult.model_validate(as_json(found))
 
 
 def _in_collection(topics: "Topics", known: Mapping[str, str]) -> tuple["Topics", list[str]]:

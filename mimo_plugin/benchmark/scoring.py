@@ -258,7 +258,7 @@ class _Diagnostics:
         """Values, None where one is not defined, and remarks."""
         values: dict[str, float | None] = {}
         remarks: dict[str, str] = {}
-        ways: Mapping[str, Callable[[], float]] = {
+        ways: Mapping[str, Callable[[], float | None]] = {
             SAME_LANGUAGE: self._same_language,
             OWN_SHARE: self._own_share,
             ALIGNMENT: self._alignment,
@@ -285,7 +285,7 @@ class _Diagnostics:
         """Each language's queries searched in that language's documents alone."""
         import numpy as np
 
-        from mimo_plugin.evaluation.crosslingual import same_language
+        from mimo_plugin.evaluation.language import same_language
         from mimo_plugin.evaluation.measures import Measure, MeasureKind, score_run
 
         own = same_language(self._searched_within(), self._topics, self._doc_languages)
@@ -330,16 +330,16 @@ class _Diagnostics:
 
         return uniformity(self._documents)
 
-    def _mrc(self) -> float:
+    def _mrc(self) -> float | None:
         from mimo_plugin.evaluation.fairness import mrc
 
         docids = [docid.encode() for docid in self._docids]
         similarity = inner_products(docids, self._documents, self._topics.query_ids, self._queries)
         return mrc(self._run, self._topics, CUTOFF, similarity).mean
 
-    def _peer(self) -> tuple[float, int, int]:
+    def _peer(self) -> tuple[float | None, int, int]:
         """PEER, the topics that it depends on, and all topics."""
         from mimo_plugin.evaluation.fairness import peer
 
         found = peer(self._run, self._topics, self._doc_languages, CUTOFF)
-        return found.mean, found.sensitive, len(found.per_topic)
+        return found.mean, found.sensitive, found.topics

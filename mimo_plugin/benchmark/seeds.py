@@ -11,6 +11,7 @@ from mimo_plugin.benchmark.experiment import ExperimentRun
 from mimo_plugin.benchmark.grid import Layout
 from mimo_plugin.benchmark.scoring import DIAGNOSTICS, MRC, PEER_SENSITIVE, ScoredCollection, Scores
 from mimo_plugin.core.files import write_text
+from mimo_plugin.core.table import DAGGER, MISSING, Column, Table, render, words
 from mimo_plugin.evaluation.compare import compared, corrected
 from mimo_plugin.evaluation.options import (
     CORRECTION_NAMES,
@@ -21,7 +22,7 @@ from mimo_plugin.evaluation.options import (
 )
 from mimo_plugin.evaluation.results import ComparisonResult, ContrastResult, ResultRecord
 from mimo_plugin.evaluation.significance import UPPER_BOUND, Plan, Values, difference, permutation, student
-from mimo_plugin.evaluation.tables import DAGGER, MISSING, Table, difference_cells, difference_headers, render
+from mimo_plugin.evaluation.tables import difference_cells, difference_headers
 from mimo_plugin.evaluation.topics import Topics
 from mimo_plugin.training.run import TrainingManifest
 
@@ -276,7 +277,7 @@ def make_tables(results: ExperimentResults) -> Iterator[Table]:
         if found.contrasts:
             yield _contrasts(results, name, found)
     if results.failed:
-        yield Table("not trained", ["system", "why"], [[*failed] for failed in results.failed.items()], 2)
+        yield Table.of("not trained", ["system", Column("why", text=True)], results.failed.items())
 
 
 def _figures(results: ExperimentResults, name: str, found: CollectionResult) -> Table:
@@ -300,7 +301,7 @@ def _figures(results: ExperimentResults, name: str, found: CollectionResult) -> 
         f"of the documents, lower is better. {MRC}: times 100. {MISSING}: not defined, or not there yet.",
         *found.remarks,
     )
-    return Table(title, ["system", "seeds", "steps", *columns], rows, notes=notes)
+    return Table.of(title, ["system", "seeds", "steps", *columns], rows, notes)
 
 
 def _cell(value: OverSeeds, digits: int) -> str:
@@ -314,7 +315,7 @@ def _cell(value: OverSeeds, digits: int) -> str:
 
 def _contrasts(results: ExperimentResults, name: str, found: CollectionResult) -> Table:
     test = results.test
-    rows = [[contrast.system, *difference_cells(contrast)] for contrast in found.contrasts]
+    rows = [[words(contrast.system), *difference_cells(contrast)] for contrast in found.contrasts]
     title = f"{results.measures[0]} on {name}, difference from {test['baseline']}"
     together = ", language versions of a topic taken as one" if found.units < found.queries else ""
     corrected = (
@@ -333,4 +334,4 @@ def _contrasts(results: ExperimentResults, name: str, found: CollectionResult) -
         for one in found.contrasts
         if set(one.seeds) != set(results.recipe["seeds"])
     ]
-    return Table(title, ["system", *difference_headers(test["alpha"])], rows, notes=tuple(notes))
+    return Table.of(title, ["system", *difference_headers(test["alpha"])], rows, notes)

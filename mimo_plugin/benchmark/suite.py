@@ -13,10 +13,10 @@ from mimo_plugin.benchmark.parts import check_collections
 from mimo_plugin.benchmark.reproduce import Say, check_output, load_chosen, plan, reproduce
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import make_parent, write_text
+from mimo_plugin.core.table import Table, number, words
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.options import Setting
 from mimo_plugin.evaluation.results import BenchmarkResults
-from mimo_plugin.evaluation.tables import MISSING, Table
 
 # What the MIMO paper reports.
 SUITES = {
@@ -70,13 +70,10 @@ class Suite:
 
     def table(self) -> Table:
         """A row a system, a column a benchmark."""
-        rows = [
-            [system, *(MISSING if score is None else f"{score:.4f}" for score in scores.values())]
-            for system, scores in self.scores().items()
-        ]
+        rows = [[words(system), *map(number, scores.values())] for system, scores in self.scores().items()]
         notes = [f"{name}: left out" for name in self.lacking]
         notes += [f"{name}: {found.subset.text}" for name, found in self.results.items() if found.subset]
-        return Table("all benchmarks", ["system", *self._columns()], rows, notes=tuple(notes))
+        return Table.of("all benchmarks", ["system", *self._columns()], rows, notes)
 
     def _columns(self) -> list[str]:
         return [*(f"{name} {self.configs[name].measures[0]}" for name in self.results), _MEAN]

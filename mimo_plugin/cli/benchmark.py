@@ -69,8 +69,8 @@ def reproduce_command(
     from mimo_plugin.benchmark.reproduce import plan, reproduce
     from mimo_plugin.benchmark.suite import SUITES, reproduce_suite
     from mimo_plugin.core.errors import Problems, UsageError
+    from mimo_plugin.core.table import render
     from mimo_plugin.evaluation.options import TableFormat
-    from mimo_plugin.evaluation.tables import make_tables, render
 
     if list_configs:
         names = config_names()
@@ -117,7 +117,7 @@ def reproduce_command(
             **vars(options),
         )
         _warn(done.results.warnings)
-        click.echo(render(make_tables(done.evaluation), TableFormat.TEXT), nl=False)
+        click.echo(done.evaluation.render(), nl=False)
         if done.results.subset is not None:
             click.echo(done.results.subset.text)
 

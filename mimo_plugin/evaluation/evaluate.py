@@ -150,7 +150,8 @@ class Evaluation:
 
     def render(self, form: TableFormat = TableFormat.TEXT) -> str:
         """The tables of `mimo evaluate` as text, Markdown or LaTeX."""
-        from mimo_plugin.evaluation.tables import make_tables, render
+        from mimo_plugin.core.table import render
+        from mimo_plugin.evaluation.tables import make_tables
 
         return render(make_tables(self), form)
 
@@ -163,9 +164,10 @@ class Evaluation:
         return self.render().rstrip()
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from mimo_plugin.core.table import to_html
+        from mimo_plugin.evaluation.tables import make_tables
 
-        return f"<pre>{escape(repr(self))}</pre>"
+        return "\n".join(map(to_html, make_tables(self)))
 
 
 def evaluate(

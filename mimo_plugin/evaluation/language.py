@@ -1,57 +1,35 @@
-"""What a run does with languages: language mix and bias, gathered per run."""
+"""What a run does with languages: language mix, preference and gap, and all of the bias of a run."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from math import fsum, isnan, log, nan
-from typing import Any, TypeVar
+from math import fsum, log
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.evaluation.crosslingual import (
-    CrossLingualGap,
-    Gap,
-    Preference,
-    cross_lingual_gap,
-    same_language_preference,
+from mimo_plugin.evaluation.fairness import PeerTopics, Similarity, Target, awrf, mrc, peer_topics
+from mimo_plugin.evaluation.measures import Averages, Measure, MeasureKind, average, score_run
+from mimo_plugin.evaluation.results import (
+    BiasResult,
+    GapResult,
+    LanguageGapResult,
+    LanguageMixResult,
+    PeerResult,
+    PreferenceResult,
 )
-from mimo_plugin.evaluation.fairness import (
-    Awrf,
-    Peer,
-    RankCorrelation,
-    Similarity,
-    Target,
-    awrf,
-    mrc,
-    peer,
-    peer_raw,
-)
-from mimo_plugin.evaluation.runs import Run
-from mimo_plugin.evaluation.topics import Topics, documents_of, languages_of
+from mimo_plugin.evaluation.runs import Ranking, Run
+from mimo_plugin.evaluation.topics import Judged, Topics, documents_of, languages_of
 
+CUTOFF = 20
+PEER, PEER_RAW, MRC, AWRF = "peer", "peer_raw", "mrc", "awrf"
+PREFERENCE, GAP = "same_language_preference", "cross_lingual_gap"
 
-@dataclass(frozen=True)
-class LanguageMix:
-    """The languages of the top k.
-
-    own: mean share of hits in the query's own language. entropy: mean entropy of a query's hits over the
-    collection's languages, divided by its largest value: 0 where all hits of each query share a language, 1
-    where all languages have the same share. shares: (query languages, document languages), the mean over a
-    language's queries of the share of their hits; rows add up to 1. queries: those that all this is about;
-    without_hits: those that it leaves out.
-    """
-
-    own: float
-    entropy: float
-    query_languages: tuple[str, ...]
-    doc_languages: tuple[str, ...]
-    shares: NDArray[np.float64]
-    queries: int
-    without_hits: int
+T = TypeVar("T")
 
 
 def language_mix(
@@ -60,10 +38,15 @@ def language_mix(
     doc_langs: Mapping[str, str],
     k: int,
     collection_languages: Iterable[str] = (),
-) -> LanguageMix:
+) -> LanguageMixResult:
     """The language mix of the first k hits, of those that there are where they are fewer.
 
-    Every query with a hit counts the same. query_langs: query id -> language, the queries to look at.
+    `shares` are the mean over a language's queries of the share of their hits, `own` the mean share of hits
+    in the query's own language. `entropy` is that of a query's hits over the collection's languages, divided
+    by its largest value: 0 where all hits of each query share a language, 1 where all languages have the
+    same share. Every query with a hit counts the same.
+
+    query_langs: query id -> language, the queries to look at.
     doc_langs: docid -> language, of the whole collection, or of the hits: then `collection_languages` names
     the languages that the collection has, for those without a hit.
 
@@ -91,12 +74,12 @@ def language_mix(
     ]
     query_languages = tuple(sorted(set(languages)))
     names = np.array(languages)
-    return LanguageMix(
+    return LanguageMixResult(
         own=fsum(own) / len(own),
         entropy=fsum(_entropies(shares)) / len(shares),
         query_languages=query_languages,
         doc_languages=doc_languages,
-        shares=np.array([shares[names == language].mean(axis=0) for language in query_languages]),
+        shares=tuple(tuple(shares[names == language].mean(axis=0).tolist()) for language in query_languages),
         queries=len(shares),
         without_hits=len(query_langs) - len(shares),
     )
@@ -111,11 +94,185 @@ def _entropies(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     return entropies
 
 
-CUTOFF = 20
-PEER, PEER_RAW, MRC, AWRF = "peer", "peer_raw", "mrc", "awrf"
-PREFERENCE, GAP = "same_language_preference", "cross_lingual_gap"
+class SameLanguage(NamedTuple):
+    """A run and its topics without the documents of other languages. left_out: topics with nothing relevant
+    in their own language, which cannot be answered there."""
 
-T = TypeVar("T")
+    run: Run
+    topics: Topics
+    left_out: int
+
+
+def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> SameLanguage:
+    """Keeps of rankings and judgments the documents in the query's own language.
+
+    Scored by `score_run`, that is monolingual retrieval out of the mixed index: it tells a model that is bad
+    in a language from one that prefers other languages. It equals a search of that language's documents only
+    as deep as the run goes: a mixed run of 100 hits over 14 languages holds about 7 in each, so nDCG@20 needs
+    a deep one. Unjudged queries are not in the run that is returned, and a topic whose hits are all in other
+    languages scores 0 there.
+
+    doc_langs: docid -> language, for every document of the run and of the judgments.
+
+    Raises `DataError` for a document without a language, and where no topic is left.
+    """
+    rankings = {}
+    judged = {}
+    for position, query_id in enumerate(topics.query_ids):
+        language = topics.language(position)
+        documents = topics.judged[position]
+        own = _is_own(documents.docids, language, doc_langs)
+        if not np.any(documents.relevance[own] > 0):
+            continue
+        judged[position] = Judged(documents.docids[own], documents.relevance[own])
+        ranking = run.queries.get(query_id)
+        if ranking is not None:
+            own = _is_own(ranking.docids, language, doc_langs)
+            if own.any():
+                rankings[query_id] = Ranking(ranking.docids[own], ranking.scores[own])
+    if not judged:
+        raise DataError(
+            f"none of {len(topics.query_ids):,} topics has a relevant document in its own language, expected "
+            "some: are the languages of queries and documents written alike?"
+        )
+    return SameLanguage(
+        Run(run.name, rankings), topics.restricted(judged), len(topics.query_ids) - len(judged)
+    )
+
+
+def _is_own(docids: NDArray[np.bytes_], language: str, doc_langs: Mapping[str, str]) -> NDArray[np.bool_]:
+    return np.array([name == language for name in languages_of(docids, doc_langs)], dtype=bool)
+
+
+def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> GapResult:
+    """nDCG@k for the same-language relevant documents alone, against that for the others alone.
+
+    Either time the relevant documents of the other kind are taken out, of judgments and ranking both, and all
+    else stays: documents that are not relevant, in any language. So both kinds compete with the same wrong
+    documents, and a run that puts all relevant documents first has 1 and 1. Were they left in as not
+    relevant, they would stand in each other's way, the few of one kind behind the many of the other, and a
+    perfect run would have a gap. Without all documents of other languages, as `same_language` has it, the
+    preference would be gone that this is to show: either kind would meet the wrong documents of its own only.
+
+    Documents move up where others are taken out: of a run with no more than k hits the places at the end stay
+    empty. Search deeper than k by the number of relevant documents a topic.
+
+    Topics without relevant documents of both kinds are left out; of the others, one without a hit has 0.
+
+    doc_langs: docid -> language, of the relevant documents. Raises `DataError` where no topic is left, or for
+    a document without a language.
+    """
+    measure = Measure(MeasureKind.NDCG, k)
+    own, other = _Side(run, topics), _Side(run, topics)
+    for position, judged in enumerate(topics.judged):
+        relevant = judged.relevance > 0
+        language = topics.language(position)
+        same = np.zeros(len(relevant), dtype=bool)
+        same[relevant] = [name == language for name in languages_of(judged.docids[relevant], doc_langs)]
+        if same.any() and (relevant & ~same).any():
+            own.add(position, relevant & ~same)
+            other.add(position, same)
+    total = len(topics.query_ids)
+    if not own.judged:
+        raise DataError(
+            f"none of {total:,} topics has relevant documents both in its own language and in others, which "
+            "are compared: that takes judgments across languages"
+        )
+    left = topics.restricted(own.judged)
+    same_scores, other_scores = own.averages(measure), other.averages(measure)
+
+    def parts(same: float, other: float, queries: int) -> dict[str, Any]:
+        return {"same": same, "other": other, "gap": same - other, "queries": queries}
+
+    return GapResult(
+        measure=str(measure),
+        **parts(same_scores.mean, other_scores.mean, len(left.query_ids)),
+        per_language={
+            language: LanguageGapResult(
+                **parts(same_scores.per_language[language], other_scores.per_language[language], count)
+            )
+            for language, count in left.counts.items()
+        },
+        left_out=total - len(left.query_ids),
+    )
+
+
+class _Side:
+    """A run and its topics without the relevant documents of one kind."""
+
+    def __init__(self, run: Run, topics: Topics) -> None:
+        self._run = run
+        self._topics = topics
+        self._rankings: dict[str, Ranking] = {}
+        self.judged: dict[int, Judged] = {}
+
+    def add(self, position: int, out: NDArray[np.bool_]) -> None:
+        """Adds a topic. out: (m,), which of its judged documents are taken out."""
+        judged = self._topics.judged[position]
+        self.judged[position] = Judged(judged.docids[~out], judged.relevance[~out])
+        query_id = self._topics.query_ids[position]
+        ranking = self._run.queries.get(query_id)
+        if ranking is not None:
+            kept = ~np.isin(ranking.docids, judged.docids[out])
+            self._rankings[query_id] = Ranking(ranking.docids[kept], ranking.scores[kept])
+
+    def averages(self, measure: Measure) -> Averages:
+        topics = self._topics.restricted(self.judged)
+        scores = score_run(Run(self._run.name, self._rankings), topics, [measure])
+        return average(scores.per_topic[measure], topics)
+
+
+def same_language_preference(
+    run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int
+) -> PreferenceResult:
+    """The share of same-language documents among the first k hits over their share among the relevant ones.
+
+    1 is no preference, 2 twice as many same-language hits as there should be.
+
+    Both shares are averaged over topics before they are divided: observed over expected. A mean of the
+    topics' own quotients would be in the hands of a few: where one relevant document of 50 is in the query's
+    language the quotient reaches 50, where all are it cannot leave 1.
+
+    Hits count whether they are relevant or not, and where there are fewer than k, those that there are. So
+    what fills the first k behind the relevant documents counts as well: a run that finds all relevant
+    documents and then goes on in the query's language has a preference, at a k above their number. A random
+    run has 1 only where the query's language is as common in the collection as among the relevant documents.
+    Where these are all in the query's language, as where each language has been judged alone, the value is 1
+    at most and says nothing of preference.
+
+    Topics without a hit, without a relevant document or without one in their own language are left out.
+
+    doc_langs: docid -> language, of the hits and the relevant documents. Raises `DataError` where no topic is
+    left, or for a document without a language.
+    """
+    observed, expected = np.zeros((2, len(topics.languages)))
+    counted = 0
+    for position, (query_id, judged) in enumerate(zip(topics.query_ids, topics.judged, strict=True)):
+        ranking = run.queries.get(query_id)
+        relevant = languages_of(judged.docids[judged.relevance > 0], doc_langs)
+        code = topics.language_of[position]
+        own = relevant.count(topics.language(position))
+        if ranking is not None and len(ranking.docids) and own:
+            found = languages_of(ranking.docids[:k], doc_langs)
+            observed[code] += found.count(topics.languages[code]) / len(found)
+            expected[code] += own / len(relevant)
+            counted += 1
+    total = len(topics.query_ids)
+    if not counted:
+        raise DataError(
+            f"none of {total:,} topics has a hit and a relevant document in its own language, expected some: "
+            "are the languages of queries and documents written alike?"
+        )
+    return PreferenceResult(
+        mean=float(observed.sum() / expected.sum()),
+        per_language={
+            name: float(observed[code] / expected[code])
+            for code, name in enumerate(topics.languages)
+            if expected[code]
+        },
+        queries=counted,
+        left_out=total - counted,
+    )
 
 
 @dataclass(frozen=True)
@@ -150,28 +307,6 @@ def parse_cutoffs(texts: Sequence[str]) -> Cutoffs:
     return Cutoffs(*(tuple(dict.fromkeys(found[name])) for name in (PEER, MRC)))
 
 
-@dataclass(frozen=True)
-class LanguageBias:
-    """Language bias of the first `cutoff` hits; each part says what it holds.
-
-    peer_at, mrc_at: cutoff -> PEER and MRC there, of further cutoffs that were asked for.
-    skipped: name of a part that could not be computed -> why, in one line. Such a part is None; of `peer` and
-    `peer_raw`, the mean is NaN.
-    """
-
-    cutoff: int
-    peer: Peer
-    peer_raw: Peer
-    mrc: RankCorrelation | None
-    awrf: Awrf | None
-    language_mix: LanguageMix
-    same_language_preference: Preference | None
-    cross_lingual_gap: CrossLingualGap | None
-    skipped: Mapping[str, str]
-    peer_at: Mapping[int, Peer]
-    mrc_at: Mapping[int, RankCorrelation]
-
-
 def language_bias(
     run: Run,
     topics: Topics,
@@ -182,8 +317,10 @@ def language_bias(
     collection: Mapping[str, int] | None = None,
     similarity: Similarity | None = None,
     further: Cutoffs = Cutoffs(),
-) -> LanguageBias:
+) -> BiasResult:
     """Measures the language bias of a run, as far as its topics and their judgments allow.
+
+    What cannot be computed is None, and `skipped` says why in one line; of PEER the mean is None.
 
     Args:
         doc_langs: docid -> language, of the whole collection, or of `documents_of(run, topics, k)` with the
@@ -217,18 +354,19 @@ def language_bias(
             skipped[name] = str(error)
             return None
 
-    def compared(name: str, found: Peer, where: str) -> Peer:
+    def compared(name: str, found: PeerTopics, where: str) -> PeerResult:
         if found.compared:
-            return found
+            return found.result(topics)
         skipped.setdefault(name, f"no topic has relevant documents {where}two languages, which PEER compares")
-        return replace(found, mean=nan, per_language={})
+        return PeerResult(mean=None, sensitive=found.sensitive, topics=len(found.values))
 
-    peers = {at: peer(run, topics, doc_langs, at) for at in (k, *further.peer)}
+    peers = {at: compared(PEER, peer_topics(run, topics, doc_langs, at), "in ") for at in (k, *further.peer)}
+    raw = peer_topics(run, topics, doc_langs, k, raw=True)
     correlations = {at: attempt(MRC, partial(mrc, run, topics, at, similarity)) for at in (k, *further.mrc)}
-    return LanguageBias(
+    return BiasResult(
         cutoff=k,
-        peer=compared(PEER, peers[k], "in "),
-        peer_raw=compared(PEER_RAW, peer_raw(run, topics, doc_langs, k), "of one relevance level in "),
+        peer=peers[k],
+        peer_raw=compared(PEER_RAW, raw, "of one relevance level in "),
         mrc=correlations[k],
         awrf=attempt(AWRF, lambda: awrf(run, topics, doc_langs, k, chosen, sizes)),
         language_mix=mix,
@@ -237,7 +375,7 @@ def language_bias(
         ),
         cross_lingual_gap=attempt(GAP, lambda: cross_lingual_gap(run, topics, doc_langs, k)),
         skipped=skipped,
-        peer_at={at: compared(PEER, peers[at], "in ") for at in further.peer},
+        peer_at={at: peers[at] for at in further.peer},
         mrc_at={at: found for at in further.mrc if (found := correlations[at]) is not None},
     )
 
@@ -272,89 +410,3 @@ def _sizes(
             f"{', '.join(sorted(sizes))}: expected the languages of the collection that was searched"
         )
     return sizes
-
-
-def as_json(bias: LanguageBias) -> dict[str, Any]:
-    """What `json.dumps` takes. What is not defined is null, never NaN or 0; `skipped` says why.
-
-    `peer_at` and `mrc_at`, cutoff -> what `peer` and `mrc` hold, are there where further cutoffs are.
-    """
-    further = {
-        "peer_at": {str(at): _peer(found) for at, found in bias.peer_at.items()},
-        "mrc_at": {str(at): _mrc(found) for at, found in bias.mrc_at.items()},
-    }
-    return {
-        "cutoff": bias.cutoff,
-        "peer": _peer(bias.peer),
-        "peer_raw": _peer(bias.peer_raw),
-        "mrc": _mrc(bias.mrc) if bias.mrc else None,
-        "awrf": _awrf(bias.awrf) if bias.awrf else None,
-        "language_mix": _mix(bias.language_mix),
-        "same_language_preference": (
-            _preference(bias.same_language_preference) if bias.same_language_preference else None
-        ),
-        "cross_lingual_gap": _cross_lingual_gap(bias.cross_lingual_gap) if bias.cross_lingual_gap else None,
-        "skipped": dict(bias.skipped),
-        **{name: found for name, found in further.items() if found},
-    }
-
-
-def _peer(found: Peer) -> dict[str, Any]:
-    mean = {"mean": None if isnan(found.mean) else found.mean}
-    languages = {"per_language": dict(found.per_language)} if found.per_language else {}
-    return {**mean, **languages, "sensitive": found.sensitive, "topics": len(found.per_topic)}
-
-
-def _mrc(found: RankCorrelation) -> dict[str, Any]:
-    return {
-        "mean": found.mean,
-        "per_language": dict(found.per_language),
-        "per_pair": [[first, second, value] for (first, second), value in found.per_pair.items()],
-        "topics": found.topics,
-        "missing": found.missing,
-        "unscored": found.unscored,
-    }
-
-
-def _awrf(found: Awrf) -> dict[str, Any]:
-    return {
-        "mean": found.mean,
-        "per_language": dict(found.per_language),
-        "target": found.target.value,
-        "attention": "log",
-        "queries": found.queries,
-    }
-
-
-def _mix(found: LanguageMix) -> dict[str, Any]:
-    return {
-        "query_languages": list(found.query_languages),
-        "doc_languages": list(found.doc_languages),
-        "shares": found.shares.tolist(),
-        "own": found.own,
-        "entropy": found.entropy,
-        "queries": found.queries,
-        "without_hits": found.without_hits,
-    }
-
-
-def _preference(found: Preference) -> dict[str, Any]:
-    return {
-        "mean": found.mean,
-        "per_language": dict(found.per_language),
-        "queries": found.queries,
-        "left_out": found.left_out,
-    }
-
-
-def _cross_lingual_gap(found: CrossLingualGap) -> dict[str, Any]:
-    return {
-        "measure": str(found.measure),
-        **_gap(found.overall),
-        "per_language": {language: _gap(gap) for language, gap in found.per_language.items()},
-        "left_out": found.left_out,
-    }
-
-
-def _gap(found: Gap) -> dict[str, Any]:
-    return {"same": found.same, "other": found.other, "gap": found.gap, "queries": found.queries}

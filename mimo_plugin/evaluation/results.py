@@ -319,8 +319,8 @@ class LanguageMixResult(ResultRecord):
     query_languages: tuple[str, ...]
     doc_languages: tuple[str, ...]
     shares: Matrix
-    own: float | None
-    entropy: float | None
+    own: float
+    entropy: float
     queries: int
     without_hits: int
 

@@ -1,39 +1,24 @@
-"""An evaluation as tables: text, Markdown, LaTeX."""
+"""An evaluation as tables."""
 
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from mimo_plugin.core.table import DAGGER, MISSING, Cell, Column, Table, number, probability, words
 from mimo_plugin.evaluation.compare import ALL_LANGUAGES
-from mimo_plugin.evaluation.options import (
-    CORRECTION_NAMES,
-    TEST_NAMES,
-    Correction,
-    SignificanceTest,
-    TableFormat,
+from mimo_plugin.evaluation.options import CORRECTION_NAMES, TEST_NAMES, Correction, SignificanceTest
+from mimo_plugin.evaluation.results import (
+    ComparisonResult,
+    ContrastResult,
+    EvaluationResult,
+    ProcedureResult,
 )
-from mimo_plugin.evaluation.results import ComparisonResult, ContrastResult, EvaluationResult, ProcedureResult
 from mimo_plugin.evaluation.significance import UPPER_BOUND
 
 if TYPE_CHECKING:
     from mimo_plugin.evaluation.evaluate import Evaluation
 
-DAGGER = "†"
-MISSING = "–"
 # With more languages than this, they are rows: as columns they would not fit a page.
 _MOST_LANGUAGE_COLUMNS = 7
-
-Row = list[str]
-
-
-class Table(NamedTuple):
-    """A table: the first `left` columns are text, the others numbers, set to the right."""
-
-    title: str
-    headers: Row
-    rows: list[Row]
-    left: int = 1
-    notes: tuple[str, ...] = ()
 
 
 def make_tables(evaluation: "Evaluation") -> list[Table]:
@@ -43,10 +28,10 @@ def make_tables(evaluation: "Evaluation") -> list[Table]:
     tables = [_counts(result, str(evaluation.judged))]
     notes = _notes(result)
     scores = [_by_language(result, name) for name in measures] if several else [_by_measure(result, measures)]
-    for table in scores:
-        marked = any(DAGGER in cell for row in table.rows for cell in row)
-        note = (f"{DAGGER} differs from {evaluation.baseline}: {notes[0]}", *notes[1:]) if marked else ()
-        tables.append(table._replace(notes=note))
+    for title, headers, rows in scores:
+        marked = any(cell.marked for row in rows for cell in row)
+        dagger = [f"{DAGGER} differs from {evaluation.baseline}: {notes[0]}", *notes[1:]] if marked else []
+        tables.append(Table.of(title, headers, rows, dagger))
     for measure in measures:
         chosen = [
             one
@@ -54,8 +39,7 @@ def make_tables(evaluation: "Evaluation") -> list[Table]:
             if one.measure == measure and (several or one.language != ALL_LANGUAGES)
         ]
         if chosen and result.test is not None:
-            table = _comparisons(result.test, measure, chosen)
-            tables.append(table._replace(notes=(*table.notes, *notes)))
+            tables.append(_comparisons(result.test, measure, chosen, notes))
     return tables
 
 
@@ -67,100 +51,104 @@ def _counts(result: EvaluationResult, judged: str) -> Table:
         if column not in ("unjudged", "unknown") or any(count[column] for count in counts.values())
     ]
     rows = [
-        [name, *(str(counts[name][column]) for column in shown), _number(run.mean[judged])]
+        [words(name), *(_whole(counts[name][column]) for column in shown), number(run.mean[judged])]
         for name, run in result.runs.items()
     ]
-    return Table("topics", ["run", *shown, judged], rows)
+    return Table.of("topics", ["run", *shown, judged], rows)
 
 
-def _by_measure(result: EvaluationResult, measures: Sequence[str]) -> Table:
-    """One language: a column a measure."""
+_Parts = tuple[str, list[str], list[list[Cell]]]
+
+
+def _by_measure(result: EvaluationResult, measures: Sequence[str]) -> _Parts:
+    """Title, headers and rows for one language: a column a measure."""
     (language,) = result.topics.languages
     rows = [
-        [name, *(_number(run.mean[measure]) + _mark(result, name, measure, language) for measure in measures)]
-        for name, run in result.runs.items()
+        [words(name), *(_score(result, name, measure, language) for measure in measures)]
+        for name in result.runs
     ]
-    title = f"scores, {result.topics.judged} topics (language: {language})"
-    return Table(title, ["run", *measures], rows)
+    return f"scores, {result.topics.judged} topics (language: {language})", ["run", *measures], rows
 
 
-def _by_language(result: EvaluationResult, measure: str) -> Table:
-    """Several languages: columns while they are few, rows when they are many."""
+def _by_language(result: EvaluationResult, measure: str) -> _Parts:
+    """The same for several languages: columns while they are few, rows when they are many."""
     topics = result.topics
     names = [*topics.languages, "macro", "mean"]
-    numbers = [*map(str, topics.languages.values()), "", str(topics.judged)]
-    columns = {name: _column(result, name, measure) for name in result.runs}
+    numbers = [*map(_whole, topics.languages.values()), words(""), _whole(topics.judged)]
+    columns = {
+        name: [
+            *(_score(result, name, measure, language) for language in (*topics.languages, ALL_LANGUAGES)),
+            number(run.mean[measure]),
+        ]
+        for name, run in result.runs.items()
+    }
     if len(topics.languages) <= _MOST_LANGUAGE_COLUMNS:
-        rows = [["(topics)", *numbers], *([name, *column] for name, column in columns.items())]
-        return Table(measure, ["run", *names], rows)
-    rows = [list(row) for row in zip(names, numbers, *columns.values(), strict=True)]
-    return Table(measure, ["language", "topics", *columns], rows)
+        rows = [[words("(topics)"), *numbers], *([words(name), *cells] for name, cells in columns.items())]
+        return measure, ["run", *names], rows
+    rows = [[words(name), *cells] for name, *cells in zip(names, numbers, *columns.values(), strict=True)]
+    return measure, ["language", "topics", *columns], rows
 
 
-def _column(result: EvaluationResult, name: str, measure: str) -> Row:
+def _score(result: EvaluationResult, name: str, measure: str, language: str) -> Cell:
+    """A score, with a dagger where it differs from the baseline's; pairs without one have their own table."""
     run = result.runs[name]
-    values = {language: row[measure] for language, row in run.per_language.items()}
-    values[ALL_LANGUAGES] = run.macro[measure]
-    cells = [_number(value) + _mark(result, name, measure, where) for where, value in values.items()]
-    return [*cells, _number(run.mean[measure])]
-
-
-def _mark(result: EvaluationResult, run: str, measure: str, language: str) -> str:
-    """A dagger where the run differs from the baseline; pairs without one have their own table."""
+    values = run.macro if language == ALL_LANGUAGES else run.per_language[language]
     baseline = result.test.baseline if result.test else None
-    wanted = (baseline, run, measure, language)
-    return (
-        DAGGER
-        if any(
-            one.significant and (one.baseline, one.run, one.measure, one.language) == wanted
-            for one in result.comparisons
-        )
-        else ""
+    wanted = (baseline, name, measure, language)
+    marked = any(
+        one.significant and (one.baseline, one.run, one.measure, one.language) == wanted
+        for one in result.comparisons
     )
+    return number(values[measure])._replace(marked=marked)
 
 
-def _comparisons(test: ProcedureResult, measure: str, chosen: Sequence[ComparisonResult]) -> Table:
+def _whole(value: int) -> Cell:
+    return Cell(str(value), value)
+
+
+def _comparisons(
+    test: ProcedureResult, measure: str, chosen: Sequence[ComparisonResult], notes: Sequence[str]
+) -> Table:
     several = len({(one.baseline, one.run) for one in chosen}) > 1
-    title = f"{measure}, difference " + (f"from {test.baseline}" if several and test.baseline else "")
-    headers = ["run"] if several else []
-    if not several:
-        title += f"{chosen[0].run} - {chosen[0].baseline}"
-    headers += ["language", "topics", *difference_headers(test.alpha)]
+    title = f"{measure}, difference {chosen[0].run} - {chosen[0].baseline}"
+    columns: list[Column | str] = [Column("language", text=True), "topics", *difference_headers(test.alpha)]
+    if several:
+        title = f"{measure}, difference from {test.baseline}" if test.baseline else f"{measure}, difference"
+        columns = ["run", *columns]
     rows = []
-    notes: dict[str, None] = {}
+    remarks: dict[str, None] = {}
     for one in chosen:
         row = [one.run if test.baseline else f"{one.run} - {one.baseline}"] if several else []
         row += ["macro" if one.language == ALL_LANGUAGES else one.language]
         if one.note and one.note != UPPER_BOUND:
-            notes[", ".join((*row, one.note))] = None
-        rows.append([*row, str(one.queries), *difference_cells(one)])
-    return Table(title.strip(), headers, rows, 2 if several else 1, tuple(notes))
+            remarks[", ".join((*row, one.note))] = None
+        rows.append([*map(words, row), _whole(one.queries), *difference_cells(one)])
+    return Table.of(title, columns, rows, [*remarks, *notes])
 
 
-def difference_headers(alpha: float) -> Row:
+def difference_headers(alpha: float) -> list[str]:
     """Headers of `difference_cells`."""
     return ["difference", f"{100 * (1 - alpha):g}% interval", "d_z", "w/t/l", "p", "corrected p"]
 
 
-def difference_cells(one: ComparisonResult | ContrastResult) -> Row:
+def difference_cells(one: ComparisonResult | ContrastResult) -> list[Cell]:
     """Difference, interval, effect size, wins, ties and losses, p, corrected p."""
     bound = one.note == UPPER_BOUND
-    interval = MISSING if one.ci_low is None else f"{one.ci_low:+.4f} .. {one.ci_high:+.4f}"
     return [
-        f"{one.difference:+.4f}",
-        interval,
-        _number(one.effect_size, "+.2f"),
-        f"{one.wins}/{one.ties}/{one.losses}",
-        _p(one.p, bound),
-        _p(one.p_corrected, bound) + (DAGGER if one.significant else ""),
+        number(one.difference, "+.4f"),
+        words(MISSING if one.ci_low is None else f"{one.ci_low:+.4f} .. {one.ci_high:+.4f}"),
+        number(one.effect_size, "+.2f"),
+        words(f"{one.wins}/{one.ties}/{one.losses}"),
+        probability(one.p, bound),
+        probability(one.p_corrected, bound)._replace(marked=one.significant),
     ]
 
 
-def _notes(result: EvaluationResult) -> tuple[str, ...]:
+def _notes(result: EvaluationResult) -> list[str]:
     """How p-values were made: a line for the languages, one for the macro average where there are several."""
     test, topics = result.test, result.topics
     if test is None:
-        return ()
+        return []
     pairs = len({(one.baseline, one.run) for one in result.comparisons})
     notes = [f"{TEST_NAMES[test.name]}; {_family(test, pairs, len(topics.languages))}; level {test.alpha:g}."]
     if len(topics.languages) > 1:
@@ -169,7 +157,7 @@ def _notes(result: EvaluationResult) -> tuple[str, ...]:
             f"macro: run labels randomised within topics{unit}, interval by bootstrap; "
             f"{_family(test, pairs, 1)}."
         )
-    return tuple(notes)
+    return notes
 
 
 def _family(test: ProcedureResult, pairs: int, languages: int) -> str:
@@ -183,96 +171,3 @@ def _family(test: ProcedureResult, pairs: int, languages: int) -> str:
         return f"{covers}, corrected by Bonferroni over {languages} languages"
     factors = [f"{pairs} pairs of runs"] * (pairs > 1) + [f"{languages} languages"] * (languages > 1)
     return f"p corrected by {CORRECTION_NAMES[test.correction]} over {' x '.join(factors)}"
-
-
-def _number(value: float | None, form: str = ".4f") -> str:
-    return MISSING if value is None else format(value, form)
-
-
-def _p(value: float | None, bound: bool) -> str:
-    if value is None:
-        return MISSING
-    return ("<" if bound else "") + (f"{value:.4f}" if value >= 0.001 else f"{value:.1e}")
-
-
-_ESCAPES = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\ensuremath{<}",
-    ">": r"\ensuremath{>}",
-    "|": r"\ensuremath{|}",
-    '"': r"\textquotedbl{}",
-    "[": "{[}",
-    "]": "{]}",
-    "\u2212": r"\ensuremath{-}",
-    "–": "--",
-    "→": r"\ensuremath{\rightarrow}",
-    "²": r"\ensuremath{^2}",
-    "†": r"\ensuremath{^{\dagger}}",
-}
-
-
-def escape_latex(text: str) -> str:
-    r"""100 % -> 100 \%. Quotation marks need the T1 encoding."""
-    return "".join(_ESCAPES.get(character, character) for character in text)
-
-
-def render(tables: Sequence[Table], form: TableFormat) -> str:
-    """Writes tables one below the other; LaTeX needs the package booktabs."""
-    write = {TableFormat.TEXT: _text, TableFormat.MARKDOWN: _markdown, TableFormat.LATEX: _latex}[form]
-    return "\n\n".join(write(table) for table in tables) + "\n"
-
-
-def _tabulate(table: Table, rows: Sequence[Sequence[str]], tablefmt: str) -> str:
-    from tabulate import tabulate
-
-    right = len(table.headers) - table.left
-    return tabulate(
-        rows,
-        headers=table.headers,
-        tablefmt=tablefmt,
-        colalign=["left"] * table.left + ["right"] * right,
-        disable_numparse=True,
-        preserve_whitespace=True,
-    )
-
-
-def _text(table: Table) -> str:
-    # A space where other cells of the column have a dagger keeps the digits in line.
-    marked = [any(row[column].endswith(DAGGER) for row in table.rows) for column in range(len(table.headers))]
-    rows = [
-        [
-            cell + " " if wide and not cell.endswith(DAGGER) else cell
-            for cell, wide in zip(row, marked, strict=True)
-        ]
-        for row in table.rows
-    ]
-    return "\n".join((table.title, "", _tabulate(table, rows, "simple"), *table.notes))
-
-
-def _markdown(table: Table) -> str:
-    escaped = table._replace(headers=[_escape_markdown(header) for header in table.headers])
-    rows = [[_escape_markdown(cell) for cell in row] for row in table.rows]
-    parts = [f"**{table.title}**", _tabulate(escaped, rows, "pipe")]
-    return "\n\n".join((*parts, *(_escape_markdown(note) for note in table.notes)))
-
-
-def _escape_markdown(text: str) -> str:
-    return re.sub(r"([|*_`<])", r"\\\1", text)
-
-
-def _latex(table: Table) -> str:
-    notes = "".join(f"\\\\[2pt]\n\\footnotesize {_escape_latex(note)}\n" for note in table.notes)
-    body = _latex_marks(_tabulate(table, table.rows, "latex_booktabs"))
-    caption = _escape_latex(table.title)
-    return f"\\begin{{table}}\n\\centering\n\\caption{{{caption}}}\n{body}\n{notes}\\end{{table}}"
-
-
-def _escape_latex(text: str) -> str:
-    return _latex_marks(escape_latex(text))
-
-
-def _latex_marks(text: str) -> str:
-    text = re.sub(r"(?<![\w.-])([-+])(?=\d)", r"$\1$", text)
-    return text.replace(DAGGER, r"$^{\dagger}$").replace(MISSING, "--")

@@ -66,14 +66,25 @@ class Topics:
 
     def listed(self) -> "Topics":
         """The topics without those that no query has."""
-        kept = np.flatnonzero(self.in_languages)
+        kept = np.flatnonzero(self.in_languages).tolist()
         if len(kept) == len(self.query_ids):
             return self
+        return self.restricted({position: self.judged[position] for position in kept})
+
+    def restricted(self, judged: Mapping[int, Judged]) -> "Topics":
+        """Some of the topics that are in a language, with other judgments; versions of one stay one block.
+
+        Args:
+            judged: position -> its judgments, one topic at least.
+        """
+        kept = np.array(list(judged), dtype=np.intp)
+        languages, language_of = np.unique(self.language_of[kept], return_inverse=True)
         return replace(
             self,
             query_ids=tuple(self.query_ids[position] for position in kept),
-            judged=tuple(self.judged[position] for position in kept),
-            language_of=self.language_of[kept],
+            judged=tuple(judged.values()),
+            languages=tuple(self.languages[language] for language in languages),
+            language_of=language_of.astype(np.intp),
             block_of=np.unique(self.block_of[kept], return_inverse=True)[1].astype(np.intp),
             unlisted=(),
         )
@@ -246,7 +257,7 @@ def load_topics(qrels: Any, only: str | Sequence[str] = ()) -> Topics:
         UsageError: with every language that no judged topic has.
     """
     if isinstance(qrels, Mapping):
-        from mimo_plugin.collections.folder import language_of_id
+        from mimo_plugin.collections.rows import language_of_id
 
         judgments, copies = dict(qrels), 0
         languages = {query_id: language_of_id(query_id) for query_id in judgments}
