@@ -15,7 +15,7 @@ from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import remove_tree, write_text
 from mimo_plugin.encoder.encoder import EncoderOptions
-from mimo_plugin.training.run import MODEL, TrainingManifest, read_training_manifest
+from mimo_plugin.training.run import MODEL, RunDirectory, TrainingManifest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -200,7 +200,7 @@ def score_student(
     from mimo_plugin.indexing.search import SearchOptions, search_to_run
 
     began = time.perf_counter()
-    manifest = read_training_manifest(training)
+    manifest = RunDirectory(training).read()
     index_dir, run_file = directory / INDEX, directory / RUN
 
     def build(resume: bool) -> "Index":

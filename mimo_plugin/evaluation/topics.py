@@ -189,11 +189,13 @@ def open_qrels(qrels: Any, options: EvaluationOptions) -> tuple[Any, Sequence[st
     Returns:
         The opened judgments, and the names of collections.
     """
+    from mimo_plugin.collections.dataset import collection
+
     if hasattr(qrels, "qrels_iter"):
         return qrels, ()
     named = [qrels] if isinstance(qrels, str | Path) else qrels
     if not isinstance(named, Sequence):
-        return nested(qrels, "relevance"), ()
+        return collection(qrels=nested(qrels, "relevance")), ()
     specs = [str(name) for name in named]
     pool = open_pool(
         specs,
@@ -251,11 +253,11 @@ def open_pool(
     return Dataset(docs, asked.queries_handler(), pool.qrels_handler())
 
 
-def load_topics(qrels: Any, only: str | Sequence[str] = ()) -> Topics:
-    """Reads the topics and judgments of a dataset, or of query id -> docid -> relevance.
+def load_topics(pool: Any, only: str | Sequence[str] = ()) -> Topics:
+    """Reads the topics and judgments of a dataset.
 
     Args:
-        qrels: from `open_qrels`. Topics of a mapping have the language before the colon of their ids.
+        pool: without queries, its topics have the language before the colon of their ids.
         only: languages to evaluate on, `"de,en"` or several such; none means all. Topics in other languages
             stay known, unjudged.
 
@@ -263,25 +265,16 @@ def load_topics(qrels: Any, only: str | Sequence[str] = ()) -> Topics:
         DataError: with every document that a topic judges in two ways, unless the pool takes the first.
         UsageError: with every language that no judged topic has.
     """
-    if isinstance(qrels, Mapping):
-        from mimo_plugin.collections.folder import language_of_id
+    from mimo_plugin.collections.rows import language_of_id
 
-        judgments, copies = dict(qrels), 0
-        languages = {query_id: language_of_id(query_id) for query_id in judgments}
-    else:
-        common = usual_language(qrels.queries_lang())
-        languages = {query.query_id: getattr(query, "lang", common) for query in qrels.queries_iter()}
-        judgments, copies = _read_judgments(qrels)
-    chosen = _only(judgments, languages, split_names(only)) if only else judgments
-    return replace(make_topics(chosen, languages), copies=copies)
-
-
-def _read_judgments(pool: Any) -> tuple[dict[str, dict[str, int]], int]:
-    """The judgments of a dataset, and how many of its queries and judgments were repeated."""
     judgments: dict[str, dict[str, int]] = {}
     problems = Problems(DataError, limit=_CONTRADICTIONS)
-    queries = pool.queries_handler()
+    queries = pool.queries_handler() if pool.has_queries() else None
     first = getattr(queries, "duplicates", ERROR) == FIRST
+    languages = {}
+    if queries is not None:
+        common = usual_language(pool.queries_lang())
+        languages = {query.query_id: getattr(query, "lang", common) for query in pool.queries_iter()}
     copies = len(getattr(queries, "copies", ()))
     for qrel in pool.qrels_iter():
         judged = judgments.setdefault(qrel.query_id, {})
@@ -296,7 +289,10 @@ def _read_judgments(pool: Any) -> tuple[dict[str, dict[str, int]], int]:
                 f"{qrel.relevance}, expected one relevance: keep one of the two judgments"
             )
     problems.raise_any()
-    return judgments, copies
+    if queries is None:
+        languages = {query_id: language_of_id(query_id) for query_id in judgments}
+    chosen = _only(judgments, languages, split_names(only)) if only else judgments
+    return replace(make_topics(chosen, languages), copies=copies)
 
 
 def _only(judgments: Judgments, languages: Mapping[str, str], only: Sequence[str]) -> Judgments:

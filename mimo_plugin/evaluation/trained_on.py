@@ -128,10 +128,10 @@ def _hash(text: str) -> int:
 
 def _find(checkpoint: str) -> Path | None:
     """The file of a checkpoint's record, if there is one."""
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    from mimo_plugin.core.environment import reachable
+    from mimo_plugin.core.environment import hub_problem
 
     directory = Path(checkpoint)
     if directory.is_dir():
@@ -139,7 +139,7 @@ def _find(checkpoint: str) -> Path | None:
         return next((place for place in places if place.is_file()), None)
     if checkpoint.startswith(packaged.PREFIX) or directory.is_absolute():
         return None
-    offline = constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT])
+    offline = hub_problem() is not None
     try:
         return Path(hf_hub_download(checkpoint, FILE, local_files_only=offline))
     except (HFValidationError, HfHubHTTPError, OSError):
@@ -284,10 +284,10 @@ def of_runs(
 
 def _at_hand(pool: Any, specs: Sequence[str]) -> bool:
     """Whether the documents are on this machine."""
-    from mimo_plugin.collections.loading import load
+    from mimo_plugin.collections.loading import open_collection
     from mimo_plugin.collections.reading import missing_files
 
-    if isinstance(pool, Mapping) or not pool.has_docs():
+    if not pool.has_docs():
         return False
-    handlers = [load(spec).docs_handler() for spec in specs] or [pool.docs_handler()]
+    handlers = [open_collection(spec).docs_handler() for spec in specs] or [pool.docs_handler()]
     return not any(map(missing_files, handlers))

@@ -165,14 +165,14 @@ def read_texts(batch: "pa.Table", work: Work, shards: Shards, missing: Sequence[
     Args:
         batch: of no interest: Ray Data makes rows from rows.
     """
-    from mimo_plugin.collections.jsonlines import DistinctDocs
     from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.survey import distinct
 
     try:
         with chdir(work.directory):
             collection = load_pool(work.collections, fields=work.fields, pooled=work.pooled)
             if work.repeated:
-                collection = DistinctDocs(collection, work.repeated)
+                collection = distinct(collection, work.repeated)
             for shard, docs in chunks(collection, shards, missing):
                 yield texts_row(shard, docs)
     except Exception as error:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from mimo_plugin.benchmark.loading import check_data, config_names, configs_directory, load_config
-from mimo_plugin.collections.loading import load
+from mimo_plugin.collections.loading import open_collection
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.errors import DataError
@@ -72,7 +72,7 @@ def test_its_collections_exist_in_its_languages(name: str) -> None:
         if spec.startswith(("path:", "hub:")):
             assert config.obtain
             continue
-        dataset = load(spec)
+        dataset = open_collection(spec)
         assert all(dataset.has(part) for part in ("docs", "queries", "qrels"))
         if language != spec:
             assert spec in list(ir_datasets.registry)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from helpers.tiny_mteb import Rows, tables, write_jsonl, write_mteb, write_parquet
 
-from mimo_plugin.collections.loading import load, require
-from mimo_plugin.collections.mteb import MTEB_PARTS
+from mimo_plugin.collections.folder import MTEB_PARTS
+from mimo_plugin.collections.loading import open_collection, require
 from mimo_plugin.collections.pool import load_pool, pool_prefixes
 from mimo_plugin.core.errors import DataError
 from mimo_plugin.data.sources import collection_identity
@@ -110,19 +110,19 @@ def test_splits(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"qrels for the splits dev, train and no 'test', .* such as path:.*/de#dev"
     ):
-        load(f"path:{tmp_path}/de")
+        open_collection(f"path:{tmp_path}/de")
     assert len(content(f"path:{tmp_path}/de#dev")[2]) == 2
     with pytest.raises(DataError, match="qrels have no split 'tset', expected one of dev, train"):
-        load(f"path:{tmp_path}/de#tset")
+        open_collection(f"path:{tmp_path}/de#tset")
 
 
 @pytest.mark.parametrize(
     ("part", "row", "message"),
     [
-        ("corpus", {"_id": "a", "title": "t"}, "1: column 'text' is missing"),
+        ("corpus", {"_id": "a", "title": "t"}, "1: key 'text' is missing (keys found: '_id', 'title')"),
         ("queries", {"_id": "a b", "text": "t"}, "'a b' has white space"),
-        ("qrels", {"query-id": "0", "corpus-id": "d", "score": 0.5}, "'score' is 0.5, expected an integer"),
-        ("qrels", {"query-id": "0", "corpus-id": "d"}, "column 'score' is missing"),
+        ("qrels", {"query-id": "0", "corpus-id": "d", "score": 0.5}, "relevance 0.5, expected an integer"),
+        ("qrels", {"query-id": "0", "corpus-id": "d"}, "key 'score' is missing"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_file(part: str, row: Any, message: str, tmp_path: Path) -> None:

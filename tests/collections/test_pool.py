@@ -10,16 +10,17 @@ from helpers.beir import write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_plugin.collections.loading import load, require
-from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
-from mimo_plugin.collections.records import Doc, Named, Query, choose_prefixes, pooled_id
+from mimo_plugin.collections.dataset import collection
+from mimo_plugin.collections.loading import open_collection, require
+from mimo_plugin.collections.pool import collection_key, load, load_pool, pool_prefixes
+from mimo_plugin.collections.records import Doc, Query, pooled_id
 from mimo_plugin.core.errors import DataError, UsageError
 
 MIRACL = ["miracl/de/dev", "miracl/sw/dev"]
 
 
 def test_one_collection_keeps_its_ids() -> None:
-    source, pool = load("miracl/de/dev"), load_pool(["miracl/de/dev"])
+    source, pool = open_collection("miracl/de/dev"), load_pool(["miracl/de/dev"])
     originals = list(source.docs_iter())
     docs = list(pool.docs_iter())
     assert docs == [Doc(doc.doc_id, doc.default_text(), "de") for doc in originals]
@@ -37,7 +38,7 @@ def test_one_collection_with_pooled_ids() -> None:
 
 
 def test_colliding_ids_become_different_and_stay_consistent() -> None:
-    sources = [load(spec) for spec in MIRACL]
+    sources = [open_collection(spec) for spec in MIRACL]
     assert {doc.doc_id for doc in sources[0].docs_iter()} == {doc.doc_id for doc in sources[1].docs_iter()}
     pool = load_pool(MIRACL)
     docs = {doc.doc_id: doc for doc in pool.docs_iter()}
@@ -202,16 +203,16 @@ def test_unknown_collections_are_reported_together_with_near_matches() -> None:
     assert "miracl/de/dev" in first
     assert "mimo-sample" in second
     with pytest.raises(DataError, match="near: miracl/de/dev"):
-        load("miracl/de/devel")
+        open_collection("miracl/de/devel")
     with pytest.raises(DataError, match="expected one of miracl/ar, "):
-        load("miracl")
+        open_collection("miracl")
     with pytest.raises(DataError, match="`mimo collections` lists them"):
-        load("")
+        open_collection("")
 
 
 def test_folder_without_path_is_told_how_to_write_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"for the folder write path:{tmp_path}"):
-        load(str(tmp_path))
+        open_collection(str(tmp_path))
 
 
 def test_wrong_calls() -> None:
@@ -258,6 +259,22 @@ def test_importing_the_package_does_not_import_ir_datasets() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_an_unknown_id_is_found_out_without_anything_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from mimo_plugin.collections.loading import require\n"
+        "try:\n    require(['mircal/sw/dev'], docs=True)\nexcept Exception as error:\n    print(error)\n"
+        "heavy = {'torch', 'transformers', 'sentence_transformers', 'faiss', 'pandas', 'pyarrow', 'scipy',"
+        " 'datasets', 'requests', 'huggingface_hub', 'ranx'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    message, heavy = done.stdout.splitlines()
+    assert message.startswith("'mircal/sw/dev': unknown collection, expected")
+    assert message.endswith("near: miracl/sw/dev, miracl/es/dev, miracl/zh/dev")
+    assert heavy == "[]"
+
+
 _PREFIXES = st.text(
     st.characters(exclude_characters=":", exclude_categories=["Z", "C"]), min_size=1, max_size=4
 )
@@ -271,11 +288,12 @@ def test_pooled_ids_are_the_same_only_for_the_same_document(
     assert (pooled_id(*one) == pooled_id(*two)) == (one == two)
 
 
-@given(languages=st.lists(st.sampled_from(["", "de", "fi", "sw"]), min_size=1, max_size=6))
+@given(languages=st.lists(st.sampled_from(["", "de", "fi", "sw"]), min_size=2, max_size=6))
 def test_prefixes_are_distinct_and_the_language_where_it_is_alone(languages: list[str]) -> None:
-    collections = [Named((f"c{n}/x",), lang, f"c{n}") for n, lang in enumerate(languages)]
-    prefixes = choose_prefixes(collections)
-    assert len(set(prefixes)) == len(prefixes)
-    for lang, prefix, collection in zip(languages, prefixes, collections, strict=True):
+    collections = [collection(docs=[str(number)], lang=lang) for number, lang in enumerate(languages)]
+    prefixes = load(*collections).prefixes
+    assert prefixes is not None
+    assert len(set(prefixes.values())) == len(languages)
+    for lang, own in zip(languages, collections, strict=True):
         alone = bool(lang) and languages.count(lang) == 1
-        assert prefix == (lang if alone else collection.collection_id)
+        assert prefixes[own.specs[0]] == (lang if alone else own.specs[0].replace(":", "-"))

@@ -10,7 +10,7 @@ from helpers.beir import write_folder
 from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.cli import main
-from mimo_plugin.collections.loading import load
+from mimo_plugin.collections.loading import open_collection
 from mimo_plugin.collections.pool import load_pool, pool_prefixes
 from mimo_plugin.collections.reading import missing_files
 from mimo_plugin.collections.records import Query
@@ -67,7 +67,7 @@ def test_union_of_2023_is_that_of_trec() -> None:
         (qrel.query_id, qrel.doc_id.partition(":")[2], qrel.relevance)
         for qrel in load_pool(specs("2023", "fa", "ru", "zh"), shared_topics=True).qrels_iter()
     }
-    official = load("neuclir/1/multi/trec-2023")
+    official = open_collection("neuclir/1/multi/trec-2023")
     assert own == {(qrel.query_id, qrel.doc_id, qrel.relevance) for qrel in official.qrels_iter()}
 
 
@@ -75,7 +75,7 @@ def test_topics_of_2023_are_there() -> None:
     # allenai/ir_datasets#292: its own filter takes the topics of 2022.
     for lang, three in LANGUAGES.items():
         (spec,) = specs("2023", lang)
-        dataset = load(spec)
+        dataset = open_collection(spec)
         assert [query.query_id for query in dataset.queries_iter()] == [
             query for query, own in tiny.NEUCLIR_2023.items() if three in own
         ]
@@ -143,7 +143,7 @@ def test_folders_with_topics_in_common(tmp_path: Path) -> None:
     first = load_pool([de, twice], shared_topics=True, topic_lang="en", duplicates="first")
     assert [query.text for query in first.queries_iter()] == ["lake", "sea"]
     with pytest.raises(
-        DataError, match=rf"{twice}: query q1 occurs twice, with another text: expected each once"
+        DataError, match=rf"query id q1 occurs twice, in {twice}, with another text: expected each once"
     ):
         list(load_pool([de, twice], shared_topics=True).queries_iter())
     other = write_folder(tmp_path / "no", [{"_id": "1", "text": "Sjø"}], [{**queries[0], "lang": "de"}])

@@ -15,7 +15,7 @@ from ir_datasets import Dataset
 from ir_datasets.formats import TrecQrels, TsvQueries
 from ir_datasets.util import Download, RequestsDownload
 
-from mimo_plugin.collections.loading import load, require
+from mimo_plugin.collections.loading import open_collection, require
 from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.collections.reading import missing_files, read
 from mimo_plugin.core.errors import DataError
@@ -69,17 +69,17 @@ def test_missing_file_of_an_unpacked_archive() -> None:
 
 
 def test_files_that_a_filter_needs_are_found() -> None:
-    queries = load("mmarco/v2/fr/dev/small").queries_handler()
+    queries = open_collection("mmarco/v2/fr/dev/small").queries_handler()
     assert [file.place.name for file in missing_files(queries)] == ["french.queries.dev.tsv"]
-    assert missing_files(load("mmarco/v2/de/dev/small").queries_handler()) == []
-    # these are filtered by the query ids of the qrels
-    filtered = load("neuclir/1/zh/trec-2022").queries_handler()
+    assert missing_files(open_collection("mmarco/v2/de/dev/small").queries_handler()) == []
+    # These are filtered by what two other files name.
+    filtered = open_collection("neuclir/1/zh/hc4-filtered").queries_handler()
     assert len(missing_files(filtered)) == 2
 
 
 def test_nothing_is_missing_where_the_files_are() -> None:
     for spec in ("miracl/de/dev", "mr-tydi/fi/dev", "mmarco/v2/dt/dev/small", "mimo-sample/de"):
-        dataset = load(spec)
+        dataset = open_collection(spec)
         for part in ("docs", "queries", "qrels"):
             assert missing_files(getattr(dataset, f"{part}_handler")()) == []
 
