@@ -118,32 +118,57 @@ def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> Sam
     Raises:
         DataError: a document has no language, or no topic is left.
     """
-    rankings = {}
-    judged = {}
-    for position, query_id in enumerate(topics.query_ids):
+    kept = _Kept(run, topics)
+    for position, documents in enumerate(topics.judged):
         language = topics.language(position)
-        documents = topics.judged[position]
         own = _is_own(documents.docids, language, doc_langs)
-        if not np.any(documents.relevance[own] > 0):
-            continue
-        judged[position] = Judged(documents.docids[own], documents.relevance[own])
-        ranking = run.queries.get(query_id)
-        if ranking is not None:
-            own = _is_own(ranking.docids, language, doc_langs)
-            if own.any():
-                rankings[query_id] = Ranking(ranking.docids[own], ranking.scores[own])
-    if not judged:
+        if np.any(documents.relevance[own] > 0):
+            kept.add(position, own, partial(_is_own, language=language, doc_langs=doc_langs))
+    total = len(topics.query_ids)
+    if not kept.judged:
         raise DataError(
-            f"none of {len(topics.query_ids):,} topics has a relevant document in its own language, expected "
-            "some: are the languages of queries and documents written alike?"
+            f"none of {total:,} topics has a relevant document in its own language, expected some: are the "
+            "languages of queries and documents written alike?"
         )
-    return SameLanguage(
-        Run(run.name, rankings), topics.restricted(judged), len(topics.query_ids) - len(judged)
-    )
+    return SameLanguage(kept.run, topics.restricted(kept.judged), total - len(kept.judged))
 
 
 def _is_own(docids: NDArray[np.bytes_], language: str, doc_langs: Mapping[str, str]) -> NDArray[np.bool_]:
     return np.array([name == language for name in languages_of(docids, doc_langs)], dtype=bool)
+
+
+class _Kept:
+    """Some of the documents of a run and its judgments."""
+
+    def __init__(self, run: Run, topics: Topics) -> None:
+        self._all = run
+        self._topics = topics
+        self._rankings: dict[str, Ranking] = {}
+        self.judged: dict[int, Judged] = {}
+        self.run = Run(run.name, self._rankings)
+
+    def add(
+        self,
+        position: int,
+        judged: NDArray[np.bool_],
+        hits: Callable[[NDArray[np.bytes_]], NDArray[np.bool_]],
+    ) -> None:
+        """Adds a topic. judged: (m,), which of its judged documents are kept. hits: docids (n,) -> (n,)."""
+        documents = self._topics.judged[position]
+        self.judged[position] = Judged(documents.docids[judged], documents.relevance[judged])
+        query_id = self._topics.query_ids[position]
+        ranking = self._all.queries.get(query_id)
+        if ranking is not None and (kept := hits(ranking.docids)).any():
+            self._rankings[query_id] = Ranking(ranking.docids[kept], ranking.scores[kept])
+
+    def without(self, position: int, out: NDArray[np.bool_]) -> None:
+        """Adds a topic without some of its judged documents. out: (m,)"""
+        gone = self._topics.judged[position].docids[out]
+        self.add(position, ~out, lambda docids: ~np.isin(docids, gone))
+
+    def averages(self, measure: Measure) -> Averages:
+        topics = self._topics.restricted(self.judged)
+        return average(score_run(self.run, topics, [measure]).per_topic[measure], topics)
 
 
 def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> GapResult:
@@ -165,15 +190,15 @@ def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k:
         DataError: a document has no language, or no topic is left.
     """
     measure = Measure(MeasureKind.NDCG, k)
-    own, other = _Side(run, topics), _Side(run, topics)
+    own, other = _Kept(run, topics), _Kept(run, topics)
     for position, judged in enumerate(topics.judged):
         relevant = judged.relevance > 0
         language = topics.language(position)
         same = np.zeros(len(relevant), dtype=bool)
         same[relevant] = [name == language for name in languages_of(judged.docids[relevant], doc_langs)]
         if same.any() and (relevant & ~same).any():
-            own.add(position, relevant & ~same)
-            other.add(position, same)
+            own.without(position, relevant & ~same)
+            other.without(position, same)
     total = len(topics.query_ids)
     if not own.judged:
         raise DataError(
@@ -197,31 +222,6 @@ def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k:
         },
         left_out=total - len(left.query_ids),
     )
-
-
-class _Side:
-    """A run and its topics without the relevant documents of one kind."""
-
-    def __init__(self, run: Run, topics: Topics) -> None:
-        self._run = run
-        self._topics = topics
-        self._rankings: dict[str, Ranking] = {}
-        self.judged: dict[int, Judged] = {}
-
-    def add(self, position: int, out: NDArray[np.bool_]) -> None:
-        """Adds a topic. out: (m,), which of its judged documents are taken out."""
-        judged = self._topics.judged[position]
-        self.judged[position] = Judged(judged.docids[~out], judged.relevance[~out])
-        query_id = self._topics.query_ids[position]
-        ranking = self._run.queries.get(query_id)
-        if ranking is not None:
-            kept = ~np.isin(ranking.docids, judged.docids[out])
-            self._rankings[query_id] = Ranking(ranking.docids[kept], ranking.scores[kept])
-
-    def averages(self, measure: Measure) -> Averages:
-        topics = self._topics.restricted(self.judged)
-        scores = score_run(Run(self._run.name, self._rankings), topics, [measure])
-        return average(scores.per_topic[measure], topics)
 
 
 def same_language_preference(
