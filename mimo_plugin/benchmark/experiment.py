@@ -19,11 +19,9 @@ from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training.data import DataManifest, Format, open_pairs, open_table, read_manifest
-from mimo_plugin.training.examples import steps_of
-from mimo_plugin.training.fitting import steps_between_checkpoints
-from mimo_plugin.training.run import RunDirectory, TrainingManifest
-from mimo_plugin.training.stages import labelled_rows, labelled_texts, train_stage1, train_stage2
-from mimo_plugin.training.start import Job, checkpoint_of
+from mimo_plugin.training.recipe import RunSettings
+from mimo_plugin.training.run import RunDirectory, TrainingManifest, checkpoint_of
+from mimo_plugin.training.stages import train_stage1, train_stage2
 from mimo_plugin.training.student import parse_size
 
 if TYPE_CHECKING:
@@ -250,7 +248,7 @@ class ExperimentRun:
 
         if any(step.taught for step in missing):
             options = self._options
-            teacher = self.experiment.teacher.options(options.device, options.encoder_batch_size)
+            teacher = self.experiment.teacher.on(options.device, options.encoder_batch_size)
             fill(self._teacher_store, teacher, {})
 
     def _in_the_way(self, step: Step) -> str | None:
@@ -276,11 +274,11 @@ class ExperimentRun:
         elif step.system is None:
             raise ValueError(f"{step.text} has no system")
         elif step.kind is StepKind.WARM_UP:
-            train_stage1(experiment.training(step.system, step.seed, student), self._job(step.directory))
+            train_stage1(experiment.training(step.system, step.seed, student), self._settings(step.directory))
         elif step.kind is StepKind.TRAINING:
             if step.system.stage1 is not None:
                 student = str(layout.warm_up(step.system, step.seed))
-            train_stage2(experiment.training(step.system, step.seed, student), self._job(step.directory))
+            train_stage2(experiment.training(step.system, step.seed, student), self._settings(step.directory))
         elif step.collection is not None:
             score_student(
                 layout.training(step.system, step.seed),
@@ -302,8 +300,8 @@ class ExperimentRun:
     def _teacher_store(self) -> Path:
         return self._options.teacher_store or self._output / _TEACHER_STORE
 
-    def _job(self, output: Path) -> Job:
-        return Job(
+    def _settings(self, output: Path) -> RunSettings:
+        return RunSettings(
             output=output,
             teacher_store=self._teacher_store,
             device=self._options.device,
@@ -323,7 +321,7 @@ def _make_student(experiment: Experiment, seed: int, directory: Path) -> None:
     pairs, table = experiment.tokenizer_texts
     student = load_or_create(
         experiment.student.checkpoint,
-        labelled_rows(open_table(table)) if pairs is None else labelled_texts(open_pairs(pairs)),
+        (open_table(table) if pairs is None else open_pairs(pairs)).labelled(),
         seed=seed,
         max_length=experiment.max_length,
         vocab_size=experiment.student.vocabulary,
@@ -396,8 +394,8 @@ def _batch_problems(experiment: Experiment, data: dict[Path, DataManifest]) -> l
             if manifest is None or options is None:
                 continue
             try:
-                steps = steps_of(manifest.rows, options.batch_size, options.epochs, options.steps)
-                steps_between_checkpoints(options, steps, scored=experiment.dev is not None)
+                steps = options.steps_on(manifest.rows)
+                options.steps_between_checkpoints(steps, scored=experiment.dev is not None)
             except UsageError as error:
                 problems[f"{directory}: {error}"] = None
     return list(problems)

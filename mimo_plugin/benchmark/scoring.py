@@ -21,7 +21,7 @@ from mimo_plugin.core.files import remove_tree, write_text
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.options import Setting
-from mimo_plugin.training.run import MODEL, TrainingManifest, read_training_manifest
+from mimo_plugin.training.run import MODEL, RunDirectory, TrainingManifest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,7 +196,7 @@ def score_student(
     from mimo_plugin.indexing.options import IndexOptions
 
     began = time.perf_counter()
-    manifest = read_training_manifest(training)
+    manifest = RunDirectory(training).read()
     index, run_file = directory / INDEX, directory / RUN
     benchmark, (part,) = collection.benchmark, collection.benchmark.parts
     encoder = Encoder(str(training / MODEL), encoding)

@@ -21,8 +21,7 @@ Scorer = Callable[[NDArray[np.bytes_]], NDArray[np.float32]]
 
 
 class Correlations(NamedTuple):
-    """matrix: (v, v), 0 on the diagonal. compared: how many scores of documents that took. missing: how many
-    of these the rankings did not hold."""
+    """matrix: (v, v), 0 on the diagonal. compared: scores of documents. missing: of these, in no ranking."""
 
     matrix: Matrix
     compared: int
@@ -30,11 +29,11 @@ class Correlations(NamedTuple):
 
 
 def correlate(rankings: Sequence[Ranking], k: int, scorers: Sequence[Scorer] = ()) -> Correlations:
-    """Correlates every two of v rankings over the union of their first k documents.
+    """Spearman's correlation of every two of v rankings over the union of their first k documents.
 
-    A document that a ranking does not hold, at any depth, has the score that the ranking's scorer gives it:
-    docids (m,) -> (m,). Without scorers it is below all that the ranking holds, tied with the others that are
-    missing. Where both sides' scores are all equal the correlation is 1, where one's are, 0.
+    A document that a ranking lacks at every depth gets its score from the ranking's scorer, docids (m,) ->
+    (m,). Without scorers it is tied with all missing ones, below the ranking's last. The correlation is 1
+    where both sides' scores are constant, and 0 where one side's are.
     """
     tops = [ranking.docids[:k] for ranking in rankings]
     docids, columns = np.unique(np.concatenate(tops), return_inverse=True)
@@ -89,10 +88,12 @@ Similarity = Callable[[str, NDArray[np.bytes_]], NDArray[np.float32]]
 class PeerTopics(NamedTuple):
     """PEER@k of each topic.
 
-    values: (n,) in the order of the topics. compared: topics with relevant documents in two languages or more
-    (of one relevance level in `peer_raw`); the others have 1, whatever the run. sensitive: of these, with two
-    documents or more in one of the languages; in the others PEER does not depend on the order of what was
-    found, see `peer`.
+    Attributes:
+        values: (n,) in the order of the topics.
+        compared: topics with relevant documents in two languages or more (`peer_raw`: of one relevance
+            level). All others have 1, whatever the run.
+        sensitive: of these, topics with two documents or more in one language. In all others PEER does not
+            depend on the order of the documents found, see `peer`.
     """
 
     values: Scores
@@ -112,10 +113,11 @@ class PeerTopics(NamedTuple):
 class MrcTopics(NamedTuple):
     """MRC@k of each topic, times 100.
 
-    values: (n,) in the order of the topics, NaN for those without a version in another language. per_pair:
-    (language, language), in alphabetical order -> the mean over the topics that are in both. missing: topics
-    without a hit. unscored: share of the documents compared that a ranking did not hold and no similarity was
-    given for; 0 where MRC is exact.
+    Attributes:
+        values: (n,) in the order of the topics, NaN without a version in another language.
+        per_pair: (language, language), in alphabetical order -> mean over the topics in both.
+        missing: topics without a hit.
+        unscored: share of the compared documents without a score; 0 where MRC is exact.
     """
 
     values: Scores
@@ -127,23 +129,27 @@ class MrcTopics(NamedTuple):
 def peer(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> PeerResult:
     """Probability of Equal Expected Rank: 1 where relevant documents rank alike whatever their language.
 
-    Per topic, the p-value of the Kruskal-Wallis test on the ranks of the relevant documents (relevance of 1
-    or more, as one level), grouped by the document's language. One that is not among the first k has rank k +
-    1. A topic with relevant documents in one language only, and one where all ranks are the same, has 1. Yang
-    et al., Language Fairness in Multilingual Information Retrieval (SIGIR 2024).
+    A topic's value is the p of the Kruskal-Wallis test on the ranks of its relevant documents (relevance of 1
+    or more), grouped by language. A document below rank k has rank k + 1. A topic with relevant documents in
+    one language only, or with equal ranks, has 1. Source: Yang et al., Language Fairness in Multilingual
+    Information Retrieval, SIGIR 2024.
 
-    Two things to know when reading it. A run that finds nothing is fair: 1. And with one relevant document a
-    language, as in a parallel collection, the statistic is always the number of languages less one: PEER then
-    has one fixed value where anything relevant is among the first k and 1 where nothing is, so that a better
-    run has the lower PEER. `PeerResult.sensitive` says for how many topics it can tell orders apart.
+    Two caveats. A run that finds nothing is fair: 1. With one relevant document a language, as in a parallel
+    collection, the statistic is always the number of languages less one. PEER then has one fixed value where
+    anything relevant is found and 1 where nothing is, so a better run has the lower PEER.
+    `PeerResult.sensitive` says for how many topics PEER can tell orders apart.
 
-    doc_langs: docid -> language, of every relevant document; `DataError` for others.
+    Args:
+        doc_langs: docid -> language, of every relevant document.
+
+    Raises:
+        DataError: a relevant document has no language.
     """
     return peer_topics(run, topics, doc_langs, k).result(topics)
 
 
 def peer_raw(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> PeerResult:
-    """PEER as its authors compute it: on the ranks in the run themselves, one relevance level at a time.
+    """PEER as its authors compute it: on the run's own ranks, one relevance level at a time.
 
     For the N documents of one relevance level, 1 or more, in G languages,
 
@@ -152,20 +158,23 @@ def peer_raw(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> 
     where r_d is the document's rank in the run, m_g the mean of a language's n_g documents and m that of all.
     The level's p is the chance of a larger H under chi-square with G - 1 degrees of freedom; 1 where G is 1
     or all ranks are the same. A topic's value is the mean of its levels' p; 1 where nothing is relevant.
-    Yang et al., Language Fairness in Multilingual Information Retrieval (SIGIR 2024), as the program that
-    goes with it computes it (`peer_measure` 0.0.1), levels weighing the same as in its example.
+    Source: the paper of `peer` and its program (`peer_measure` 0.0.1), levels weighted equally as in its
+    example.
 
-    It differs from `peer` in three ways. `peer` is the Kruskal-Wallis test proper: it ranks the documents
-    once more among themselves, so that the distance between ranks plays no part. It takes all relevant
-    documents as one level. And it puts each that is not among the first k on rank k + 1; here the n of a
-    level that are not have the mean of the ranks k + 1 to k + n, as if they came next.
+    Three differences from `peer`: it does not rank the documents once more among themselves, so the distance
+    between ranks counts; levels are separate; and the n documents of a level that are not among the first k
+    have the mean of the ranks k + 1 to k + n instead of k + 1.
 
-    Where all relevant documents are among the first k, and a topic has all levels that are weighted, the
-    values are those of the program. Elsewhere they are not: by a condition that is never true it counts on
-    from N instead of k, so that documents which were not found can stand before some that were; and a level
-    that a topic lacks adds 0 to its value there, where here the other levels share the weight.
+    The values are those of the program where all relevant documents are among the first k and a topic has all
+    weighted levels. Elsewhere the program differs: a condition that is never true makes it count on from N
+    instead of k, so documents that were not found can precede found ones; and a level that a topic lacks adds
+    0, where here the other levels share its weight.
 
-    doc_langs: docid -> language, of every relevant document; `DataError` for others.
+    Args:
+        doc_langs: docid -> language, of every relevant document.
+
+    Raises:
+        DataError: a relevant document has no language.
     """
     return peer_topics(run, topics, doc_langs, k, raw=True).result(topics)
 
@@ -197,25 +206,26 @@ def peer_topics(
 
 
 def _ranks(ranking: Ranking | None, relevant: NDArray[np.bytes_], k: int) -> NDArray[np.intp]:
-    """The ranks of documents; k + 1 for those that are not among the first k. (m,) -> (m,)"""
+    """The ranks of documents; k + 1 for those not among the first k. (m,) -> (m,)"""
     first = [] if ranking is None else ranking.docids[:k].tolist()
     rank_of = {docid: rank for rank, docid in enumerate(first, start=1)}
     return np.array([rank_of.get(docid, k + 1) for docid in relevant.tolist()], dtype=np.intp)
 
 
 def _behind(ranks: NDArray[np.intp], k: int) -> NDArray[np.float64]:
-    """The n ranks that are k + 1, as `_ranks` has them, become the mean of k + 1 to k + n. (m,) -> (m,)"""
+    """Replaces the n ranks of k + 1 by the mean of k + 1 to k + n. (m,) -> (m,)"""
     missing = ranks > k
     return np.where(missing, k + (np.count_nonzero(missing) + 1) / 2, ranks)
 
 
 def _equal_rank_p(ranks: NDArray[np.float64], languages: NDArray[np.intp]) -> float:
-    """The p of H as `peer_raw` has it; that of the Kruskal-Wallis test, ties corrected, where the ranks are
-    those within their own number, ties with their average.
+    """The p of H in `peer_raw`; of ranks among the documents themselves, that of the Kruskal-Wallis test.
 
-    scipy's `kruskal` gives the same p and takes five times as long, most of it to check its arguments.
+    Ties are corrected. scipy's `kruskal` takes five times as long.
 
-    ranks: (m,). languages: (m,) numbers from 0, not all of which need occur.
+    Args:
+        ranks: (m,).
+        languages: (m,) numbers from 0, not all of which need occur.
     """
     if np.all(languages == languages[0]) or np.all(ranks == ranks[0]):
         return 1.0
@@ -232,21 +242,24 @@ def _equal_rank_p(ranks: NDArray[np.float64], languages: NDArray[np.intp]) -> fl
 def mrc(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) -> MrcResult:
     """Mean rank correlation: 100 where a query finds the same documents in the same order in every language.
 
-    For two language versions of a query, Spearman's correlation of the two queries' scores for the union of
-    their first k documents, ties with their average rank. Mean over the other languages, over the queries,
-    over the languages. Yang, Jiang and Baldwin, Language Bias in Information Retrieval (arXiv 2509.06195),
-    with the union and the cutoff of the MIMO paper (arXiv 2605.31171).
+    For two language versions of a query: Spearman's correlation of their scores over the union of their first
+    k documents. Mean over the other languages, over the queries, over the languages. Source: Yang, Jiang and
+    Baldwin, Language Bias in Information Retrieval (arXiv 2509.06195), with the union and the cutoff of the
+    MIMO paper (arXiv 2605.31171).
 
-    A document among the first k of only one version takes the score that the other version's ranking gives
-    it, at any depth, or else its `similarity` with the other version, on the scale of the run's scores. Where
-    neither is there it is below all that the ranking holds, tied with the others that are missing: a run says
-    no more. That makes rankings look more different than they are, and the value one of the run's depth too:
-    `MrcResult.unscored` says how much is missing, and only runs of one depth compare. Two rankings of
-    the same single document have 1; a version without hits has 0 with every other.
+    A document among the first k of only one version takes its score in the other version's ranking, at any
+    depth, or else its `similarity` with the other version, on the scale of the run's scores. Without either
+    it is tied with all missing documents, below the ranking's last. That makes rankings look more different
+    than they are, and the value depend on the run's depth: `MrcResult.unscored` says how much is missing, and
+    only runs of one depth compare. Two rankings of the same single document have 1; a version without hits
+    has 0 with every other.
 
-    Versions of one query are topics with the same relevant documents and the same id after the language
-    (`de:7`, `fi:7`): neither alone would do, as there are pools whose ids agree by chance, and passages with
-    several questions. Raises `DataError` where no topic has versions in two languages.
+    Versions of one query have the same relevant documents and the same id after the language (`de:7`,
+    `fi:7`). Neither alone would do: ids of some pools agree by chance, and a passage may have several
+    questions.
+
+    Raises:
+        DataError: no topic has versions in two languages.
     """
     found = mrc_topics(run, topics, k, similarity)
     per_language = topics.means(found.values)
@@ -324,26 +337,24 @@ def awrf(
 ) -> AwrfResult:
     """1 where the languages of the first k hits get the attention that the target gives them, else less.
 
-    The hit at rank i has the attention 1 / log2(max(i, 2)), and a language the sum of its hits', over that of
-    all hits: its exposure. AWRF is 1 less the Jensen-Shannon divergence (natural logarithm, not its root, the
-    distance) of exposure and target, so that it lies between 1 - ln 2 = 0.307, where they share no language,
-    and 1. Attention and divergence are those of the TREC Fair Ranking Track 2021 and 2022 (its `wptrec`
-    program), where the target was another: the mean of the relevant documents' and the world's shares. The
-    idea is Sapiezynski et al.'s, Quantifying the Impact of User Attention on Fair Group Representation in
-    Ranked Lists (WWW 2019), compared with others by Raj and Ekstrand, Measuring Fairness in Ranked Results
-    (SIGIR 2022).
+    The hit at rank i has the attention 1 / log2(max(i, 2)). A language's exposure is the sum of its hits'
+    over that of all hits. AWRF is 1 less the Jensen-Shannon divergence (natural logarithm, not its root) of
+    exposure and target: from 1 - ln 2 = 0.307, where they share no language, to 1. Attention and divergence
+    are those of the TREC Fair Ranking Track 2021 and 2022 (`wptrec`), whose target was another. Sources:
+    Sapiezynski et al., Quantifying the Impact of User Attention on Fair Group Representation in Ranked Lists,
+    WWW 2019; Raj and Ekstrand, Measuring Fairness in Ranked Results, SIGIR 2022.
 
-    Whether the hits are relevant plays no part. Topics without a hit show nothing and are left out, for the
-    target `relevant` those without a relevant document, too. A topic with fewer relevant documents than
-    languages can only be fair in a ranking as short: with one relevant document, all other hits count as the
-    wrong language unless they share its own.
+    Relevance of the hits plays no part. Topics without a hit are left out, and for the target `relevant`
+    those without a relevant document. A topic with fewer relevant documents than languages can only be fair
+    in a ranking as short.
 
     Args:
         doc_langs: docid -> language, of the hits and the relevant documents.
-        collection: language -> number of documents; None counts `doc_langs`, which then holds them all. Only
-            the targets `collection` and `uniform` need it.
+        collection: language -> number of documents, for the targets `collection` and `uniform`; None counts
+            `doc_langs`, which then holds them all.
 
-    Raises `DataError` where no topic is left, or for a document without a language.
+    Raises:
+        DataError: a document has no language, or no topic is left.
     """
     values = awrf_topics(run, topics, doc_langs, k, target, collection)
     counted = values[~np.isnan(values)]

@@ -39,18 +39,20 @@ def language_mix(
     k: int,
     collection_languages: Iterable[str] = (),
 ) -> LanguageMixResult:
-    """The language mix of the first k hits, of those that there are where they are fewer.
+    """Which languages the first k hits are in. Every query with a hit counts the same.
 
-    `shares` are the mean over a language's queries of the share of their hits, `own` the mean share of hits
-    in the query's own language. `entropy` is that of a query's hits over the collection's languages, divided
-    by its largest value: 0 where all hits of each query share a language, 1 where all languages have the
-    same share. Every query with a hit counts the same.
+    `shares`: the share of hits in each document language, averaged over a query language's queries. `own`:
+    the mean share of hits in the query's own language. `entropy`: of a query's hits over the collection's
+    languages, averaged and divided by its largest possible value; 0 where each query's hits share a language,
+    1 where all languages have the same share.
 
-    query_langs: query id -> language, the queries to look at.
-    doc_langs: docid -> language, of the whole collection, or of the hits: then `collection_languages` names
-    the languages that the collection has, for those without a hit.
+    Args:
+        query_langs: query id -> language, of the queries to look at.
+        doc_langs: docid -> language, of the whole collection or of the hits alone.
+        collection_languages: the languages of the collection, where `doc_langs` holds only the hits.
 
-    Raises `DataError` where no query has a hit, or a hit's language is not known.
+    Raises:
+        DataError: no query has a hit, or the language of a hit is unknown.
     """
     doc_languages = tuple(sorted({*doc_langs.values(), *collection_languages}))
     code = {language: position for position, language in enumerate(doc_languages)}
@@ -86,7 +88,7 @@ def language_mix(
 
 
 def _entropies(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Entropy of each row over its largest possible value; 0 where there is one language. (n, m) -> (n,)"""
+    """Entropy of each row over its largest possible value; 0 with a single language. (n, m) -> (n,)"""
     if shares.shape[1] == 1:
         return np.zeros(len(shares))
     logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
@@ -95,8 +97,7 @@ def _entropies(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 class SameLanguage(NamedTuple):
-    """A run and its topics without the documents of other languages. left_out: topics with nothing relevant
-    in their own language, which cannot be answered there."""
+    """A run and its topics without documents in other languages. left_out: topics without relevant ones."""
 
     run: Run
     topics: Topics
@@ -104,74 +105,100 @@ class SameLanguage(NamedTuple):
 
 
 def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> SameLanguage:
-    """Keeps of rankings and judgments the documents in the query's own language.
+    """Keeps only documents in the query's own language, in rankings and judgments.
 
-    Scored by `score_run`, that is monolingual retrieval out of the mixed index: it tells a model that is bad
-    in a language from one that prefers other languages. It equals a search of that language's documents only
-    as deep as the run goes: a mixed run of 100 hits over 14 languages holds about 7 in each, so nDCG@20 needs
-    a deep one. Unjudged queries are not in the run that is returned, and a topic whose hits are all in other
-    languages scores 0 there.
+    Scored by `score_run`, this is monolingual retrieval from the mixed index. It tells a model that is bad in
+    a language from one that prefers other languages. It equals a search of that language's documents only as
+    deep as the run goes: 100 hits over 14 languages hold about 7 in each, so nDCG@20 needs a deeper run.
+    Unjudged queries are dropped. A topic whose hits are all in other languages scores 0.
 
-    doc_langs: docid -> language, for every document of the run and of the judgments.
+    Args:
+        doc_langs: docid -> language, of every document of the run and of the judgments.
 
-    Raises `DataError` for a document without a language, and where no topic is left.
+    Raises:
+        DataError: a document has no language, or no topic is left.
     """
-    rankings = {}
-    judged = {}
-    for position, query_id in enumerate(topics.query_ids):
+    kept = _Kept(run, topics)
+    for position, documents in enumerate(topics.judged):
         language = topics.language(position)
-        documents = topics.judged[position]
         own = _is_own(documents.docids, language, doc_langs)
-        if not np.any(documents.relevance[own] > 0):
-            continue
-        judged[position] = Judged(documents.docids[own], documents.relevance[own])
-        ranking = run.queries.get(query_id)
-        if ranking is not None:
-            own = _is_own(ranking.docids, language, doc_langs)
-            if own.any():
-                rankings[query_id] = Ranking(ranking.docids[own], ranking.scores[own])
-    if not judged:
+        if np.any(documents.relevance[own] > 0):
+            kept.add(position, own, partial(_is_own, language=language, doc_langs=doc_langs))
+    total = len(topics.query_ids)
+    if not kept.judged:
         raise DataError(
-            f"none of {len(topics.query_ids):,} topics has a relevant document in its own language, expected "
-            "some: are the languages of queries and documents written alike?"
+            f"none of {total:,} topics has a relevant document in its own language, expected some: are the "
+            "languages of queries and documents written alike?"
         )
-    return SameLanguage(
-        Run(run.name, rankings), topics.restricted(judged), len(topics.query_ids) - len(judged)
-    )
+    return SameLanguage(kept.run, topics.restricted(kept.judged), total - len(kept.judged))
 
 
 def _is_own(docids: NDArray[np.bytes_], language: str, doc_langs: Mapping[str, str]) -> NDArray[np.bool_]:
     return np.array([name == language for name in languages_of(docids, doc_langs)], dtype=bool)
 
 
+class _Kept:
+    """Some of the documents of a run and its judgments."""
+
+    def __init__(self, run: Run, topics: Topics) -> None:
+        self._all = run
+        self._topics = topics
+        self._rankings: dict[str, Ranking] = {}
+        self.judged: dict[int, Judged] = {}
+        self.run = Run(run.name, self._rankings)
+
+    def add(
+        self,
+        position: int,
+        judged: NDArray[np.bool_],
+        hits: Callable[[NDArray[np.bytes_]], NDArray[np.bool_]],
+    ) -> None:
+        """Adds a topic. judged: (m,), which of its judged documents are kept. hits: docids (n,) -> (n,)."""
+        documents = self._topics.judged[position]
+        self.judged[position] = Judged(documents.docids[judged], documents.relevance[judged])
+        query_id = self._topics.query_ids[position]
+        ranking = self._all.queries.get(query_id)
+        if ranking is not None and (kept := hits(ranking.docids)).any():
+            self._rankings[query_id] = Ranking(ranking.docids[kept], ranking.scores[kept])
+
+    def without(self, position: int, out: NDArray[np.bool_]) -> None:
+        """Adds a topic without some of its judged documents. out: (m,)"""
+        gone = self._topics.judged[position].docids[out]
+        self.add(position, ~out, lambda docids: ~np.isin(docids, gone))
+
+    def averages(self, measure: Measure) -> Averages:
+        topics = self._topics.restricted(self.judged)
+        return average(score_run(self.run, topics, [measure]).per_topic[measure], topics)
+
+
 def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> GapResult:
-    """nDCG@k for the same-language relevant documents alone, against that for the others alone.
+    """nDCG@k for the relevant documents in the query's language, minus that for the relevant ones in others.
 
-    Either time the relevant documents of the other kind are taken out, of judgments and ranking both, and all
-    else stays: documents that are not relevant, in any language. So both kinds compete with the same wrong
-    documents, and a run that puts all relevant documents first has 1 and 1. Were they left in as not
-    relevant, they would stand in each other's way, the few of one kind behind the many of the other, and a
-    perfect run would have a gap. Without all documents of other languages, as `same_language` has it, the
-    preference would be gone that this is to show: either kind would meet the wrong documents of its own only.
+    Each time, the relevant documents of the other kind are removed from judgments and ranking. Documents that
+    are not relevant stay, in every language. So both kinds compete with the same wrong documents, and a
+    perfect run has 1 and 1. If the other kind stayed and counted as not relevant, the larger kind would push
+    the smaller one down, and a perfect run would have a gap. If all documents of other languages were
+    removed, as in `same_language`, the preference itself would be gone.
 
-    Documents move up where others are taken out: of a run with no more than k hits the places at the end stay
-    empty. Search deeper than k by the number of relevant documents a topic.
+    Removing documents moves the others up. A run should be deeper than k by the number of relevant documents
+    a topic. Topics without relevant documents of both kinds are left out; a topic without a hit has 0.
 
-    Topics without relevant documents of both kinds are left out; of the others, one without a hit has 0.
+    Args:
+        doc_langs: docid -> language, of the relevant documents.
 
-    doc_langs: docid -> language, of the relevant documents. Raises `DataError` where no topic is left, or for
-    a document without a language.
+    Raises:
+        DataError: a document has no language, or no topic is left.
     """
     measure = Measure(MeasureKind.NDCG, k)
-    own, other = _Side(run, topics), _Side(run, topics)
+    own, other = _Kept(run, topics), _Kept(run, topics)
     for position, judged in enumerate(topics.judged):
         relevant = judged.relevance > 0
         language = topics.language(position)
         same = np.zeros(len(relevant), dtype=bool)
         same[relevant] = [name == language for name in languages_of(judged.docids[relevant], doc_langs)]
         if same.any() and (relevant & ~same).any():
-            own.add(position, relevant & ~same)
-            other.add(position, same)
+            own.without(position, relevant & ~same)
+            other.without(position, same)
     total = len(topics.query_ids)
     if not own.judged:
         raise DataError(
@@ -197,53 +224,25 @@ def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k:
     )
 
 
-class _Side:
-    """A run and its topics without the relevant documents of one kind."""
-
-    def __init__(self, run: Run, topics: Topics) -> None:
-        self._run = run
-        self._topics = topics
-        self._rankings: dict[str, Ranking] = {}
-        self.judged: dict[int, Judged] = {}
-
-    def add(self, position: int, out: NDArray[np.bool_]) -> None:
-        """Adds a topic. out: (m,), which of its judged documents are taken out."""
-        judged = self._topics.judged[position]
-        self.judged[position] = Judged(judged.docids[~out], judged.relevance[~out])
-        query_id = self._topics.query_ids[position]
-        ranking = self._run.queries.get(query_id)
-        if ranking is not None:
-            kept = ~np.isin(ranking.docids, judged.docids[out])
-            self._rankings[query_id] = Ranking(ranking.docids[kept], ranking.scores[kept])
-
-    def averages(self, measure: Measure) -> Averages:
-        topics = self._topics.restricted(self.judged)
-        scores = score_run(Run(self._run.name, self._rankings), topics, [measure])
-        return average(scores.per_topic[measure], topics)
-
-
 def same_language_preference(
     run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int
 ) -> PreferenceResult:
-    """The share of same-language documents among the first k hits over their share among the relevant ones.
+    """Share of same-language documents among the first k hits, over their share among the relevant documents.
 
-    1 is no preference, 2 twice as many same-language hits as there should be.
+    1 is no preference, 2 is twice as many same-language hits as expected. Both shares are averaged over
+    topics before they are divided: a mean of the topics' own quotients would depend on a few of them.
 
-    Both shares are averaged over topics before they are divided: observed over expected. A mean of the
-    topics' own quotients would be in the hands of a few: where one relevant document of 50 is in the query's
-    language the quotient reaches 50, where all are it cannot leave 1.
+    All hits count, relevant or not. A run that finds all relevant documents and goes on in the query's
+    language has a preference at a k above their number. A random run has 1 only where the query's language is
+    as common in the collection as among the relevant documents. Where each language was judged alone the
+    value is 1 at most and says nothing about preference. Topics without a hit or without a relevant document
+    in their own language are left out.
 
-    Hits count whether they are relevant or not, and where there are fewer than k, those that there are. So
-    what fills the first k behind the relevant documents counts as well: a run that finds all relevant
-    documents and then goes on in the query's language has a preference, at a k above their number. A random
-    run has 1 only where the query's language is as common in the collection as among the relevant documents.
-    Where these are all in the query's language, as where each language has been judged alone, the value is 1
-    at most and says nothing of preference.
+    Args:
+        doc_langs: docid -> language, of the hits and the relevant documents.
 
-    Topics without a hit, without a relevant document or without one in their own language are left out.
-
-    doc_langs: docid -> language, of the hits and the relevant documents. Raises `DataError` where no topic is
-    left, or for a document without a language.
+    Raises:
+        DataError: a document has no language, or no topic is left.
     """
     observed, expected = np.zeros((2, len(topics.languages)))
     counted = 0
@@ -277,21 +276,21 @@ def same_language_preference(
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """Cutoffs at which PEER and MRC are measured besides that of all the rest."""
+    """More cutoffs of PEER and MRC, besides the one that everything is measured at."""
 
     peer: tuple[int, ...] = ()
     mrc: tuple[int, ...] = ()
 
     def deepest(self, cutoff: int) -> int:
-        """The deepest of these and the cutoff of all the rest."""
+        """The deepest of these and the given cutoff."""
         return max((cutoff, *self.peer, *self.mrc))
 
 
 def parse_cutoffs(texts: Sequence[str]) -> Cutoffs:
-    """Reads `MRC@5,10,20,PEER@20,100`: a number without a name is of the one before it.
+    """Reads `MRC@5,10,20,PEER@20,100`: a number without a name belongs to the name before it.
 
     Raises:
-        UsageError: with everything that is no such measure.
+        UsageError: with every item that is no such measure.
     """
     found: dict[str, list[int]] = {PEER: [], MRC: []}
     problems = Problems(UsageError)
@@ -320,21 +319,20 @@ def language_bias(
 ) -> BiasResult:
     """Measures the language bias of a run, as far as its topics and their judgments allow.
 
-    What cannot be computed is None, and `skipped` says why in one line; of PEER the mean is None.
+    A part that cannot be computed is None, and `skipped` says why; of PEER the mean is None.
 
     Args:
         doc_langs: docid -> language, of the whole collection, or of `documents_of(run, topics, k)` with the
             deepest cutoff.
         target: of AWRF, see `Target`.
-        collection: language -> number of documents, as an index's manifest has it; None where `doc_langs`
-            holds the whole collection. Documents without a language do not count.
+        collection: language -> number of documents, as in an index's manifest; None counts `doc_langs`, which
+            then holds the whole collection. Documents without a language do not count.
         similarity: of a query and documents that its ranking does not hold, see `mrc`.
-        further: cutoffs of PEER and MRC besides k.
+        further: more cutoffs of PEER and MRC.
 
     Raises:
-        UsageError: an unknown target, a cutoff below 1.
-        DataError: a document without a language, or in one that the collection does not have; a run without a
-            hit for any of the topics.
+        UsageError: an unknown target, or a cutoff below 1.
+        DataError: a document has no language, or one that the collection lacks; no topic has a hit.
     """
     chosen = _check(k, target)
     sizes = _sizes(collection, doc_langs, documents_of(run, topics, k))
@@ -393,7 +391,7 @@ def _check(k: int, target: str) -> Target:
 def _sizes(
     collection: Mapping[str, int] | None, doc_langs: Mapping[str, str], needed: set[str]
 ) -> Mapping[str, int]:
-    """The languages of the collection, and how many documents each has. needed: docids of run and qrels."""
+    """Language -> number of documents of the collection. needed: docids of run and qrels."""
     docids = sorted(needed)
     found = languages_of(np.array([docid.encode() for docid in docids], dtype=np.bytes_), doc_langs)
     if "" in found:

@@ -181,10 +181,9 @@ def decoded(
 
 
 def trec_order(docids: NDArray[np.bytes_], scores: NDArray[np.float32]) -> NDArray[np.intp]:
-    """The permutation that puts hits into trec_eval's order: score as float32, then docid, both
-    descending.
+    """The permutation into trec_eval's order: score as float32, then docid as UTF-8 bytes, both descending.
 
-    trec_eval compares docids with `strcmp`, that is by their UTF-8 bytes. Ranks in the file play no part.
+    trec_eval ignores the ranks in the file.
     """
     if np.all(scores[:-1] > scores[1:]):
         return np.arange(len(scores))
@@ -202,12 +201,16 @@ def ranking(docids: Sequence[str], scores: ArrayLike) -> Ranking:
 def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]], tag: str) -> int:
     """Writes a TREC run query by query and returns the number of its lines.
 
-    Each item is (query id, docids, scores) in any order of hits; six columns are written, ranks from 1 in
-    trec_eval's order, scores with nine significant digits, which give every float32 back exactly. The
-    file appears under its name when it is complete; `.gz` is compressed.
+    Ranks count from 1 in trec_eval's order. Scores have nine significant digits, which give every float32
+    back exactly. The file appears when it is complete; `.gz` is compressed.
 
-    Raises `DataError` for ids or a tag that are empty or hold white space, scores that are not finite, a
-    docid twice in a query or a query twice, and `EnvironmentProblem` when the file cannot be written.
+    Args:
+        items: query id, docids, scores; hits in any order.
+
+    Raises:
+        DataError: an id or the tag is empty or holds white space, a score is not finite, a query or a docid
+            of a query comes twice.
+        EnvironmentProblem: the file cannot be written.
     """
     _check_token("run tag", tag)
     lines = 0
@@ -303,7 +306,7 @@ class RunFile(NamedTuple):
 
 
 class _Hits(NamedTuple):
-    """Neighbouring lines of one query, as they lie in the file. All (n,)."""
+    """Neighbouring lines of one query in the file. All (n,)."""
 
     docids: NDArray[np.bytes_]
     scores: NDArray[np.float32]
@@ -314,7 +317,7 @@ class _Hits(NamedTuple):
 def run_files(specs: Iterable[str | Path]) -> list[RunFile]:
     """Names runs by `NAME=FILE`, else by the file without `.trec`, `.txt`, `.run` and `.gz`.
 
-    Whether the files are there and the names differ, `run_problems` says.
+    `run_problems` checks names and files.
     """
     files = []
     for spec in map(str, specs):
@@ -408,7 +411,7 @@ def _blocks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def _segments(block: bytes, first: int, path: Path, problems: Problems) -> Iterator[tuple[bytes, _Hits]]:
-    """Cuts the good lines of a block where the query changes, and notes what is wrong with the others."""
+    """Cuts the good lines of a block where the query changes, and notes the faults of the others."""
     lines = np.arange(first, first + block.count(b"\n"))
     try:
         query_ids, docids, ranks, scores = _columns(block)
@@ -430,9 +433,9 @@ def _segments(block: bytes, first: int, path: Path, problems: Problems) -> Itera
 
 
 def _columns(block: bytes) -> tuple[list[bytes], list[bytes], NDArray[np.int64], NDArray[np.float32]]:
-    """The query ids, docids, ranks and scores of good lines; raises `ValueError` when any line is not good.
+    """The query ids, docids, ranks and scores of good lines; raises `ValueError` for any other.
 
-    A block is split in one go: reading a run takes half the time that it takes line by line.
+    A block is split in one go: reading takes half the time that it takes line by line.
     """
     # No id may hold a NUL, as numpy drops those at its end: one can mark the ends of lines.
     if b"\0" in block:

@@ -1,4 +1,4 @@
-"""The texts that a student was trained on, and whether a collection holds some of them."""
+"""The texts that a student was trained on, and how many of them a collection holds."""
 
 import hashlib
 import unicodedata
@@ -70,7 +70,7 @@ class SeenTexts:
 
     @property
     def share(self) -> float:
-        """Of the training texts, how many the record holds; 1.0 is all."""
+        """The share of the training texts that the record holds; 1.0 is all."""
         return (self.highest + 1) / (_LARGEST + 1)
 
     def count(self, texts: Iterable[str]) -> int:
@@ -85,12 +85,12 @@ class SeenTexts:
 def write_seen(
     directory: Path, texts: Iterable[str], *, training_data: str = "", before: SeenTexts | None = None
 ) -> FileRecord:
-    """Writes the record of a student into its directory. Memory is bounded, whatever the data.
+    """Writes the record of a student into its directory, in bounded memory.
 
     Args:
         texts: that it was trained on, read once; a text may occur several times.
         training_data: name of the data.
-        before: record of the checkpoint that training started from, which is added to.
+        before: record of the checkpoint that training started from, which is extended.
     """
     kept, highest, names = np.empty(0, dtype=np.uint64), _LARGEST, [training_data]
     if before is not None:
@@ -127,11 +127,11 @@ def _hash(text: str) -> int:
 
 
 def _find(checkpoint: str) -> Path | None:
-    """The record's file; None where there is none."""
-    from huggingface_hub import constants, hf_hub_download
+    """The file of a checkpoint's record, if there is one."""
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    from mimo_plugin.core.environment import reachable
+    from mimo_plugin.core.environment import hub_problem
 
     directory = Path(checkpoint)
     if directory.is_dir():
@@ -139,7 +139,7 @@ def _find(checkpoint: str) -> Path | None:
         return next((place for place in places if place.is_file()), None)
     if checkpoint.startswith(packaged.PREFIX) or directory.is_absolute():
         return None
-    offline = constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT])
+    offline = hub_problem() is not None
     try:
         return Path(hf_hub_download(checkpoint, FILE, local_files_only=offline))
     except (HFValidationError, HfHubHTTPError, OSError):
@@ -173,7 +173,7 @@ def trained_on(texts: Iterable[str], seen: Mapping[str, SeenTexts]) -> dict[str,
 
 
 def trained_on_warnings(found: Mapping[str, TrainedOnResult], what: str = "documents") -> list[str]:
-    """A line for each that was trained on some of the texts. what: they are."""
+    """A line for each encoder that was trained on some of the texts. what: kind of the texts."""
     return [
         f"{name} was trained on {one.documents:,} of the {one.of:,} {what} here ({one.share:.1%})"
         f"{f' ({one.training_data})' if one.training_data else ''}: its scores do not compare with those of "
@@ -184,7 +184,7 @@ def trained_on_warnings(found: Mapping[str, TrainedOnResult], what: str = "docum
 
 
 def open_seen(encoders: Mapping[str, str]) -> tuple[dict[str, SeenTexts], list[str]]:
-    """The records that there are of what encoders were trained on, and what is wrong with others.
+    """Opens the records of encoders' training texts; a damaged one becomes a warning.
 
     Args:
         encoders: name -> checkpoint.
@@ -218,10 +218,10 @@ class RunRecord(SealedRecord):
 
 
 def write_run_record(run: Path, encoder: str, fingerprint: str) -> list[str]:
-    """Notes beside a run which encoder made it, where that one may have been trained on what it searched.
+    """Records beside a run which encoder made it, if that may have been trained on the collection.
 
     Returns:
-        What a user should know, a line each.
+        Warnings, a line each.
     """
     place = run.with_name(f"{run.name}.json")
     if not run.is_file() or (place.exists() and said_format(place) != RUN_FORMAT):
@@ -240,7 +240,7 @@ def write_run_record(run: Path, encoder: str, fingerprint: str) -> list[str]:
 
 
 def encoder_of(run: Path) -> str | None:
-    """The checkpoint that made a run, as the record beside it says; None where none says so of this file."""
+    """The checkpoint that made a run, if a record beside it names this very file."""
     stem = run.name.removesuffix(".gz").removesuffix(".trec")
     for place in (run.with_name(f"{run.name}.json"), run.with_name(f"{stem}.json")):
         if said_format(place) not in _FORMATS:
@@ -259,11 +259,11 @@ def encoder_of(run: Path) -> str | None:
 def of_runs(
     files: Mapping[str, Path], pool: Any, specs: Sequence[str], progress: bool | None = None
 ) -> tuple[dict[str, TrainedOnResult], list[str]]:
-    """What the encoders of runs were trained on, of the documents of a collection; and warnings, a line each.
+    """How many documents of a collection the encoders of runs were trained on; and warnings, a line each.
 
     Args:
         files: name -> run.
-        pool: an ir_datasets dataset of these collections; or judgments alone.
+        pool: an ir_datasets dataset of the collections `specs`; or judgments alone.
     """
     encoders = {name: encoder for name, file in files.items() if (encoder := encoder_of(file)) is not None}
     seen, warnings = open_seen(encoders)
@@ -283,14 +283,11 @@ def of_runs(
 
 
 def _at_hand(pool: Any, specs: Sequence[str]) -> bool:
-    """Whether the documents are there and need not be fetched."""
+    """Whether the documents are on this machine."""
     from mimo_plugin.collections.loading import open_collection
     from mimo_plugin.collections.reading import missing_files
 
-    if isinstance(pool, Mapping) or not pool.has_docs():
+    if not pool.has_docs():
         return False
-    try:
-        handlers = [open_collection(spec).docs_handler() for spec in specs] or [pool.docs_handler()]
-        return not any(map(missing_files, handlers))
-    except DataError:
-        return False
+    handlers = [open_collection(spec).docs_handler() for spec in specs] or [pool.docs_handler()]
+    return not any(map(missing_files, handlers))
