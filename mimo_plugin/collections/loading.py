@@ -20,7 +20,7 @@ from mimo_plugin.collections.folder import (
 )
 from mimo_plugin.collections.packaged import register_sample
 from mimo_plugin.collections.reading import PARTS, offline_problem
-from mimo_plugin.core.environment import reachable
+from mimo_plugin.core.environment import hub_problem
 from mimo_plugin.core.errors import DataError, Problems, near
 
 HUB_PREFIX = "hub:"
@@ -176,10 +176,10 @@ def found_folder(spec: str) -> str:
 @cache
 def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, str]:
     """The snapshot, and the folder below it that stands for the one asked for, or whose subset it is."""
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     hub = HubSpec(repository, revision, folder)
-    offline = constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT])
+    offline = hub_problem()
 
     def fetch(patterns: list[str] | None) -> Path:
         return Path(
@@ -188,7 +188,7 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
                 repo_type="dataset",
                 revision=revision,
                 allow_patterns=patterns,
-                local_files_only=offline,
+                local_files_only=offline is not None,
             )
         )
 
@@ -214,11 +214,11 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
         raise
     except Exception as error:
         if offline:
-            raise DataError(_not_here(hub)) from error
+            raise DataError(_not_here(hub, offline)) from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise DataError(f"{hub.key}: cannot be fetched from the hub: {reason}") from error
     if offline:
-        raise DataError(_not_here(hub))
+        raise DataError(_not_here(hub, offline))
     raise DataError(f"{hub.key}: the repository has no folder {folder}, expected one with corpus.jsonl in it")
 
 
@@ -245,10 +245,7 @@ def _alike(files: list[str], hub: HubSpec) -> tuple[str, list[str]]:
     return (found[0], [f"{found[0]}/*"]) if found else ("", [])
 
 
-def _not_here(hub: HubSpec) -> str:
-    from huggingface_hub import constants
-
-    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub does not answer"
+def _not_here(hub: HubSpec, why: str) -> str:
     options = f" --revision {hub.revision}" if hub.revision else ""
     # At the top a folder may have another name there, or be a subset of several.
     options += f" --include '{hub.folder}/*'" if "/" in hub.folder else ""

@@ -80,7 +80,7 @@ def share_out(options: RayOptions, machines: Sequence[Mapping[str, float]], devi
         gpus = float(device in (None, "cuda") and any(machine.get("GPU") for machine in machines))
     fit = [machine for machine in machines if machine.get("GPU", 0) >= gpus]
     # The smallest machine's cores, in equal groups.
-    smallest = min((int(machine["CPU"]) for machine in fit if machine.get("CPU")), default=1)
+    smallest = min((int(machine["CPU"]) for machine in fit if machine.get("CPU", 0) >= 1), default=1)
     cpus = options.cpus or (1 if gpus else smallest // -(-smallest // _CORES))
     room = 0
     for machine in fit:
