@@ -140,7 +140,7 @@ def _check_outputs(json_file: Path | None, output: Path | None, files: Sequence[
 
 def _open(collections: Sequence[str], encoded: bool, searched: bool, options: AnalyzeOptions) -> Any:
     from mimo_plugin.collections.loading import require
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
 
     require(
         collections,
@@ -148,7 +148,7 @@ def _open(collections: Sequence[str], encoded: bool, searched: bool, options: An
         queries=searched or (encoded and options.role is Role.QUERIES),
         qrels=searched,
     )
-    return load_pool(collections, pooled=options.pooled or None, duplicates=options.duplicates)
+    return load(*collections, pooled=options.pooled or None, duplicates=options.duplicates)
 
 
 def _with_docs(pool: Any, docs: Any) -> Any:

@@ -113,7 +113,7 @@ class ConsistentRecord(Record):
 
 class TopicOptions(ConsistentRecord):
     """Attributes:
-    shared: the collections have topics in common, under the same ids, as NeuCLIR's; see `load_pool`.
+    shared: the collections have topics in common, under the same ids, as NeuCLIR's; see `load`.
     field: of shared topics, such as `title`; None is the source's default text.
     lang: of shared topics whose source does not say.
     source: collection whose queries are searched in place of the collections' own.

@@ -122,11 +122,11 @@ class ScoredCollection:
         Raises:
             DataError: the collections are not as they must be.
         """
-        from mimo_plugin.collections.pool import load_pool
+        from mimo_plugin.collections.pool import load
         from mimo_plugin.collections.survey import survey
         from mimo_plugin.evaluation.topics import load_topics
 
-        pool = load_pool(specs)
+        pool = load(*specs)
         topics = load_topics(pool)
         found = survey(pool, progress=progress)
         digest = hashlib.sha256(found.fingerprint.encode())

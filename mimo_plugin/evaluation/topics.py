@@ -224,15 +224,15 @@ def open_pool(
         topics: collections or files with the topics. By default they are those of the collections, and the
             judged ids of files.
         lang: of the files among the collections, then of those among the topics.
-        how: further arguments of `load_pool`.
+        how: further arguments of `load`.
 
     Raises:
-        DataError: with every collection without topics or judgments, and the problems of `load_pool`.
+        DataError: with every collection without topics or judgments, and the problems of `load`.
     """
     from ir_datasets import Dataset
 
     from mimo_plugin.collections.loading import require
-    from mimo_plugin.collections.pool import is_file, load_pool, pool_prefixes
+    from mimo_plugin.collections.pool import is_file, load, pool_prefixes
 
     problems = Problems()
     sources = [spec for spec in collections if not is_file(spec)]
@@ -244,11 +244,11 @@ def open_pool(
         problems.add("--lang is the language of a file of topics or qrels, and none was given", UsageError)
     problems.raise_any()
     how["pooled"] = len(collections) > 1 if pooled is None else pooled
-    pool = load_pool(collections, lang=lang if len(sources) < len(collections) else (), **how)
+    pool = load(*collections, lang=lang if len(sources) < len(collections) else (), **how)
     if not topics:
         return pool
     prefixes = pool_prefixes(sources) if how["pooled"] and sources else None
-    asked = load_pool(topics, prefixes=prefixes, lang=lang if any(map(is_file, topics)) else (), **how)
+    asked = load(*topics, prefixes=prefixes, lang=lang if any(map(is_file, topics)) else (), **how)
     docs = pool.docs_handler() if pool.has_docs() else None
     return Dataset(docs, asked.queries_handler(), pool.qrels_handler())
 
@@ -478,7 +478,7 @@ def documents_of(run: Run, topics: Topics, k: int) -> set[str]:
 def pool_doc_languages(pool: Any, wanted: Iterable[str]) -> dict[str, str]:
     """Docid -> language, of the wanted documents that a collection has in a known language.
 
-    The documents of `pool`, from `load_pool`, are streamed until all wanted ones have been met.
+    The documents of `pool`, from `load`, are streamed until all wanted ones have been met.
 
     Raises:
         DataError: a record before is invalid.
