@@ -111,7 +111,7 @@ class EvaluationOptions:
         alpha, permutations, seed: see `Plan`.
         languages: of the topics to evaluate on, `"de,en"` or several such; none for all.
         pooled: topics of several collections get their pool's prefix anyway.
-        topics, lang, duplicates, shared_topics, topic_field, topic_lang: see `open_pool` and `load_pool`.
+        topics, lang, duplicates, shared_topics, topic_field, topic_lang: see `open_pool` and `load`.
         remove_query: hits whose docid is the query's id are left out.
         ignore_unknown_queries: queries of a run that are no topics are left out; else they are an error.
         progress: None shows bars on a terminal.
