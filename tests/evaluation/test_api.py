@@ -135,7 +135,10 @@ def test_every_option_that_makes_no_sense_is_named_at_once() -> None:
 def test_mimo_evaluate_loads_only_what_it_needs(tmp_path: Path) -> None:
     """Neither models and training data nor plots; statistics only where runs are compared."""
     mimo.Run.of(HITS).save(tmp_path / "run.trec")
-    (tmp_path / "qrels.txt").write_text("de:1 0 de:d1 1\n")
+    lines = [
+        f"{query} 0 {docid} {value}\n" for query, inner in QRELS.items() for docid, value in inner.items()
+    ]
+    (tmp_path / "qrels.txt").write_text("".join(lines))
     code = (
         "import sys\n"
         "from mimo_plugin.cli import main\n"
