@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mimo_plugin.collections.loading import open_collection, require
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.reading import offline_problem, read
 from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.environment import bar
@@ -320,7 +320,7 @@ def _wanted(
     member: Member, part: str, numbers: Mapping[str, int], progress: bool | None
 ) -> Iterator[tuple[int, str]]:
     """Yields (number, text) of a collection's queries or passages that are in a positive pair."""
-    pool = load_pool([member.spec], pooled=False)
+    pool = load(member.spec, pooled=False)
     records = pool.queries_iter() if part == "queries" else pool.docs_iter()
     for record in bar(records, what=f"{member.lang} {part}", unit=part, enabled=progress):
         number = numbers.get(record[0])

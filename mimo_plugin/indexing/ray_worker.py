@@ -104,7 +104,7 @@ class Work:
     """What all processes of a call know.
 
     Attributes:
-        collections, fields, pooled: see `load_pool`.
+        collections, fields, pooled: see `load`.
         directory: what relative paths of collections are relative to.
         prefixes: see `pool_prefixes`.
         encoder: the checkpoint; a directory by its absolute path.
@@ -165,12 +165,12 @@ def read_texts(batch: "pa.Table", work: Work, shards: Shards, missing: Sequence[
     Args:
         batch: unused, Ray Data wants an input.
     """
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
     from mimo_plugin.collections.survey import distinct
 
     try:
         with chdir(work.directory):
-            collection = load_pool(work.collections, fields=work.fields, pooled=work.pooled)
+            collection = load(*work.collections, fields=work.fields, pooled=work.pooled)
             if work.repeated:
                 collection = distinct(collection, work.repeated)
             for shard, docs in chunks(collection, shards, missing):
