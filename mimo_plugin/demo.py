@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimo_plugin.collections.packaged import sample_table
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.core.files import make_parent, replacing
@@ -176,7 +176,7 @@ def _search(
 
 def _bm25(collection: str, output: Path, say: Callable[[str], Any], progress: bool | None) -> Path:
     say("5. BM25 on the same documents, through Pyserini's Lucene")
-    pool = load_pool([collection])
+    pool = load(collection)
     lucene, run = output / "lucene", output / "bm25.trec"
     index_bm25(pool, lucene, progress=progress)
     queries = read_topics(pool).queries

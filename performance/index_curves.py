@@ -177,7 +177,7 @@ def encoded(
     """The vectors of the documents, kept in the work directory, and of the queries."""
     import numpy as np
 
-    from mimo_plugin.collections.pool import load_pool, pool_prefixes
+    from mimo_plugin.collections.pool import load, pool_prefixes
     from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
     from mimo_plugin.evaluation.topics import load_topics
     from mimo_plugin.indexing.encode import encode_collection
@@ -186,7 +186,7 @@ def encoded(
     work.mkdir(parents=True, exist_ok=True)
     specs = [*collections, *([f"path:{table_folder(table, work)}"] if table else [])]
     student = Encoder(encoder, EncoderOptions(max_length=max_length))
-    pool = load_pool(specs)
+    pool = load(*specs)
     prefixes = pool_prefixes(specs) if len(specs) > 1 else None
     encode_collection(pool, tuple(specs), student, work / "vectors", prefixes=prefixes)
     texts = [(query.query_id, query.text) for query in pool.queries_iter()]

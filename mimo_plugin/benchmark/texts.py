@@ -80,7 +80,7 @@ def sample_texts(
     the texts that are drawn.
 
     Args:
-        pool: an ir_datasets dataset of `Doc`s and `Query`s, see `load_pool`.
+        pool: an ir_datasets dataset of `Doc`s and `Query`s, see `load`.
         collections: what it was made of.
         count: texts, each in all its languages; of a collection without parallel texts, a language.
 

@@ -146,11 +146,6 @@ def load(
     )
 
 
-def load_pool(specs: Sequence[Any], **options: Any) -> Pool:
-    """As `load`, of a sequence."""
-    return load(*specs, **options)
-
-
 def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
     """What stands before the colon of each collection's ids when these are pooled.
 
@@ -231,6 +226,11 @@ def _opened(given: Any) -> tuple[str, Any]:
     """The name of a collection and its dataset."""
     if isinstance(given, str):
         return given, open_collection(given)
+    if not isinstance(given, Pool) and not hasattr(given, "dataset_id"):
+        raise UsageError(
+            f"of type {type(given).__name__}, expected the name of a collection, or what `collection` or "
+            "ir_datasets.load returned"
+        )
     names = given.specs if isinstance(given, Pool) else (given.dataset_id(),)
     if len(names) != 1:
         raise UsageError(f"{', '.join(names)}: a pool inside a pool, expected single collections: name them")

@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mimo_plugin.collections.dataset import Pool
 from mimo_plugin.collections.loading import require
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
@@ -103,7 +104,7 @@ class Documents:
 
     Attributes:
         collection: an ir_datasets dataset of `Doc`s.
-        names: of its collections; none where it was made in memory.
+        names: of its collections; none of a dataset that neither `load` nor `collection` made.
         prefixes: see `pool_prefixes`; None where the collection's ids are its own.
         fields: document fields that are joined; None is the collection's own choice.
     """
@@ -125,17 +126,13 @@ class Documents:
         """
         if isinstance(pool, str):
             pool = [pool]
-        if not isinstance(pool, Sequence):
-            return cls(pool, (), None, None)
-        require(pool, docs=True)
-        pooled = options.pooled or len(pool) > 1
-        fields = tuple(options.fields) or None
-        return cls(
-            load_pool(pool, fields=fields, pooled=pooled),
-            tuple(pool),
-            pool_prefixes(pool) if pooled else None,
-            fields,
-        )
+        if isinstance(pool, Sequence):
+            require(pool, docs=True)
+            pooled = options.pooled or len(pool) > 1
+            pool = load(*pool, fields=tuple(options.fields) or None, pooled=pooled)
+        if isinstance(pool, Pool):
+            return cls(pool, pool.specs, pool.prefixes, pool.fields)
+        return cls(pool, (), None, None)
 
 
 def load_encoder(encoder: str | Encoder, options: EncoderOptions | None = None) -> Encoder:

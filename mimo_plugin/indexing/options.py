@@ -68,7 +68,7 @@ class EncodeOptions:
     """How documents are encoded.
 
     Attributes:
-        fields, pooled: see `load_pool`.
+        fields, pooled: see `load`.
         shard: the part of the collection that is encoded; None is the whole.
         duplicates: see `survey`.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimo_plugin.collections.folder import FOLDER_PREFIX
 from mimo_plugin.collections.loading import HUB_PREFIX, require
-from mimo_plugin.collections.pool import is_file, load_pool
+from mimo_plugin.collections.pool import is_file, load
 from mimo_plugin.collections.records import ERROR
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, MimoError, Problems, UsageError
@@ -39,7 +39,7 @@ class SearchOptions:
     allow_other_encoder: accept one that did not.
     tag: sixth column of the run.
     parameters: FAISS search parameters such as "nprobe=16".
-    shared_topics, topic_field, topic_lang, lang, duplicates: see `load_pool`.
+    shared_topics, topic_field, topic_lang, lang, duplicates: see `load`.
     remove_query: hits whose docid is the query's id are left out.
     progress: progress bars; None shows them on a terminal only.
     """
@@ -236,8 +236,8 @@ class _Search:
 
     def _load(self, specs: Sequence[str]) -> Any:
         options, prefixes = self._options, shared_prefixes(self._indexes)
-        return load_pool(
-            specs,
+        return load(
+            *specs,
             pooled=prefixes is not None,
             prefixes=prefixes,
             shared_topics=options.shared_topics,

@@ -119,11 +119,11 @@ class DevCollection:
             DataError: it is not there, or lacks one of them.
         """
         from mimo_plugin.collections.loading import require
-        from mimo_plugin.collections.pool import load_pool
+        from mimo_plugin.collections.pool import load
         from mimo_plugin.evaluation.topics import load_topics
 
         require([collection], docs=True, queries=True, qrels=True)
-        pool = load_pool([collection])
+        pool = load(collection)
         topics = load_topics(pool)
         docs = list(dict.fromkeys(pool.docs_iter()))
         if not docs:

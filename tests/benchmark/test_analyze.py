@@ -1,6 +1,8 @@
 """`mimo analyze` from texts to tables, JSON and pictures, on the packaged sample and tiny checkpoints."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr, sentence_transformer
 from helpers.training_runs import finished, unfinished
 
-from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.analyze import analyze
+from mimo_plugin.benchmark.options import AnalyzeOptions, Role
 from mimo_plugin.benchmark.texts import sample_texts
 from mimo_plugin.cli import main
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.geometry import alignment, uniformity
 from mimo_plugin.evaluation.runs import write_run
@@ -25,7 +28,7 @@ PROMPTS = {"query": "query: ", "document": "passage of many languages: "}
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("analyze")
     base = plain_xlmr(root / "base")
-    pool = load_pool(["mimo-sample"])
+    pool = load("mimo-sample")
     queries = list(pool.queries_iter())[:200]
     docids = np.array([doc.doc_id for doc in pool.docs_iter()])
     rng = np.random.default_rng(0)
@@ -73,7 +76,7 @@ def test_everything(world: dict[str, str], tmp_path: Path, capsys: pytest.Captur
     geometry = found["geometry"]
     assert set(geometry) == {"texts", "encoders", "skipped"}
     assert list(geometry["encoders"]) == ["tiny", "prompted"]
-    texts = sample_texts(load_pool(["mimo-sample"]), ["mimo-sample"], count=40, seed=7)
+    texts = sample_texts(load("mimo-sample"), ["mimo-sample"], count=40, seed=7)
     assert geometry["texts"] == {
         "collections": ["mimo-sample"],
         "role": "documents",
@@ -113,7 +116,7 @@ def test_queries_are_encoded_as_queries_and_drawn(
     arguments = ["--role", "queries", "--texts", "12", "--device", "cpu", "--format", "latex"]
     encoder = ["--encoder", f"a/b={world['prompted']}"]
     assert _mimo("mimo-sample", *encoder, *arguments, "--json", str(out), "--output", str(pictures)) == 0
-    texts = sample_texts(load_pool(["mimo-sample"]), ["mimo-sample"], role=Role.QUERIES, count=12)
+    texts = sample_texts(load("mimo-sample"), ["mimo-sample"], role=Role.QUERIES, count=12)
     student = Encoder(world["prompted"], EncoderOptions(device="cpu"))
     expected = uniformity(student.encode_queries(texts.texts))
     assert _json(out)["geometry"]["encoders"]["a/b"]["uniformity"] == pytest.approx(expected, abs=1e-4)
@@ -155,7 +158,7 @@ def test_trails(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFix
     trail = geometry["encoders"]["going"]["trail"]
     assert [point["step"] for point in trail] == [3, 9]
     assert trail[1]["alignment"] == geometry["encoders"]["going"]["alignment"]
-    texts = sample_texts(load_pool(["mimo-sample"]), ["mimo-sample"], count=10)
+    texts = sample_texts(load("mimo-sample"), ["mimo-sample"], count=10)
     student = Encoder(str(going / "checkpoints/checkpoint-3"), EncoderOptions(device="cpu"))
     expected = alignment(student.encode_documents(texts.texts), texts.groups, texts.languages)
     assert trail[0]["alignment"] == pytest.approx(expected, rel=1e-4)
@@ -166,6 +169,25 @@ def test_trails(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFix
     assert "on its dev collection and not on these texts" in geometry["skipped"]["done: trail"]
     assert "going: trail" not in geometry["skipped"]
     assert "done: checkpoints of the training run" in capsys.readouterr().out
+
+
+def test_a_loaded_encoder_is_as_good_as_its_name(world: dict[str, str]) -> None:
+    options, encoding = AnalyzeOptions(texts=10, progress=False), EncoderOptions(device="cpu")
+    by_name = analyze(["mimo-sample"], [world["prompted"]], options=options, encoder_options=encoding)
+    loaded = analyze(["mimo-sample"], [Encoder(world["prompted"], device="cpu")], options=options)
+    assert loaded == by_name
+    assert loaded.geometry is not None
+    assert list(loaded.geometry.encoders) == ["prompted"]
+
+
+def test_nothing_heavy_is_imported_before_all_is_checked() -> None:
+    code = (
+        "import sys; from mimo_plugin.cli import main; "
+        "assert main(['analyze', 'mimo-sampel', '--encoder', '/none', '--run', 'none.trec']) == 1; "
+        "print([name for name in ('torch', 'scipy', 'faiss', 'matplotlib', 'ranx') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_an_encoder_that_gives_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,6 +137,8 @@ def test_its_name_is_of_its_content_and_finds_nothing() -> None:
         load(*one.specs)
     with pytest.raises(UsageError, match="a pool inside a pool"):
         load(load("mimo-sample/de", "mimo-sample/fr"), "miracl/de/dev")
+    with pytest.raises(UsageError, match="of type list, expected the name of a collection"):
+        load(["mimo-sample/de"])
     with pytest.raises(MimoError, match="given twice"):
         load(one, collection(docs=["a"]))
 

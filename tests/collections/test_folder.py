@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.collections.loading import open_collection, require
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import DataError
 
 DOCS = [
@@ -173,7 +173,7 @@ def test_bad_documents_are_named_by_file_and_line(folder: Path, line: str, messa
         list(open_collection(f"path:{folder}").docs_iter())
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=message):
-        list(load_pool([f"path:{folder}"]).docs_iter())
+        list(load(f"path:{folder}").docs_iter())
 
 
 def test_not_utf8(folder: Path) -> None:
@@ -269,7 +269,7 @@ def test_every_bad_line_is_reported(folder: Path) -> None:
     ]
     with (folder / "corpus.jsonl").open("ab") as file:
         file.write(b"".join(line + b"\n" for line in lines))
-    for docs in (open_collection(f"path:{folder}").docs_iter(), load_pool([f"path:{folder}"]).docs_iter()):
+    for docs in (open_collection(f"path:{folder}").docs_iter(), load(f"path:{folder}").docs_iter()):
         assert [next(docs).doc_id for _ in range(4)] == ["d1", "d2", "d3", "d8"]
         with pytest.raises(DataError) as caught:
             next(docs)
@@ -303,7 +303,7 @@ def test_bad_lines_of_every_kind_of_file(
     _write(tmp_path / name, *lines)
     dataset = open_collection(f"path:{tmp_path}")
     part = {"corpus.jsonl": "docs", "queries.jsonl": "queries"}.get(name, "qrels")
-    for source in (dataset, load_pool([f"path:{tmp_path}"])):
+    for source in (dataset, load(f"path:{tmp_path}")):
         with pytest.raises(DataError) as caught:
             list(getattr(source, f"{part}_iter")())
         shown = str(caught.value).splitlines()
@@ -313,7 +313,7 @@ def test_bad_lines_of_every_kind_of_file(
 def test_a_file_full_of_faults_is_not_read_to_its_end(folder: Path) -> None:
     with (folder / "corpus.jsonl").open("a") as file:
         file.write("not JSON\n" * 30)
-    for docs in (open_collection(f"path:{folder}").docs_iter(), load_pool([f"path:{folder}"]).docs_iter()):
+    for docs in (open_collection(f"path:{folder}").docs_iter(), load(f"path:{folder}").docs_iter()):
         with pytest.raises(DataError) as caught:
             list(docs)
         *shown, last = str(caught.value).splitlines()
@@ -326,7 +326,7 @@ def test_faults_of_all_folders_and_files_are_reported_together(tmp_path: Path) -
     _write(tmp_path / "one" / "corpus.jsonl", '{"id": "d1", "contents": ""}')
     (tmp_path / "one" / "queries.jsonl.gz").touch()
     _write(tmp_path / "three" / "corpus.jsonl", "not JSON")
-    for check in (partial(require, docs=True), load_pool):
+    for check in (partial(require, docs=True), lambda given: load(*given)):
         with pytest.raises(DataError) as caught:
             check([*specs, f"path:{tmp_path / 'four'}"])
         first, second, third, fourth = str(caught.value).splitlines()
@@ -418,7 +418,7 @@ def test_every_line_is_either_read_or_reported(
     seen: list[str] = []
     shown: list[str] = []
     try:
-        seen.extend(query.query_id for query in load_pool([f"path:{folder}"]).queries_iter())
+        seen.extend(query.query_id for query in load(f"path:{folder}").queries_iter())
     except DataError as error:
         shown = str(error).splitlines()
     assert seen == [str(n) for n, fine in enumerate(good, start=1) if fine]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
 from mimo_plugin.collections.loading import open_collection, require
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.records import Query
 from mimo_plugin.core.errors import DataError, UsageError
 from mimo_plugin.evaluation.topics import load_topics, open_pool
@@ -118,7 +118,7 @@ def test_languages_and_prefixes(tmp_path: Path) -> None:
     named = topics_file(tmp_path / "named.tsv", [(f"sw:{query}", text) for query, text in TOPICS])
 
     def ids(*files: str, **options: Any) -> list[tuple[str, str]]:
-        return [(query.query_id, query.lang) for query in load_pool(files, **options).queries_iter()]
+        return [(query.query_id, query.lang) for query in load(*files, **options).queries_iter()]
 
     assert ids(plain[0]) == [("q1", ""), ("q2", "")]
     assert ids(plain[0], lang=["sw"]) == [("q1", "sw"), ("q2", "sw")]
@@ -134,9 +134,9 @@ def test_languages_and_prefixes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="query id q1 occurs twice"):
         ids(plain[0], other)
     with pytest.raises(UsageError, match=r"3 languages \(a, b, c\) for 2 files"):
-        load_pool(plain, lang=["a", "b", "c"])
+        load(*plain, lang=["a", "b", "c"])
     with pytest.raises(UsageError, match="language 'a:b'"):
-        load_pool(plain, lang=["a:b"])
+        load(*plain, lang=["a:b"])
 
 
 def test_qrels_of_files_and_their_topics(tmp_path: Path) -> None:

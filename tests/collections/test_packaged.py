@@ -13,7 +13,7 @@ import pytest
 
 from mimo_plugin.collections.loading import open_collection
 from mimo_plugin.collections.packaged import LANGUAGES, descriptions, register_sample
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 
 SAMPLE = files("mimo_plugin.collections") / "sample"
 
@@ -72,7 +72,7 @@ def test_parallel_collection(languages: Counter[str]) -> None:
 
 
 def test_languages_pooled_are_the_parallel_collection_judged_in_one_language() -> None:
-    pool = load_pool([f"mimo-sample/{lang}" for lang in LANGUAGES])
+    pool = load(*[f"mimo-sample/{lang}" for lang in LANGUAGES])
     parallel = open_collection("mimo-sample")
     assert set(pool.docs_iter()) == set(parallel.docs_iter())
     assert set(pool.queries_iter()) == set(parallel.queries_iter())

@@ -8,8 +8,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from mimo_plugin.collections.pool import load_pool
-from mimo_plugin.evaluation.evaluate import EvaluationOptions, evaluate
+from mimo_plugin.collections.pool import load
+from mimo_plugin.evaluation.evaluate import evaluate
 from mimo_plugin.evaluation.measures import average, parse_measures
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.search import read_topics
@@ -33,7 +33,7 @@ SEARCHED = 150
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("bm25")
-    pool = load_pool([COLLECTION])
+    pool = load(COLLECTION)
     index_bm25(pool, directory / "index", threads=1, progress=False)
     queries = read_topics(pool).queries[:SEARCHED]
     write_run(
@@ -46,7 +46,7 @@ def test_equal_to_four_decimals(run: Path, tmp_path: Path) -> None:
     qrels = tmp_path / "qrels.txt"
     qrels.write_text("".join(_qrels()), encoding="utf-8")
     printed = _trec_eval(qrels, run)
-    evaluation = evaluate([str(run)], [COLLECTION], EvaluationOptions(measures=",".join(MEASURES)))
+    evaluation = evaluate(run, COLLECTION, measures=MEASURES)
     (scores,) = evaluation.scores
     assert printed["num_q", "all"] == str(len(evaluation.topics.query_ids))
     assert scores.counts.missing > 0
@@ -64,7 +64,7 @@ def test_equal_to_four_decimals(run: Path, tmp_path: Path) -> None:
 
 
 def _qrels() -> Iterator[str]:
-    for qrel in load_pool([COLLECTION]).qrels_iter():
+    for qrel in load(COLLECTION).qrels_iter():
         yield f"{qrel.query_id} 0 {qrel.doc_id} {qrel.relevance}\n"
 
 

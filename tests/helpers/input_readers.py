@@ -36,10 +36,10 @@ _QRELS = {f"q{n}": {f"d{n}": 1, f"d{n + 1}": 2} for n in range(4)}
 
 
 def _survey(directory: Path, _: Path) -> None:
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
     from mimo_plugin.collections.survey import survey
 
-    pool = load_pool([f"path:{directory}"])
+    pool = load(f"path:{directory}")
     survey(pool, progress=False)
     for doc in pool.docs_iter():
         _check_written(doc.doc_id)
@@ -252,7 +252,7 @@ def _table(base: Path) -> Reader:
         "table of descriptions",
         base,
         ("table.jsonl",),
-        lambda directory, _: read_tables([directory / "table.jsonl"], None),
+        lambda directory, _: read_tables([directory / "table.jsonl"]),
     )
 
 

@@ -19,7 +19,7 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
@@ -55,7 +55,7 @@ Build = Callable[..., Index]
 def build(folder: str, student: Encoder, tmp_path: Path) -> Build:
     def run(spec: str = folder, output: Path = tmp_path / "index", **options: object) -> Index:
         settings = IndexOptions(**{"shard_size": 16, "progress": False, **options})
-        return build_index(load_pool([spec]), (spec,), student, output, settings)
+        return build_index(load(spec), (spec,), student, output, settings)
 
     return run
 
@@ -75,7 +75,7 @@ def test_index_holds_every_document_in_order(build: Build, student: Encoder, tmp
     assert index.metric_type == faiss.METRIC_INNER_PRODUCT
     assert (tmp_path / "index" / "docid").read_text().splitlines() == [row["_id"] for row in rows]
     assert (tmp_path / "index" / "lang").read_text().splitlines() == [row["lang"] for row in rows]
-    texts = [doc.text for doc in load_pool([built.manifest.plan.collections[0]]).docs_iter()]
+    texts = [doc.text for doc in load(built.manifest.plan.collections[0]).docs_iter()]
     assert np.abs(index.reconstruct_n(0, 50) - student.encode_documents(texts)).max() <= 1e-6
     assert built.manifest.languages == {"de": 17, "fi": 17, "ja": 16}
     assert sorted(content(tmp_path / "index")) == ["docid", "index", "lang", "manifest.json"]
@@ -123,9 +123,7 @@ def test_another_encoder_or_collection_is_named(
     build()
     other_model = Encoder(str(checkpoint), EncoderOptions(pooling="cls"))
     with pytest.raises(ArtifactError, match="encoder_fingerprint"):
-        build_index(
-            load_pool([folder]), (folder,), other_model, tmp_path / "index", IndexOptions(shard_size=16)
-        )
+        build_index(load(folder), (folder,), other_model, tmp_path / "index", IndexOptions(shard_size=16))
     changed = documents(50)
     changed[30]["text"] += " geändert"
     path = folder.removeprefix("path:")
@@ -273,7 +271,7 @@ def test_not_finite_vectors_name_the_document(folder: str, checkpoint: Path, tmp
     with torch.no_grad():
         next(broken.model.parameters()).fill_(float("inf"))
     with pytest.raises(NotFinite, match="document d0"):
-        build_index(load_pool([folder]), (folder,), broken, tmp_path / "index", IndexOptions(progress=False))
+        build_index(load(folder), (folder,), broken, tmp_path / "index", IndexOptions(progress=False))
     assert not (tmp_path / "index" / "manifest.json").exists()
 
 

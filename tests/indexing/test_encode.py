@@ -21,7 +21,7 @@ from helpers.checkpoints import plain_xlmr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
@@ -58,7 +58,7 @@ def encode(folder: str, student: Encoder, tmp_path: Path) -> Encode:
         settings = EncodeOptions(
             **{"shard_size": 8, "progress": False, "shard": Part.parse(shard), **options}
         )
-        return encode_collection(load_pool([folder]), (folder,), student, output, settings)
+        return encode_collection(load(folder), (folder,), student, output, settings)
 
     return run
 
@@ -70,7 +70,7 @@ def files(directory: Path) -> dict[str, bytes]:
 def test_any_tool_reads_the_vectors(encode: Encode, folder: str, student: Encoder, tmp_path: Path) -> None:
     done = encode()
     table = pyarrow.parquet.read_table(sorted((tmp_path / "vectors").glob("*.parquet")))
-    docs = list(load_pool([folder]).docs_iter())
+    docs = list(load(folder).docs_iter())
     assert table.column("docid").to_pylist() == [doc.doc_id for doc in docs]
     assert table.column("lang").to_pylist() == [doc.lang for doc in docs]
     vectors = np.asarray(table.column("vector").to_pylist(), dtype=np.float32)
@@ -88,7 +88,7 @@ def test_an_index_of_vectors_is_the_one_of_the_collection(
 ) -> None:
     encode()
     options = IndexOptions(shard_size=8, progress=False)
-    built = build_index(load_pool([folder]), (folder,), student, tmp_path / "direct", options)
+    built = build_index(load(folder), (folder,), student, tmp_path / "direct", options)
     again = index_vectors(open_vectors([tmp_path / "vectors"]), tmp_path / "index", options)
     assert files(tmp_path / "index") == files(tmp_path / "direct")
     assert again.manifest == built.manifest
@@ -122,13 +122,13 @@ def test_an_index_of_a_part_alone(encode: Encode, folder: str, student: Encoder,
     options = IndexOptions(shard_size=8, shard=Part(2, 2), progress=False)
 
     def direct(**changes: object) -> Index:
-        return build_index(load_pool([folder]), (folder,), student, tmp_path / "direct", options)
+        return build_index(load(folder), (folder,), student, tmp_path / "direct", options)
 
     assert direct().manifest.plan.shard == "2/2"
     index_vectors(open_vectors([tmp_path / "part"]), tmp_path / "index", options)
     assert files(tmp_path / "index") == files(tmp_path / "direct")
     assert (tmp_path / "index" / "docid").read_text().splitlines() == [
-        doc.doc_id for doc in load_pool([folder]).docs_iter()
+        doc.doc_id for doc in load(folder).docs_iter()
     ][24:]
 
 
@@ -178,7 +178,7 @@ def test_collections_put_together(student: Encoder, checkpoint: Path, tmp_path: 
 
     def encode(spec: str, name: str, prefix: str | None, who: Encoder = student) -> Path:
         prefixes = None if prefix is None else {spec: prefix}
-        pool = load_pool([spec], pooled=prefix is not None)
+        pool = load(spec, pooled=prefix is not None)
         encode_collection(pool, (spec,), who, tmp_path / name, options, prefixes=prefixes)
         return tmp_path / name
 
@@ -230,7 +230,7 @@ def test_a_full_disk_and_a_directory_that_goes_away(
     with pytest.raises(EnvironmentProblem, match=r"has 100 B free and .* are needed \(50 documents"):
         encode()
     monkeypatch.undo()
-    pool, gone = load_pool([folder]), itertools.count()
+    pool, gone = load(folder), itertools.count()
 
     class Removing:
         def docs_iter(self):
@@ -296,7 +296,7 @@ def test_a_vector_that_is_no_number_costs_nothing_that_was_encoded_before(
 
 
 def test_a_collection_that_changes_meanwhile(student: Encoder, tmp_path: Path) -> None:
-    docs = list(load_pool([write_folder(tmp_path / "folder", documents(20))]).docs_iter())
+    docs = list(load(write_folder(tmp_path / "folder", documents(20))).docs_iter())
 
     class Shrinking:
         reads = 0
@@ -333,7 +333,7 @@ def damaged(student: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("damaged")
     spec = write_folder(directory / "folder", documents(20))
     options = EncodeOptions(shard_size=8, progress=False)
-    encode_collection(load_pool([spec]), (spec,), student, directory / "vectors", options)
+    encode_collection(load(spec), (spec,), student, directory / "vectors", options)
     return directory / "vectors"
 
 
@@ -356,7 +356,7 @@ def test_a_damaged_shard_is_named_on_resuming(encode: Encode, tmp_path: Path) ->
 def test_duplicates_are_found_before_anything_is_encoded(student: Encoder, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", [*documents(5), {**documents(5)[2], "text": "anders"}])
     with pytest.raises(DataError, match=r"occurs 2 times .* with different content.*--duplicates first"):
-        encode_collection(load_pool([spec]), (spec,), student, tmp_path / "vectors")
+        encode_collection(load(spec), (spec,), student, tmp_path / "vectors")
     assert not (tmp_path / "vectors").exists()
 
 
@@ -372,9 +372,7 @@ def test_copies_of_documents_are_left_out_everywhere_alike(
     options = EncodeOptions(shard_size=7, progress=False, duplicates="error" if same else "first")
 
     def encode(spec: str, name: str, **changes: Any) -> Encoded:
-        return encode_collection(
-            load_pool([spec]), ("c",), student, tmp_path / name, replace(options, **changes)
-        )
+        return encode_collection(load(spec), ("c",), student, tmp_path / name, replace(options, **changes))
 
     alone, done = encode(once, "alone"), encode(more, "done")
     assert done.manifest.files == alone.manifest.files

@@ -14,7 +14,7 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.collections.pool import load, pool_prefixes
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
@@ -54,7 +54,7 @@ def build(folder: str, student: Encoder, tmp_path_factory: pytest.TempPathFactor
             output = tmp_path_factory.mktemp("built") / "index"
             options = IndexOptions(factory=factory, shard=Part.parse(part), shard_size=8, progress=False)
             build_index(
-                load_pool([spec], pooled=pooled),
+                load(spec, pooled=pooled),
                 (spec,),
                 student,
                 output,
@@ -114,7 +114,7 @@ def test_languages_made_apart(student: Encoder, build: Build, tmp_path: Path) ->
     merged = merge_indexes(parts, tmp_path / "merged", progress=False)
     together = tmp_path / "together"
     options = IndexOptions(shard_size=8, progress=False)
-    build_index(load_pool(specs), tuple(specs), student, together, options, prefixes=pool_prefixes(specs))
+    build_index(load(*specs), tuple(specs), student, together, options, prefixes=pool_prefixes(specs))
     assert content(tmp_path / "merged", ("docid", "lang")) == content(together, ("docid", "lang"))
     assert merged.manifest.plan.collections == tuple(specs)
     assert merged.manifest.plan.prefixes == pool_prefixes(specs)
@@ -151,7 +151,7 @@ def test_what_does_not_belong_together_is_all_named(
     other = Encoder(str(checkpoint), EncoderOptions(pooling="cls", max_length=16))
     output = tmp_path / "other"
     options = IndexOptions(shard=Part(2, 2), shard_size=8, progress=False)
-    build_index(load_pool([folder]), (folder,), other, output, options)
+    build_index(load(folder), (folder,), other, output, options)
     with pytest.raises(ArtifactError) as caught:
         merge_indexes([build("Flat", "1/2"), output], tmp_path / "merged", progress=False)
     for field in ("encoder_fingerprint", "max_length", "pooling"):

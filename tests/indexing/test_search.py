@@ -10,7 +10,7 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.collections.pool import load, pool_prefixes
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.build import build_index
@@ -47,7 +47,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 def index(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str) -> Path:
     output = tmp_path_factory.mktemp("index") / "index"
     options = IndexOptions(shard_size=7, progress=False)
-    build_index(load_pool([spec]), (spec,), Encoder(str(checkpoint)), output, options)
+    build_index(load(spec), (spec,), Encoder(str(checkpoint)), output, options)
     return output
 
 
@@ -149,7 +149,7 @@ def test_other_encoders_are_refused(index: Path, spec: str, checkpoint: Path, tm
 
 def test_overrides_of_the_index_hold_for_queries(spec: str, checkpoint: Path, tmp_path: Path) -> None:
     student = Encoder(str(checkpoint), EncoderOptions(pooling="cls", normalize=False))
-    build_index(load_pool([spec]), (spec,), student, tmp_path / "index", IndexOptions(progress=False))
+    build_index(load(spec), (spec,), student, tmp_path / "index", IndexOptions(progress=False))
     run = run_of(tmp_path / "index", spec, tmp_path / "run.trec", hits=1)
     assert float(run["q1"][0][2]) == pytest.approx(
         float(np.square(student.encode_queries(["Suche Sprache"])).sum())
@@ -160,7 +160,7 @@ def test_topics_are_checked(index: Path, tmp_path: Path) -> None:
     again = [*QUERIES[:2], QUERIES[0], {**QUERIES[0], "text": "anders"}]
     twice = write_folder(tmp_path / "twice", documents(3), again, {"q1": {"d1": 1}})
     with pytest.raises(DataError, match="query id q1 occurs twice"):
-        read_topics(load_pool([twice]))
+        read_topics(load(twice))
     none = write_folder(tmp_path / "none", documents(3))
     with pytest.raises(DataError, match="none has no queries"):
         search_to_run(index, [none], tmp_path / "run.trec", SearchOptions(progress=False))
@@ -216,7 +216,7 @@ def test_output_that_is_a_directory_a_link_or_a_device(index: Path, spec: str, t
 def test_search_parameters(spec: str, checkpoint: Path, index: Path, tmp_path: Path) -> None:
     student = Encoder(str(checkpoint))
     options = IndexOptions(factory="IVF2,Flat", shard_size=7, progress=False)
-    build_index(load_pool([spec]), (spec,), student, tmp_path / "ivf", options)
+    build_index(load(spec), (spec,), student, tmp_path / "ivf", options)
     assert open_index(tmp_path / "ivf", "nprobe=2").faiss.nprobe == 2
     short = search_to_run(tmp_path / "ivf", [spec], tmp_path / "short.trec", SearchOptions(progress=False))
     assert any("queries got fewer than 60 hits" in warning for warning in short.warnings)
@@ -245,7 +245,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str)
     for number in (3, 1, 2):
         output = tmp_path_factory.mktemp("part") / "index"
         options = IndexOptions(shard=Part(number, 3), shard_size=7, progress=False)
-        build_index(load_pool([spec]), (spec,), student, output, options)
+        build_index(load(spec), (spec,), student, output, options)
         outputs.append(output)
     return outputs
 
@@ -368,7 +368,7 @@ def test_a_tie_that_an_approximate_index_cuts_is_told(checkpoint: Path, index: P
     runs = {}
     for factory in ("Flat", "SQfp16"):
         build_index(
-            load_pool([same]),
+            load(same),
             [same],
             Encoder(str(checkpoint), EncoderOptions(device="cpu")),
             tmp_path / factory,
@@ -405,7 +405,7 @@ def test_indexes_that_do_not_go_together(
     other = tmp_path / "other"
     student = Encoder(str(checkpoint), EncoderOptions(pooling="cls"))
     options = IndexOptions(progress=False)
-    build_index(load_pool([spec]), (spec,), student, other, options)
+    build_index(load(spec), (spec,), student, other, options)
     with pytest.raises(ArtifactError) as caught:
         search_to_run([index, other, tmp_path / "none"], [spec], tmp_path / "run.trec")
     lines = str(caught.value).splitlines()
@@ -415,7 +415,7 @@ def test_indexes_that_do_not_go_together(
     assert "pooling is 'cls' and None" in lines[2]
     pooled = tmp_path / "pooled"
     build_index(
-        load_pool([spec], pooled=True),
+        load(spec, pooled=True),
         (spec,),
         Encoder(str(checkpoint)),
         pooled,
@@ -436,7 +436,7 @@ def test_languages_in_indexes_of_their_own(checkpoint: Path, tmp_path: Path) -> 
         specs.append(write_folder(tmp_path / lang, mine, queries, judged))
         directories.append(tmp_path / f"index-{lang}")
         build_index(
-            load_pool(specs[-1:], pooled=True),
+            load(*specs[-1:], pooled=True),
             tuple(specs[-1:]),
             student,
             directories[-1],
@@ -444,7 +444,7 @@ def test_languages_in_indexes_of_their_own(checkpoint: Path, tmp_path: Path) -> 
             prefixes=pool_prefixes(specs[-1:]),
         )
     build_index(
-        load_pool(specs),
+        load(*specs),
         tuple(specs),
         student,
         tmp_path / "together",
@@ -472,7 +472,7 @@ def test_queries_that_are_documents(index: Path, checkpoint: Path, tmp_path: Pat
     ]
     spec = write_folder(tmp_path / "c", rows, [*queries, {"_id": "else", "text": "Wort"}], {"d0": {"d1": 1}})
     own = tmp_path / "index"
-    build_index(load_pool([spec]), (spec,), Encoder(str(checkpoint)), own, IndexOptions(progress=False))
+    build_index(load(spec), (spec,), Encoder(str(checkpoint)), own, IndexOptions(progress=False))
     told = search_to_run(own, [spec], tmp_path / "with.trec", SearchOptions(hits=20, progress=False))
     (notice,) = (text for text in told.warnings if "--remove-query" in text)
     assert notice.startswith("the first hit of 8 of 9 queries has the query's own id")
@@ -492,7 +492,7 @@ def test_queries_that_are_documents(index: Path, checkpoint: Path, tmp_path: Pat
     # In a pool ids are compared with their prefix.
     pooled = tmp_path / "pooled"
     prefixes = pool_prefixes([spec])
-    pool = load_pool([spec], pooled=True)
+    pool = load(spec, pooled=True)
     build_index(
         pool, (spec,), Encoder(str(checkpoint)), pooled, IndexOptions(progress=False), prefixes=prefixes
     )
@@ -508,7 +508,7 @@ def test_no_notice_where_documents_with_the_ids_of_queries_are_relevant(
     queries = [{"_id": row["_id"], "text": f"{row['title']} {row['text']}".strip()} for row in rows]
     spec = write_folder(tmp_path / "c", rows, queries, {"d0": {"d0": 1}})
     build_index(
-        load_pool([spec]),
+        load(spec),
         (spec,),
         Encoder(str(checkpoint)),
         tmp_path / "i",

@@ -19,7 +19,7 @@ from helpers.checkpoints import TEXTS, plain_xlmr, sentence_transformer
 from helpers.serving import free_port, serving
 
 import mimo_plugin
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import EnvironmentProblem
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.build import build_index
@@ -69,7 +69,7 @@ def rows() -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -> Any:
     queries = [{"_id": name, "text": text, "lang": "de"} for name, text in QUERIES.items()]
-    return load_pool([write_folder(tmp_path_factory.mktemp("pool") / "folder", rows, queries)])
+    return load(write_folder(tmp_path_factory.mktemp("pool") / "folder", rows, queries))
 
 
 @pytest.fixture(scope="module")
