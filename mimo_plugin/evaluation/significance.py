@@ -1,4 +1,4 @@
-"""Paired tests: Encoder's t, randomisation, Tukey's HSD, and the test of a macro average."""
+"""Paired tests: Student's t, randomisation, Tukey's HSD, and the test of a macro average."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -242,9 +242,6 @@ def _means(change: Values, chosen: NDArray[np.integer]) -> Values:
     return np.asarray(chosen.astype(np.float64) @ change / chosen.sum(axis=1, dtype=np.int64))
 
 
-_MACRO_CELLS = 1_000_000
-
-
 class Units(NamedTuple):
     """What is relabelled and resampled as one: a topic, or all versions of a topic.
 
@@ -340,7 +337,7 @@ def _bootstrap(units: Units, plan: Plan) -> Values:
         vectorized=True,
         axis=-1,
         n_resamples=plan.permutations,
-        batch=max(1, _MACRO_CELLS // units.centred.size),
+        batch=max(1, _CELLS_A_BATCH // units.centred.size),
         method="percentile",
         rng=np.random.default_rng(plan.seed),
     )

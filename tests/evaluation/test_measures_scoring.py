@@ -13,7 +13,6 @@ from mimo_plugin.core.errors import DataError
 from mimo_plugin.core.files import user_caches
 from mimo_plugin.evaluation.compare import compare_runs
 from mimo_plugin.evaluation.measures import (
-    OFFERED,
     Counts,
     Measure,
     MeasureKind,
@@ -23,7 +22,7 @@ from mimo_plugin.evaluation.measures import (
     parse_measures,
     score_run,
 )
-from mimo_plugin.evaluation.options import Correction, SignificanceTest
+from mimo_plugin.evaluation.options import OFFERED_MEASURES, Correction, SignificanceTest
 from mimo_plugin.evaluation.runs import Run
 from mimo_plugin.evaluation.significance import Plan
 from mimo_plugin.evaluation.topics import check_queries, make_topics
@@ -60,7 +59,7 @@ def test_every_offered_measure_is_compared() -> None:
     def forms(names: Iterable[str]) -> set[tuple[MeasureKind, bool]]:
         return {(measure.kind, measure.cutoff is not None) for measure in parse_measures(names)}
 
-    assert forms([*TREC_EVAL, CUT_MRR, JUDGED]) == forms([OFFERED.replace("@k", "@5")])
+    assert forms([*TREC_EVAL, CUT_MRR, JUDGED]) == forms([OFFERED_MEASURES.replace("@k", "@5")])
 
 
 def test_equal_to_trec_eval_in_every_bit() -> None:
