@@ -222,8 +222,8 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
 
 
 def _alike(files: list[str], hub: HubSpec) -> tuple[str, list[str]]:
-    """A folder with a like name where the repository lacks the one asked for, and patterns of its files; "" if
-    there is none.
+    """A folder with a like name where the repository lacks the one asked for, and patterns of its files; ""
+    without any.
 
     Raises:
         DataError: several could.
