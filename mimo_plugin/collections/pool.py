@@ -77,6 +77,10 @@ def load(
     `miracl/de/dev` that is `miracl/de`, which all its splits share; for a folder its name. Collections that
     read the same documents (splits of one) bring them once, and their queries and qrels together.
 
+    >>> pool = load("mimo-sample/de", "mimo-sample/fr")
+    >>> next(pool.queries_iter()).query_id.partition(":")[0], pool.specs
+    ('de', ('mimo-sample/de', 'mimo-sample/fr'))
+
     Reading a part of the pool skips bad records, in all collections, and raises one DataError at its end, or
     at the 20th bad record: read to the end before using any.
 
