@@ -128,7 +128,7 @@ def uniformity(vectors: Vectors, *, pairs: int = 1_000_000, seed: int = 0) -> fl
 
 
 def _numbered_pairs(numbers: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs with these numbers, of n (n - 1) / 2: `first` and the vectors 1, 2, ... n // 2 after it."""
+    """The pairs with these numbers: `first`, and the vectors 1, 2, ... n // 2 after it on a circle of n."""
     step, first = np.divmod(numbers, count)
     return first, (first + step + 1) % count
 
