@@ -235,7 +235,7 @@ class BenchmarkConfig(Record):
         obtain: where the files below `{data}` come from.
     """
 
-    extends: Text | None = Field(None, exclude=True)
+    extends: Annotated[Text | None, Field(exclude=True)] = None
     name: Name
     title: Text
     setting: Setting

@@ -105,7 +105,8 @@ def compare_runs(
             }
             for macro in (False, True):
                 family = {key: one for key, one in found.items() if (key[1] == ALL_LANGUAGES) is macro}
-                found |= zip(family, _corrected(list(family.values()), plan, topics, macro), strict=True)
+                values_of = corrected(list(family.values()), plan, len(topics.languages), macro)
+                found |= zip(family, values_of, strict=True)
             comparisons += found.values()
     return comparisons
 
@@ -139,16 +140,30 @@ def _compare(
         change = change[topics.is_in(language)]
         parts = [change]
     mean = fsum(fsum(part) / len(part) for part in parts) / len(parts)
+    found = compared(scores[pair[0]].name, scores[pair[1]].name, change, parts, outcome, mean)
+    return found.model_copy(update={"measure": str(measure), "language": language})
+
+
+def compared(
+    baseline: str, run: str, change: Values, parts: Sequence[Values], outcome: Outcome, mean: float
+) -> ComparisonResult:
+    """What was found of a run and a baseline; p is not corrected yet, measure and language are not said.
+
+    Args:
+        change: difference of each topic, (n,).
+        parts: differences that the effect size is of, one array a language.
+        mean: of the differences.
+    """
     return ComparisonResult(
-        baseline=scores[pair[0]].name,
-        run=scores[pair[1]].name,
-        measure=str(measure),
-        language=language,
+        baseline=baseline,
+        run=run,
+        measure="",
+        language="",
         queries=len(change),
         difference=mean,
         ci_low=outcome.ci_low,
         ci_high=outcome.ci_high,
-        effect_size=effect_size(mean, parts),
+        effect_size=effect_size(fsum(fsum(part) / len(part) for part in parts) / len(parts), parts),
         wins=int(np.count_nonzero(change > 0)),
         ties=int(np.count_nonzero(change == 0)),
         losses=int(np.count_nonzero(change < 0)),
@@ -173,11 +188,12 @@ def effect_size(mean: float, parts: Sequence[Values]) -> float | None:
     return mean / deviation if deviation > TINY else None
 
 
-def _corrected(
-    family: list[ComparisonResult], plan: Plan, topics: Topics, macro: bool
+def corrected(
+    family: Sequence[ComparisonResult], plan: Plan, languages: int, macro: bool
 ) -> list[ComparisonResult]:
+    """A family of comparisons with corrected p-values, see `correct`."""
     p_values = np.array([one.p for one in family if one.p is not None])
-    corrected = iter(correct(p_values, plan, len(topics.languages), macro).tolist())
+    corrected = iter(correct(p_values, plan, languages, macro).tolist())
     found = []
     for one in family:
         p = None if one.p is None else next(corrected)

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 from mimo_plugin.core.table import DAGGER, MISSING, Cell, Column, Table, number, probability, words
 from mimo_plugin.evaluation.compare import ALL_LANGUAGES
 from mimo_plugin.evaluation.options import CORRECTION_NAMES, TEST_NAMES, Correction, SignificanceTest
-from mimo_plugin.evaluation.results import ComparisonResult, EvaluationResult, ProcedureResult
+from mimo_plugin.evaluation.results import (
+    ComparisonResult,
+    ContrastResult,
+    EvaluationResult,
+    ProcedureResult,
+)
 from mimo_plugin.evaluation.significance import UPPER_BOUND
 
 if TYPE_CHECKING:
@@ -126,7 +131,7 @@ def difference_headers(alpha: float) -> list[str]:
     return ["difference", f"{100 * (1 - alpha):g}% interval", "d_z", "w/t/l", "p", "corrected p"]
 
 
-def difference_cells(one: ComparisonResult) -> list[Cell]:
+def difference_cells(one: ComparisonResult | ContrastResult) -> list[Cell]:
     """Difference, interval, effect size, wins, ties and losses, p, corrected p."""
     bound = one.note == UPPER_BOUND
     return [
