@@ -237,9 +237,11 @@ def open_pool(
     problems = Problems()
     sources = [spec for spec in collections if not is_file(spec)]
     with problems.collect():
-        require(collections, qrels=True)
+        require(sources, queries=not topics, qrels=True)
     with problems.collect():
-        require(topics or sources, queries=True)
+        require([spec for spec in collections if spec not in sources], qrels=True)
+    with problems.collect():
+        require(topics, queries=True)
     if lang and len(sources) == len(collections) and not any(map(is_file, topics)):
         problems.add("--lang is the language of a file of topics or qrels, and none was given", UsageError)
     problems.raise_any()
