@@ -17,9 +17,8 @@ from mimo_plugin.evaluation.results import (
     BiasResult,
     EncoderResult,
     GeometryResult,
-    TrainedOnResult,
 )
-from mimo_plugin.evaluation.runs import RunFile, file_problem, run_files, same_names
+from mimo_plugin.evaluation.runs import RunFile, run_files, run_problems
 from mimo_plugin.report.bias_tables import (
     Biases,
     bias_by_language,
@@ -69,8 +68,7 @@ def analyze(
         pool = _open(collections, bool(encoders), bool(runs), options)
     with problems.collect():
         chosen = parse_encoders(encoders, check=True)
-    problems.extend(same_names(files))
-    problems.extend(dict.fromkeys(filter(None, (file_problem(file.path) for file in files))))
+    problems.extend(run_problems(files))
     problems.raise_any()
     for encoder in chosen:
         # It is let go again, so that there is never more than one.
@@ -83,7 +81,7 @@ def analyze(
         return AnalysisResult(geometry=None, language_bias=biases, warnings=tuple(warnings))
     from mimo_plugin.benchmark.geometry import measure_geometry
     from mimo_plugin.collections.survey import copies_text, survey
-    from mimo_plugin.evaluation.trained_on import open_seen, trained_on
+    from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
 
     if options.role is Role.DOCUMENTS:
         surveyed = survey(pool, duplicates=options.duplicates, progress=options.progress)
@@ -101,12 +99,11 @@ def analyze(
     geometry = measure_geometry(chosen, texts, encoder_options, progress=options.progress)
     seen, told = open_seen({encoder.label: encoder.checkpoint for encoder in chosen})
     found = trained_on(texts.texts, seen)
-    for name, one in found.items():
-        told += one.warnings(name, f"{options.role.value} looked at")
+    told += trained_on_warnings(found, f"{options.role.value} looked at")
     return AnalysisResult(
         geometry=geometry,
         language_bias=biases,
-        trained_on={name: TrainedOnResult.model_validate(one.as_json()) for name, one in found.items()},
+        trained_on=found,
         warnings=(*warnings, *told),
     )
 
@@ -127,12 +124,12 @@ def _check_options(options: AnalyzeOptions, anything: bool) -> None:
 
 
 def _check_outputs(json_file: Path | None, output: Path | None, files: Sequence[RunFile]) -> None:
-    from mimo_plugin.evaluation.evaluate import check_outputs
+    from mimo_plugin.core.files import check_outputs
 
     problems = Problems(UsageError)
     if json_file is not None:
         with problems.collect():
-            check_outputs([json_file], files)
+            check_outputs([json_file], {f"the run {name!r}": path for name, path in files})
     if output is not None and output.exists() and not output.is_dir():
         problems.add(f"{output}: is a file, expected the name of a directory for pictures and tables")
     elif output is not None:
@@ -171,7 +168,7 @@ def _runs(
     Raises:
         DataError: with the problems of all runs.
     """
-    from mimo_plugin.evaluation.language import as_json, language_bias, parse_cutoffs
+    from mimo_plugin.evaluation.language import language_bias, parse_cutoffs
     from mimo_plugin.evaluation.runs import read_run
     from mimo_plugin.evaluation.topics import check_docids, check_queries, documents_of, load_topics
 
@@ -209,8 +206,9 @@ def _runs(
     biases = {}
     for run in runs:
         with problems.collect():
-            found = language_bias(run, topics, doc_langs, k=cutoff, collection=counts, further=further)
-            biases[run.name] = BiasResult.model_validate(as_json(found))
+            biases[run.name] = language_bias(
+                run, topics, doc_langs, k=cutoff, collection=counts, further=further
+            )
     problems.raise_any()
     return biases, warnings
 

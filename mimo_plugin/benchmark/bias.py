@@ -9,22 +9,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.benchmark.parts import GEOMETRY
-from mimo_plugin.benchmark.systems import Facts, MadeRun, System, shortened
+from mimo_plugin.benchmark.systems import GEOMETRY, Facts, MadeRun, System, shortened
+from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.core.artifact import sealed_text, unseal
 from mimo_plugin.core.environment import git_commit, installed_versions, processor
 from mimo_plugin.core.errors import DataError, ModelError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import EncoderOptions
-from mimo_plugin.evaluation.evaluate import to_json
 from mimo_plugin.evaluation.language import CUTOFF
 from mimo_plugin.evaluation.options import Gain
 from mimo_plugin.evaluation.results import (
     BenchmarkResults,
     BiasResult,
     ConfigResult,
-    EvaluationResult,
     GeometryResult,
     HardwareResult,
     ProvenanceResult,
@@ -36,7 +34,6 @@ from mimo_plugin.evaluation.results import (
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import BenchmarkConfig, GeometryOptions
     from mimo_plugin.benchmark.parts import Benchmark
-    from mimo_plugin.benchmark.systems import System
     from mimo_plugin.benchmark.texts import SampledTexts
     from mimo_plugin.evaluation.evaluate import Evaluation
     from mimo_plugin.evaluation.fairness import Similarity
@@ -79,13 +76,13 @@ class Languages:
         """Language -> number of documents."""
         found: Counter[str] = Counter()
         for part in self.benchmark.parts:
-            found.update(part.looked.survey.languages)
+            found.update(part.note.languages)
         return dict(found)
 
     @property
     def all_known(self) -> bool:
         """Whether every document of the collection has a language."""
-        return all("" not in part.looked.survey.languages for part in self.benchmark.parts)
+        return all("" not in part.note.languages for part in self.benchmark.parts)
 
 
 @dataclass(frozen=True)
@@ -160,10 +157,10 @@ def _bias(
     target: str,
     options: BiasOptions,
 ) -> BiasResult:
-    from mimo_plugin.evaluation.language import as_json, language_bias
+    from mimo_plugin.evaluation.language import language_bias
     from mimo_plugin.evaluation.topics import documents_of
 
-    found = language_bias(
+    return language_bias(
         run,
         topics,
         known,
@@ -173,7 +170,6 @@ def _bias(
         similarity=options.similarity(run.name, documents_of(run, topics, options.deepest)),
         further=options.further,
     )
-    return BiasResult.model_validate(as_json(found))
 
 
 def _in_collection(topics: "Topics", known: Mapping[str, str]) -> tuple["Topics", list[str]]:
@@ -216,7 +212,7 @@ def _shown(docids: Sequence[str]) -> str:
 
 def encoder_geometry(
     benchmark: "Benchmark",
-    encoders: Mapping[str, tuple["System", Facts]],
+    encoders: Mapping[str, tuple[NamedEncoder, Facts]],
     output: Path,
     options: EncoderOptions,
     say: Callable[[str], Any],
@@ -227,14 +223,14 @@ def encoder_geometry(
     None where there are no encoders, where the config wants none, and where there is none.
 
     Args:
-        encoders: name -> system, and what is known of its encoder.
+        encoders: name -> encoder, and what is known of it.
     """
     asked = benchmark.config.geometry
     if asked is None or not encoders:
         return None, []
     files = {
-        name: output / GEOMETRY / f"{name}-{identity_key(_identity(benchmark, system, facts))}.json"
-        for name, (system, facts) in encoders.items()
+        name: output / GEOMETRY / f"{name}-{identity_key(_identity(benchmark, encoder, facts))}.json"
+        for name, (encoder, facts) in encoders.items()
     }
     known = {name: _read(file) for name, file in files.items()}
     found: dict[str, GeometryResult] = {}
@@ -264,14 +260,14 @@ def encoder_geometry(
     return together, warnings
 
 
-def _identity(benchmark: "Benchmark", system: "System", facts: Facts) -> dict[str, Any]:
+def _identity(benchmark: "Benchmark", encoder: NamedEncoder, facts: Facts) -> dict[str, Any]:
     asked = benchmark.config.geometry
     return {
         "encoder": facts.fingerprint,
         "prompts": (facts.document_prompt, facts.query_prompt),
         "max_length": facts.max_length,
         "dtype": facts.dtype,
-        "trail": None if system.training is None else _trail(system.training),
+        "trail": None if encoder.run is None else _trail(encoder.run),
         "setting": benchmark.config.setting.value,
         "collections": [part.key for part in benchmark.parts],
         "documents": benchmark.documents_identity,
@@ -311,14 +307,10 @@ def _texts(benchmark: "Benchmark", asked: "GeometryOptions", progress: bool | No
 
 
 def _measure(
-    system: "System", texts: "SampledTexts", options: EncoderOptions, file: Path, progress: bool | None
+    encoder: NamedEncoder, texts: "SampledTexts", options: EncoderOptions, file: Path, progress: bool | None
 ) -> GeometryResult:
     from mimo_plugin.benchmark.geometry import measure_geometry
-    from mimo_plugin.benchmark.texts import NamedEncoder
 
-    if system.encoder is None:
-        raise ValueError(f"system {system.name} has no encoder")
-    encoder = NamedEncoder(system.name, system.encoder, system.training)
     found = measure_geometry([encoder], texts, options, progress=progress)
     make_parent(file)
     write_text(file, sealed_text(found.model_dump(mode="json")))
@@ -354,7 +346,7 @@ def results_object(
         ),
         subset=None if subset is None else SubsetResult.model_validate(subset),
         systems={system.name: _system(system, made.get(system.name)) for system in systems},
-        evaluation=EvaluationResult.model_validate_json(to_json(evaluation)),
+        evaluation=evaluation.result,
         language_bias=language_bias,
         geometry=geometry,
         reference=tuple(ReferenceResult.model_validate(reference) for reference in config.reference),

@@ -113,9 +113,12 @@ def load_folder(spec: str) -> Any:
     parts: dict[str, Any] = {}
     if not folder.subset:
         with Problems() as problems:
-            for part, find in (("corpus", _docs), ("queries", _queries_file), ("qrels", _qrels)):
-                with problems.collect(), _looking(spec):
-                    parts[part] = find(folder)
+            with problems.collect(), _looking(spec):
+                parts["corpus"] = _docs(folder)
+            with problems.collect(), _looking(spec):
+                parts["queries"] = _find(folder.directory, "queries.jsonl")
+            with problems.collect(), _looking(spec):
+                parts["qrels"] = _qrels(folder)
     tables = _tables(folder, spec, [part for part in MTEB_PARTS if parts.get(part) is None])
     docs, queries, qrels = (tables.get(part, parts.get(part)) for part in MTEB_PARTS)
     if not (docs or queries or qrels):
@@ -146,10 +149,6 @@ def _docs(folder: FolderSpec) -> StreamedDocs | None:
         f"{where}: keys {', '.join(map(repr, record)) or 'none'}, expected '_id' and 'text' (BEIR), or a "
         "docid with an object of 'text' and 'lang'"
     )
-
-
-def _queries_file(folder: FolderSpec) -> Path | None:
-    return _find(folder.directory, "queries.jsonl")
 
 
 def _judged_queries(path: Path, qrels: StreamedQrels | None) -> Iterator[Query]:

@@ -196,6 +196,7 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
         place = snapshot / name
         return place.is_dir() or bool(find_parts(place.parent, place.name))
 
+    caused: Exception | None = None
     try:
         snapshot = fetch([f"{folder}/*"] if folder else None)
         # Of the files of a subset some may be missing, where a hub can be asked.
@@ -210,16 +211,14 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
             fetch(patterns)
         if found and is_there(found):
             return snapshot, found
+        reason = f"the repository has no folder {folder}, expected one with corpus.jsonl in it"
     except DataError:
         raise
     except Exception as error:
-        if offline:
-            raise DataError(_not_here(hub, offline)) from error
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise DataError(f"{hub.key}: cannot be fetched from the hub: {reason}") from error
-    if offline:
-        raise DataError(_not_here(hub, offline))
-    raise DataError(f"{hub.key}: the repository has no folder {folder}, expected one with corpus.jsonl in it")
+        caused = error
+        shown = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"cannot be fetched from the hub: {shown}"
+    raise DataError(_not_here(hub, offline) if offline else f"{hub.key}: {reason}") from caused
 
 
 def _alike(files: list[str], hub: HubSpec) -> tuple[str, list[str]]:

@@ -136,6 +136,33 @@ class ComparisonResult(ResultRecord):
     note: str | None
 
 
+class ContrastResult(ResultRecord):
+    """A system of an experiment minus the baseline: as `ComparisonResult`, of scores averaged over seeds.
+
+    Attributes:
+        note: empty, or why a value is None.
+        seeds: that both systems have.
+        queries, units: topics that were averaged, and what the test takes for independent.
+    """
+
+    system: str
+    baseline: str
+    difference: float
+    ci_low: float | None
+    ci_high: float | None
+    effect_size: float | None
+    wins: int
+    ties: int
+    losses: int
+    p: float | None
+    p_corrected: float | None
+    significant: bool
+    note: str
+    seeds: tuple[int, ...]
+    queries: int
+    units: int
+
+
 class ProcedureResult(ResultRecord):
     """How runs were compared. baseline: None with all pairs. macro: how its p and interval were made."""
 
@@ -258,8 +285,8 @@ class LanguageMixResult(ResultRecord):
     query_languages: tuple[str, ...]
     doc_languages: tuple[str, ...]
     shares: Matrix
-    own: float | None
-    entropy: float | None
+    own: float
+    entropy: float
     queries: int
     without_hits: int
 

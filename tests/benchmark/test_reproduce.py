@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.bench import LANGUAGES, hits, parallel_folder, results, stamps, write_config
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.benchmark import runs as dense
 from mimo_plugin.cli import main
 
 _MADE = ("runs", "indexes", "geometry", "collections")
@@ -249,11 +249,14 @@ def test_bad_input_is_reported_together_before_anything_is_encoded(
 ) -> None:
     output = tmp_path / "output"
     config = done[1][1]
-    bad = ["reproduce", config, "--encoder", "no/such", f"x y={checkpoints[0]}", "--run", "gone.trec"]
-    assert main([*bad, "--output", str(output)]) != 0
+    (tmp_path / "empty").mkdir()
+    bad = ["--encoder", str(tmp_path / "empty"), f"x y={checkpoints[0]}", "--run", "gone.trec"]
+    assert main(["reproduce", config, *bad, "--docs", "all", "--output", str(output)]) != 0
     errors = capsys.readouterr().err
-    for part in ("no/such", "'x y'", "gone.trec"):
+    for part in ("empty", "'x y'", "gone.trec", "--docs 'all'"):
         assert part in errors
+    assert main(["reproduce", config, "--encoder", "no/such", "--output", str(output)]) != 0
+    assert "no/such" in capsys.readouterr().err
     assert not output.exists()
     assert main(["reproduce", config, "--no-bm25", "--output", str(output)]) == 2
     assert "no system" in capsys.readouterr().err
@@ -276,7 +279,7 @@ def test_a_disk_that_is_too_small_is_met_first(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(dense, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     output = tmp_path / "output"
     command = ["reproduce", done[1][1], "--encoder", checkpoints[0], "--no-bm25", "--output", str(output)]
     assert main(command) == 1
