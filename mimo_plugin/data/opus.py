@@ -18,7 +18,7 @@ from typing import Any
 from mimo_plugin.collections.rows import unreadable
 from mimo_plugin.core.environment import hub_problem
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.data.sources import DatasetColumns, MosesFiles, Source, TsvFile, error_line
+from mimo_plugin.data.sources import DatasetColumns, MosesFiles, PairSource, TsvFile, error_line
 
 HUB = "hub"
 LANGUAGES = ("ar", "de", "es", "fr", "hi", "id", "it", "ja", "nl", "pt", "ru", "vi", "zh")
@@ -82,7 +82,7 @@ class Opus:
     missing: corpus -> languages that the folder lacks, with `skip_missing`.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[PairSource]
     absent: Mapping[str, Sequence[str]]
     missing: Mapping[str, Sequence[str]]
 
@@ -122,7 +122,7 @@ def opus_sources(
     if on_hub:
         _require_hub()
     find = _on_hub if on_hub else _Downloads(Path(place).expanduser()).source
-    sources: list[Source] = []
+    sources: list[PairSource] = []
     absent, missing = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     problems = Problems()
     for corpus, lang in product(chosen, dict.fromkeys(languages or LANGUAGES)):
@@ -179,7 +179,7 @@ def _require_hub() -> None:
         )
 
 
-def _on_hub(corpus: Corpus, lang: str) -> Source | None:
+def _on_hub(corpus: Corpus, lang: str) -> PairSource | None:
     """A corpus's texts in a language; None where the hub's dataset has no folder for it."""
     name = f"{_REPOSITORY}{corpus.slug}"
     config = next((f"en-{code}" for code in _codes(lang) if f"en-{code}" in _hub_folders(name)), None)
@@ -219,7 +219,7 @@ class _Downloads:
             else:
                 self._plain[path.name.lower()].append(path)
 
-    def source(self, corpus: Corpus, lang: str) -> Source | None:
+    def source(self, corpus: Corpus, lang: str) -> PairSource | None:
         """A corpus's texts in a language; None where the folder has none. Raises where it has them twice."""
         named = list(product(corpus.all_names, _codes(lang), _codes(_ANCHOR)))
         for files, (name, code, anchor) in product((self._plain, self._zipped), named):

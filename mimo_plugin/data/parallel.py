@@ -13,12 +13,12 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.data.options import Drop, ParallelOptions, SourceOptions
 from mimo_plugin.data.opus import Opus, opus_sources
-from mimo_plugin.data.sources import DatasetColumns, MosesFiles, Source, TsvFile
+from mimo_plugin.data.sources import DatasetColumns, MosesFiles, PairSource, TsvFile
 from mimo_plugin.data.writers import Made, PairsWriter
 from mimo_plugin.training.data import Format, data_directory
 
 
-def parse_sources(options: SourceOptions) -> tuple[list[Source], Opus | None]:
+def parse_sources(options: SourceOptions) -> tuple[list[PairSource], Opus | None]:
     """The sources that options name, in order, OPUS first; and what was found of OPUS.
 
     Raises:
@@ -38,7 +38,7 @@ def parse_sources(options: SourceOptions) -> tuple[list[Source], Opus | None]:
             problems.add(f"--anchor {options.anchor}: OPUS's texts of the paper are with en, expected that")
     elif options.opus_corpora or options.opus_languages or options.skip_missing:
         problems.add("--opus-corpora, --opus-languages and --skip-missing go with --opus")
-    sources: list[Source] = list(opus.sources) if opus else []
+    sources: list[PairSource] = list(opus.sources) if opus else []
     for option, specs in (
         ("--tsv", options.tsv),
         ("--moses", options.moses),
@@ -60,7 +60,7 @@ def parse_sources(options: SourceOptions) -> tuple[list[Source], Opus | None]:
     return sources, opus
 
 
-def _source(option: str, spec: str, options: SourceOptions) -> Source:
+def _source(option: str, spec: str, options: SourceOptions) -> PairSource:
     lang, equals, rest = spec.partition("=")
     anchor = options.anchor
     if not equals or not rest or lang.split() != [lang]:
@@ -167,7 +167,7 @@ class Sample:
         return int.from_bytes(blake2b(key.encode(), digest_size=16, key=self._key).digest(), "big")
 
 
-def make_pairs(sources: Sequence[Source], output: Path, options: ParallelOptions | None = None) -> Made:
+def make_pairs(sources: Sequence[PairSource], output: Path, options: ParallelOptions | None = None) -> Made:
     """Filters, deduplicates and samples the sources' pairs and writes them to a directory.
 
     An anchor text is kept once in each language, with its first translation. Where a language has more than
@@ -202,7 +202,7 @@ def make_pairs(sources: Sequence[Source], output: Path, options: ParallelOptions
 
 
 def _sampled(
-    sources: Sequence[Source], options: ParallelOptions, writer: PairsWriter, samples: ExitStack
+    sources: Sequence[PairSource], options: ParallelOptions, writer: PairsWriter, samples: ExitStack
 ) -> dict[str, Sample]:
     """Reads every source, language by language; raises with the problems of all."""
     faults, empty = Problems(stop=True), []

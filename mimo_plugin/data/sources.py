@@ -69,7 +69,7 @@ def collection_identity(spec: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Source:
+class PairSource:
     """Parallel texts in two languages.
 
     Attributes:
@@ -94,7 +94,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class TsvFile(Source):
+class TsvFile(PairSource):
     """Lines `anchor<TAB>text`."""
 
     path: Path
@@ -119,7 +119,7 @@ class TsvFile(Source):
 
 
 @dataclass(frozen=True)
-class MosesFiles(Source):
+class MosesFiles(PairSource):
     """Two files with as many lines: line n of one is the translation of line n of the other."""
 
     anchor_path: AnyPath
@@ -183,7 +183,7 @@ _BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "
 
 
 @dataclass(frozen=True)
-class DatasetColumns(Source):
+class DatasetColumns(PairSource):
     """Two columns of a split of a dataset; it is streamed, nothing is put into the cache of `datasets`.
 
     Attributes:

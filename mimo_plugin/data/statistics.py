@@ -55,7 +55,9 @@ def language_figures(data: Pairs | Table) -> "pd.DataFrame":
     lang, columns = ("lang", ["text", "anchor"]) if pairs else ("langs", ["queries", "passages"])
     sums = pd.DataFrame()
     for batch in data.dataset.with_format("pandas").iter(_BATCH):
-        texts = batch[[lang, *columns]].explode([lang, *columns], ignore_index=True)
+        texts = batch[[lang, *columns]]
+        if not pairs:
+            texts = texts.explode([lang, *columns], ignore_index=True)
         lengths = texts[columns].apply(lambda column: column.str.len())
         sums = sums.add(lengths.assign(rows=1).groupby(texts[lang]).sum(), fill_value=0)
     return sums[columns].div(sums["rows"], axis=0).assign(rows=sums["rows"].astype(int)).sort_index()
