@@ -64,7 +64,7 @@ class SurveyNote(SealedRecord):
         if self.judged is None:
             return None
         docids = None if self.docids is None else frozenset(self.docids)
-        return Selected(docids, frozenset(self.judged), self.judged_count or 0, 0)
+        return Selected(docids, frozenset(self.judged))
 
 
 def read_note(file: Path) -> SurveyNote | None:
@@ -117,7 +117,7 @@ class _Selection:
             sample=tuple(watched.sample),
             docids=None if selected is None or selected.docids is None else tuple(sorted(selected.docids)),
             judged=None if selected is None else tuple(sorted(selected.judged)),
-            judged_count=None if selected is None else selected.judged_count,
+            judged_count=None if selected is None else len(selected.judged),
             copies=found.copies,
             repeated=tuple(sorted(found.repeated)),
         )
