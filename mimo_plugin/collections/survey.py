@@ -174,6 +174,10 @@ class Selected(NamedTuple):
     docids: frozenset[str] | None
     judged: frozenset[str]
 
+    @property
+    def judged_count(self) -> int:
+        return len(self.judged)
+
 
 def parse_docs(value: str) -> int:
     """The number of distractors a language in `judged+N`.
