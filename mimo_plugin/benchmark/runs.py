@@ -223,6 +223,11 @@ def _discard(directory: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
+# Of an encoder, for readers of the results.
+_PROMPTS = ("document_prompt", "query_prompt")
+_DETAILS = ("dimension", "pooling", "max_length", *_PROMPTS, "dtype", "device", "backend")
+
+
 class DenseSystem(IndexedSystem):
     """A system that searches the vectors of an encoder."""
 
@@ -312,17 +317,7 @@ class DenseSystem(IndexedSystem):
         return {
             "encoder": facts.name,
             "fingerprint": facts.fingerprint,
-            "details": {
-                "dimension": facts.dimension,
-                "pooling": facts.pooling,
-                "max_length": facts.max_length,
-                "document_prompt": facts.document_prompt,
-                "query_prompt": facts.query_prompt,
-                "factory": self._options.factory,
-                "dtype": facts.dtype,
-                "device": facts.device,
-                "backend": facts.backend,
-            },
+            "details": {name: getattr(facts, name) for name in _DETAILS} | {"factory": self._options.factory},
             "warnings": tuple(f"{self.name}: {warning}" for warning in warnings),
         }
 
