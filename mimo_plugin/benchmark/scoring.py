@@ -288,9 +288,9 @@ class _Diagnostics:
         from mimo_plugin.evaluation.language import same_language
         from mimo_plugin.evaluation.measures import Measure, MeasureKind, score_run
 
-        own = same_language(self._searched_within(), self._topics, self._doc_languages)
+        run, topics = same_language(self._searched_within(), self._topics, self._doc_languages)
         measure = Measure(MeasureKind.NDCG, CUTOFF)
-        return float(np.mean(score_run(own.run, own.topics, [measure]).per_topic[measure]))
+        return float(np.mean(score_run(run, topics, [measure]).per_topic[measure]))
 
     def _searched_within(self) -> "Run":
         import numpy as np

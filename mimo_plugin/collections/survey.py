@@ -198,7 +198,7 @@ def select(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Selected:
-    """Chooses documents in one pass; memory holds the judged docids and those that are chosen.
+    """Chooses documents in one pass; memory holds the judged and the chosen docids.
 
     Args:
         pool: an ir_datasets dataset of `Doc`, `Query` and qrels.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import Problems, UsageError
+from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import check_outputs, make_parent, write_text
 from mimo_plugin.evaluation.compare import compare_runs, compared_pairs, tested_measures
 from mimo_plugin.evaluation.measures import (
@@ -275,7 +275,12 @@ def _named_runs(runs: Any) -> list[RunFile | Run]:
             for name, run in runs.items()
         ]
     several = runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
-    return [run_files([run])[0] if isinstance(run, str | Path) else Run.of(run) for run in several]
+    found = [run_files([run])[0] if isinstance(run, str | Path) else Run.of(run) for run in several]
+    names = [run.name for run in found]
+    for run in found:
+        if isinstance(run, Run) and names.count(run.name) > 1:
+            raise DataError(f"two runs are named {run.name!r}, expected different names: give {{name: run}}")
+    return found
 
 
 def _plan(options: EvaluationOptions) -> Plan:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import fsum, log
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,21 +96,14 @@ def _entropies(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     return entropies
 
 
-class SameLanguage(NamedTuple):
-    """A run and its topics without documents in other languages. left_out: topics without relevant ones."""
-
-    run: Run
-    topics: Topics
-    left_out: int
-
-
-def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> SameLanguage:
+def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> tuple[Run, Topics]:
     """Keeps only documents in the query's own language, in rankings and judgments.
 
     Scored by `score_run`, this is monolingual retrieval from the mixed index. It tells a model that is bad in
     a language from one that prefers other languages. It equals a search of that language's documents only as
     deep as the run goes: 100 hits over 14 languages hold about 7 in each, so nDCG@20 needs a deeper run.
-    Unjudged queries are dropped. A topic whose hits are all in other languages scores 0.
+    Unjudged queries are dropped, and topics with nothing relevant in their language. A topic whose hits are
+    all in other languages scores 0.
 
     Args:
         doc_langs: docid -> language, of every document of the run and of the judgments.
@@ -124,13 +117,12 @@ def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> Sam
         own = _is_own(documents.docids, language, doc_langs)
         if np.any(documents.relevance[own] > 0):
             kept.add(position, own, partial(_is_own, language=language, doc_langs=doc_langs))
-    total = len(topics.query_ids)
     if not kept.judged:
         raise DataError(
-            f"none of {total:,} topics has a relevant document in its own language, expected some: are the "
-            "languages of queries and documents written alike?"
+            f"none of {len(topics.query_ids):,} topics has a relevant document in its own language, expected "
+            "some: are the languages of queries and documents written alike?"
         )
-    return SameLanguage(kept.run, topics.restricted(kept.judged), total - len(kept.judged))
+    return kept.run, topics.restricted(kept.judged)
 
 
 def _is_own(docids: NDArray[np.bytes_], language: str, doc_langs: Mapping[str, str]) -> NDArray[np.bool_]:

@@ -104,17 +104,8 @@ _DUPLICATES = duplicates_of("queries with one id and different text")
 class EvaluationOptions:
     """How runs are evaluated.
 
-    Attributes:
-        measures: names as `parse_measures` reads them.
-        baseline: the run that others are compared with.
-        test: None is student where there is a baseline, and no comparison where there is none.
-        alpha, permutations, seed: see `Plan`.
-        languages: of the topics to evaluate on, `"de,en"` or several such; none for all.
-        pooled: topics of several collections get their pool's prefix anyway.
-        topics, lang, duplicates, shared_topics, topic_field, topic_lang: see `open_pool` and `load`.
-        remove_query: hits whose docid is the query's id are left out.
-        ignore_unknown_queries: queries of a run that are no topics are left out; else they are an error.
-        progress: None shows bars on a terminal.
+    `measures`, `languages`: one text or several, such as `"de,en"`. `test`: None is student with a baseline,
+    and no comparison without one. `pooled`: several collections are pooled anyway.
     """
 
     topics: Annotated[
@@ -186,17 +177,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """How runs are fused.
-
-    Attributes:
-        method: what is added up.
-        k: of rrf, 60 where it is None.
-        norm: of sum, min-max where it is None.
-        weights: what each run counts, in the runs' order; None is 1 each.
-        hits: documents a query at most; None keeps all.
-        tag: sixth column of the run that is written.
-        progress: None shows bars on a terminal.
-    """
+    """How runs are fused, see `fusion.fused_queries`."""
 
     method: Annotated[FusionMethod, Option("Reciprocal rank fusion, or a sum of normalised scores.")] = (
         FusionMethod.RRF

@@ -4,7 +4,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from io import TextIOWrapper
@@ -231,16 +231,12 @@ def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]],
 def _open_new(path: Path) -> Iterator[TextIO]:
     make_parent(path)
     with replacing(path) as beside, beside.open("wb") as raw:
+        packed: Any = nullcontext(raw)
         if path.suffix == ".gz":
             # No name and no time in the header: the same run gives the same bytes.
-            with (
-                gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
-                TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream,
-            ):
-                yield stream
-        else:
-            with TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream:
-                yield stream
+            packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+        with packed as binary, TextIOWrapper(binary, encoding="utf-8", newline="\n") as stream:
+            yield stream
 
 
 def _lines(query_id: str, docids: Sequence[str], scores: NDArray[np.float32], tag: str) -> str:

@@ -118,6 +118,13 @@ def test_one_run_alone_is_scored_as_trec_eval_does() -> None:
     assert result.comparisons().empty
 
 
+def test_runs_in_memory_have_different_names() -> None:
+    with pytest.raises(
+        DataError, match="two runs are named 'run', expected different names: give {name: run}"
+    ):
+        mimo.evaluate([mimo.Run.of(HITS), OTHER], QRELS)
+
+
 def test_every_option_that_makes_no_sense_is_named_at_once() -> None:
     with pytest.raises(UsageError) as raised:
         mimo.evaluate(
