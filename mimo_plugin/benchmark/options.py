@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from mimo_plugin.core.options import Option, Progress, duplicates_of
 from mimo_plugin.evaluation.options import Gain
@@ -65,6 +65,11 @@ class ReproduceOptions:
         Option("Go on with indexes that were cut short, or start over with those of unfinished runs."),
     ] = True
     progress: Progress = None
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """What `load_config` takes of them."""
+        return {name: getattr(self, name) for name in ("languages", "data", "gain", "fairness")}
 
 
 @dataclass(frozen=True)

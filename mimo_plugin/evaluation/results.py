@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mimo_plugin.core.artifact import field_problems
+from mimo_plugin.core.config import field_faults
 from mimo_plugin.core.errors import ArtifactError, Problems
 
 FORMAT: Final = "mimo-reproduction"
@@ -494,7 +494,7 @@ def parse_results(content: Mapping[str, Any]) -> BenchmarkResults:
         return BenchmarkResults.model_validate(content)
     except ValidationError as error:
         problems = Problems(ArtifactError)
-        for problem in field_problems(error):
+        for _, problem in field_faults(error, BenchmarkResults, content):
             problems.add(f"the results are not as they have to be: {problem}; {_AGAIN}")
         problems.raise_any()
         raise
