@@ -13,7 +13,7 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
 from mimo_plugin.core.files import replacing, writing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.encode import Documents, encode_shards, load_encoder, require_space
+from mimo_plugin.indexing.encode import Documents, check_checkpoint, encode_shards, load_encoder, require_space
 from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve, write_index
 from mimo_plugin.indexing.open import (
     DOCID,
@@ -72,6 +72,8 @@ def index(
         documents = Documents.of(pool, options)
     with problems.collect():
         _check_output(output)
+    with problems.collect():
+        check_checkpoint(encoder)
     problems.raise_any()
     loaded = load_encoder(encoder, encoder_options)
     new_index(resolve(options.factory, loaded.dimension, _MANY).factory, loaded.dimension)

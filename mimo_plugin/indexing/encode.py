@@ -17,6 +17,8 @@ from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, Problems
 from mimo_plugin.core.files import size_text
+from mimo_plugin.encoder import packaged
+from mimo_plugin.encoder.checkpoint import check_files
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import EncodingPlan, plan_encoding
@@ -85,6 +87,8 @@ def encode(
         documents = Documents.of(pool, options)
     with problems.collect():
         Artifact(output, VECTORS).check_output()
+    with problems.collect():
+        check_checkpoint(encoder)
     problems.raise_any()
     return encode_collection(
         documents.collection,
@@ -136,6 +140,12 @@ class Documents:
             pool_prefixes(pool) if pooled else None,
             fields,
         )
+
+
+def check_checkpoint(encoder: str | Encoder) -> None:
+    """Raises a ModelError where a checkpoint's place holds none, as far as that shows without loading it."""
+    if isinstance(encoder, str) and encoder:
+        check_files(packaged.resolve(encoder), encoder)
 
 
 def load_encoder(encoder: str | Encoder, options: EncoderOptions | None = None) -> Encoder:

@@ -14,7 +14,7 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import sha256
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.encode import Encoded, begin_vectors, finish_vectors
+from mimo_plugin.indexing.encode import Encoded, begin_vectors, check_checkpoint, finish_vectors
 from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import foreign_plan
 from mimo_plugin.indexing.vectors import VECTORS, VectorBatch
@@ -277,6 +277,9 @@ def import_vectors(
             reader_of(path)
     with problems.collect():
         directory.check_output()
+    if encoder is not None:
+        with problems.collect():
+            check_checkpoint(encoder)
     problems.raise_any()
     foreign = Foreign(files, lang)
     found = survey(foreign, identical=False, progress=options.progress)

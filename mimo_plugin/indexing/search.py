@@ -18,6 +18,7 @@ from mimo_plugin.encoder.prompts import former_query_prompt
 from mimo_plugin.evaluation.runs import Run, ranking, trec_order, write_run
 from mimo_plugin.evaluation.topics import often_own, own_text
 from mimo_plugin.evaluation.trained_on import write_run_record
+from mimo_plugin.indexing.encode import check_checkpoint
 from mimo_plugin.indexing.nearest import Found, Nearest, Searchable, searching_thread
 from mimo_plugin.indexing.open import Index, check_encoder, find_indexes, shared_prefixes
 
@@ -160,6 +161,7 @@ class _Search:
         with problems.collect():
             places = [index] if isinstance(index, Index | Path | str) else index
             self._indexes = find_indexes(places, options.parameters)
+            check_checkpoint(options.encoder or self._indexes[0].manifest.plan.encoder)
         with problems.collect():
             require(specs, queries=True)
         if output is not None:
