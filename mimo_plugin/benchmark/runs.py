@@ -25,7 +25,8 @@ from mimo_plugin.core.files import size_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.indexing.build import build_index
+from mimo_plugin.indexing.build import index
+from mimo_plugin.indexing.encode import Documents
 from mimo_plugin.indexing.faiss import new_index, resolve
 from mimo_plugin.indexing.open import WORK, open_index, read_manifest
 from mimo_plugin.indexing.options import IndexOptions
@@ -154,7 +155,7 @@ class DenseSystem:
     def make(self) -> MadeRun:
         """Indexes what is missing, searches, writes run and note.
 
-        Raises: as `build_index`, `search` and `write_run`.
+        Raises: as `index`, `search` and `write_run`.
         """
         student = self.load()
         parts = self._benchmark.parts
@@ -238,16 +239,8 @@ class DenseSystem:
         if directory.exists() and not begun and not indexed:
             discard(directory)
         began = time.perf_counter()
-        built = build_index(
-            part.pool,
-            part.specs,
-            student,
-            directory,
-            self._options,
-            prefixes=part.prefixes,
-            fields=self._benchmark.config.fields,
-            found=part.looked.survey,
-        )
+        documents = Documents(part.pool, part.specs, part.prefixes, self._benchmark.config.fields)
+        built = index(documents, student, directory, self._options, found=part.looked.survey)
         return None if built.resumed else time.perf_counter() - began
 
     def _indexed(self, part: Part) -> bool:

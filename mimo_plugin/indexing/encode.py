@@ -64,43 +64,6 @@ class Encoded:
         return summary_text(f"{output}: {what}", done, self.manifest)
 
 
-def encode(
-    pool: Any,
-    encoder: str | Encoder,
-    output: Path,
-    options: EncodeOptions | None = None,
-    encoder_options: EncoderOptions | None = None,
-) -> Encoded:
-    """Encodes the documents of one collection, or of a pool of several, into a directory of vectors.
-
-    Args:
-        pool: see `Documents.of`.
-        encoder: a checkpoint's name, or a loaded encoder.
-
-    Raises:
-        MimoError: with every problem that can be found before an encoder is loaded, and as
-            `encode_collection`.
-    """
-    options = options or EncodeOptions()
-    problems = Problems()
-    with problems.collect():
-        documents = Documents.of(pool, options)
-    with problems.collect():
-        Artifact(output, VECTORS).check_output()
-    with problems.collect():
-        check_checkpoint(encoder)
-    problems.raise_any()
-    return encode_collection(
-        documents.collection,
-        documents.names,
-        load_encoder(encoder, encoder_options),
-        output,
-        options,
-        prefixes=documents.prefixes,
-        fields=documents.fields,
-    )
-
-
 @dataclass(frozen=True)
 class Documents:
     """What is encoded, and how it came to be.
@@ -114,23 +77,30 @@ class Documents:
 
     collection: Any
     names: tuple[str, ...]
-    prefixes: dict[str, str] | None
-    fields: tuple[str, ...] | None
+    prefixes: Mapping[str, str] | None = None
+    fields: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, pool: Any, options: EncodeOptions) -> "Documents":
         """Finds the documents of a pool; nothing is read yet.
 
         Args:
-            pool: the id of a collection, several ids, or an ir_datasets dataset.
+            pool: the id of a collection, several ids, or what `load` and `collection` give.
 
         Raises:
             DataError: a collection is unknown, has no documents, or its files cannot be had.
         """
         if isinstance(pool, str):
             pool = [pool]
+        if isinstance(pool, Documents):
+            return pool
         if not isinstance(pool, Sequence):
-            return cls(pool, (), None, None)
+            return cls(
+                pool,
+                getattr(pool, "specs", ()),
+                getattr(pool, "prefixes", None),
+                getattr(pool, "fields", None),
+            )
         require(pool, docs=True)
         pooled = options.pooled or len(pool) > 1
         fields = tuple(options.fields) or None
@@ -139,6 +109,22 @@ class Documents:
             tuple(pool),
             pool_prefixes(pool) if pooled else None,
             fields,
+        )
+
+    def survey(self, options: EncodeOptions) -> Survey:
+        """Reads the documents once."""
+        return survey(self.collection, duplicates=options.duplicates, progress=options.progress)
+
+    def plan(self, found: Survey, encoder: Encoder, options: EncodeOptions) -> EncodingPlan:
+        """The plan of encoding them, or a part of them; raises as `plan_encoding`."""
+        return plan_encoding(
+            self.names,
+            found,
+            encoder,
+            prefixes=self.prefixes,
+            fields=self.fields,
+            part=options.part,
+            shard_size=options.shard_size,
         )
 
 
@@ -153,28 +139,26 @@ def load_encoder(encoder: str | Encoder, options: EncoderOptions | None = None) 
     return Encoder(encoder, options) if isinstance(encoder, str) else encoder
 
 
-def encode_collection(
-    collection: Any,
-    collections: tuple[str, ...],
-    encoder: Encoder,
+def encode_collections(
+    pool: Any,
+    encoder: str | Encoder,
     output: Path,
     options: EncodeOptions | None = None,
+    encoder_options: EncoderOptions | None = None,
     *,
-    prefixes: Mapping[str, str] | None = None,
-    fields: tuple[str, ...] | None = None,
     found: Survey | None = None,
 ) -> Encoded:
-    """Encodes a collection's documents, or a part of them, into a directory of vectors.
+    """Encodes the documents of one collection, or of a pool of several, into a directory of vectors.
 
     Memory does not grow with the collection.
 
     Args:
-        collection: an ir_datasets dataset of `Doc`s.
-        collections, fields: how it came to be; recorded, and compared on resuming.
-        prefixes: see `pool_prefixes`; None where the collection's ids are its own.
+        pool: see `Documents.of`.
+        encoder: a checkpoint's name, or a loaded encoder.
         found: what a survey of the very same documents found; None has one made.
 
     Raises:
+        MimoError: with every problem that can be found before an encoder is loaded.
         ArtifactError: the output directory holds something else, or work under another plan.
         DataError: the collection is not as it must be.
         EnvironmentProblem: no space, or the file system refuses.
@@ -183,20 +167,21 @@ def encode_collection(
     """
     options = options or EncodeOptions()
     directory = Artifact(output, VECTORS)
-    directory.check_output()
-    found = found or survey(collection, duplicates=options.duplicates, progress=options.progress)
-    plan = plan_encoding(
-        collections,
-        found,
-        encoder,
-        prefixes=prefixes,
-        fields=fields,
-        part=options.part,
-        shard_size=options.shard_size,
-    )
+    problems = Problems()
+    with problems.collect():
+        documents = Documents.of(pool, options)
+    with problems.collect():
+        directory.check_output()
+    with problems.collect():
+        check_checkpoint(encoder)
+    problems.raise_any()
+    loaded = load_encoder(encoder, encoder_options)
+    found = found or documents.survey(options)
+    plan = documents.plan(found, loaded, options)
     with directory.held():
         begun = begin_vectors(directory, plan, options.resume)
-        encode_shards(found.distinct(collection), encoder, begun.shards, begun.missing, options.progress)
+        collection = found.distinct(documents.collection)
+        encode_shards(collection, loaded, begun.shards, begun.missing, options.progress)
         return finish_vectors(directory, plan, begun)
 
 

@@ -290,15 +290,15 @@ def encode_on_ray(
     options: EncodeOptions | None = None,
     encoder_options: EncoderOptions | None = None,
 ) -> Encoded:
-    """Encodes as `encode` does, with Ray Data and the workers of its cluster.
+    """Encodes as `encode_collections` does, with Ray Data and the workers of its cluster.
 
     One process, on this machine, reads the collection; a shard whose worker is lost is encoded by another
     one; the vectors come back and are written here, so that the other machines need not see `output`. What a
-    call of `encode` began is gone on with, and the other way round.
+    call of `encode_collections` began is gone on with, and the other way round.
 
     Raises:
         EnvironmentProblem: no Ray, no room in it, or it has failed.
-        MimoError: as `encode`.
+        MimoError: as `encode_collections`.
     """
     options = options or EncodeOptions()
     encoder_options = _settled(encoder_options or EncoderOptions())

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +127,7 @@ class Work:
     fields: tuple[str, ...] | None
     pooled: bool
     directory: Path
-    prefixes: dict[str, str] | None
+    prefixes: Mapping[str, str] | None
     encoder: str
     encoder_options: EncoderOptions
     shard_size: int

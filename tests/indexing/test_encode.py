@@ -25,8 +25,9 @@ from mimo_plugin.collections.pool import load_pool
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
-from mimo_plugin.indexing.build import build_index, index_vectors
-from mimo_plugin.indexing.encode import Encoded, encode_collection
+from mimo_plugin.indexing.build import index as build_index
+from mimo_plugin.indexing.build import index_vectors
+from mimo_plugin.indexing.encode import Documents, Encoded, encode_collections
 from mimo_plugin.indexing.open import Index
 from mimo_plugin.indexing.options import EncodeOptions, IndexOptions, Part
 from mimo_plugin.indexing.vectors import VECTORS, Shards, open_vectors
@@ -58,7 +59,7 @@ def encode(folder: str, student: Encoder, tmp_path: Path) -> Encode:
         settings = EncodeOptions(
             **{"shard_size": 8, "progress": False, "shard": Part.parse(shard), **options}
         )
-        return encode_collection(load_pool([folder]), (folder,), student, output, settings)
+        return encode_collections([folder], student, output, settings)
 
     return run
 
@@ -88,7 +89,7 @@ def test_an_index_of_vectors_is_the_one_of_the_collection(
 ) -> None:
     encode()
     options = IndexOptions(shard_size=8, progress=False)
-    built = build_index(load_pool([folder]), (folder,), student, tmp_path / "direct", options)
+    built = build_index([folder], student, tmp_path / "direct", options)
     again = index_vectors(open_vectors([tmp_path / "vectors"]), tmp_path / "index", options)
     assert files(tmp_path / "index") == files(tmp_path / "direct")
     assert again.manifest == built.manifest
@@ -122,7 +123,7 @@ def test_an_index_of_a_part_alone(encode: Encode, folder: str, student: Encoder,
     options = IndexOptions(shard_size=8, shard=Part(2, 2), progress=False)
 
     def direct(**changes: object) -> Index:
-        return build_index(load_pool([folder]), (folder,), student, tmp_path / "direct", options)
+        return build_index([folder], student, tmp_path / "direct", options)
 
     assert direct().manifest.plan.shard == "2/2"
     index_vectors(open_vectors([tmp_path / "part"]), tmp_path / "index", options)
@@ -179,7 +180,7 @@ def test_collections_put_together(student: Encoder, checkpoint: Path, tmp_path: 
     def encode(spec: str, name: str, prefix: str | None, who: Encoder = student) -> Path:
         prefixes = None if prefix is None else {spec: prefix}
         pool = load_pool([spec], pooled=prefix is not None)
-        encode_collection(pool, (spec,), who, tmp_path / name, options, prefixes=prefixes)
+        encode_collections(Documents(pool, (spec,), prefixes), who, tmp_path / name, options)
         return tmp_path / name
 
     plain = [encode(spec, f"plain-{at}", None) for at, spec in enumerate(specs)]
@@ -241,8 +242,11 @@ def test_a_full_disk_and_a_directory_that_goes_away(
                 yield doc
 
     with pytest.raises(EnvironmentProblem, match="cannot write .*No such file or directory"):
-        encode_collection(
-            Removing(), (folder,), student, tmp_path / "vectors", EncodeOptions(shard_size=8, progress=False)
+        encode_collections(
+            Documents(Removing(), (folder,)),
+            student,
+            tmp_path / "vectors",
+            EncodeOptions(shard_size=8, progress=False),
         )
 
 
@@ -306,8 +310,11 @@ def test_a_collection_that_changes_meanwhile(student: Encoder, tmp_path: Path) -
             return iter(docs if self.reads == 1 else docs[:13])
 
     with pytest.raises(ArtifactError, match="changed since it was surveyed"):
-        encode_collection(
-            Shrinking(), ("it",), student, tmp_path / "vectors", EncodeOptions(shard_size=8, progress=False)
+        encode_collections(
+            Documents(Shrinking(), ("it",)),
+            student,
+            tmp_path / "vectors",
+            EncodeOptions(shard_size=8, progress=False),
         )
 
 
@@ -333,7 +340,7 @@ def damaged(student: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("damaged")
     spec = write_folder(directory / "folder", documents(20))
     options = EncodeOptions(shard_size=8, progress=False)
-    encode_collection(load_pool([spec]), (spec,), student, directory / "vectors", options)
+    encode_collections([spec], student, directory / "vectors", options)
     return directory / "vectors"
 
 
@@ -356,7 +363,7 @@ def test_a_damaged_shard_is_named_on_resuming(encode: Encode, tmp_path: Path) ->
 def test_duplicates_are_found_before_anything_is_encoded(student: Encoder, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", [*documents(5), {**documents(5)[2], "text": "anders"}])
     with pytest.raises(DataError, match=r"occurs 2 times .* with different content.*--duplicates first"):
-        encode_collection(load_pool([spec]), (spec,), student, tmp_path / "vectors")
+        encode_collections([spec], student, tmp_path / "vectors")
     assert not (tmp_path / "vectors").exists()
 
 
@@ -372,8 +379,8 @@ def test_copies_of_documents_are_left_out_everywhere_alike(
     options = EncodeOptions(shard_size=7, progress=False, duplicates="error" if same else "first")
 
     def encode(spec: str, name: str, **changes: Any) -> Encoded:
-        return encode_collection(
-            load_pool([spec]), ("c",), student, tmp_path / name, replace(options, **changes)
+        return encode_collections(
+            Documents(load_pool([spec]), ("c",)), student, tmp_path / name, replace(options, **changes)
         )
 
     alone, done = encode(once, "alone"), encode(more, "done")
