@@ -289,7 +289,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 6), layout="constrained")
     for number, family in enumerate(FAMILIES):
         rows = [row for row in record["rows"] if row["family"] == family]
-        color = look(number).color
+        color = look(number)["color"]
         for kind in dict.fromkeys((row["factory"], row["parameters"]) for row in rows):
             points = [row for row in rows if (row["factory"], row["parameters"]) == kind]
             across = [row["recall@100"] for row in points]

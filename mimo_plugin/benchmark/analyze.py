@@ -1,7 +1,7 @@
 """What `mimo analyze` does: encode, measure, draw, print."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 from pathlib import Path
@@ -11,11 +11,26 @@ from mimo_plugin.benchmark.texts import NamedEncoder, Role, file_name, parse_enc
 from mimo_plugin.collections.records import ERROR
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.core.files import check_place, make_parent, write_text
+from mimo_plugin.core.files import check_place, make_parent, write_text, writing
+from mimo_plugin.core.table import Table, count, number, render, words
 from mimo_plugin.evaluation.options import TableFormat
-from mimo_plugin.evaluation.results import AnalysisResult, BiasResult, GeometryResult, TrainedOnResult
+from mimo_plugin.evaluation.results import (
+    AnalysisResult,
+    BiasResult,
+    EncoderResult,
+    GeometryResult,
+    TrainedOnResult,
+)
 from mimo_plugin.evaluation.runs import RunFile, file_problem, run_files, same_names
-from mimo_plugin.evaluation.tables import MISSING, Table, render
+from mimo_plugin.report.bias_tables import (
+    Biases,
+    bias_by_language,
+    bias_table,
+    cutoffs_table,
+    encoder_tables,
+    geometry_table,
+    mix_table,
+)
 
 if TYPE_CHECKING:
     from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
@@ -227,67 +242,22 @@ def _runs(
 
 # A matrix of more languages fits no page; `--json` has it.
 _MOST_COLUMNS = 24
-Values = Sequence[Sequence[float | None]]
+_SUFFIXES = {TableFormat.TEXT: "txt", TableFormat.MARKDOWN: "md", TableFormat.LATEX: "tex"}
 
 
-def make_tables(geometry: GeometryResult) -> list[Table]:
-    """All encoders, then by language, then each encoder's matrices and trail."""
-    tables = [_summary(geometry), _by_language(geometry)]
-    for label, encoder in geometry.encoders.items():
-        pairs = {(first, second): value for first, second, value in encoder.pair_alignment}
-        if pairs:
-            names = sorted({language for pair in pairs for language in pair})
-            values = [[pairs.get((min(a, b), max(a, b))) for b in names] for a in names]
-            tables.append(_matrix(f"{label}: alignment of pairs of languages", names, names, values))
-        centroids = encoder.centroid_distances
-        if len(centroids.languages) > 1:
-            title = f"{label}: distance between the mean vectors of languages"
-            tables.append(_matrix(title, centroids.languages, centroids.languages, centroids.distances))
-        if encoder.trail:
-            rows = [
-                [f"{point.step:,}", _cell(point.alignment), _cell(point.uniformity)]
-                for point in encoder.trail
-            ]
-            why = geometry.skipped.get(f"{label}: trail")
-            headers = ["step", "alignment", "uniformity"]
-            tables.append(Table(f"{label}: while it trained", headers, rows, 0, (f"{why}.",) if why else ()))
-    return [table for table in tables if len(table.headers) <= _MOST_COLUMNS + 1]
-
-
-def _matrix(title: str, rows: Sequence[str], columns: Sequence[str], values: Values) -> Table:
-    cells = [
-        [name, *(MISSING if value is None else f"{value:.2f}" for value in line)]
-        for name, line in zip(rows, values, strict=True)
-    ]
-    return Table(title, ["", *columns], cells)
-
-
-def _summary(geometry: GeometryResult) -> Table:
-    texts = geometry.texts
-    title = (
-        f"geometry on {texts.groups:,} texts, {texts.vectors:,} {texts.role} in {len(texts.languages)} "
-        "languages"
-    )
-    headers = ["encoder", "dimensions", "alignment", "uniformity", "centroid probe", "kNN probe", "chance"]
-    rows = []
-    for label, encoder in geometry.encoders.items():
-        probe = encoder.separability
-        told = (None, None, None) if probe is None else (probe.centroid, probe.knn, probe.chance)
-        values = (encoder.alignment, encoder.uniformity, *told)
-        rows.append([label, str(encoder.dimension), *map(_cell, values)])
-    notes = [
-        "alignment: mean squared distance of translations, 0 to 4; uniformity: log mean exp(-2 distance^2), "
-        "-8 to 0; both: lower is better."
-    ]
-    probes = [one.separability for one in geometry.encoders.values() if one.separability]
-    if probes:
-        notes.append(
-            f"probes: share of texts whose language is told from the vector, by the nearest mean vector and "
-            f"by {probes[0].neighbours} nearest neighbours; {probes[0].folds} folds, versions of a text in "
-            "one fold; at chance the languages are mixed."
-        )
-    notes += [f"{what}: {why}." for what, why in geometry.skipped.items()]
-    return Table(title, headers, rows, notes=tuple(notes))
+def make_tables(analysis: AnalysisResult) -> list[Table]:
+    """All encoders, by language, each encoder's matrices and trail; all runs, then each one's languages."""
+    tables: list[Table] = []
+    geometry = analysis.geometry
+    if geometry is not None:
+        pairs = [_pairs(label, encoder) for label, encoder in geometry.encoders.items()]
+        tables += [geometry_table(geometry), _by_language(geometry), *pairs, *encoder_tables(geometry)]
+    if analysis.language_bias:
+        biases = Biases(analysis.language_bias, {name: name for name in analysis.language_bias})
+        mixes = [mix_table(biases, name, "") for name in analysis.language_bias]
+        further = filter(None, [cutoffs_table(biases)])
+        tables += [bias_table(biases), *further, *bias_by_language(biases, further_only=True), *mixes]
+    return [table for table in tables if 1 < len(table.columns) <= _MOST_COLUMNS + 1]
 
 
 def _by_language(geometry: GeometryResult) -> Table:
@@ -298,37 +268,37 @@ def _by_language(geometry: GeometryResult) -> Table:
     for label, encoder in geometry.encoders.items():
         if parallel:
             headers.append(f"alignment, {label}" if several else "alignment")
-            columns.append(_mean_over_pairs(encoder.pair_alignment))
+            columns.append(_mean_over_pairs(encoder))
         headers.append(f"uniformity, {label}" if several else "uniformity")
         columns.append(encoder.uniformity_per_language)
     rows = [
-        [language, f"{count:,}", *(_cell(column.get(language)) for column in columns)]
-        for language, count in geometry.texts.languages.items()
+        [words(language), count(texts), *(number(column.get(language)) for column in columns)]
+        for language, texts in geometry.texts.languages.items()
     ]
-    notes = ("alignment of a language: the mean over its pairs with the others.",) if parallel else ()
-    return Table("by language", headers, rows, notes=notes)
+    notes = ["alignment of a language: the mean over its pairs with the others."] if parallel else []
+    return Table.of("by language", headers, rows, notes)
 
 
-def _mean_over_pairs(pairs: Sequence[tuple[str, str, float | None]]) -> Mapping[str, float | None]:
+def _mean_over_pairs(encoder: EncoderResult) -> Mapping[str, float | None]:
     values: dict[str, list[float]] = {}
-    for first, second, value in pairs:
-        for language in (first, second) if value is not None else ():
-            values.setdefault(language, []).append(value or 0.0)
+    for first, second, value in encoder.pair_alignment:
+        for language in (first, second):
+            if value is not None:
+                values.setdefault(language, []).append(value)
     return {language: fsum(own) / len(own) for language, own in values.items()}
 
 
-def _cell(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.4f}"
-
-
-_SUFFIXES = {TableFormat.TEXT: "txt", TableFormat.MARKDOWN: "md", TableFormat.LATEX: "tex"}
+def _pairs(label: str, encoder: EncoderResult) -> Table:
+    pairs = {frozenset((first, second)): value for first, second, value in encoder.pair_alignment}
+    names = sorted(frozenset().union(*pairs))
+    rows = [
+        [words(first), *(number(pairs.get(frozenset((first, other)))) for other in names)] for first in names
+    ]
+    return Table.of(f"{label}: alignment of pairs of languages", ["language", *names], rows)
 
 
 def tables_text(analysis: AnalysisResult, form: TableFormat) -> str:
-    tables = [] if analysis.geometry is None else make_tables(analysis.geometry)
-    if analysis.language_bias:
-        tables += make_run_tables(analysis.language_bias)
-    return render(tables, form)
+    return render(make_tables(analysis), form)
 
 
 def write_json(analysis: AnalysisResult, path: Path) -> None:
@@ -338,60 +308,18 @@ def write_json(analysis: AnalysisResult, path: Path) -> None:
 
 def write_directory(analysis: AnalysisResult, directory: Path, form: TableFormat) -> list[Path]:
     """Writes the tables, and each picture as PNG and SVG; returns the files."""
-    from mimo_plugin.report.maps import draw_all, save_figure
+    from mimo_plugin.report.figures import write_figure
+    from mimo_plugin.report.maps import geometry_figures
+
+    def file_of(what: str, *label: str) -> str:
+        return "-".join((what.replace(" ", "-"), *map(file_name, label)))
 
     tables = directory / f"tables.{_SUFFIXES[form]}"
     make_parent(tables)
     write_text(tables, tables_text(analysis, form))
     files = [tables]
-    geometry = analysis.model_dump(mode="json")["geometry"]
-    for (what, label), figure in draw_all(geometry).items() if geometry else ():
-        name = what if label is None else f"{what}-{file_name(label)}"
-        files += save_figure(figure, directory / name)
+    for figure in geometry_figures(analysis.geometry, file_of) if analysis.geometry else ():
+        files += [directory / f"{figure.name}.{ending}" for ending in ("png", "svg")]
+        with writing(files[-1]):
+            write_figure(figure, directory)
     return files
-
-
-def make_run_tables(biases: Mapping[str, BiasResult]) -> list[Table]:
-    """All runs, then the language mix of each: rows are the queries' languages, columns the hits'."""
-    cutoff = max(bias.cutoff for bias in biases.values())
-    rows = []
-    notes = [
-        "own language, entropy: of the hits. PEER, AWRF: 1 is fair. MRC: 100 is the same ranking whatever "
-        "the query's language. preference: 1 is none. gap: nDCG of same-language documents less that of "
-        "others."
-    ]
-    tables = []
-    for name, bias in biases.items():
-        preference, gap, mix = bias.same_language_preference, bias.cross_lingual_gap, bias.language_mix
-        values = (
-            mix.own,
-            mix.entropy,
-            bias.peer.mean,
-            bias.awrf.mean if bias.awrf else None,
-            bias.mrc.mean if bias.mrc else None,
-            preference.mean if preference else None,
-            gap.gap if gap else None,
-        )
-        rows.append([name, *map(_cell, values)])
-        notes += [f"{name}, {what}: {why}." for what, why in bias.skipped.items()]
-        title = f"{name}: languages of the first {cutoff} hits, a row for each language of the queries"
-        tables.append(_matrix(title, mix.query_languages, mix.doc_languages, mix.shares))
-    headers = ["run", "own language", "entropy", "PEER", "AWRF", "MRC", "preference", "gap"]
-    first = Table(f"language bias of the first {cutoff} hits", headers, rows, notes=tuple(notes))
-    return [first, *_fairness_tables(biases), *tables]
-
-
-def _fairness_tables(biases: Mapping[str, BiasResult]) -> Iterator[Table]:
-    """MRC and PEER by query language at each further cutoff, a row a run."""
-    measured: dict[str, dict[str, Any]] = {}
-    for name, bias in biases.items():
-        for kind, found in (("MRC", bias.mrc_at), ("PEER", bias.peer_at)):
-            for at, one in found.items():
-                measured.setdefault(f"{kind}@{at}", {})[name] = one
-    for title, by_run in measured.items():
-        languages = sorted({language for one in by_run.values() for language in one.per_language})
-        rows = [
-            [name, *map(_cell, (one.mean, *map(one.per_language.get, languages)))]
-            for name, one in by_run.items()
-        ]
-        yield Table(f"{title} by query language", ["run", "mean", *languages], rows)

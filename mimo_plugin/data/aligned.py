@@ -4,7 +4,6 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,54 +185,9 @@ def read_positives(spec: str, kind: Positives, progress: bool | None = None) -> 
     return found
 
 
-class TextKind(StrEnum):
-    """What a text is in its collection; the value is also the start of a table's name."""
-
-    QUERIES = "queries"
-    PASSAGES = "passages"
-
-
-class AlignedTexts:
-    """A table for each kind of text and language in an SQLite file, see `aligned_texts`.
-
-    Args:
-        languages: how many there are; they are numbers from 0 here.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, languages: int) -> None:
-        self._connection = connection
-        self._languages = range(languages)
-        for kind in TextKind:
-            for language in self._languages:
-                connection.execute(
-                    f"CREATE TABLE {kind}{language} (number INTEGER PRIMARY KEY, text TEXT NOT NULL)"
-                )
-
-    def fill(self, kind: TextKind, language: int, texts: Iterable[tuple[int, str]]) -> None:
-        """Stores (number, text); of a number that comes twice the first."""
-        self._connection.executemany(f"INSERT OR IGNORE INTO {kind}{language} VALUES (?, ?)", texts)
-        self._connection.commit()
-
-    def join(self, rows: Iterable[tuple[int, int]]) -> Iterator[tuple[tuple[str | None, str | None], ...]]:
-        """Yields for each (query number, passage number) the two texts in each language; None is missing."""
-        connection = self._connection
-        connection.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, query INTEGER, passage INTEGER)")
-        connection.executemany("INSERT INTO rows (query, passage) VALUES (?, ?)", rows)
-        connection.commit()
-        cursors = [
-            connection.execute(
-                "SELECT q.text, p.text FROM rows "
-                f"LEFT JOIN queries{language} AS q ON q.number = rows.query "
-                f"LEFT JOIN passages{language} AS p ON p.number = rows.passage ORDER BY rows.number"
-            )
-            for language in self._languages
-        ]
-        return zip(*cursors, strict=True)
-
-
 @contextmanager
-def aligned_texts(path: Path, languages: int) -> Iterator[AlignedTexts]:
-    """Yields texts that wait on disk to be aligned, in a file that is gone after the block.
+def _database(path: Path) -> Iterator[sqlite3.Connection]:
+    """An SQLite file for texts that wait to be aligned; it is gone after the block.
 
     Raises:
         EnvironmentProblem: the file system refuses.
@@ -243,13 +197,38 @@ def aligned_texts(path: Path, languages: int) -> Iterator[AlignedTexts]:
             # Nothing needs to outlive this process.
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
-            yield AlignedTexts(connection, languages)
+            yield connection
     except sqlite3.OperationalError as error:
         raise EnvironmentProblem(
             f"cannot write {path}: {error}. Make room or choose another place, and run the command again"
         ) from error
     finally:
         path.unlink(missing_ok=True)
+
+
+def _fill(connection: sqlite3.Connection, table: str, texts: Iterable[tuple[int, str]]) -> None:
+    """Stores (number, text) in a new table; of a number that comes twice the first."""
+    connection.execute(f"CREATE TABLE {table} (number INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+    connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", texts)
+    connection.commit()
+
+
+def _join(
+    connection: sqlite3.Connection, rows: Iterable[tuple[int, int]], languages: int
+) -> Iterator[tuple[tuple[str | None, str | None], ...]]:
+    """Yields for each (query number, passage number) the two texts in each language; None is missing."""
+    connection.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, query INTEGER, passage INTEGER)")
+    connection.executemany("INSERT INTO rows (query, passage) VALUES (?, ?)", rows)
+    connection.commit()
+    cursors = [
+        connection.execute(
+            "SELECT q.text, p.text FROM rows "
+            f"LEFT JOIN queries{language} AS q ON q.number = rows.query "
+            f"LEFT JOIN passages{language} AS p ON p.number = rows.passage ORDER BY rows.number"
+        )
+        for language in range(languages)
+    ]
+    return zip(*cursors, strict=True)
 
 
 # Why a language is left out of a row, or a row out of the table; what reports call it.
@@ -288,15 +267,16 @@ def make_table(members: Sequence[Member], output: Path, options: AlignedOptions 
     done = writer.finished()
     if done is not None:
         return Made(done, new=False)
-    with writer, aligned_texts(writer.work / "texts.sqlite", len(members)) as texts:
+    with writer, _database(writer.work / "texts.sqlite") as texts:
         # In the order in which collections usually have their passages: the file is written and read in it.
         pairs = sorted(read_positives(judge, kind, options.progress), key=_by_number)
         queries = _numbers(query_id for query_id, _ in pairs)
         passages = _numbers(passage_id for _, passage_id in pairs)
-        for language, member in enumerate(members):
-            for text_kind, numbers in ((TextKind.QUERIES, queries), (TextKind.PASSAGES, passages)):
-                texts.fill(text_kind, language, _wanted(member, text_kind, numbers, options.progress))
-        joined = texts.join((queries[query_id], passages[passage_id]) for query_id, passage_id in pairs)
+        for number, member in enumerate(members):
+            for part, numbers in (("queries", queries), ("passages", passages)):
+                _fill(texts, f"{part}{number}", _wanted(member, part, numbers, options.progress))
+        numbered = ((queries[query_id], passages[passage_id]) for query_id, passage_id in pairs)
+        joined = _join(texts, numbered, len(members))
         rows = zip(pairs, joined, strict=True)
         shown = bar(rows, total=len(pairs), what="writing", unit="rows", enabled=options.progress)
         _write(shown, [member.lang for member in members], options, writer)
@@ -341,22 +321,18 @@ def _reason(query: str | None, passage: str | None, max_characters: int | None) 
 
 
 def _wanted(
-    member: Member, kind: TextKind, numbers: Mapping[str, int], progress: bool | None
+    member: Member, part: str, numbers: Mapping[str, int], progress: bool | None
 ) -> Iterator[tuple[int, str]]:
-    """(number, text) of the collection's records that rows need; the collection is read to its end.
-
-    Raises:
-        DataError: one of them says that it is in another language.
-    """
+    """(number, text) of the queries or passages that rows need; the collection is read to its end."""
     pool = load_pool([member.spec], pooled=False)
-    records = pool.queries_iter() if kind is TextKind.QUERIES else pool.docs_iter()
-    for record in bar(records, what=f"{member.lang} {kind}", unit=kind, enabled=progress):
+    records = pool.queries_iter() if part == "queries" else pool.docs_iter()
+    for record in bar(records, what=f"{member.lang} {part}", unit=part, enabled=progress):
         number = numbers.get(record[0])
         if number is None:
             continue
         if record.lang and usual_language(record.lang) != member.lang:
             raise DataError(
-                f"{member.lang}={member.spec}: {record[0]!r} of its {kind} is in {record.lang}, expected "
+                f"{member.lang}={member.spec}: {record[0]!r} of its {part} is in {record.lang}, expected "
                 f"{member.lang}: give a collection with one language"
             )
         yield number, record.text.strip()

@@ -252,11 +252,28 @@ class DatasetColumns(Source):
 
     @cached_property
     def _dataset(self) -> Any:
-        """The split as `datasets` streams it; raises a DataError with its reason where it cannot."""
+        """The split as `datasets` streams it."""
+        import datasets
+
+        path, streamed = Path(self.name), {"split": self.split, "streaming": True}
         if not self._local:
             self._require_hub()
         try:
-            return self._load()
+            if not self._local:
+                return datasets.load_dataset(self.name, self.config, revision=self._revision, **streamed)
+            if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
+                saved = datasets.load_from_disk(self.name)
+                return saved[self.split] if isinstance(saved, datasets.DatasetDict) else saved
+            if path.is_dir():
+                return datasets.load_dataset(self.name, **streamed)
+            suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+            if not suffixes or suffixes[-1] not in _BUILDERS:
+                raise DataError(
+                    f"{path}: expected a file that ends in {', '.join(_BUILDERS)}, or in one of these and "
+                    ".gz; for tab-separated text there is --tsv"
+                )
+            files = {self.split: self.name}
+            return datasets.load_dataset(_BUILDERS[suffixes[-1]], data_files=files, **streamed)
         except MimoError:
             raise
         except Exception as error:
@@ -264,30 +281,6 @@ class DatasetColumns(Source):
                 f"{self._title}: split {self.split!r} cannot be loaded: {error_line(error)}; expected a "
                 "file, a directory or a hub id that `datasets` loads"
             ) from error
-
-    def _load(self) -> Any:
-        import datasets
-
-        if not self._local:
-            return datasets.load_dataset(
-                self.name, self.config, split=self.split, revision=self._revision, streaming=True
-            )
-        path = Path(self.name)
-        if path.is_dir():
-            if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-                saved = datasets.load_from_disk(str(path))
-                return saved[self.split] if isinstance(saved, datasets.DatasetDict) else saved
-            return datasets.load_dataset(str(path), split=self.split, streaming=True)
-        suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-        builder = _BUILDERS.get(suffixes[-1] if suffixes else "")
-        if builder is None:
-            raise DataError(
-                f"{path}: expected a file that ends in {', '.join(_BUILDERS)}, or in one of these and .gz; "
-                "for tab-separated text there is --tsv"
-            )
-        return datasets.load_dataset(
-            builder, data_files={self.split: str(path)}, split=self.split, streaming=True
-        )
 
     def _require_hub(self) -> None:
         if self.name.count("/") > 1 or self.name.startswith((".", "/", "~")):

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,7 @@ from mimo_plugin.encoder.options import AUTO
 from mimo_plugin.indexing.encode import Documents, Encoded, begin_vectors, finish_vectors
 from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import EncodingPlan
-from mimo_plugin.indexing.ray_worker import (
-    RayEncoder,
-    Work,
-    find_terms,
-    raise_trouble,
-    read_texts,
-    refuse_trouble,
-    vectors_of,
-)
+from mimo_plugin.indexing.ray_worker import RayEncoder, Work, find_terms, read_row, read_texts, vectors_of
 from mimo_plugin.indexing.vectors import VECTORS, Shards
 
 if TYPE_CHECKING:
@@ -86,8 +79,13 @@ def share_out(options: RayOptions, machines: Sequence[Mapping[str, float]], devi
     if gpus is None:
         gpus = float(device in (None, "cuda") and any(machine.get("GPU") for machine in machines))
     fit = [machine for machine in machines if machine.get("GPU", 0) >= gpus]
-    cpus = options.cpus or (1 if gpus else _group([int(machine.get("CPU", 0)) for machine in fit]))
-    room = sum(_room(machine, cpus, gpus) for machine in fit)
+    # The smallest machine's cores, in equal groups.
+    smallest = min((int(machine["CPU"]) for machine in fit if machine.get("CPU")), default=1)
+    cpus = options.cpus or (1 if gpus else smallest // -(-smallest // _CORES))
+    room = 0
+    for machine in fit:
+        rooms = [machine.get("CPU", 0) // cpus, machine.get("GPU", 0) // gpus if gpus else inf]
+        room += int(min(rooms))
     if not room:
         most = [max((machine.get(name, 0) for machine in machines), default=0) for name in ("CPU", "GPU")]
         raise EnvironmentProblem(
@@ -96,19 +94,6 @@ def share_out(options: RayOptions, machines: Sequence[Mapping[str, float]], devi
             "--ray-gpus-per-worker, or start Ray with more"
         )
     return Workers(options.workers or room, cpus, gpus)
-
-
-def _group(cores: Sequence[int]) -> int:
-    """Cores of a worker: the smallest machine's, in equal groups of at most 8."""
-    smallest = min((count for count in cores if count), default=1)
-    return smallest // -(-smallest // _CORES)
-
-
-def _room(machine: Mapping[str, float], cpus: int, gpus: float) -> int:
-    rooms = [machine.get("CPU", 0) // cpus]
-    if gpus:
-        rooms.append(machine.get("GPU", 0) // gpus)
-    return int(min(rooms))
 
 
 _ADDRESS = re.compile(r"(\[[^\]]+\]|[^\s:/]+):(\d{1,5})")
@@ -171,11 +156,15 @@ def connected(options: RayOptions) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if address not in (LOCAL, "auto"):
+    level = logging.INFO if options.debug else logging.CRITICAL
+    settings: dict[str, Any] = {"address": address, "log_to_driver": options.debug, "logging_level": level}
+    if address == LOCAL:
+        settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+    elif address != "auto":
         _require_answer(address)
     with _own_signals(), nullcontext() if options.debug else _without_stderr():
         try:
-            ray.init(**_settings(address, options.debug))
+            ray.init(**settings)
         except (OSError, RuntimeError, ValueError) as error:
             ray.shutdown()
             raise EnvironmentProblem(
@@ -210,14 +199,6 @@ def _require_answer(address: str) -> None:
         f"--ray {address}: what listens there does not answer as Ray does ({reason}): give the address that "
         "`ray start --head` shows, usually port 6379"
     )
-
-
-def _settings(address: str, debug: bool) -> dict[str, Any]:
-    level = logging.INFO if debug else logging.CRITICAL
-    settings: dict[str, Any] = {"address": address, "log_to_driver": debug, "logging_level": level}
-    if address == LOCAL:
-        settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    return settings
 
 
 @contextmanager
@@ -259,13 +240,6 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def machines() -> list[dict[str, float]]:
-    """What each machine of the cluster has: `CPU`, `GPU`."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
 def last_line(text: object) -> str:
     """The line of an error of Ray that says what was wrong: of a traceback the last one."""
     lines = [line.strip() for line in str(text).splitlines() if line.strip()]
@@ -301,7 +275,12 @@ def encode_on_ray(
         MimoError: as `encode_collections`.
     """
     options = options or EncodeOptions()
-    encoder_options = _settled(encoder_options or EncoderOptions())
+    encoder_options = encoder_options or EncoderOptions()
+    backend = os.environ.get("MIMO_BACKEND")
+    if backend and encoder_options.backend == AUTO:
+        # What the environment here says holds on all machines.
+        encoder_options = replace(encoder_options, backend=backend)
+    device = encoder_options.device
     directory = Artifact(output, VECTORS)
     problems = Problems()
     with problems.collect():
@@ -312,11 +291,18 @@ def encode_on_ray(
         require_ray()
     with problems.collect():
         check_address(cluster.address)
-    with problems.collect():
-        _refuse_numbered(encoder_options.device)
+    if device is not None and ":" in device:
+        problems.add(
+            f"--device {device}: Ray gives each worker a GPU of its own, {device.partition(':')[0]} was "
+            "expected (CUDA_VISIBLE_DEVICES says which of a machine's GPUs Ray is started with)",
+            UsageError,
+        )
     problems.raise_any()
     with connected(cluster):
-        workers = share_out(cluster, machines(), encoder_options.device)
+        import ray
+
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        workers = share_out(cluster, machines, device)
         work = Work(
             documents.names,
             documents.fields,
@@ -347,34 +333,18 @@ def encode_on_ray(
             return finish_vectors(directory, plan, begun)
 
 
-def _settled(options: EncoderOptions) -> EncoderOptions:
-    """What the environment here says holds on all machines."""
-    backend = os.environ.get("MIMO_BACKEND")
-    return replace(options, backend=backend) if backend and options.backend == AUTO else options
-
-
-def _refuse_numbered(device: str | None) -> None:
-    if device is not None and ":" in device:
-        raise UsageError(
-            f"--device {device}: Ray gives each worker a GPU of its own, {device.partition(':')[0]} was "
-            "expected (CUDA_VISIBLE_DEVICES says which of a machine's GPUs Ray is started with)"
-        )
-
-
 def _terms(work: Work, workers: Workers) -> EncodingPlan:
     """All of the plan that does not depend on the collection, as a worker finds it."""
     import ray
 
     task = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus)(find_terms)
     try:
-        terms, trouble = ray.get(task.remote(work))
+        row = ray.get(task.remote(work))
     except ray.exceptions.RayError as error:
         raise EnvironmentProblem(
             f"Ray could not run a worker: {last_line(error)} (is mimo-plugin installed on every machine?)"
         ) from error
-    if trouble is not None:
-        raise_trouble(trouble)
-    return EncodingPlan.model_validate_json(terms)
+    return EncodingPlan.model_validate(read_row(row)[1])
 
 
 def _encode_shards(
@@ -390,7 +360,6 @@ def _encode_shards(
     done = set()
     with bar(total=total, initial=total - left, what="encoding", unit="docs", enabled=progress) as counter:
         for row in _rows(_dataset(work, terms, workers, shards, missing)) if missing else ():
-            refuse_trouble(row)
             shard, batch, empty = vectors_of(row)
             shards.write(shard, batch, empty)
             counter.update(shards.rows(shard))
@@ -430,7 +399,7 @@ def _dataset(
                 RayEncoder,
                 batch_size=1,
                 batch_format="pyarrow",
-                fn_constructor_args=(work, terms.model_dump_json()),
+                fn_constructor_args=(work, terms),
                 num_cpus=workers.cpus,
                 num_gpus=workers.gpus,
                 compute=ray.data.ActorPoolStrategy(

@@ -1,4 +1,4 @@
-"""Figures of a report: differences with intervals, scores per language."""
+"""Figures: how they are drawn and written, differences with intervals, the languages of hits."""
 
 import io
 import logging
@@ -6,16 +6,16 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
+from mimo_plugin.core.table import MISSING
 from mimo_plugin.evaluation.compare import ALL_LANGUAGES
 from mimo_plugin.evaluation.results import BenchmarkResults, ComparisonResult, LanguageMixResult
-from mimo_plugin.report.tables import FileNames, Pair, compared, in_words, labels, measure_name, system_names
+from mimo_plugin.report.tables import FileNames, Pair, compared, labels, measure_name, system_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,32 +24,26 @@ if TYPE_CHECKING:
 # Two of Okabe and Ito's colours, which differ also without colour vision.
 BLUE = "#0072B2"
 VERMILION = "#D55E00"
-INK = "#222222"
-FAINT = "#767676"
+_INK = "#222222"
+_FAINT = "#767676"
 
 # Without a date, a version or random ids: the same results give the same bytes. Text stays text, and names
 # with a dollar are no formulas.
-RC: dict[Any, Any] = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mimo-plugin",
     "text.parse_math": False,
     "font.size": 9.0,
     "axes.titlesize": 9.0,
     "axes.labelsize": 9.0,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-
-
-def shortened(name: str, limit: int = 36) -> str:
-    return name if len(name) <= limit else f"{name[: limit - 1]}…"
-
-
 _PNG_DPI = 200
 _MARGIN = 0.05  # inches
 _CHARACTERS_AN_INCH = 17  # of a label in its size
@@ -59,8 +53,7 @@ _LOCAL = re.compile(r"url\(#([^)]+)\)")
 _FAMILY = re.compile(r"font-family:[^;]*;?|(?<=font: )(.*?px) [^;]*")
 
 
-@dataclass(frozen=True)
-class Figure:
+class Figure(NamedTuple):
     """Attributes:
     name: of its files.
     caption: below it.
@@ -77,16 +70,8 @@ class Figure:
     labels: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """inline: the SVG as part of a page."""
-
-    figure: Figure
-    inline: str
-
-
-def write_figure(figure: Figure, directory: Path) -> Drawn:
-    """Writes NAME.svg and NAME.png into the directory."""
+def write_figure(figure: Figure, directory: Path) -> str:
+    """Writes NAME.svg and NAME.png into the directory; returns the SVG as part of a page."""
     buffer = io.StringIO()
     with _drawing():
         canvas = figure.draw()
@@ -106,7 +91,7 @@ def write_figure(figure: Figure, directory: Path) -> Drawn:
         )
     text = buffer.getvalue()
     (directory / f"{figure.name}.svg").write_text(text, encoding="utf-8")
-    return Drawn(figure, _inline(text, figure))
+    return _inline(text, figure)
 
 
 @contextmanager
@@ -116,7 +101,7 @@ def _drawing() -> Iterator[None]:
 
     fonts = logging.getLogger("matplotlib.font_manager")
     level = fonts.level
-    with mpl.rc_context(RC), warnings.catch_warnings():
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
         warnings.filterwarnings("ignore", "Matplotlib currently does not support")
         fonts.setLevel(logging.ERROR)
@@ -132,7 +117,7 @@ def _add_labels(canvas: "Canvas", labels: Sequence[str]) -> None:
     text = "\n".join(fill(label, width) for label in labels)
     if text:
         below = -0.06 / canvas.get_figheight()
-        canvas.text(0.01, below, text, va="top", ha="left", fontsize=7, color=FAINT)
+        canvas.text(0.01, below, text, va="top", ha="left", fontsize=7, color=_FAINT)
 
 
 def _inline(text: str, figure: Figure) -> str:
@@ -169,6 +154,10 @@ def _inline(text: str, figure: Figure) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+def shortened(name: str, limit: int) -> str:
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"
+
+
 _COLUMNS = 3
 _WIDTH_OF_PANELS = 6.6
 _MOST_OF_ONE = 4.2
@@ -178,40 +167,36 @@ _HEIGHT_OF_REST = 0.75
 _FOREST_MARGIN = 0.06
 
 
-def forest_plots(results: BenchmarkResults, files: FileNames) -> Iterator[Figure]:
-    """A figure for each measure that was compared."""
-    test = results.evaluation.test
-    for measure in results.evaluation.quality:
-        pairs = compared(results, measure)
-        if not pairs or test is None:
-            continue
-        shown = measure_name(measure)
-        caption = (
-            f"{shown}, run minus baseline, in each language, with its {100 * test.confidence:g} % interval. "
+def forest_plot(results: BenchmarkResults, measure: str, confidence: float, files: FileNames) -> Figure:
+    """Differences between runs in each language, with their intervals."""
+    pairs, names, shown = compared(results, measure), system_names(results), measure_name(measure)
+    said = [
+        f"{names[run]} minus {names[baseline]}, {_in_words(comparisons[-1])}."
+        for (baseline, run), comparisons in pairs.items()
+    ]
+    return Figure(
+        name=files.of("forest", measure),
+        title=f"{shown}: differences by language",
+        caption=(
+            f"{shown}, run minus baseline, in each language, with its {100 * confidence:g} % interval. "
             "Filled: significant after correction; hollow: not. Diamond: macro average over languages. No "
             "line: the interval is not defined."
-        )
-        yield Figure(
-            name=files.of("forest", measure),
-            title=f"{shown}: differences by language",
-            caption=caption,
-            description=_forest_description(results, pairs),
-            draw=partial(draw_forest, pairs, system_names(results), shown),
-            labels=labels(results),
-        )
+        ),
+        description=" ".join([*said, "All numbers are in the table that follows."]),
+        draw=partial(_draw_forest, pairs, names, shown),
+        labels=labels(results),
+    )
 
 
-def _forest_description(results: BenchmarkResults, pairs: Mapping[Pair, Sequence[ComparisonResult]]) -> str:
-    names = system_names(results)
-    parts = []
-    for (baseline, run), comparisons in pairs.items():
-        last = comparisons[-1]
-        where = "macro average" if last.language == ALL_LANGUAGES else last.language
-        parts.append(f"{names[run]} minus {names[baseline]}, {where}: {in_words(last)}.")
-    return " ".join([*parts, "All numbers are in the table that follows."])
+def _in_words(one: ComparisonResult) -> str:
+    where = "macro average" if one.language == ALL_LANGUAGES else one.language
+    known = one.ci_low is not None and one.ci_high is not None
+    interval = f"{one.ci_low:+.4f} to {one.ci_high:+.4f}" if known else MISSING
+    found = "significant" if one.significant else "not significant"
+    return f"{where}: {one.difference:+.4f}, interval {interval}, {found}"
 
 
-def draw_forest(
+def _draw_forest(
     pairs: Mapping[Pair, Sequence[ComparisonResult]], names: Mapping[str, str], measure: str
 ) -> "Canvas":
     """A panel for each pair of runs, a row for each language; all panels have the same axes."""
@@ -225,33 +210,31 @@ def draw_forest(
     canvas = Canvas(figsize=(width, height), layout="constrained")
     grid = canvas.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     panels = [axes for line in grid for axes in line]
-    for axes, ((baseline, run), comparisons) in zip(panels, pairs.items(), strict=False):
-        _panel(axes, comparisons, rows)
-        axes.set_title(
-            f"{shortened(names[run], 28)}\n− {shortened(names[baseline], 26)}",
-            loc="left",
-            color=INK,
-            fontsize=9,
-        )
-    for axes in panels[len(pairs) :]:
-        axes.set_visible(False)
-    low, high = _limits(pairs)
-    panels[0].set_xlim(low, high)
-    panels[0].set_ylim(len(rows) - 0.4, -0.6)
-    panels[0].set_yticks(
-        range(len(rows)), ["macro" if row == ALL_LANGUAGES else shortened(row, 16) for row in rows]
-    )
-    for place, axes in enumerate(panels[: len(pairs)]):
+    for place, (axes, ((baseline, run), comparisons)) in enumerate(zip(panels, pairs.items(), strict=False)):
+        _draw_panel(axes, comparisons, rows)
+        title = f"{shortened(names[run], 28)}\n− {shortened(names[baseline], 26)}"
+        axes.set_title(title, loc="left", color=_INK, fontsize=9)
         last_of_column = place + columns >= len(pairs)
         axes.tick_params(labelbottom=last_of_column)
         if last_of_column:
             axes.set_xlabel(f"difference in {measure}")
+    for axes in panels[len(pairs) :]:
+        axes.set_visible(False)
+    every = [one for comparisons in pairs.values() for one in comparisons]
+    # Zero is always in.
+    values = [value for one in every for value in (one.difference, one.ci_low, one.ci_high)]
+    ends = [0.0, *(value for value in values if value is not None)]
+    margin = _FOREST_MARGIN * ((max(ends) - min(ends)) or 0.02)
+    panels[0].set_xlim(min(ends) - margin, max(ends) + margin)
+    panels[0].set_ylim(len(rows) - 0.4, -0.6)
+    named = ["macro" if row == ALL_LANGUAGES else shortened(row, 16) for row in rows]
+    panels[0].set_yticks(range(len(rows)), named)
     return canvas
 
 
-def _panel(axes: "Axes", comparisons: Sequence[ComparisonResult], rows: Sequence[str]) -> None:
-    axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
-    axes.grid(axis="x", color=FAINT, alpha=0.25, linewidth=0.6)
+def _draw_panel(axes: "Axes", comparisons: Sequence[ComparisonResult], rows: Sequence[str]) -> None:
+    axes.axvline(0, color=_INK, linewidth=0.8, zorder=1)
+    axes.grid(axis="x", color=_FAINT, alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=5)
@@ -260,7 +243,7 @@ def _panel(axes: "Axes", comparisons: Sequence[ComparisonResult], rows: Sequence
         row = rows.index(one.language)
         macro = one.language == ALL_LANGUAGES
         if macro:
-            axes.axhline(row - 0.5, color=FAINT, linewidth=0.6, linestyle=":")
+            axes.axhline(row - 0.5, color=_FAINT, linewidth=0.6, linestyle=":")
         if one.ci_low is not None and one.ci_high is not None:
             axes.plot([one.ci_low, one.ci_high], [row, row], color=BLUE, linewidth=2.2 if macro else 1.4)
         axes.plot(
@@ -274,16 +257,6 @@ def _panel(axes: "Axes", comparisons: Sequence[ComparisonResult], rows: Sequence
         )
 
 
-def _limits(pairs: Mapping[Pair, Sequence[ComparisonResult]]) -> tuple[float, float]:
-    """Of all panels; zero is always in."""
-    ends = [0.0]
-    for comparisons in pairs.values():
-        for one in comparisons:
-            ends += [end for end in (one.difference, one.ci_low, one.ci_high) if end is not None]
-    span = (max(ends) - min(ends)) or 0.02
-    return min(ends) - _FOREST_MARGIN * span, max(ends) + _FOREST_MARGIN * span
-
-
 _CELL = 0.27
 _MOST_WRITTEN = 20  # languages; more would not be readable
 # One hue from light to dark: it needs no colour vision, and little ink where there is little.
@@ -291,50 +264,38 @@ _COLOUR_MAP = "Blues"
 _DARK = 0.7  # part of the scale from which white text is read more easily
 
 
-def heat_maps(results: BenchmarkResults, files: FileNames) -> Iterator[tuple[str, LanguageMixResult, Figure]]:
-    """For each run that has a language mix: its name, the mix, the figure."""
-    names = system_names(results)
-    mixes = {name: bias.language_mix for name, bias in results.language_bias.items() if bias.language_mix}
-    highest = top(mixes)
-    for name, mix in mixes.items():
-        cutoff = results.language_bias[name].cutoff
-        yield (
-            name,
-            mix,
-            Figure(
-                name=files.of("language mix", name),
-                title=f"{names[name]}: languages of the first {cutoff} hits",
-                caption=(
-                    f"{names[name]}: of the first {cutoff} hits of queries in a row's language, the share in "
-                    "a column's language. Rows add up to 1; a framed cell is the query's own language. All "
-                    "systems have the same scale."
-                ),
-                description=_heat_map_description(mix),
-                draw=partial(draw_mix, mix, highest),
-                labels=labels(results),
+def heat_maps(results: BenchmarkResults, files: FileNames) -> Iterator[tuple[str, Figure]]:
+    """Of each run its name, and the figure of its hits' languages; all have the same scale."""
+    names, found = system_names(results), results.language_bias
+    shares = [share or 0.0 for bias in found.values() for row in bias.language_mix.shares for share in row]
+    highest = max(shares, default=0.0) or 1.0
+    for name, bias in found.items():
+        mix, cutoff = bias.language_mix, bias.cutoff
+        figure = Figure(
+            name=files.of("language mix", name),
+            title=f"{names[name]}: languages of the first {cutoff} hits",
+            caption=(
+                f"{names[name]}: of the first {cutoff} hits of queries in a row's language, the share in "
+                "a column's language. Rows add up to 1; a framed cell is the query's own language. All "
+                "systems have the same scale."
             ),
+            description=_mix_in_words(mix),
+            draw=partial(_draw_mix, mix, highest),
+            labels=labels(results),
         )
+        yield name, figure
 
 
-def top(mixes: Mapping[str, LanguageMixResult]) -> float:
-    """The largest share of any system: the top of the scale."""
-    return (
-        max((share or 0.0 for mix in mixes.values() for row in mix.shares for share in row), default=0.0)
-        or 1.0
-    )
-
-
-def _heat_map_description(mix: LanguageMixResult) -> str:
+def _mix_in_words(mix: LanguageMixResult) -> str:
     said = []
     for language, row in zip(mix.query_languages, mix.shares, strict=True):
-        shares = [(share or 0.0, name) for name, share in zip(mix.doc_languages, row, strict=True)]
-        share, name = max(shares)
+        share, name = max((share or 0.0, name) for name, share in zip(mix.doc_languages, row, strict=True))
         said.append(f"{language}: most in {name}, {share:.2f}")
     own = "" if mix.own is None else f"In the query's own language: {mix.own:.4f} of all. "
     return f"{own}By query language, {'; '.join(said)}. All numbers are in the table that follows."
 
 
-def draw_mix(mix: LanguageMixResult, highest: float) -> "Canvas":
+def _draw_mix(mix: LanguageMixResult, highest: float) -> "Canvas":
     """highest: the top of the colour scale."""
     from matplotlib.figure import Figure as Canvas
     from matplotlib.patches import Rectangle
@@ -350,15 +311,9 @@ def draw_mix(mix: LanguageMixResult, highest: float) -> "Canvas":
         for column, name in enumerate(mix.doc_languages):
             share = mix.shares[row][column]
             if share is not None and max(rows, columns) <= _MOST_WRITTEN:
-                axes.text(
-                    column + 0.5,
-                    row + 0.5,
-                    brief(share),
-                    ha="center",
-                    va="center",
-                    fontsize=6.5,
-                    color="white" if share / highest > _DARK else "black",
-                )
+                color = "white" if share / highest > _DARK else "black"
+                middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6.5}
+                axes.text(column + 0.5, row + 0.5, _brief(share), color=color, **middle)
             if name == language:
                 axes.add_patch(
                     Rectangle((column, row), 1, 1, fill=False, edgecolor=VERMILION, linewidth=1.8, zorder=3)
@@ -375,11 +330,11 @@ def draw_mix(mix: LanguageMixResult, highest: float) -> "Canvas":
     axes.set_ylabel("language of the query")
     bar = canvas.colorbar(mesh, ax=axes, shrink=0.7, label="share of the hits")
     bar.outline.set_visible(False)
-    bar.ax.tick_params(color=INK)
+    bar.ax.tick_params(color=_INK)
     return canvas
 
 
-def brief(share: float) -> str:
+def _brief(share: float) -> str:
     """Two digits, which fit a cell: 0.123 -> ".12", 1 -> "1"."""
     text = f"{share:.2f}"
     return "1" if text == "1.00" else "0" if text == "0.00" and share == 0 else text.removeprefix("0")

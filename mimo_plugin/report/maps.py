@@ -1,24 +1,287 @@
-"""Pictures of an encoder's space."""
+"""Pictures of an encoder's space, for the report and for `mimo analyze`."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.core.errors import DataError
-from mimo_plugin.core.files import make_parent, replacing
+from mimo_plugin.evaluation.results import EncoderResult, GeometryResult
+from mimo_plugin.report.figures import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
 
 Values = NDArray[np.float64]
+
+
+def geometry_figures(
+    geometry: GeometryResult, file_of: Callable[..., str], labels: Sequence[str] = ()
+) -> Iterator[Figure]:
+    """The plane of all encoders; of each encoder its projection, centroids and pairs of languages.
+
+    Args:
+        file_of: makes a file's name of what it shows, and of an encoder's label.
+        labels: what has to stand beside every number.
+    """
+    encoders = geometry.encoders
+    if any(_point(encoder) for encoder in encoders.values()):
+        trails = " A line with small points leads through the checkpoints of its training run."
+        yield Figure(
+            name=file_of("plane"),
+            title="Alignment and uniformity",
+            caption="Each point is an encoder; lower left is better."
+            + trails * any(encoder.trail for encoder in encoders.values()),
+            description=" ".join(f"{label}: {_in_words(encoder)}." for label, encoder in encoders.items()),
+            draw=partial(_draw_plane, geometry),
+            labels=labels,
+        )
+    for label, encoder in encoders.items():
+        projection = encoder.projection
+        if projection.points:
+            explained = " and ".join(f"{100 * share:.1f} %" for share in projection.explained)
+            yield Figure(
+                name=file_of("projection", label),
+                title=f"{label}: vectors of parallel texts in two dimensions",
+                caption=(
+                    f"{label}: vectors of parallel texts on two axes ({projection.method}), which hold "
+                    f"{explained} of the variance: little of it can be seen here. Colour, mark and name: "
+                    "language. Where languages lie apart, the encoder tells them apart."
+                ),
+                description=f"{len(projection.points):,} points in {len(projection.languages)} languages.",
+                draw=partial(_draw_projection, geometry, label),
+                labels=labels,
+            )
+        yield from _pair_maps(geometry, label, file_of, labels)
+
+
+def _point(encoder: EncoderResult) -> tuple[float, float] | None:
+    """Alignment and uniformity, where both are defined."""
+    aligned, uniform = encoder.alignment, encoder.uniformity
+    return None if aligned is None or uniform is None else (aligned, uniform)
+
+
+def _in_words(encoder: EncoderResult) -> str:
+    point = _point(encoder)
+    return f"alignment {point[0]:.4f}, uniformity {point[1]:.4f}" if point else "not defined"
+
+
+def _pair_maps(
+    geometry: GeometryResult, label: str, file_of: Callable[..., str], labels: Sequence[str]
+) -> Iterator[Figure]:
+    """Heat maps of pairs of languages; those of all encoders have the same colours."""
+    encoder, encoders = geometry.encoders[label], geometry.encoders.values()
+    languages: Sequence[str] = encoder.centroid_distances.languages
+    if len(languages) > 1:
+        distances = np.array(encoder.centroid_distances.distances, dtype=np.float64)
+        others = [value for one in encoders for row in one.centroid_distances.distances for value in row]
+        yield Figure(
+            name=file_of("centroids", label),
+            title=f"{label}: distances between languages",
+            caption=f"{label}: distances between the mean vectors of languages; 0 where they are the same.",
+            description=_ends(distances, languages),
+            draw=partial(
+                _draw_pairs,
+                languages,
+                distances,
+                [value for value in others if value],
+                f"{label}: distance between languages, {_texts(geometry)}",
+                "euclidean distance of mean vectors (lower is better)",
+            ),
+            labels=labels,
+        )
+    pairs = [pair for pair in encoder.pair_alignment if pair[2] is not None]
+    if pairs:
+        languages = sorted({language for pair in pairs for language in pair[:2]})
+        aligned = np.full((len(languages), len(languages)), np.nan)
+        for first, second, value in pairs:
+            row, column = languages.index(first), languages.index(second)
+            aligned[row, column] = aligned[column, row] = value
+        yield Figure(
+            name=file_of("pair alignment", label),
+            title=f"{label}: alignment of each pair of languages",
+            caption=f"{label}: mean squared distance between the two versions of a text. 0 is best.",
+            description=_ends(aligned, languages),
+            draw=partial(
+                _draw_pairs,
+                languages,
+                aligned,
+                [pair[2] for one in encoders for pair in one.pair_alignment if pair[2] is not None],
+                f"{label}: alignment of translations, {_texts(geometry)}",
+                "mean squared distance of translations (lower is better)",
+            ),
+            labels=labels,
+        )
+
+
+def _ends(values: Values, languages: Sequence[str]) -> str:
+    """The lowest and the highest of a symmetric matrix, in words."""
+    pairs = [
+        (values[row, column], f"{languages[column]} and {languages[row]}")
+        for row, column in np.argwhere(np.tril(np.isfinite(values), -1)).tolist()
+    ]
+    if not pairs:
+        return "No pair has a value."
+    (low, nearest), (high, farthest) = min(pairs), max(pairs)
+    return f"Lowest {low:.4f}, {nearest}; highest {high:.4f}, {farthest}."
+
+
+def _texts(geometry: GeometryResult) -> str:
+    texts = geometry.texts
+    return f"{texts.vectors:,} {texts.role} in {len(texts.languages)} languages"
+
+
+# Okabe and Ito, Color Universal Design (2008), without the yellow, which is lost on white.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Their number has no divisor in common with that of the colours: 56 different looks.
+_MARKERS = ("o", "s", "^", "D", "P", "v", "X", "<")
+# Even for the eye at every step, with and without colour vision.
+_COLOR_MAP = "cividis"
+_LAYERS = 4
+_LEGEND_ROWS = 20
+# With more languages than this, there is no room for numbers in cells, and for names among points.
+_MOST_NAMED = 30
+
+
+def look(number: int) -> dict[str, Any]:
+    """Colour and marker of the language or model of that number, as matplotlib takes them."""
+    return {"color": _COLORS[number % len(_COLORS)], "marker": _MARKERS[number % len(_MARKERS)]}
+
+
+def _axes(width: float, height: float) -> "tuple[Canvas, Axes]":
+    # Without pyplot, which keeps figures and chooses a back end for the whole process.
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(width, height), layout="constrained")
+    axes = canvas.add_subplot()
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+    return canvas, axes
+
+
+def _draw_plane(geometry: GeometryResult) -> "Canvas":
+    """Alignment against uniformity, a point for each encoder, and the way to it where there is a trail."""
+    from matplotlib.lines import Line2D
+
+    canvas, axes = _axes(6.4, 4.8)
+    named: list[tuple[tuple[float, float], str]] = []
+    avoid: list[tuple[float, float]] = []
+    trails: dict[Any, str] = {}
+    placed = {label: point for label, one in geometry.encoders.items() if (point := _point(one))}
+    for number, (label, point) in enumerate(placed.items()):
+        named.append((point, label))
+        trail = _trail(geometry.encoders[label])
+        if trail:
+            # The trail of a finished run is of other texts than the encoder's point.
+            elsewhere = f"{label}: trail" in geometry.skipped
+            line = ":" if elsewhere else "-"
+            trails[line] = "while it trained" + ", on its dev collection" * elsewhere
+            style: dict[str, Any] = {"linewidth": 1.2, "markersize": 3.5, "markerfacecolor": "white"}
+            axes.plot(*zip(*trail.values(), strict=True), linestyle=line, **style, **look(number))
+            avoid += trail.values()
+        axes.plot(*point, markersize=10, linestyle="", **look(number))
+        ends = (min(trail), max(trail)) if len(trail) > 1 else ()
+        named += [(trail[step], f"step {step:,}") for step in ends]
+    axes.set_title(f"Alignment and uniformity: {_texts(geometry)}", fontsize="medium")
+    axes.set_xlabel("Alignment: mean squared distance of translations (0 to 4)\n← lower is better")
+    axes.set_ylabel("Uniformity: log mean exp(-2 distance²) (-8 to 0)\n← lower is better")
+    axes.margins(0.15)
+    if trails:
+        lines = [
+            Line2D([], [], color="0.3", linewidth=1.2, linestyle=line, label=trails[line])
+            for line in sorted(trails)
+        ]
+        canvas.legend(
+            handles=lines, frameon=False, fontsize="small", loc="outside lower left", ncols=len(lines)
+        )
+    canvas.draw_without_rendering()
+    place_labels(axes, [point for point, _ in named], [name for _, name in named], avoid=avoid)
+    return canvas
+
+
+def _trail(encoder: EncoderResult) -> dict[int, tuple[float, float]]:
+    """Step -> alignment and uniformity."""
+    return {
+        one.step: (one.alignment, one.uniformity)
+        for one in encoder.trail
+        if one.alignment is not None and one.uniformity is not None
+    }
+
+
+def _draw_projection(geometry: GeometryResult, label: str) -> "Canvas":
+    """One encoder's vectors in the plane of their two principal components, a look for each language; large
+    and named, the middle of each language."""
+    from matplotlib.patheffects import withStroke
+
+    projection = geometry.encoders[label].projection
+    points = np.array(projection.points, dtype=np.float64)
+    of_language = [points[points[:, 2] == number, :2] for number in range(len(projection.languages))]
+    columns = -(-len(of_language) // _LEGEND_ROWS)
+    canvas, axes = _axes(6.5 + 1.1 * columns, 5.2)
+    # A few of each language in turn, so that the last one does not cover the others.
+    size = 14 if len(points) <= 1000 else 8
+    for step in range(_LAYERS):
+        for number, own in enumerate(of_language):
+            across, up = own[step::_LAYERS].T
+            axes.scatter(across, up, s=size, alpha=0.55, linewidths=0, **look(number))
+    middles = [tuple(own.mean(axis=0)) for own in of_language]
+    style: dict[str, Any] = {"linestyle": "", "markersize": 9, "markeredgecolor": "white", "zorder": 3}
+    handles = [
+        axes.plot(*middle, label=projection.languages[number], **style, **look(number))[0]
+        for number, middle in enumerate(middles)
+    ]
+    first, second = (100 * share for share in projection.explained)
+    part = f"{len(points):,} of " if len(points) < geometry.texts.vectors else ""
+    axes.set_title(f"{label}: {part}{_texts(geometry)}", fontsize="medium")
+    axes.set_xlabel(f"first principal component, {first:.1f} % of the variance")
+    axes.set_ylabel(f"second, {second:.1f} %")
+    axes.set_aspect("equal", adjustable="datalim")
+    canvas.legend(
+        handles=handles, loc="outside right center", frameon=False, title="large: mean", ncols=columns
+    )
+    canvas.draw_without_rendering()
+    if len(middles) <= _MOST_NAMED:
+        halo = [withStroke(linewidth=2.5, foreground="white")]
+        place_labels(axes, middles, projection.languages, weight="bold", zorder=4, path_effects=halo)
+    return canvas
+
+
+def _draw_pairs(
+    languages: Sequence[str], values: Values, scale: Sequence[float], title: str, unit: str
+) -> "Canvas":
+    """A heat map. values: (m, m); the diagonal, which says nothing, and NaN stay white."""
+    from matplotlib.figure import Figure as Canvas
+
+    count = len(languages)
+    numbered = count <= _MOST_NAMED
+    side = max(3.0, (0.42 if numbered else 0.14) * count)
+    # "compressed" is for axes whose shape is given, as here by square cells.
+    canvas = Canvas(figsize=(side + 1.8, side + 0.9), layout="compressed")
+    axes = canvas.add_subplot()
+    shown = np.where(np.eye(count, dtype=np.bool_), np.nan, values)
+    image = axes.imshow(shown, cmap=_COLOR_MAP, vmin=min(scale, default=0.0), vmax=max(scale, default=1.0))
+    for row, column in np.argwhere(np.isfinite(shown)).tolist() if numbered else ():
+        red, green, blue, _ = image.to_rgba(shown[row, column])
+        # Rec. 709
+        color = "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.5 else "black"
+        text = f"{shown[row, column]:.2f}"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
+    size = "medium" if numbered else "x-small"
+    axes.set_xticks(range(count), languages, fontsize=size, rotation=0 if numbered else 90)
+    axes.set_yticks(range(count), languages, fontsize=size)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(title, fontsize="medium")
+    canvas.colorbar(image, ax=axes, label=unit, shrink=0.9)
+    return canvas
+
 
 _POINTS_AN_INCH = 72
 # Of a letter and a line, in parts of the font size.
 _LETTER, _LINE = 0.66, 1.3
+_SIZE = 9  # of names, in points
 # How far a name keeps from a point, in points.
 _CLEAR = 5.0
 # From how far on a line leads from a point to its name.
@@ -32,7 +295,6 @@ def place_labels(
     names: Sequence[str],
     *,
     avoid: Sequence[tuple[float, float]] = (),
-    size: float = 9,
     **style: Any,
 ) -> None:
     """Writes a name beside each point, where it covers neither a point nor another name, with a thin line
@@ -43,19 +305,19 @@ def place_labels(
     Args:
         points: in data coordinates.
         avoid: further points that are not to be covered.
-        size: of the font, in points.
         style: of the text, as matplotlib takes it.
     """
     inside = np.array(axes.get_window_extent().size) / axes.figure.dpi * _POINTS_AN_INCH
-    corner = np.array([axes.get_xlim()[0], axes.get_ylim()[0]])
-    extent = np.array([axes.get_xlim()[1], axes.get_ylim()[1]]) - corner
+    corner, end = np.transpose([axes.get_xlim(), axes.get_ylim()])
     # In points, like font sizes.
-    at, others = ((np.reshape(given, (-1, 2)) - corner) / extent * inside for given in (points, avoid))
-    halves = np.array([[len(name) * _LETTER * size / 2, _LINE * size / 2] for name in names])
+    at, others = (
+        (np.reshape(given, (-1, 2)) - corner) / (end - corner) * inside for given in (points, avoid)
+    )
+    halves = np.array([[len(name) * _LETTER * _SIZE / 2, _LINE * _SIZE / 2] for name in names])
     places = _places(at, np.concatenate([at, others]), halves, inside)
     far = (np.abs(places - at) - halves).max(axis=1) > _FAR
+    line = {"arrowstyle": "-", "color": "0.45", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
     for name, point, way, distant in zip(names, points, places - at, far, strict=True):
-        line = {"arrowstyle": "-", "color": "0.45", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
         axes.annotate(
             name,
             point,
@@ -63,7 +325,7 @@ def place_labels(
             textcoords="offset points",
             ha="center",
             va="center",
-            fontsize=size,
+            fontsize=_SIZE,
             arrowprops=line if distant else None,
             **style,
         )
@@ -101,300 +363,5 @@ def _around(point: Values, half: Values, start: float, farthest: float) -> Itera
     # A box that touches its point, in every direction: a rectangle of places, not a circle.
     directions = np.column_stack([np.cos(angles), np.sin(angles)])
     touching = ((half + _CLEAR) / np.abs(directions).clip(1e-9)).min(axis=1)
-    away = 0.0
-    while away < farthest:
+    for away in np.arange(0.0, farthest, 6.0):
         yield from point + directions * (touching + away)[:, None]
-        away += 6.0
-
-
-# Okabe and Ito, Color Universal Design (2008), without the yellow, which is lost on white.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Their number has no divisor in common with that of the colours: 56 different looks.
-_MARKERS = ("o", "s", "^", "D", "P", "v", "X", "<")
-# Even for the eye at every step, with and without colour vision.
-COLOR_MAP = "cividis"
-
-
-class Look(NamedTuple):
-    """A colour and a marker of matplotlib."""
-
-    color: str
-    marker: str
-
-
-def look(number: int) -> Look:
-    """The look of the language or model of that number."""
-    return Look(_COLORS[number % len(_COLORS)], _MARKERS[number % len(_MARKERS)])
-
-
-_LAYERS = 4
-_LEGEND_ROWS = 20
-# With more languages than this, there is no room for numbers in cells, and for names among points.
-_MOST_NAMED = 30
-
-
-def draw_plane(geometry: Mapping[str, Any]) -> "Figure":
-    """Alignment against uniformity, a point for each encoder, and the way to it where there is a trail.
-
-    Raises:
-        DataError: no encoder has an alignment.
-    """
-    drawn = {label: one for label, one in geometry["encoders"].items() if one["alignment"] is not None}
-    if not drawn:
-        raise DataError(f"no alignment to draw: {geometry['skipped'].get('alignment', 'no encoder')}")
-    figure = _figure(6.4, 4.8)
-    axes = figure.add_subplot()
-    for number, (label, one) in enumerate(drawn.items()):
-        color, marker = look(number)
-        trail = _trail(one)
-        if trail:
-            axes.plot(
-                *zip(*trail.values(), strict=True),
-                color=color,
-                linewidth=1.2,
-                linestyle=":" if _elsewhere(geometry, label) else "-",
-                marker=marker,
-                markersize=3.5,
-                markerfacecolor="white",
-            )
-        axes.plot(
-            one["alignment"], one["uniformity"], color=color, marker=marker, markersize=10, linestyle=""
-        )
-    axes.set_title(f"Alignment and uniformity: {_texts(geometry)}", fontsize="medium")
-    axes.set_xlabel("Alignment: mean squared distance of translations (0 to 4)\n← lower is better")
-    axes.set_ylabel("Uniformity: log mean exp(-2 distance²) (-8 to 0)\n← lower is better")
-    axes.margins(0.15)
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    _explain_trails(figure, geometry, drawn)
-    _settle(figure)
-    points: list[tuple[float, float]] = []
-    avoid: list[tuple[float, float]] = []
-    names: list[str] = []
-    for label, one in drawn.items():
-        points.append((one["alignment"], one["uniformity"]))
-        names.append(label)
-        trail = _trail(one)
-        avoid += trail.values()
-        for step in (min(trail), max(trail)) if len(trail) > 1 else ():
-            points.append(trail[step])
-            names.append(f"step {step:,}")
-    place_labels(axes, points, names, avoid=avoid)
-    return figure
-
-
-def draw_projection(geometry: Mapping[str, Any], label: str) -> "Figure":
-    """One encoder's vectors in the plane of their two principal components, a look for each language; large
-    and named, the middle of each language."""
-    projection = geometry["encoders"][label]["projection"]
-    points = np.array(projection["points"], dtype=np.float64)
-    languages = projection["languages"]
-    columns = -(-len(languages) // _LEGEND_ROWS)
-    figure = _figure(6.5 + 1.1 * columns, 5.2)
-    axes = figure.add_subplot()
-    handles = []
-    # A few of each language in turn, so that the last one does not cover the others.
-    size = 14 if len(points) <= 1000 else 8
-    for step in range(_LAYERS):
-        for number in range(len(languages)):
-            color, marker = look(number)
-            rows = points[points[:, 2] == number][step::_LAYERS]
-            axes.scatter(rows[:, 0], rows[:, 1], s=size, color=color, marker=marker, alpha=0.55, linewidths=0)
-    middles = [tuple(points[points[:, 2] == number, :2].mean(axis=0)) for number in range(len(languages))]
-    for number, (x, y) in enumerate(middles):
-        color, marker = look(number)
-        handles.append(
-            axes.plot(
-                x,
-                y,
-                linestyle="",
-                color=color,
-                marker=marker,
-                markersize=9,
-                markeredgecolor="white",
-                label=languages[number],
-                zorder=3,
-            )[0]
-        )
-    first, second = (100 * share for share in projection["explained"])
-    total = geometry["texts"]["vectors"]
-    part = f"{len(points):,} of " if len(points) < total else ""
-    axes.set_title(f"{label}: {part}{_texts(geometry)}", fontsize="medium")
-    axes.set_xlabel(f"first principal component, {first:.1f} % of the variance")
-    axes.set_ylabel(f"second, {second:.1f} %")
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
-    figure.legend(
-        handles=handles,
-        loc="outside right center",
-        frameon=False,
-        title="large: mean",
-        ncols=columns,
-    )
-    _settle(figure)
-    if len(languages) <= _MOST_NAMED:
-        place_labels(axes, middles, languages, weight="bold", zorder=4, path_effects=_halo())
-    return figure
-
-
-def draw_centroids(geometry: Mapping[str, Any], label: str) -> "Figure":
-    """One encoder's distances between the mean vectors of the languages, as a heat map."""
-    found = geometry["encoders"][label]["centroid_distances"]
-    values = np.array(found["distances"], dtype=np.float64)
-    others = [one["centroid_distances"]["distances"] for one in geometry["encoders"].values()]
-    return _heat_map(
-        found["languages"],
-        values,
-        [value for rows in others for row in rows for value in row if value],
-        f"{label}: distance between languages, {_texts(geometry)}",
-        "euclidean distance of mean vectors (lower is better)",
-    )
-
-
-def draw_pair_alignment(geometry: Mapping[str, Any], label: str) -> "Figure":
-    """One encoder's alignment of each pair of languages, as a heat map; white where no text is in both.
-
-    Raises:
-        DataError: no parallel texts.
-    """
-    pairs = geometry["encoders"][label]["pair_alignment"]
-    if not pairs:
-        raise DataError(f"no alignment to draw: {geometry['skipped'].get('alignment', 'no parallel texts')}")
-    languages = sorted({language for pair in pairs for language in pair[:2]})
-    values = np.full((len(languages), len(languages)), np.nan)
-    for first, second, value in pairs:
-        row, column = languages.index(first), languages.index(second)
-        values[row, column] = values[column, row] = value
-    return _heat_map(
-        languages,
-        values,
-        [pair[2] for one in geometry["encoders"].values() for pair in one["pair_alignment"]],
-        f"{label}: alignment of translations, {_texts(geometry)}",
-        "mean squared distance of translations (lower is better)",
-    )
-
-
-def draw_all(geometry: Mapping[str, Any]) -> "dict[tuple[str, str | None], Figure]":
-    """(what, label) -> picture, of all that can be drawn; the plane has no label."""
-    figures: dict[tuple[str, str | None], Figure] = {}
-    aligned = [label for label, one in geometry["encoders"].items() if one["alignment"] is not None]
-    if aligned:
-        figures["plane", None] = draw_plane(geometry)
-    for label in geometry["encoders"]:
-        figures["projection", label] = draw_projection(geometry, label)
-        if len(geometry["texts"]["languages"]) > 1:
-            figures["centroids", label] = draw_centroids(geometry, label)
-        if label in aligned:
-            figures["pair-alignment", label] = draw_pair_alignment(geometry, label)
-    return figures
-
-
-def save_figure(figure: "Figure", path: Path) -> list[Path]:
-    """Writes a picture as PNG and SVG, the same bytes each time; `path` is without a suffix.
-
-    Raises:
-        EnvironmentProblem: the file system refuses.
-    """
-    import matplotlib
-
-    files = []
-    for form, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-        file = path.with_name(f"{path.name}.{form}")
-        make_parent(file)
-        with replacing(file) as beside, matplotlib.rc_context({"svg.hashsalt": "mimo"}):
-            figure.savefig(beside, format=form, dpi=150, metadata=metadata)
-        files.append(file)
-    return files
-
-
-def _heat_map(
-    languages: Sequence[str], values: NDArray[np.float64], scale: Sequence[float], title: str, unit: str
-) -> "Figure":
-    """values: (m, m); the diagonal, which says nothing, and NaN stay white. scale: all encoders' values, so
-    that their maps have the same colours."""
-    from matplotlib.figure import Figure
-
-    count = len(languages)
-    numbered = count <= _MOST_NAMED
-    side = max(3.0, (0.42 if numbered else 0.14) * count)
-    # "compressed" is for axes whose shape is given, as here by square cells.
-    figure = Figure(figsize=(side + 1.8, side + 0.9), layout="compressed")
-    axes = figure.add_subplot()
-    shown = np.where(np.eye(count, dtype=np.bool_), np.nan, values)
-    image = axes.imshow(shown, cmap=COLOR_MAP, vmin=min(scale, default=0.0), vmax=max(scale, default=1.0))
-    for row, column in np.argwhere(np.isfinite(shown)).tolist() if numbered else ():
-        value = shown[row, column]
-        red, green, blue, _ = image.to_rgba(value)
-        # Rec. 709
-        dark = 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.5
-        axes.text(
-            column,
-            row,
-            f"{value:.2f}",
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            color="white" if dark else "black",
-        )
-    size = "medium" if numbered else "x-small"
-    axes.set_xticks(range(count), languages, fontsize=size, rotation=0 if numbered else 90)
-    axes.set_yticks(range(count), languages, fontsize=size)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_title(title, fontsize="medium")
-    figure.colorbar(image, ax=axes, label=unit, shrink=0.9)
-    return figure
-
-
-def _trail(one: Mapping[str, Any]) -> dict[int, tuple[float, float]]:
-    """Step -> alignment and uniformity."""
-    return {
-        point["step"]: (point["alignment"], point["uniformity"])
-        for point in one["trail"]
-        if point["alignment"] is not None and point["uniformity"] is not None
-    }
-
-
-def _explain_trails(figure: "Figure", geometry: Mapping[str, Any], drawn: Mapping[str, Any]) -> None:
-    from matplotlib.lines import Line2D
-
-    trails = [_elsewhere(geometry, label) for label, one in drawn.items() if _trail(one)]
-    names = {False: "while it trained", True: "while it trained, on its dev collection"}
-    lines = [
-        Line2D([], [], color="0.3", linewidth=1.2, linestyle=":" if other else "-", label=names[other])
-        for other in sorted(set(trails))
-    ]
-    if lines:
-        figure.legend(
-            handles=lines, frameon=False, fontsize="small", loc="outside lower left", ncols=len(lines)
-        )
-
-
-def _elsewhere(geometry: Mapping[str, Any], label: str) -> bool:
-    """Whether a trail is of other texts than the encoder's point."""
-    return f"{label}: trail" in geometry["skipped"]
-
-
-def _figure(width: float, height: float) -> "Figure":
-    # Without pyplot, which keeps figures and chooses a back end for the whole process.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _settle(figure: "Figure") -> None:
-    """Lays the figure out, so that labels know how much room there is."""
-    figure.draw_without_rendering()
-
-
-def _halo() -> list[Any]:
-    from matplotlib.patheffects import withStroke
-
-    return [withStroke(linewidth=2.5, foreground="white")]
-
-
-def _texts(geometry: Mapping[str, Any]) -> str:
-    texts = geometry["texts"]
-    return f"{texts['vectors']:,} {texts['role']} in {len(texts['languages'])} languages"

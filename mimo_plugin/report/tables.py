@@ -2,25 +2,15 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-from mimo_plugin.evaluation.compare import ALL_LANGUAGES
-from mimo_plugin.evaluation.options import CORRECTION_NAMES, TEST_NAMES, Setting
-from mimo_plugin.evaluation.results import (
-    BenchmarkResults,
-    ComparisonResult,
-    ProcedureResult,
-    ReferenceResult,
-    TopicsResult,
-    is_judged,
-)
-from mimo_plugin.evaluation.significance import UPPER_BOUND
-from mimo_plugin.evaluation.tables import DAGGER, MISSING
-from mimo_plugin.report.table import (
+from mimo_plugin.core.table import (
+    DAGGER,
+    MISSING,
     Cell,
     Column,
     Note,
-    Part,
+    Rows,
     Table,
     count,
     in_bold,
@@ -28,10 +18,20 @@ from mimo_plugin.report.table import (
     probability,
     words,
 )
+from mimo_plugin.evaluation.compare import ALL_LANGUAGES
+from mimo_plugin.evaluation.options import CORRECTION_NAMES, TEST_NAMES, Setting
+from mimo_plugin.evaluation.results import (
+    BenchmarkResults,
+    ComparisonResult,
+    ProcedureResult,
+    ReferenceResult,
+    is_judged,
+)
+from mimo_plugin.evaluation.significance import UPPER_BOUND
 
 MONOLINGUAL = (Setting.MULTI_MONOLINGUAL, Setting.MIXED_MONOLINGUAL)
 
-SETTINGS: Mapping[str, tuple[str, str]] = {
+_SETTINGS: Mapping[str, tuple[str, str]] = {
     Setting.MULTI_MONOLINGUAL: (
         "Multi-monolingual retrieval",
         "There is one collection a language, and a query searches the documents in its own language.",
@@ -55,45 +55,16 @@ SETTINGS: Mapping[str, tuple[str, str]] = {
 _MIXED_LABEL = "Mixed-corpus monolingual: judged in the query's own language only."
 
 
-def labels(results: BenchmarkResults) -> tuple[str, ...]:
-    """What has to stand beside every number, in every output."""
-    found = []
-    if results.subset is not None:
-        found.append(results.subset.text)
-    if results.config.setting == Setting.MIXED_MONOLINGUAL:
-        found.append(_MIXED_LABEL)
-    return tuple(found)
-
-
 def setting(results: BenchmarkResults) -> tuple[str, str]:
     """The setting's name, and what it is."""
-    return SETTINGS.get(results.config.setting, (results.config.setting, ""))
+    return _SETTINGS.get(results.config.setting, (results.config.setting, ""))
 
 
-def dagger(test: ProcedureResult, names: dict[str, str]) -> str:
-    against = names.get(test.baseline or "", test.baseline)
-    return f"{DAGGER} differs significantly from {against}, up or down. " + procedure(test)
-
-
-def procedure(test: ProcedureResult) -> str:
-    """How differences were tested."""
-    name = TEST_NAMES.get(test.name, test.name)
-    corrected = (
-        "p not corrected"
-        if test.correction == "none"
-        else f"p corrected by {CORRECTION_NAMES.get(test.correction, test.correction)} within a measure"
-    )
-    return f"Two-sided {name} a language; {corrected}; level {test.alpha:g}."
-
-
-def macro_procedure(test: ProcedureResult, topics: TopicsResult) -> str:
-    """How the difference in macro averages was tested."""
-    units = f", {topics.units:,} units" if topics.parallel else ""
-    said = {key: text for key, text in test.macro.items() if text}
-    parts = [f"p by {said['p']}"] if "p" in said else []
-    parts += [f"interval by {said['interval']}"] if "interval" in said else []
-    note = f"; {said['note']}" if "note" in said else ""
-    return f"Macro average: {'; '.join(parts)}{units}{note}." if parts else ""
+def labels(results: BenchmarkResults) -> tuple[str, ...]:
+    """What has to stand beside every number, in every output."""
+    subset = () if results.subset is None else (results.subset.text,)
+    mixed = results.config.setting == Setting.MIXED_MONOLINGUAL
+    return (*subset, _MIXED_LABEL) if mixed else subset
 
 
 _MEASURES = {
@@ -117,12 +88,12 @@ def measure_name(measure: str) -> str:
 def system_names(results: BenchmarkResults) -> dict[str, str]:
     """System or run -> how it is called: by its label, unless another one has the same."""
     names = dict.fromkeys([*results.evaluation.runs, *results.systems, *results.language_bias])
-    labels = {
+    called = {
         name: (results.systems[name].label.strip() if name in results.systems else "") or name
         for name in names
     }
-    often = Counter(labels.values())
-    return {name: label if often[label] == 1 else f"{label} [{name}]" for name, label in labels.items()}
+    often = Counter(called.values())
+    return {name: label if often[label] == 1 else f"{label} [{name}]" for name, label in called.items()}
 
 
 class FileNames:
@@ -146,7 +117,6 @@ class FileNames:
         return name
 
 
-SCORES = "scores"
 _PUBLISHED = "From publications"
 _BOLD = "Bold: the best of the runs, published scores aside."
 
@@ -154,7 +124,7 @@ _BOLD = "Bold: the best of the runs, published scores aside."
 def score_tables(results: BenchmarkResults) -> Iterator[Table]:
     """The overall table, and with several languages one for each measure, Judged@k too."""
     yield _overall(results)
-    if len(results.evaluation.topics.languages) > 1:
+    if _several(results):
         for measure in results.evaluation.measures:
             yield _by_language(results, measure)
 
@@ -172,31 +142,35 @@ def counts_table(results: BenchmarkResults) -> Table:
         "missing: without one, they score 0. unjudged, unknown: queries of the run that have no judgments, "
         "or that the collection does not have."
     )
-    columns = (Column("run"), *(Column(field) for field in fields))
-    return Table("topics", "Topics of each run", columns, [Part(rows)], [Note(note)], labels(results))
+    return Table.of(
+        "Topics of each run", ["run", *fields], rows, [note], name="topics", labels=labels(results)
+    )
+
+
+def _several(results: BenchmarkResults) -> bool:
+    return len(results.evaluation.topics.languages) > 1
 
 
 def _overall(results: BenchmarkResults) -> Table:
     names, evaluation = system_names(results), results.evaluation
-    averages = ("macro", "mean") if len(evaluation.topics.languages) > 1 else ("mean",)
+    averages = ("macro", "mean") if _several(results) else ("mean",)
     columns = [Column("run")]
     cells: list[list[Cell]] = []
     for measure in evaluation.measures:
         for average in averages:
             columns.append(Column(average, measure_name(measure), apart=average == averages[0]))
-            cells.append(_column(results, measure, average))
-    rows = [
-        [words(names[name], name), *row]
-        for name, row in zip(evaluation.runs, zip(*cells, strict=True), strict=True)
-    ]
-    parts = [Part(rows)]
-    published, sources = _published_rows(results, averages)
+            cells.append(_scores(results, measure, average))
+    rows = zip(evaluation.runs, zip(*cells, strict=True), strict=True)
+    parts = [Rows([[words(names[name], name), *row] for name, row in rows])]
+    published, sources = _published_rows(results)
     if published:
-        parts.append(Part(published, _PUBLISHED))
-    title = f"Scores over {evaluation.topics.judged:,} topics in {_languages(results)}"
+        parts.append(Rows(published, _PUBLISHED))
+    languages = list(evaluation.topics.languages)
+    where = f"{len(languages)} languages" if len(languages) != 1 else f"one language ({languages[0]})"
+    title = f"Scores over {evaluation.topics.judged:,} topics in {where}"
     note = "macro: mean over languages. mean: over topics. " if len(averages) > 1 else ""
     notes = [Note(note + _BOLD), *_trained_on(results), *_test_notes(results), *sources]
-    return Table(SCORES, title, columns, parts, notes, labels(results))
+    return Table(title, columns, parts, notes, "scores", labels(results))
 
 
 def _trained_on(results: BenchmarkResults) -> Iterator[Note]:
@@ -210,53 +184,38 @@ def _trained_on(results: BenchmarkResults) -> Iterator[Note]:
             )
 
 
-def _column(results: BenchmarkResults, measure: str, average: str) -> list[Cell]:
-    """Of every run: an average, or the score in a language."""
+def _scores(results: BenchmarkResults, measure: str, average: str) -> list[Cell]:
+    """Of every run. average: "macro", "mean", or a language."""
+    evaluation = results.evaluation
+    languages = list(evaluation.topics.languages)
+    tested = {"macro": ALL_LANGUAGES, "mean": None if _several(results) else languages[0]}
+    language = tested.get(average, average)
     cells = []
-    for name, run in results.evaluation.runs.items():
-        if average == "mean":
-            cell = number(run.mean[measure])
-        elif average == "macro":
-            cell = number(run.macro[measure])._replace(marked=_differs(results, name, measure, ALL_LANGUAGES))
-        else:
-            cell = number(run.per_language[average][measure])
-            cell = cell._replace(marked=_differs(results, name, measure, average))
-        cells.append(cell)
-    if average == "mean" and len(results.evaluation.topics.languages) == 1:
-        (language,) = results.evaluation.topics.languages
-        cells = [
-            cell._replace(marked=_differs(results, name, measure, language))
-            for name, cell in zip(results.evaluation.runs, cells, strict=True)
-        ]
+    for name, run in evaluation.runs.items():
+        values = {"macro": run.macro, "mean": run.mean}.get(average) or run.per_language[average]
+        # Without a baseline, differences between pairs have a table of their own.
+        marked = evaluation.test is not None and any(
+            one.significant
+            for one in evaluation.comparisons
+            if (one.baseline, one.run, one.measure, one.language)
+            == (evaluation.test.baseline, name, measure, language)
+        )
+        cells.append(number(values[measure])._replace(marked=marked))
     return cells if is_judged(measure) else in_bold(cells)
-
-
-def _differs(results: BenchmarkResults, run: str, measure: str, language: str) -> bool:
-    """From the baseline; without one, differences between pairs have a table of their own."""
-    test = results.evaluation.test
-    return test is not None and any(
-        one.significant
-        for one in results.evaluation.comparisons
-        if one.baseline == test.baseline and (one.run, one.measure, one.language) == (run, measure, language)
-    )
 
 
 def _by_language(results: BenchmarkResults, measure: str) -> Table:
     evaluation, names = results.evaluation, system_names(results)
     published = [one for one in results.reference if one.measure == measure]
-    several = bool(published)
-    columns = [Column("language", ""), Column("topics", "")]
-    columns += [Column(names[name], "This evaluation" if several else "") for name in evaluation.runs]
-    columns += [
-        Column(f"{one.system} [{_sources(results).index(_source(one)) + 1}]", _PUBLISHED, apart=place == 0)
-        for place, one in enumerate(published)
-    ]
+    columns = [Column("language"), Column("topics")]
+    columns += [Column(names[name], "This evaluation" if published else "") for name in evaluation.runs]
+    columns += [Column(_cited(results, one), _PUBLISHED, apart=one is published[0]) for one in published]
     languages: list[list[Cell]] = []
     for language, topics in evaluation.topics.languages.items():
-        row = _column(results, measure, language)
+        row = _scores(results, measure, language)
         elsewhere = [number(one.per_language.get(language)) for one in published]
         languages.append([words(language), count(topics), *row, *elsewhere])
-    macro, mean = _column(results, measure, "macro"), _column(results, measure, "mean")
+    macro, mean = _scores(results, measure, "macro"), _scores(results, measure, "mean")
     averages = [
         [words("macro"), Cell(""), *macro, *(number(one.macro) for one in published)],
         [words("mean"), count(evaluation.topics.judged), *mean, *([Cell(MISSING)] * len(published))],
@@ -264,40 +223,36 @@ def _by_language(results: BenchmarkResults, measure: str) -> Table:
     if is_judged(measure):
         notes = [Note("Share of the hits that have a judgment: what has none counts as not relevant.")]
     else:
-        notes = [Note(_BOLD), *_test_notes(results)]
-        notes += _source_notes(results, [_source(one) for one in published])
+        notes = [Note(_BOLD), *_test_notes(results), *_source_notes(results, set(map(_source, published)))]
         notes = [note._replace(repeated=True) for note in notes]
     return Table(
-        f"{SCORES}-{measure.replace('@', '-')}",
         f"{measure_name(measure)} by language",
         columns,
-        [Part(languages), Part(averages)],
+        [Rows(languages), Rows(averages)],
         notes,
+        f"scores-{measure.replace('@', '-')}",
         labels(results),
     )
 
 
-def _published_rows(
-    results: BenchmarkResults, averages: Sequence[str]
-) -> tuple[list[list[Cell]], list[Note]]:
+def _published_rows(results: BenchmarkResults) -> tuple[list[list[Cell]], list[Note]]:
     """A row for each published system and source; never the best, and never tested."""
-    sources = _sources(results)
-    found: dict[tuple[str, tuple[str, str]], dict[str, ReferenceResult]] = {}
+    found: dict[str, dict[str, ReferenceResult]] = {}
     for one in results.reference:
-        found.setdefault((one.system, _source(one)), {})[one.measure] = one
+        found.setdefault(_cited(results, one), {})[one.measure] = one
     rows = []
-    shown = []
-    for (system, source), by_measure in found.items():
-        row = [words(f"{system} [{sources.index(source) + 1}]")]
+    shown: set[tuple[str, str]] = set()
+    for system, by_measure in found.items():
+        row = [words(system)]
         for measure in results.evaluation.measures:
             score = by_measure.get(measure)
-            if len(averages) == 1:
-                row.append(number(_alone(results, score)))
-            else:
+            if _several(results):
                 row += [number(score.macro if score else None), Cell(MISSING)]
+            else:
+                row.append(number(_alone(results, score)))
         if any(cell.is_number for cell in row):
             rows.append(row)
-            shown.append(source)
+            shown.update(map(_source, by_measure.values()))
     return rows, _source_notes(results, shown)
 
 
@@ -314,10 +269,15 @@ def _source(one: ReferenceResult) -> tuple[str, str]:
 
 
 def _sources(results: BenchmarkResults) -> list[tuple[str, str]]:
-    return list(dict.fromkeys(_source(one) for one in results.reference))
+    return list(dict.fromkeys(map(_source, results.reference)))
 
 
-def _source_notes(results: BenchmarkResults, shown: Sequence[tuple[str, str]]) -> list[Note]:
+def _cited(results: BenchmarkResults, one: ReferenceResult) -> str:
+    """A published system with the number of its source."""
+    return f"{one.system} [{_sources(results).index(_source(one)) + 1}]"
+
+
+def _source_notes(results: BenchmarkResults, shown: set[tuple[str, str]]) -> list[Note]:
     notes = []
     for place, source in enumerate(_sources(results), start=1):
         if source in shown:
@@ -343,27 +303,37 @@ def _test_notes(results: BenchmarkResults) -> list[Note]:
         one.significant and one.baseline == test.baseline for one in results.evaluation.comparisons
     ):
         return []
-    notes = [Note(dagger(test, system_names(results)))]
-    if len(results.evaluation.topics.languages) > 1:
-        notes.append(Note(macro_procedure(test, results.evaluation.topics)))
-    return [note for note in notes if note.text]
+    against = system_names(results).get(test.baseline or "", test.baseline)
+    first, *more = _procedure(results, test)
+    return [Note(f"{DAGGER} differs significantly from {against}, up or down. {first}"), *map(Note, more)]
 
 
-def _languages(results: BenchmarkResults) -> str:
-    languages = list(results.evaluation.topics.languages)
-    return f"{len(languages)} languages" if len(languages) != 1 else f"one language ({languages[0]})"
+def _procedure(results: BenchmarkResults, test: ProcedureResult) -> Iterator[str]:
+    """How differences were tested: in a language, and of the macro average where there are several."""
+    corrected = (
+        "p not corrected"
+        if test.correction == "none"
+        else f"p corrected by {CORRECTION_NAMES.get(test.correction, test.correction)} within a measure"
+    )
+    yield f"Two-sided {TEST_NAMES.get(test.name, test.name)} a language; {corrected}; level {test.alpha:g}."
+    topics = results.evaluation.topics
+    said = {key: text for key, text in test.macro.items() if text}
+    parts = [f"{what} by {said[key]}" for key, what in (("p", "p"), ("interval", "interval")) if key in said]
+    if parts and _several(results):
+        units = f", {topics.units:,} units" if topics.parallel else ""
+        note = f"; {said['note']}" if "note" in said else ""
+        yield f"Macro average: {'; '.join(parts)}{units}{note}."
 
 
-# Pair of runs: baseline, run.
+# Baseline and run.
 Pair = tuple[str, str]
 
 
 def compared(results: BenchmarkResults, measure: str) -> dict[Pair, list[ComparisonResult]]:
     """Pair -> its comparisons; the macro average comes last, and is left out where there is one language."""
-    several = len(results.evaluation.topics.languages) > 1
     found: dict[Pair, list[ComparisonResult]] = {}
     for one in results.evaluation.comparisons:
-        if one.measure == measure and (several or one.language != ALL_LANGUAGES):
+        if one.measure == measure and (_several(results) or one.language != ALL_LANGUAGES):
             found.setdefault((one.baseline, one.run), []).append(one)
     return {
         pair: sorted(comparisons, key=lambda one: one.language == ALL_LANGUAGES)
@@ -371,75 +341,48 @@ def compared(results: BenchmarkResults, measure: str) -> dict[Pair, list[Compari
     }
 
 
-def comparison_tables(results: BenchmarkResults) -> Iterator[Table]:
-    """One for each measure that was compared."""
-    test = results.evaluation.test
-    for measure in results.evaluation.quality:
-        pairs = compared(results, measure)
-        if pairs and test is not None:
-            yield _table(results, measure, pairs, test)
-
-
-def _table(
-    results: BenchmarkResults, measure: str, pairs: dict[Pair, list[ComparisonResult]], test: ProcedureResult
-) -> Table:
+def comparison_table(results: BenchmarkResults, measure: str, test: ProcedureResult) -> Table:
+    """All pairs that were compared by a measure."""
     names = system_names(results)
-    columns = (
-        Column("language"),
-        *map(Column, ("topics", "difference", "lower", "upper", "d_z", "wins", "ties", "losses")),
-        *map(Column, ("p", "corrected p")),
-    )
+    columns = ["language", "topics", "difference", "lower", "upper", "d_z", "wins", "ties", "losses"]
     parts = []
-    notes = [Note(procedure(test))]
-    if len(results.evaluation.topics.languages) > 1:
-        notes.append(Note(macro_procedure(test, results.evaluation.topics)))
-    notes.append(
-        Note(
-            f"lower, upper: {100 * test.confidence:g} % interval of the difference. d_z: mean difference "
-            f"over the standard deviation of differences. wins, ties, losses: topics. {DAGGER} significant. "
-            "<: an upper bound."
-        )
-    )
-    for (baseline, run), comparisons in pairs.items():
+    notes = [
+        *_procedure(results, test),
+        f"lower, upper: {100 * test.confidence:g} % interval of the difference. d_z: mean difference "
+        f"over the standard deviation of differences. wins, ties, losses: topics. {DAGGER} significant. "
+        "<: an upper bound.",
+    ]
+    for (baseline, run), comparisons in compared(results, measure).items():
         pair = f"{names[run]} − {names[baseline]}"
-        parts.append(Part([_row(one) for one in comparisons], pair))
+        parts.append(Rows([_row(one) for one in comparisons], pair))
         notes += [
-            Note(f"{pair}, {_language(one)}: {one.note}")
+            f"{pair}, {language_name(one)}: {one.note}"
             for one in comparisons
             if one.note and one.note != UPPER_BOUND
         ]
-    title = f"{measure_name(measure)}: differences between runs"
-    name = f"differences-{measure.replace('@', '-')}"
-    return Table(name, title, columns, parts, [note for note in notes if note.text], labels(results))
+    return Table(
+        f"{measure_name(measure)}: differences between runs",
+        [*map(Column, columns), Column("p"), Column("corrected p")],
+        parts,
+        list(map(Note, notes)),
+        f"differences-{measure.replace('@', '-')}",
+        labels(results),
+    )
 
 
-def _row(one: ComparisonResult) -> Sequence[Cell]:
+def _row(one: ComparisonResult) -> list[Cell]:
     bound = one.note == UPPER_BOUND
-    corrected = probability(one.p_corrected, bound)
     return [
-        words(_language(one)),
+        words(language_name(one)),
         count(one.queries),
-        number(one.difference, "+.4f"),
-        number(one.ci_low, "+.4f"),
-        number(one.ci_high, "+.4f"),
+        *(number(value, "+.4f") for value in (one.difference, one.ci_low, one.ci_high)),
         number(one.effect_size, "+.2f"),
-        count(one.wins),
-        count(one.ties),
-        count(one.losses),
+        *map(count, (one.wins, one.ties, one.losses)),
         probability(one.p, bound),
-        corrected._replace(marked=one.significant),
+        probability(one.p_corrected, bound)._replace(marked=one.significant),
     ]
 
 
-def _language(one: ComparisonResult) -> str:
+def language_name(one: ComparisonResult) -> str:
+    """Of a comparison, for a reader."""
     return "macro" if one.language == ALL_LANGUAGES else one.language
-
-
-def in_words(one: ComparisonResult) -> str:
-    """For who cannot see the figure."""
-    interval = (
-        f", interval {one.ci_low:+.4f} to {one.ci_high:+.4f}"
-        if one.ci_low is not None and one.ci_high is not None
-        else f", interval {MISSING}"
-    )
-    return f"{one.difference:+.4f}{interval}, {'' if one.significant else 'not '}significant"

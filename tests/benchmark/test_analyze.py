@@ -101,7 +101,8 @@ def test_everything(world: dict[str, str], tmp_path: Path, capsys: pytest.Captur
     assert (bias["cutoff"], bias["language_mix"]["queries"]) == (5, 200)
     summary = next(line for line in printed.out.splitlines() if line.startswith("tiny "))
     assert f"{geometry['encoders']['tiny']['alignment']:.4f}" in summary
-    assert "noise: languages of the first 5 hits" in printed.out
+    assert "Language bias of the first 5 hits" in printed.out
+    assert "noise: share of the hits in each language" in printed.out
 
 
 def test_queries_are_encoded_as_queries_and_drawn(
@@ -163,7 +164,7 @@ def test_trails(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFix
     ]
     assert "on its dev collection and not on these texts" in geometry["skipped"]["done: trail"]
     assert "going: trail" not in geometry["skipped"]
-    assert "done: while it trained" in capsys.readouterr().out
+    assert "done: checkpoints of the training run" in capsys.readouterr().out
 
 
 def test_an_encoder_that_gives_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

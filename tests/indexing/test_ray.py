@@ -23,17 +23,17 @@ from mimo_plugin.core.errors import DataError, EnvironmentProblem, ModelError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.encode import encode_collections
 from mimo_plugin.indexing.options import EncodeOptions
+from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray import RayOptions, Workers, share_out
 from mimo_plugin.indexing.ray_worker import (
     RayEncoder,
     Work,
     find_terms,
-    raise_trouble,
+    read_row,
     read_texts,
-    refuse_trouble,
     texts_of,
     texts_row,
-    trouble,
+    trouble_row,
     vectors_of,
     vectors_row,
 )
@@ -112,11 +112,12 @@ def work(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Work:
     return Work(("path:folder",), None, False, directory, None, str(checkpoint), EncoderOptions(), SIZE, 1)
 
 
+def terms_of(work: Work) -> EncodingPlan:
+    return EncodingPlan.model_validate(read_row(find_terms(work))[1])
+
+
 def test_workers_make_what_the_student_makes(work: Work, checkpoint: Path, tmp_path: Path) -> None:
-    terms, problem = find_terms(work)
-    assert problem is None
-    assert terms is not None
-    encoder = RayEncoder(work, terms)
+    encoder = RayEncoder(work, terms_of(work))
     # Paths of collections are relative to where the command runs.
     rows = list(read_texts(None, work, Shards(tmp_path, 25, SIZE, 64), [0, 2]))
     docs = list(load_pool([f"path:{work.directory / 'folder'}"]).docs_iter())
@@ -130,25 +131,24 @@ def test_workers_make_what_the_student_makes(work: Work, checkpoint: Path, tmp_p
 
 
 def test_errors_of_workers_come_back_as_ours(work: Work, tmp_path: Path) -> None:
-    terms, _ = find_terms(work)
-    assert terms is not None
+    terms = terms_of(work)
     missing = Work(**{**vars(work), "encoder": str(tmp_path / "nowhere")})
     with pytest.raises(ModelError, match="nowhere: no such directory"):
-        raise_trouble(find_terms(missing)[1] or "")
+        read_row(find_terms(missing))
     row = texts_row(0, [Doc("d", "text", "de")])
     with pytest.raises(ModelError, match="nowhere: no such directory"):
-        refuse_trouble(RayEncoder(missing, terms)(row))
+        read_row(RayEncoder(missing, terms)(row))
     other = Work(**{**vars(work), "encoder_options": EncoderOptions(pooling="cls")})
     with pytest.raises(EnvironmentProblem, match="would make other vectors than the first one: .*pooling"):
-        refuse_trouble(RayEncoder(other, terms)(row))
+        read_row(RayEncoder(other, terms)(row))
     encoder = RayEncoder(work, terms)
-    next(encoder._student.model.parameters()).data.fill_(float("nan"))
+    next(encoder._encoder.model.parameters()).data.fill_(float("nan"))
     with pytest.raises(ModelError, match="gives NaN or infinity for document d"):
-        refuse_trouble(encoder(row))
+        read_row(encoder(row))
     # The collection is not as it was surveyed; the worker hands that on.
     (last,) = read_texts(None, work, Shards(tmp_path, 35, SIZE, 64), [3])
     with pytest.raises(Exception, match="the collection has changed since it was surveyed"):
-        refuse_trouble(encoder(last))
+        read_row(encoder(last))
 
 
 TEXT = st.text(st.characters(exclude_categories=()))
@@ -166,9 +166,9 @@ def test_nothing_is_lost_on_the_way(docs: list[Doc], shard: int) -> None:
 
 def test_an_error_of_no_class_of_ours_is_one_line() -> None:
     with pytest.raises(DataError, match="^a\nb$"):
-        raise_trouble(trouble(DataError("a\nb")))
+        read_row(trouble_row(DataError("a\nb")))
     with pytest.raises(EnvironmentProblem, match=r"^a Ray worker on \S+ failed: MemoryError: out of it$"):
-        raise_trouble(trouble(MemoryError("out\n  of it")))
+        read_row(trouble_row(MemoryError("out\n  of it")))
 
 
 @pytest.mark.parametrize(

@@ -123,11 +123,11 @@ def test_a_report_that_was_cut_short_is_made_again(tmp_path: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(writing, "write_text", cut_short)
+        patched.setattr(writing, "render_page", cut_short)
         with pytest.raises(KeyboardInterrupt):
             write_report(parse_results(_plain()), tmp_path)
     assert not (tmp_path / "index.html").exists()
-    (tmp_path / ".figures.1.tmp").mkdir()
+    (tmp_path / ".report" / "figures").mkdir(parents=True, exist_ok=True)
     write_report(parse_results(_plain()), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "figures", "tables"}
 
