@@ -196,8 +196,8 @@ def score_student(
     from mimo_plugin.evaluation.measures import average, score_run
     from mimo_plugin.evaluation.runs import read_run
     from mimo_plugin.indexing.build import index
-    from mimo_plugin.indexing.options import IndexOptions
-    from mimo_plugin.indexing.search import SearchOptions, search_to_run
+    from mimo_plugin.indexing.options import IndexOptions, SearchOptions
+    from mimo_plugin.indexing.search import search_to_run
 
     began = time.perf_counter()
     manifest = read_training_manifest(training)

@@ -34,3 +34,32 @@ class Option:
 
 # None shows bars on a terminal only.
 Progress = Annotated[bool | None, Option("Progress bars on standard error.  [default: only on a terminal]")]
+
+# Of topics and qrels: collections that have some in common, and files of their own.
+SharedTopics = Annotated[
+    bool, Option("The collections have topics in common, as NeuCLIR's: one query, judged in each of them.")
+]
+TopicField = Annotated[str | None, Option("Of shared topics, e.g. title.  [default: what ir_datasets says]")]
+TopicLang = Annotated[str | None, Option("Of shared topics whose collection does not say it, e.g. en.")]
+FileLang = Annotated[
+    Sequence[str],
+    Option(
+        "Of a FILE, or one for each in order; in a pool it becomes the prefix of its ids.  "
+        "[default: what stands before the colon of its ids]",
+        metavar="LANG...",
+    ),
+]
+RemoveQuery = Annotated[
+    bool,
+    Option(
+        "Leave out hits that are the query itself: docid and query id, with their prefixes, are the same."
+    ),
+]
+
+
+def duplicates_of(what: str) -> Option:
+    """The option `--duplicates`. what: records of which two are not the same."""
+    return Option(
+        f"Of {what}: an error, or the first is taken. The very same record is always taken once.",
+        choices=("error", "first"),
+    )

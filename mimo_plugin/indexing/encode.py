@@ -201,10 +201,6 @@ def begin_vectors(directory: Artifact[VectorsManifest], plan: EncodingPlan, resu
 
     Args:
         resume: False starts over.
-
-    Raises:
-        ArtifactError: the directory holds work under another plan.
-        EnvironmentProblem: no space, or the file system refuses.
     """
     if finished_under(directory, plan, resume) is not None:
         return Begun(shards_of(directory.path, plan), [], already=True)
@@ -235,11 +231,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[Chunk]:
-    """The documents of some shards, which ascend; the collection is read once, up to the last of them.
-
-    Raises:
-        ArtifactError: the collection does not hold as many documents as it did.
-    """
+    """The documents of some shards, which ascend; the collection is read once, up to the last of them."""
     docs: Iterator[Any] | None = None
     position = 0
     for shard in sorted(wanted):
@@ -255,13 +247,7 @@ def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[C
 def encode_shards(
     collection: Any, encoder: Encoder, shards: Shards, missing: Sequence[int], progress: bool | None = None
 ) -> None:
-    """Encodes and writes the shards that are missing.
-
-    Raises:
-        ArtifactError: the collection has changed since it was surveyed.
-        EnvironmentProblem: the file system refuses.
-        NotFinite: a vector holds NaN or infinity.
-    """
+    """Encodes and writes the shards that are missing."""
     if not missing:
         return
     total, left = shards.documents_in(shards.numbers), shards.documents_in(missing)
@@ -293,11 +279,7 @@ class EncodedChunk(NamedTuple):
 def encode_chunks(
     wanted: Iterable[Chunk], encoder: Encoder, advance: Callable[[int], object] | None = None
 ) -> Generator[EncodedChunk, None, None]:
-    """Vectors of documents, chunk by chunk.
-
-    Raises:
-        NotFinite: a vector holds NaN or infinity; the chunks before have been yielded.
-    """
+    """Vectors of documents, chunk by chunk."""
     read: deque[Chunk] = deque()
 
     def texts() -> Iterator[list[str]]:
@@ -318,11 +300,7 @@ def encode_chunks(
 
 
 def require_space(output: Path, needed: int, what: str) -> None:
-    """A full disk is better met now than after days of encoding.
-
-    Raises:
-        EnvironmentProblem: there is less free than needed.
-    """
+    """A full disk is better met now than after days of encoding."""
     free = shutil.disk_usage(output).free
     if free < needed:
         raise EnvironmentProblem(

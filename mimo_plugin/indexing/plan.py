@@ -3,7 +3,7 @@
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -186,6 +186,30 @@ _ENCODER = (
 )
 
 
+def unlike(
+    plans: Sequence[EncodingPlan], names: Sequence[str], fields: Sequence[str], verdict: str
+) -> Iterator[str]:
+    """A line for each field that is another one than in the first plan, and where only one has pooled ids.
+
+    Args:
+        names: what to call them in messages, one each.
+        verdict: what they do not do, or cannot be.
+    """
+    for plan, name in zip(plans[1:], names[1:], strict=True):
+        both = f"{name} and {names[0]} {verdict}"
+        for field in fields:
+            mine, other = getattr(plans[0], field), getattr(plan, field)
+            if mine != other and not (field in _SAID_LATER and None in (mine, other)):
+                yield (
+                    f"{both}: {field} is {other!r} and {mine!r}; make one of them again with the other's "
+                    "options"
+                )
+        if (plan.prefixes is None) != (plans[0].prefixes is None):
+            yield (
+                f"{both}: one has ids as lang:id, the other has not; make both with --pooled, or both without"
+            )
+
+
 class JoinedPlan(NamedTuple):
     """Attributes:
     plan: of all of it.
@@ -210,21 +234,7 @@ def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPla
     """
     first = plans[0]
     problems = Problems(ArtifactError)
-    for plan, name in zip(plans[1:], names[1:], strict=True):
-        both = f"{name} and {names[0]} do not belong together"
-        # Older plans do not say what is put before queries.
-        unsaid = {"query_prompt"} if None in (plan.query_prompt, first.query_prompt) else set()
-        for field in _ENCODER:
-            mine, other = getattr(first, field), getattr(plan, field)
-            if mine != other and field not in unsaid:
-                problems.add(
-                    f"{both}: {field} is {other!r} and {mine!r}; encode one of them again with the other's "
-                    "options"
-                )
-        if (plan.prefixes is None) != (first.prefixes is None):
-            problems.add(
-                f"{both}: one has ids as lang:id, the other has not; make both with --pooled, or both without"
-            )
+    problems.extend(unlike(plans, names, _ENCODER, "do not belong together"))
     problems.raise_any()
     if len(plans) == 1:
         return JoinedPlan(first, (0,))
@@ -238,16 +248,9 @@ def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPla
 
 
 def _join_parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPlan:
-    first = plans[0]
     problems = Problems(ArtifactError)
-    for plan, name in zip(plans[1:], names[1:], strict=True):
-        for field in ("shard_size", "collections", "prefixes", "fields"):
-            mine, other = getattr(first, field), getattr(plan, field)
-            if mine != other:
-                problems.add(
-                    f"{name} and {names[0]} are of the same documents and cannot be put together: {field} is "
-                    f"{other!r} and {mine!r}"
-                )
+    fields = ("shard_size", "collections", "prefixes", "fields")
+    problems.extend(unlike(plans, names, fields, "are of the same documents and cannot be put together"))
     problems.raise_any()
     cut = {plan.part.of for plan in plans}
     if len(cut) > 1:
@@ -270,7 +273,7 @@ def _join_parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPl
                 f"{advice}"
             )
     order = sorted(range(len(plans)), key=lambda at: plans[at].part.number)
-    whole_plan = first.model_copy(update={"shard": None, "documents": first.collection_documents})
+    whole_plan = plans[0].model_copy(update={"shard": None, "documents": plans[0].collection_documents})
     return JoinedPlan(whole_plan, tuple(order))
 
 

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from mimo_plugin.collections.folder import FOLDER_PREFIX
 from mimo_plugin.collections.loading import HUB_PREFIX, require
 from mimo_plugin.collections.pool import is_file, load_pool
-from mimo_plugin.collections.records import ERROR
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, MimoError, Problems, UsageError
 from mimo_plugin.core.files import check_place
@@ -21,42 +22,13 @@ from mimo_plugin.evaluation.trained_on import write_run_record
 from mimo_plugin.indexing.encode import check_checkpoint
 from mimo_plugin.indexing.nearest import Found, Nearest, Searchable, searching_thread
 from mimo_plugin.indexing.open import Index, check_encoder, find_indexes, shared_prefixes
-
-if TYPE_CHECKING:
-    import numpy as np
+from mimo_plugin.indexing.options import SearchOptions
 
 logger = logging.getLogger(__name__)
 
 # Queries searched together. FAISS multiplies matrices, several times as fast as query by query, only where
 # there are enough of them: from 1.15 on 128,000 / dimension.
 QUERIES_AT_ONCE = 1024
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """Attributes:
-    hits: documents a query.
-    encoder: query encoder, a checkpoint or a loaded one; None is the one that made the index.
-    allow_other_encoder: accept one that did not.
-    tag: sixth column of the run.
-    parameters: FAISS search parameters such as "nprobe=16".
-    shared_topics, topic_field, topic_lang, lang, duplicates: see `load_pool`.
-    remove_query: hits whose docid is the query's id are left out.
-    progress: progress bars; None shows them on a terminal only.
-    """
-
-    hits: int = 100
-    encoder: str | Encoder | None = None
-    allow_other_encoder: bool = False
-    tag: str = "mimo"
-    parameters: str | None = None
-    shared_topics: bool = False
-    topic_field: str | None = None
-    topic_lang: str | None = None
-    lang: Sequence[str] = ()
-    duplicates: str = ERROR
-    remove_query: bool = False
-    progress: bool | None = None
 
 
 def search(
@@ -160,7 +132,7 @@ class _Search:
         problems = Problems()
         with problems.collect():
             places = [index] if isinstance(index, Index | Path | str) else index
-            self._indexes = find_indexes(places, options.parameters)
+            self._indexes = find_indexes(places, options.search_parameters)
             check_checkpoint(options.encoder or self._indexes[0].manifest.plan.encoder)
         with problems.collect():
             require(specs, queries=True)
@@ -263,8 +235,6 @@ def cut_warning(cut: Sequence[str]) -> list[str]:
 
 def _without_query(hits: "Hits", depth: int) -> "Hits":
     """The best hits, `depth` at most, that are not the query itself."""
-    import numpy as np
-
     docids = np.array([docid.encode() for docid in hits.docids], dtype=np.bytes_)
     order = [at for at in trec_order(docids, hits.scores).tolist() if hits.docids[at] != hits.query_id][
         :depth
@@ -319,11 +289,7 @@ def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: Encod
 
 
 def _query_prompt(indexes: Sequence[Index]) -> str | None:
-    """What the indexes' manifests say is put before queries; None where they do not say it.
-
-    Raises:
-        UsageError: they say different things.
-    """
+    """What the indexes' manifests say is put before queries; None where they do not say it."""
     prompts = (index.manifest.plan.query_prompt for index in indexes)
     found = {prompt for prompt in prompts if prompt is not None}
     if len(found) > 1:
@@ -353,11 +319,7 @@ class ReadTopics(NamedTuple):
 
 
 def read_topics(collection: Any) -> ReadTopics:
-    """The queries of an ir_datasets dataset of `Query`s.
-
-    Raises:
-        DataError: there are none, or they are not as they must be.
-    """
+    """The queries of an ir_datasets dataset of `Query`s."""
     queries = [(query.query_id, query.text) for query in collection.queries_iter()]
     return ReadTopics.of(queries, len(getattr(collection.queries_handler(), "copies", ())))
 
@@ -367,7 +329,7 @@ class Hits(NamedTuple):
 
     query_id: str
     docids: list[str]
-    scores: "np.ndarray"
+    scores: np.ndarray
 
 
 def find_hits(

@@ -16,9 +16,9 @@ from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.encode import Documents
 from mimo_plugin.indexing.open import Index, IndexManifest, IndexPlan, Lines, open_index
-from mimo_plugin.indexing.options import IndexOptions, Part
+from mimo_plugin.indexing.options import IndexOptions, Part, SearchOptions
 from mimo_plugin.indexing.plan import foreign_plan
-from mimo_plugin.indexing.search import SearchOptions, find_hits, read_topics, search_to_run
+from mimo_plugin.indexing.search import find_hits, read_topics, search_to_run
 
 pytestmark = pytest.mark.threads
 
@@ -222,7 +222,7 @@ def test_search_parameters(spec: str, checkpoint: Path, index: Path, tmp_path: P
     short = search_to_run(tmp_path / "ivf", [spec], tmp_path / "short.trec", SearchOptions(progress=False))
     assert any("queries got fewer than 60 hits" in warning for warning in short.warnings)
     flat = run_of(index, spec, tmp_path / "flat.trec", hits=60)
-    ivf = run_of(tmp_path / "ivf", spec, tmp_path / "ivf.trec", hits=60, parameters="nprobe=2")
+    ivf = run_of(tmp_path / "ivf", spec, tmp_path / "ivf.trec", hits=60, search_parameters="nprobe=2")
     assert flat == ivf
     with pytest.raises(UsageError, match="'nprobes=2' do not fit"):
         open_index(tmp_path / "ivf", "nprobes=2")
@@ -420,7 +420,7 @@ def test_indexes_that_do_not_go_together(
         pooled,
         options,
     )
-    with pytest.raises(ArtifactError, match="the first has ids as lang:id, the second has not"):
+    with pytest.raises(ArtifactError, match="one has ids as lang:id, the other has not"):
         search_to_run([index, pooled], [spec], tmp_path / "run.trec")
 
 
