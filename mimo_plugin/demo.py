@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mimo_plugin.collections.packaged import sample_table
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.core.files import make_parent, replacing
@@ -23,16 +23,15 @@ from mimo_plugin.pyserini.bm25 import index_bm25, search_bm25
 from mimo_plugin.training.recipe import (
     ProjectionInput,
     Recipe,
+    RunSettings,
     Stage1Options,
     Stage2Options,
     StudentOptions,
-    TeacherSettings,
-    write_recipe,
+    TeacherOptions,
 )
 from mimo_plugin.training.run import INITIAL, MODEL
 from mimo_plugin.training.schedule import Objective
-from mimo_plugin.training.stages import STAGE1, describe, train_stage1, train_stage2
-from mimo_plugin.training.start import Job
+from mimo_plugin.training.stages import STAGE1, train_stage1, train_stage2
 
 HITS = 100
 # A quarter of the sample's descriptions, by software, is never trained on.
@@ -111,7 +110,7 @@ def run_demo(output: Path, say: Callable[[str], Any], options: DemoOptions | Non
 
     recipe = Recipe(
         student=StudentOptions(checkpoint=options.student, vocabulary=options.vocabulary),
-        teacher=TeacherSettings(checkpoint=TEACHER),
+        teacher=TeacherOptions(checkpoint=TEACHER),
         pairs=str(data / "pairs"),
         table=str(data / "table"),
         stage1=options.stage1,
@@ -130,15 +129,15 @@ def _train(
 ) -> list[tuple[str, Path]]:
     """MIMO in two stages, and XLCO from the same random weights with as many updates as MIMO's second."""
     file = output / "recipe.yaml"
-    write_recipe(recipe, file)
+    recipe.write(file)
 
-    def job(name: str) -> Job:
-        return Job(output=output / name, teacher_store=output / "teacher-store", progress=progress)
+    def settings(name: str) -> RunSettings:
+        return RunSettings(output / name, teacher_store=output / "teacher-store", progress=progress)
 
     say(f"2. Stage 1: a new multilingual student learns from an English teacher, {TEACHER}")
     say(f"   mimo train stage1 --recipe {file} --output {output / STAGE1}")
-    first = train_stage1(recipe, job(STAGE1))
-    say(_indented(describe(first)) + "\n")
+    first = train_stage1(recipe, settings(STAGE1))
+    say(_indented(str(first)) + "\n")
 
     say("3. Stage 2: MIMO goes on from there; XLCO, which has no teacher, gets as many updates from the same")
     say("   random weights")
@@ -155,8 +154,8 @@ def _train(
                 "stage2": recipe.stage2.model_copy(update={"objective": objective}),
             }
         )
-        done = train_stage2(own, job(name))
-        say(_indented(describe(done)))
+        done = train_stage2(own, settings(name))
+        say(_indented(str(done)))
         systems.append((name, done.directory / MODEL))
     say("")
     return systems
@@ -178,7 +177,7 @@ def _search(
 
 def _bm25(collection: str, output: Path, say: Callable[[str], Any], progress: bool | None) -> Path:
     say("5. BM25 on the same documents, through Pyserini's Lucene")
-    pool = load_pool([collection])
+    pool = load(collection)
     lucene, run = output / "lucene", output / "bm25.trec"
     index_bm25(pool, lucene, progress=progress)
     queries = read_topics(pool).queries

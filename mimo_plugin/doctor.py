@@ -1,13 +1,14 @@
-"""What is installed and usable here, and the command that mends what is not."""
+"""What is installed and usable here, and how to fix what is not."""
 
 import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from mimo_plugin.core.environment import NOT_INSTALLED, installed_versions
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.encoder import packaged
 
@@ -30,13 +31,13 @@ class Finding:
     subject: what was looked at.
     state: "ok", "note" (works without it) or "problem".
     found: what was found.
-    mend: the command or step that mends it; empty where nothing is wrong.
+    fix: the command or step that fixes it; empty where nothing is wrong.
     """
 
     subject: str
     state: str
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine() -> list[Finding]:
@@ -45,13 +46,13 @@ def examine() -> list[Finding]:
 
 
 def text(findings: list[Finding]) -> str:
-    """The findings as an aligned list, mends below what they mend."""
+    """The findings as an aligned list, the fix below what it fixes."""
     width = max(len(finding.subject) for finding in findings)
     lines = []
     for finding in findings:
         lines.append(f"{finding.state:<8}{finding.subject:<{width + 2}}{finding.found}")
-        if finding.mend:
-            lines.append(f"{'':<8}{'':<{width + 2}}-> {finding.mend}")
+        if finding.fix:
+            lines.append(f"{'':<8}{'':<{width + 2}}-> {finding.fix}")
     return "\n".join(lines)
 
 
@@ -59,23 +60,20 @@ def _python() -> Finding:
     return Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
-def _packages() -> Iterator[Finding]:
-    for name in ("mimo-plugin", *NEEDED):
-        try:
-            found = version(name)
-        except PackageNotFoundError:
-            yield Finding(name, "problem", "not installed", f"pip install {name}")
-            continue
-        if name == "pyserini" and found in _LIMITED:
-            yield Finding(name, "note", f"{found} {_LIMITED[found]}", "pip install 'pyserini==2.3.0'")
-        else:
-            yield Finding(name, "ok", found)
-
-
 _LIMITED = {
     "2.0.0": "cannot be imported by itself without an OpenAI key in the environment, and is not tested here",
     "2.4.0": "fetches index metadata from the internet at every import, so it does not work offline",
 }
+
+
+def _packages() -> Iterator[Finding]:
+    for name, found in installed_versions(("mimo-plugin", *NEEDED)).items():
+        if found == NOT_INSTALLED:
+            yield Finding(name, "problem", found, f"pip install {name}")
+        elif name == "pyserini" and found in _LIMITED:
+            yield Finding(name, "note", f"{found} {_LIMITED[found]}", "pip install 'pyserini==2.3.0'")
+        else:
+            yield Finding(name, "ok", found)
 
 
 def _java() -> Iterator[Finding]:
@@ -118,16 +116,16 @@ def _backends() -> Iterator[Finding]:
         if installed(name):
             yield Finding(f"backend {name}", "ok", version(package))
         else:
-            mend = f"pip install 'mimo-plugin[{name}]'"
-            yield Finding(f"backend {name}", "note", "not installed: encoders run on torch", mend)
+            fix = f"pip install 'mimo-plugin[{name}]'"
+            yield Finding(f"backend {name}", "note", "not installed: encoders run on torch", fix)
 
 
 def _teacher() -> Finding:
     try:
         return Finding(packaged.TEACHER, "ok", f"verified, {packaged.teacher_directory()}")
     except MimoError as error:
-        found, _, mend = str(error).partition(": ")
-        return Finding(packaged.TEACHER, "note", found, mend)
+        found, _, fix = str(error).partition(": ")
+        return Finding(packaged.TEACHER, "note", found, fix)
 
 
 def _caches() -> Iterator[Finding]:

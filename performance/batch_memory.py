@@ -136,9 +136,9 @@ def _step(checkpoint: str, max_length: int, batch_size: int, mini_batch_size: in
 
 
 def _sample() -> list[tuple[str, str]]:
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
 
-    return [(doc.lang, doc.text) for doc in load_pool(["mimo-sample"]).docs_iter()]
+    return [(doc.lang, doc.text) for doc in load("mimo-sample").docs_iter()]
 
 
 if __name__ == "__main__":

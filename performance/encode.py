@@ -141,9 +141,9 @@ def _row(
 
 def _prepare(place: Path, path: str, **options: Any) -> dict[str, Any]:
     """Writes the documents, all of them and the first few; returns their tokens and the model's work."""
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
 
-    docs = list(islice(load_pool([options["collection"]]).docs_iter(), options["documents"]))
+    docs = list(islice(load(options["collection"]).docs_iter(), options["documents"]))
     for name, count in (("all", len(docs)), ("few", FEW)):
         (place / name).mkdir()
         with (place / name / "corpus.jsonl").open("w", encoding="utf-8") as lines:

@@ -71,10 +71,10 @@ def _write_encoder(directory: Path) -> Path:
 
 
 def _write_collection(folder: Path, count: int) -> None:
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
 
     folder.mkdir()
-    texts = [(doc.text, doc.lang) for doc in load_pool(["mimo-sample"]).docs_iter()]
+    texts = [(doc.text, doc.lang) for doc in load("mimo-sample").docs_iter()]
     with (folder / "corpus.jsonl").open("w", encoding="utf-8") as lines:
         for number, (text, lang) in enumerate(islice(cycle(texts), count)):
             lines.write(json.dumps({"_id": f"d{number}", "text": f"{number} {text}", "lang": lang}) + "\n")

@@ -222,10 +222,10 @@ def _ratio(seconds: dict[str, list[float]], name: str) -> float:
 def _with_encoder(
     encoder: str, index: "Index", queries: int, hits: int, repeats: int, place: Path
 ) -> dict[str, float]:
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
     from mimo_plugin.encoder.encoder import Encoder
 
-    texts = [query.text for query in load_pool(["mimo-sample"]).queries_iter()]
+    texts = [query.text for query in load("mimo-sample").queries_iter()]
     asked = [(f"q{number}", text) for number, text in enumerate(islice(cycle(texts), queries))]
     return compared(index, Encoder(encoder), asked, hits, repeats, place)
 

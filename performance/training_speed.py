@@ -97,11 +97,11 @@ def _loops(
     from mimo_plugin.training.data import open_table
     from mimo_plugin.training.examples import plan_stage2
     from mimo_plugin.training.losses import build_loss
-    from mimo_plugin.training.recipe import Stage2Options
-    from mimo_plugin.training.stages import AnchorTexts, labelled_rows
+    from mimo_plugin.training.recipe import Stage2Options, TeacherOptions
+    from mimo_plugin.training.stages import teacher_texts
     from mimo_plugin.training.student import load_or_create
     from mimo_plugin.training.teacher import fill
-    from mimo_plugin.training.teacher_store import Role, TeacherOptions, TeacherStore
+    from mimo_plugin.training.teacher_store import TeacherStore, load_teacher
 
     data = open_table(table)
     options = Stage2Options(
@@ -112,16 +112,15 @@ def _loops(
         steps=1 + blocks * steps,
     )
     plan = plan_stage2(data, options, seed=1)
-    teacher_options = TeacherOptions(teacher, device=device)
+    teacher_options = TeacherOptions(checkpoint=teacher).on(device)
     began = time.perf_counter()
-    texts = {Role.QUERY: AnchorTexts(data, "queries"), Role.PASSAGE: AnchorTexts(data, "passages")}
-    filled = fill(directory / "store", teacher_options, texts)
-    cost = {"texts": filled.computed, "seconds": time.perf_counter() - began}
+    computed = fill(directory / "store", teacher_options, teacher_texts(data))
+    cost = {"texts": computed, "seconds": time.perf_counter() - began}
     # Opened, it stays readable when the directory has gone.
     store = TeacherStore.open(directory / "store")
-    inside = _TeacherInside(teacher_options.load())
+    inside = _TeacherInside(load_teacher(teacher_options))
     # A new student's size is what matters, not its tokenizer: the first texts will do.
-    rows = (text for text, _ in zip(labelled_rows(data), range(50_000), strict=False))
+    rows = (text for text, _ in zip(data.labelled(), range(50_000), strict=False))
     model = load_or_create(student, rows, seed=1, max_length=max_length, vocab_size=vocabulary, device=device)
     torch.manual_seed(1)
     loss, _ = build_loss(model, options, store.dimension, None)

@@ -231,15 +231,16 @@ def test_damaged_vectors_of_a_teacher_are_named(tmp_path: Path) -> None:
 def _write_keys(directory: Path, keys: Any) -> None:
     import zlib
 
-    from mimo_plugin.training.teacher_store import read_manifest
+    from mimo_plugin.training.teacher_store import StoreDirectory
 
     (directory / "keys").write_bytes(keys.tobytes())
-    read_manifest(directory).model_copy(update={"keys_crc32": zlib.crc32(keys.tobytes())}).write(directory)
+    store = StoreDirectory(directory)
+    store.seal(store.read().model_copy(update={"keys_crc32": zlib.crc32(keys.tobytes())}))
 
 
 def test_damaged_weights_and_data_are_named(whole: Whole, world: FaultWorld, tmp_path: Path) -> None:
     from mimo_plugin.training.data import open_pairs
-    from mimo_plugin.training.start import checkpoint_of
+    from mimo_plugin.training.run import checkpoint_of
 
     _, output = whole("train")
     run = Path(shutil.copytree(output / "stage1", tmp_path / "run"))

@@ -2,18 +2,16 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.benchmark.texts import NamedEncoder, Role, file_name, parse_encoders, sample_texts
-from mimo_plugin.collections.records import ERROR
+from mimo_plugin.benchmark.options import AnalyzeOptions, Role
+from mimo_plugin.benchmark.texts import NamedEncoder, file_name, parse_encoders, sample_texts
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import check_place, make_parent, write_text, writing
 from mimo_plugin.core.table import Table, count, number, render, words
-from mimo_plugin.evaluation.options import TableFormat
 from mimo_plugin.evaluation.results import (
     AnalysisResult,
     BiasResult,
@@ -34,29 +32,6 @@ from mimo_plugin.report.bias_tables import (
 
 if TYPE_CHECKING:
     from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-
-
-@dataclass(frozen=True)
-class AnalyzeOptions:
-    """Attributes:
-    role: documents or queries.
-    texts: see `sample_texts`.
-    seed: of all that is drawn.
-    hits_cutoff: how many hits of a query are looked at, in runs.
-    fairness: further cutoffs of PEER and MRC, see `parse_cutoffs`.
-    pooled: ids are `lang:id` also for a single collection.
-    duplicates: see `survey` and `load_pool`.
-    progress: bars; None shows them on a terminal only.
-    """
-
-    role: Role = Role.DOCUMENTS
-    texts: int = 1000
-    seed: int = 42
-    hits_cutoff: int = 20
-    fairness: Sequence[str] = ()
-    pooled: bool = False
-    duplicates: str = ERROR
-    progress: bool | None = None
 
 
 def analyze(
@@ -168,7 +143,7 @@ def _check_outputs(json_file: Path | None, output: Path | None, files: Sequence[
 
 def _open(collections: Sequence[str], encoded: bool, searched: bool, options: AnalyzeOptions) -> Any:
     from mimo_plugin.collections.loading import require
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
 
     require(
         collections,
@@ -176,7 +151,7 @@ def _open(collections: Sequence[str], encoded: bool, searched: bool, options: An
         queries=searched or (encoded and options.role is Role.QUERIES),
         qrels=searched,
     )
-    return load_pool(collections, pooled=options.pooled or None, duplicates=options.duplicates)
+    return load(*collections, pooled=options.pooled or None, duplicates=options.duplicates)
 
 
 def _with_docs(pool: Any, docs: Any) -> Any:
@@ -242,7 +217,6 @@ def _runs(
 
 # A matrix of more languages fits no page; `--json` has it.
 _MOST_COLUMNS = 24
-_SUFFIXES = {TableFormat.TEXT: "txt", TableFormat.MARKDOWN: "md", TableFormat.LATEX: "tex"}
 
 
 def make_tables(analysis: AnalysisResult) -> list[Table]:
@@ -297,29 +271,38 @@ def _pairs(label: str, encoder: EncoderResult) -> Table:
     return Table.of(f"{label}: alignment of pairs of languages", ["language", *names], rows)
 
 
-def tables_text(analysis: AnalysisResult, form: TableFormat) -> str:
-    return render(make_tables(analysis), form)
+_ENDINGS = {"text": "txt", "markdown": "md", "latex": "tex"}
 
 
-def write_json(analysis: AnalysisResult, path: Path) -> None:
-    make_parent(path)
-    write_text(path, analysis.to_json())
+def write_outputs(
+    analysis: AnalysisResult, form: str, output: Path | None = None, json_file: Path | None = None
+) -> str:
+    """Writes the numbers to `json_file`, tables and pictures (PNG and SVG) to the directory `output`.
 
+    Args:
+        form: of the tables, see `render`.
 
-def write_directory(analysis: AnalysisResult, directory: Path, form: TableFormat) -> list[Path]:
-    """Writes the tables, and each picture as PNG and SVG; returns the files."""
+    Returns:
+        What a user should see: the tables, or the files that hold them and the pictures.
+    """
     from mimo_plugin.report.figures import write_figure
     from mimo_plugin.report.maps import geometry_figures
 
     def file_of(what: str, *label: str) -> str:
         return "-".join((what.replace(" ", "-"), *map(file_name, label)))
 
-    tables = directory / f"tables.{_SUFFIXES[form]}"
-    make_parent(tables)
-    write_text(tables, tables_text(analysis, form))
-    files = [tables]
+    tables = render(make_tables(analysis), form)
+    texts = {} if json_file is None else {json_file: analysis.to_json()}
+    if output is not None:
+        texts[output / f"tables.{_ENDINGS[form]}"] = tables
+    for path, text in texts.items():
+        make_parent(path)
+        write_text(path, text)
+    if output is None:
+        return tables
+    files = [f"tables.{_ENDINGS[form]}"]
     for figure in geometry_figures(analysis.geometry, file_of) if analysis.geometry else ():
-        files += [directory / f"{figure.name}.{ending}" for ending in ("png", "svg")]
-        with writing(files[-1]):
-            write_figure(figure, directory)
-    return files
+        with writing(output / figure.name):
+            write_figure(figure, output)
+        files += [f"{figure.name}.{ending}" for ending in ("png", "svg")]
+    return f"{output}: {', '.join(files)}\n"

@@ -297,7 +297,8 @@ def _read(file: Path) -> GeometryResult | None:
 
 
 def _texts(benchmark: "Benchmark", asked: "GeometryOptions", progress: bool | None) -> "SampledTexts":
-    from mimo_plugin.benchmark.texts import Role, sample_texts
+    from mimo_plugin.benchmark.options import Role
+    from mimo_plugin.benchmark.texts import sample_texts
 
     return sample_texts(
         benchmark.pool,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from mimo_plugin.benchmark.texts import Role
+from mimo_plugin.benchmark.options import Role
 from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.config import Place
 from mimo_plugin.core.errors import MimoError, near
@@ -105,7 +105,7 @@ class ConsistentRecord(Record):
 
 class TopicOptions(ConsistentRecord):
     """Attributes:
-    shared: the collections have topics in common, under the same ids, as NeuCLIR's; see `load_pool`.
+    shared: the collections have topics in common, under the same ids, as NeuCLIR's; see `load`.
     field: of shared topics, such as `title`; None is the source's default text.
     lang: of shared topics whose source does not say.
     source: collection whose queries are searched in place of the collections' own.

@@ -19,8 +19,8 @@ from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.evaluation.options import TableFormat
 from mimo_plugin.evaluation.tables import render
 from mimo_plugin.training.data import open_pairs, open_table
-from mimo_plugin.training.stages import labelled_rows, labelled_texts, train_stage1, train_stage2
-from mimo_plugin.training.start import Job
+from mimo_plugin.training.recipe import RunSettings
+from mimo_plugin.training.stages import train_stage1, train_stage2
 
 
 def make_student(experiment: Experiment, seed: int, directory: Path) -> None:
@@ -36,7 +36,7 @@ def make_student(experiment: Experiment, seed: int, directory: Path) -> None:
     pairs, table = experiment.tokenizer_texts
     student = load_or_create(
         experiment.student.checkpoint,
-        labelled_rows(open_table(table)) if pairs is None else labelled_texts(open_pairs(pairs)),
+        (open_table(table) if pairs is None else open_pairs(pairs)).labelled(),
         seed=seed,
         max_length=experiment.max_length,
         vocab_size=experiment.student.vocabulary,
@@ -201,7 +201,7 @@ class _Running:
             teacher = self._experiment.teacher
             fill(
                 self._teacher_store,
-                teacher.options(self._options.device, self._options.encoder_batch_size),
+                teacher.on(self._options.device, self._options.encoder_batch_size),
                 {},
             )
 
@@ -228,11 +228,11 @@ class _Running:
         elif step.system is None:
             raise ValueError(f"{step.text} has no system")
         elif step.kind is Kind.WARM_UP:
-            train_stage1(experiment.training(step.system, step.seed, student), self._job(step.directory))
+            train_stage1(experiment.training(step.system, step.seed, student), self._settings(step.directory))
         elif step.kind is Kind.TRAINING:
             if step.system.stage1 is not None:
                 student = str(layout.warm_up(step.system, step.seed))
-            train_stage2(experiment.training(step.system, step.seed, student), self._job(step.directory))
+            train_stage2(experiment.training(step.system, step.seed, student), self._settings(step.directory))
         elif step.collection is not None:
             score_student(
                 layout.training(step.system, step.seed),
@@ -256,9 +256,9 @@ class _Running:
     def _teacher_store(self) -> Path:
         return self._options.teacher_store or self._options.output / _TEACHER_STORE
 
-    def _job(self, output: Path) -> Job:
+    def _settings(self, output: Path) -> RunSettings:
         options = self._options
-        return Job(
+        return RunSettings(
             output=output,
             teacher_store=self._teacher_store,
             device=options.device,

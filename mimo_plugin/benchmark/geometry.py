@@ -1,11 +1,13 @@
 """An encoder's space on parallel texts: translations, languages, spread."""
 
 from collections.abc import Iterator, Sequence
+from math import isnan
 from pathlib import Path
 
 import numpy as np
 
-from mimo_plugin.benchmark.texts import NamedEncoder, Role, SampledTexts
+from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.texts import NamedEncoder, SampledTexts
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite, unit
@@ -37,14 +39,12 @@ def checkpoints(run: Path) -> Iterator[tuple[int, Path]]:
 
     They are there while a run trains, or where it was stopped; a finished run has its model only.
     """
-    from mimo_plugin.training.trainer import last_checkpoint
-
-    directory = RunDirectory(run).checkpoints
-    found = last_checkpoint(directory)
+    directory = RunDirectory(run)
+    found = directory.last_checkpoint()
     while found is not None:
         step = int(found.name.rpartition("-")[2])
         yield step, found
-        found = last_checkpoint(directory, before=step)
+        found = directory.last_checkpoint(before=step)
 
 
 def written_trail(run: Path) -> tuple[CheckpointResult, ...]:
@@ -139,7 +139,10 @@ class _Space:
                 language: self._own_uniformity(vectors, language) for language in texts.counts
             },
             separability=self._separability(vectors),
-            centroid_distances=CentroidsResult(languages=languages, distances=apart.tolist()),
+            centroid_distances=CentroidsResult(
+                languages=languages,
+                distances=tuple(tuple(None if isnan(v) else v for v in row) for row in apart.tolist()),
+            ),
             projection=self._projection(vectors),
             trail=self._trail(encoder, aligned, spread),
         )

@@ -26,11 +26,10 @@ from mimo_plugin.training.recipe import (
     Stage2Options,
     StageOptions,
     StudentOptions,
-    TeacherSettings,
+    TeacherOptions,
 )
-from mimo_plugin.training.run import check_inputs
+from mimo_plugin.training.run import check_inputs, checkpoint_of
 from mimo_plugin.training.schedule import Objective
-from mimo_plugin.training.start import checkpoint_of
 from mimo_plugin.training.student import PREFIX
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -139,7 +138,7 @@ class ExperimentRecipe(Record):
     dev: str | None = None
     collections: Annotated[dict[Name, Specs], Field(min_length=1)]
     student: StudentOptions = StudentOptions()
-    teacher: TeacherSettings = TeacherSettings()
+    teacher: TeacherOptions = TeacherOptions()
     stage1: Stage1Options = Stage1Options()
     stage2: Stage2Options = Stage2Options()
     encoder: EncoderSettings = EncoderSettings()
@@ -229,7 +228,7 @@ class Experiment:
         return self.recipe.student.checkpoint.startswith(PREFIX)
 
     @property
-    def teacher(self) -> TeacherSettings:
+    def teacher(self) -> TeacherOptions:
         checkpoint = self._checkpoint(self.recipe.teacher.checkpoint)
         return self.recipe.teacher.model_copy(update={"checkpoint": checkpoint})
 

@@ -14,8 +14,7 @@ from mimo_plugin.benchmark.config import (
 )
 from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
 from mimo_plugin.collections.loading import HUB_PREFIX as HUB
-from mimo_plugin.collections.loading import found_folder, parse_hub
-from mimo_plugin.collections.mteb import matching_folders
+from mimo_plugin.collections.loading import found_folder, matching_folders, parse_hub
 from mimo_plugin.core.config import Place, YamlFile, read_yaml, shown_place, validate
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, MimoError, Problems, UsageError, near
 from mimo_plugin.evaluation.options import Gain, split_names

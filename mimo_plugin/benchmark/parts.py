@@ -368,13 +368,13 @@ def open_benchmark(
 
 
 def _pool(config: "BenchmarkConfig", specs: Sequence[str], prefixes: Mapping[str, str] | None) -> Any:
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
     from mimo_plugin.collections.survey import binary
     from mimo_plugin.evaluation.options import Gain
 
     topics = config.topics
-    pool = load_pool(
-        specs,
+    pool = load(
+        *specs,
         fields=config.fields,
         prefixes=prefixes,
         shared_topics=topics.shared,

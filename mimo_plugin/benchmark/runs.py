@@ -18,6 +18,7 @@ from mimo_plugin.benchmark.systems import (
     seconds_a_document,
     shortened,
 )
+from mimo_plugin.collections.dataset import Pool
 from mimo_plugin.core.artifact import MANIFEST, Artifact, FileRecord
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
@@ -26,7 +27,6 @@ from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.build import index
-from mimo_plugin.indexing.encode import Documents
 from mimo_plugin.indexing.faiss import new_index, resolve
 from mimo_plugin.indexing.open import WORK, open_index, read_manifest
 from mimo_plugin.indexing.options import IndexOptions
@@ -239,7 +239,12 @@ class DenseSystem:
         if directory.exists() and not begun and not indexed:
             discard(directory)
         began = time.perf_counter()
-        documents = Documents(part.pool, part.specs, part.prefixes, self._benchmark.config.fields)
+        documents = Pool(
+            part.pool,
+            specs=part.specs,
+            prefixes=dict(part.prefixes) if part.prefixes is not None else None,
+            fields=self._benchmark.config.fields,
+        )
         built = index(documents, student, directory, self._options, found=part.looked.survey)
         return None if built.resumed else time.perf_counter() - began
 

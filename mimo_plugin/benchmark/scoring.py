@@ -15,7 +15,7 @@ from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import remove_tree, write_text
 from mimo_plugin.encoder.encoder import EncoderOptions
-from mimo_plugin.training.run import MODEL, TrainingManifest, read_training_manifest
+from mimo_plugin.training.run import MODEL, RunDirectory, TrainingManifest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,11 +122,11 @@ class ScoredCollection:
         Raises:
             DataError: the collections are not as they must be.
         """
-        from mimo_plugin.collections.pool import load_pool
+        from mimo_plugin.collections.pool import load
         from mimo_plugin.collections.survey import survey
         from mimo_plugin.evaluation.topics import load_topics
 
-        pool = load_pool(specs)
+        pool = load(*specs)
         topics = load_topics(pool)
         found = survey(pool, progress=progress)
         digest = hashlib.sha256(found.fingerprint.encode())
@@ -200,7 +200,7 @@ def score_student(
     from mimo_plugin.indexing.search import search_to_run
 
     began = time.perf_counter()
-    manifest = read_training_manifest(training)
+    manifest = RunDirectory(training).read()
     index_dir, run_file = directory / INDEX, directory / RUN
 
     def build(resume: bool) -> "Index":

@@ -13,10 +13,7 @@ from mimo_plugin.core.errors import ArtifactError, Findings, UsageError, near
 from mimo_plugin.core.files import check_place
 from mimo_plugin.encoder import packaged
 from mimo_plugin.training.data import DataManifest, Format, read_manifest
-from mimo_plugin.training.examples import steps_of
-from mimo_plugin.training.fitting import steps_between_checkpoints
-from mimo_plugin.training.run import RunDirectory, TrainingManifest
-from mimo_plugin.training.start import checkpoint_of
+from mimo_plugin.training.run import RunDirectory, TrainingManifest, checkpoint_of
 from mimo_plugin.training.student import PREFIX, parse_size
 
 if TYPE_CHECKING:
@@ -228,8 +225,8 @@ def _check_batches(experiment: Experiment, data: dict[Path, DataManifest], findi
             if manifest is None or options is None:
                 continue
             try:
-                steps = steps_of(manifest.rows, options.batch_size, options.epochs, options.steps)
-                steps_between_checkpoints(options, steps, scored=experiment.dev is not None)
+                steps = options.steps_on(manifest.rows)
+                options.steps_between_checkpoints(steps, scored=experiment.dev is not None)
             except UsageError as error:
                 problems[f"{directory}: {error}"] = None
     findings.add(UsageError, problems)

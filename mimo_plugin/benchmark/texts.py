@@ -5,12 +5,12 @@ import heapq
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mimo_plugin.benchmark.options import Role
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems
 from mimo_plugin.encoder import packaged
@@ -19,13 +19,6 @@ from mimo_plugin.training.run import MODEL, RECIPE, RunDirectory
 
 if TYPE_CHECKING:
     from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-
-
-class Role(StrEnum):
-    """Which texts of a collection, and with which of the encoder's prompts they are encoded."""
-
-    DOCUMENTS = "documents"
-    QUERIES = "queries"
 
 
 @dataclass(frozen=True)
@@ -87,7 +80,7 @@ def sample_texts(
     the texts that are drawn.
 
     Args:
-        pool: an ir_datasets dataset of `Doc`s and `Query`s, see `load_pool`.
+        pool: an ir_datasets dataset of `Doc`s and `Query`s, see `load`.
         collections: what it was made of.
         count: texts, each in all its languages; of a collection without parallel texts, a language.
 
@@ -101,7 +94,7 @@ def sample_texts(
         topics = load_topics(pool)
         alone = None if role is Role.QUERIES else _never_confirmed(topics)
         if alone is None:
-            rows = _parallel(reader, _grouping(role, topics), count, seed)
+            rows = _parallel(reader, topics, count, seed)
             alone = None if rows else f"no two {role} are versions of one text, confirmed by the judgments"
     if alone is not None:
         rows = _each_language(reader, count, seed)
@@ -122,14 +115,14 @@ class _Reader:
 
     def __init__(self, pool: Any, role: Role, progress: bool | None) -> None:
         self._read = pool.docs_iter if role is Role.DOCUMENTS else pool.queries_iter
-        self._role = role
+        self.role = role
         self._progress = progress
         self.left_out = 0
 
     def __iter__(self) -> Iterator[tuple[str, str, str]]:
         self.left_out = 0
         for identifier, text, lang in bar(
-            self._read(), what="reading", unit=self._role, enabled=self._progress
+            self._read(), what="reading", unit=self.role, enabled=self._progress
         ):
             if lang and text.strip():
                 yield identifier, text, lang
@@ -161,33 +154,27 @@ def _never_confirmed(topics: Topics) -> str | None:
     )
 
 
-def _grouping(role: Role, topics: Topics) -> Callable[[Sequence[str], Sequence[str]], list[str]]:
-    """(ids, languages) -> the name of each text."""
+def _text_names(role: Role, topics: Topics, ids: Sequence[str], languages: Sequence[str]) -> list[str]:
+    """For each id a name that the language versions of one text share."""
     if role is Role.DOCUMENTS:
-        return lambda ids, languages: version_groups(ids, languages, topics)
-    names = _topic_names(topics)
-    return lambda ids, languages: [names.get(query_id, query_id) for query_id in ids]
-
-
-def _topic_names(topics: Topics) -> dict[str, str]:
-    """Query id -> a name that the language versions of one topic share; with a blank, which no id has."""
-    return {
+        return version_groups(ids, languages, topics)
+    # With a blank, which no id has.
+    names = {
         topics.query_ids[position]: f"versions of {topics.query_ids[positions[0]]}"
         for positions in topic_versions(topics)
         for position in positions
     }
+    return [names.get(query_id, query_id) for query_id in ids]
 
 
-def _parallel(
-    reader: _Reader, grouping: Callable[[Sequence[str], Sequence[str]], list[str]], count: int, seed: int
-) -> list[tuple[str, str, str, str]]:
+def _parallel(reader: _Reader, topics: Topics, count: int, seed: int) -> list[tuple[str, str, str, str]]:
     """(id, text, language, group) of texts in two languages or more, by group and language."""
     ids: list[str] = []
     languages: list[str] = []
     for identifier, _, lang in reader:
         ids.append(identifier)
         languages.append(sys.intern(lang))
-    groups = grouping(ids, languages)
+    groups = _text_names(reader.role, topics, ids, languages)
     bit = {lang: 1 << number for number, lang in enumerate(dict.fromkeys(languages))}
     spoken: dict[str, int] = {}
     for group, lang in zip(groups, languages, strict=True):
@@ -310,9 +297,7 @@ def _parse(spec: "str | Encoder") -> NamedEncoder:
     directory = RunDirectory(run)
     if directory.finished() is not None:
         return NamedEncoder(label, str(directory.model), run)
-    from mimo_plugin.training.trainer import last_checkpoint
-
-    newest = last_checkpoint(directory.checkpoints)
+    newest = directory.last_checkpoint()
     if newest is None:
         raise ArtifactError(
             f"{run} is a training run that is not finished and has no checkpoint yet, expected a model: run "

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
+from mimo_plugin.benchmark.options import AnalyzeOptions
 from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
     collections_argument,
-    duplicates_option,
     json_option,
     model_options,
     progress_option,
@@ -332,42 +332,13 @@ def report_command(results: Path, output: Path | None) -> None:
     help="Checkpoints as `mimo index` takes them, or output directories of `mimo train`.",
 )
 @click.option(
-    "--role",
-    type=click.Choice(["documents", "queries"]),
-    default="documents",
-    show_default=True,
-    help="Which texts, and with which of the encoder's prompts.",
-)
-@click.option(
-    "--texts",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    help="Texts to draw, each in all its languages; a language, of a collection that is not parallel.",
-)
-@click.option(
     "--run",
     "runs",
     cls=ListOption,
     metavar="[NAME=]FILE...",
     help="TREC runs: which languages do they bring back?",
 )
-@click.option(
-    "--hits-cutoff",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    help="How many hits a query of the runs.",
-)
-@click.option(
-    "--fairness",
-    cls=ListOption,
-    metavar="MEASURE@K,...",
-    help="MRC and PEER at further cutoffs, of each query language too: MRC@5,10,20 PEER@20,100.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=42, show_default=True, help="Draws the texts.")
-@click.option("--pooled", is_flag=True, help="Ids are lang:id also for a single collection.")
-@duplicates_option("texts with one id and different content")
+@model_options(AnalyzeOptions, "options")
 @table_format_option
 @click.option(
     "--output",
@@ -376,22 +347,14 @@ def report_command(results: Path, output: Path | None) -> None:
 )
 @json_option
 @model_options(EncoderOptions, "encoding")
-@progress_option
 def analyze_command(
     collections: tuple[str, ...],
     encoders: tuple[str, ...],
-    role: str,
-    texts: int,
     runs: tuple[str, ...],
-    hits_cutoff: int,
-    fairness: tuple[str, ...],
-    seed: int,
-    pooled: bool,
-    duplicates: str,
+    options: AnalyzeOptions,
     table_format: str,
     output: Path | None,
     json_file: Path | None,
-    progress: bool | None,
     encoding: EncoderOptions,
 ) -> None:
     """Look at how encoders lay out languages: alignment of translations, uniformity, separability.
@@ -408,41 +371,9 @@ def analyze_command(
       mimo analyze path:data/test --encoder runs/stage2 --role queries --format latex
       mimo analyze mimo-sample --run mimo.trec bm25=runs/bm25.trec --hits-cutoff 20
     """
-    from mimo_plugin.benchmark.analyze import (
-        AnalyzeOptions,
-        analyze,
-        tables_text,
-        write_directory,
-        write_json,
-    )
-    from mimo_plugin.benchmark.texts import Role
-    from mimo_plugin.evaluation.options import TableFormat
+    from mimo_plugin.benchmark.analyze import analyze, write_outputs
 
-    analyzed = analyze(
-        collections,
-        encoders,
-        runs,
-        AnalyzeOptions(
-            role=Role(role),
-            texts=texts,
-            seed=seed,
-            hits_cutoff=hits_cutoff,
-            fairness=fairness,
-            pooled=pooled,
-            duplicates=duplicates,
-            progress=progress,
-        ),
-        encoding,
-        json_file=json_file,
-        output=output,
-    )
-    for warning in analyzed.warnings:
+    analysis = analyze(collections, encoders, runs, options, encoding, json_file=json_file, output=output)
+    for warning in analysis.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
-    form = TableFormat(table_format)
-    if json_file is not None:
-        write_json(analyzed, json_file)
-    if output is None:
-        click.echo(tables_text(analyzed, form), nl=False)
-        return
-    files = write_directory(analyzed, output, form)
-    click.echo(f"{output}: {', '.join(file.name for file in files)}")
+    click.echo(write_outputs(analysis, table_format, output, json_file), nl=False)

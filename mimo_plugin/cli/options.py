@@ -130,7 +130,9 @@ def duplicates_option(what: str) -> Callable[[F], F]:
     )
 
 
-def model_options(model: type[Any], into: str, *, partial: bool = False) -> Callable[[F], F]:
+def model_options(
+    model: type[Any], into: str, *, partial: bool = False, by_option: bool = False
+) -> Callable[[F], F]:
     """The options of an option model (a dataclass or pydantic model): one for each field with an `Option`.
 
     ::
@@ -148,25 +150,30 @@ def model_options(model: type[Any], into: str, *, partial: bool = False) -> Call
         into: name of the function's argument that becomes the filled model.
         partial: the argument becomes a dict of the values that were given instead, for a model whose other
             values come from elsewhere.
+        by_option: click's names of the values are those of the options, for models with fields of one name.
     """
     fields = model_fields(model)
+    parameters = {name: field.parameter(by_option) for name, field in fields.items()}
 
     def decorate(function: F) -> F:
         there = {option.name for option in getattr(function, "__click_params__", ())}
 
         @wraps(function)
         def filling(**values: Any) -> Any:
-            take = {name: values[name] if name in there else values.pop(name) for name in fields}
+            take = {
+                name: values[parameter] if parameter in there else values.pop(parameter)
+                for name, parameter in parameters.items()
+            }
             filled = {name: fields[name].value(value) for name, value in take.items()}
             if partial:
-                values[into] = {name: value for name, value in filled.items() if value is not None}
+                values[into] = {name: value for name, value in filled.items() if value not in (None, ())}
             else:
                 values[into] = model(**filled)
             return function(**values)
 
         for name, field in reversed(fields.items()):
-            if name not in there:
-                filling = field.declare(partial)(filling)
+            if parameters[name] not in there:
+                filling = field.declare(partial, by_option)(filling)
         return cast(F, filling)
 
     return decorate
@@ -194,8 +201,14 @@ class ModelField(NamedTuple):
             return self.option.parse(given)
         return self.kind(given) if _is_enum(self.kind) else given
 
-    def declare(self, partial: bool = False) -> Callable[[F], F]:
-        """The click option; `partial` leaves the default to the model."""
+    def parameter(self, by_option: bool) -> str:
+        """Click's name of the value."""
+        if not by_option or self.option.name is None:
+            return self.name
+        return self.option.name.removeprefix("--").replace("-", "_")
+
+    def declare(self, partial: bool = False, by_option: bool = False) -> Callable[[F], F]:
+        """The click option; see `model_options`."""
         declaration = self.option.name or f"--{self.name.replace('_', '-')}"
         if self.kind is bool and self.default is not False and self.option.name is None:
             declaration = f"{declaration}/--no-{declaration.removeprefix('--')}"
@@ -205,8 +218,10 @@ class ModelField(NamedTuple):
             default = default.value
         if default is MISSING:
             settings["required"] = True
+            # A default of None would be a value.
+            del settings["default"]
         elif partial:
-            if default is not None and "[default" not in help_text:
+            if default not in (None, ()) and "[default" not in help_text:
                 if isinstance(default, bool):
                     default = declaration.removeprefix("--").split("/--")[0 if default else 1]
                 help_text = f"{help_text}  [default: {default}]"
@@ -219,7 +234,7 @@ class ModelField(NamedTuple):
         elif "/" not in declaration:
             settings["is_flag"] = True
         settings |= self.option.settings
-        return click.option(declaration, self.name, help=help_text, **settings)
+        return click.option(declaration, self.parameter(by_option), help=help_text, **settings)
 
     def _click_type(self) -> Any:
         option = self.option

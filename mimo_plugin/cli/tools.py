@@ -41,14 +41,9 @@ def collections_command(collections: tuple[str, ...], count: bool) -> None:
       mimo collections miracl/de/dev miracl/sw/dev
       mimo collections path:my-folder#dev
     """
-    if collections:
-        from mimo_plugin.collections.describe import describe
+    from mimo_plugin.collections.describe import catalog_text, describe
 
-        click.echo(describe(collections, count=count))
-    else:
-        from mimo_plugin.collections.describe import catalog_text
-
-        click.echo(catalog_text())
+    click.echo(describe(collections, count=count) if collections else catalog_text())
 
 
 @click.command("demo")

@@ -2,5 +2,6 @@
 
 A collection is named by an ir_datasets id (`miracl/de/dev`), a folder (`path:DIR`, `path:DIR#SPLIT`), a
 folder of a hub dataset (`hub:OWNER/NAME/FOLDER`) or a packaged id (`mimo-sample`, `mimo-sample/de`).
-`loading.load` and `pool.load_pool` open them. Importing this package does not import ir_datasets.
+`pool.load` opens them, and `dataset.collection` makes one of records in memory. Importing this package does
+not import ir_datasets.
 """

@@ -1,35 +1,19 @@
 """What `mimo collections` says: the known collections, and one of them in detail."""
 
 import re
+import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from mimo_plugin.collections.loading import load
+from mimo_plugin.collections.loading import open_collection
 from mimo_plugin.collections.packaged import LANGUAGES, SAMPLE, descriptions
-from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
-from mimo_plugin.collections.reading import PARTS, MissingFile, missing_files, read
+from mimo_plugin.collections.pool import collection_key, load, pool_prefixes
+from mimo_plugin.collections.reading import PARTS, missing_files, read
 from mimo_plugin.collections.records import pooled_id, text_fields, usual_language
 from mimo_plugin.core.errors import DataError, Problems
-
-_SAMPLE_CHARACTERS = 160
-
-
-@dataclass(frozen=True)
-class Part:
-    """Documents, queries or qrels of a collection.
-
-    Attributes:
-        facts: lines such as ("fields", "title, text").
-        count: number of records; None where they were not counted.
-        missing: files that are not on this machine; nothing was read then.
-    """
-
-    facts: tuple[tuple[str, str], ...]
-    count: int | None
-    missing: tuple[MissingFile, ...]
 
 
 def describe(specs: Sequence[str], *, count: bool = False) -> str:
@@ -43,118 +27,92 @@ def describe(specs: Sequence[str], *, count: bool = False) -> str:
     Raises:
         DataError: with every problem of every collection.
     """
-    problems = Problems(DataError)
+    problems = Problems()
     blocks = []
     for spec in specs:
-        try:
-            blocks.append("\n".join(_block(spec, count=count)))
-        except DataError as error:
-            problems.extend(str(error).splitlines())
+        with problems.collect():
+            blocks.append("\n".join(_lines(spec, count)))
     problems.raise_any()
     if len(specs) > 1:
-        blocks.append(_ids_text(specs))
+        try:
+            prefixes = pool_prefixes(specs)
+        except DataError as error:
+            blocks.append(f"Not to be used as one pool: {error}")
+        else:
+            ids = {spec: pooled_id(prefixes[collection_key(spec)], "ID") for spec in specs}
+            blocks.append("\n".join(["Ids as one pool", *(f"  {spec:<24} {ids[spec]}" for spec in specs)]))
     return "\n\n".join(blocks)
 
 
-def _ids_text(specs: Sequence[str]) -> str:
-    try:
-        prefixes = pool_prefixes(specs)
-    except DataError as error:
-        return f"Not to be used as one pool: {error}"
-    return "\n".join(
-        [
-            "Ids as one pool",
-            *(f"  {spec:<24} {pooled_id(prefixes[collection_key(spec)], 'ID')}" for spec in specs),
-        ]
-    )
-
-
-def _block(spec: str, *, count: bool) -> Iterator[str]:
-    dataset = load(spec)
+def _lines(spec: str, count: bool) -> Iterator[str]:
+    dataset = open_collection(spec)
     yield spec
     for part, title in PARTS.items():
         if not dataset.has(part):
             yield f"  {title:<10} none"
             continue
-        found = _part(dataset, part, spec, count=count)
-        total = "not counted (--count counts)" if found.count is None else f"{found.count:,}"
-        yield f"  {title:<10} {total if not found.missing else _missing_text(found.missing)}"
-        for name, value in found.facts:
+        missing = [] if count else missing_files(getattr(dataset, f"{part}_handler")())
+        if part == "docs":
+            total, facts = _docs(dataset, spec, bool(missing), count)
+        elif missing:
+            total, facts = None, {}
+            if part == "queries":
+                facts["language"] = usual_language(dataset.queries_lang()) or "that of each record"
+        else:
+            total, facts = _queries(spec) if part == "queries" else _qrels(spec)
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            yield f"  {title:<10} not on this machine, downloaded on first use to {missing[0].place}{more}"
+        else:
+            yield f"  {title:<10} {'not counted (--count counts)' if total is None else f'{total:,}'}"
+        for name, value in facts.items():
             yield f"    {name:<10} {value}"
 
 
-def _part(dataset: Any, part: str, spec: str, *, count: bool) -> Part:
-    missing = () if count else tuple(missing_files(getattr(dataset, f"{part}_handler")()))
-    if part == "docs":
-        return _docs(dataset, spec, missing, count=count)
-    return _queries(dataset, spec, missing) if part == "queries" else _qrels(dataset, spec, missing)
-
-
-def _docs(dataset: Any, spec: str, missing: tuple[MissingFile, ...], *, count: bool) -> Part:
-    facts = []
+def _docs(dataset: Any, spec: str, missing: bool, count: bool) -> tuple[int | None, dict[str, str]]:
+    """How many documents there are, if they are counted, and what to say of them."""
+    facts = {"language": usual_language(dataset.docs_lang()) or "that of each record"}
     total = None
-    lang = usual_language(dataset.docs_lang())
     if count:
-        languages = Counter(doc.lang for doc in load_pool([spec], pooled=False).docs_iter())
+        languages = Counter(doc.lang for doc in load(spec, pooled=False).docs_iter())
         total = languages.total()
-        facts.append(("language", _languages(languages)))
-    else:
-        facts.append(("language", lang or "that of each record"))
-    facts.append(("fields", ", ".join(text_fields(dataset.docs_cls()))))
-    if not missing:
-        for record in islice(read(dataset, "docs", spec), 1):
-            facts.extend(_sample(record))
-    return Part(tuple(facts), total, missing)
+        facts["language"] = _languages(languages)
+    facts["fields"] = ", ".join(text_fields(dataset.docs_cls()))
+    for record in () if missing else islice(read(dataset, "docs", spec), 1):
+        facts["sample"] = str(record.doc_id)
+        for name in record._fields[1:]:
+            value = getattr(record, name)
+            facts[f"  {name}"] = _shortened(value) if isinstance(value, str) else type(value).__name__
+    return total, facts
 
 
-def _queries(dataset: Any, spec: str, missing: tuple[MissingFile, ...]) -> Part:
-    if missing:
-        return Part(
-            (("language", usual_language(dataset.queries_lang()) or "that of each record"),), None, missing
-        )
+def _queries(spec: str) -> tuple[int, dict[str, str]]:
     languages: Counter[str] = Counter()
-    sample: list[tuple[str, str]] = []
-    for query in load_pool([spec], pooled=False).queries_iter():
+    sample: dict[str, str] = {}
+    for query in load(spec, pooled=False).queries_iter():
         languages[query.lang] += 1
-        if not sample:
-            sample = [("sample", query.query_id), ("  text", _shortened(query.text))]
-    return Part((("language", _languages(languages)), *sample), languages.total(), missing)
+        sample = sample or {"sample": query.query_id, "  text": _shortened(query.text)}
+    return languages.total(), {"language": _languages(languages), **sample}
 
 
-def _qrels(dataset: Any, spec: str, missing: tuple[MissingFile, ...]) -> Part:
-    if missing:
-        return Part((), None, missing)
+def _qrels(spec: str) -> tuple[int, dict[str, str]]:
     grades: Counter[int] = Counter()
     judged = set()
-    for qrel in load_pool([spec], pooled=False).qrels_iter():
+    for qrel in load(spec, pooled=False).qrels_iter():
         grades[qrel.relevance] += 1
         judged.add(qrel.query_id)
-    text = ", ".join(f"{grade}: {number:,}" for grade, number in sorted(grades.items()))
-    return Part((("judged", f"{len(judged):,} queries"), ("relevance", text)), grades.total(), missing)
-
-
-def _sample(record: Any) -> Iterator[tuple[str, str]]:
-    yield "sample", str(record.doc_id)
-    for name in record._fields[1:]:
-        value = getattr(record, name)
-        yield f"  {name}", _shortened(value) if isinstance(value, str) else type(value).__name__
+    relevance = ", ".join(f"{grade}: {number:,}" for grade, number in sorted(grades.items()))
+    return grades.total(), {"judged": f"{len(judged):,} queries", "relevance": relevance}
 
 
 def _languages(languages: Counter[str]) -> str:
-    if not languages:
-        return "none"
     ordered = sorted(languages.items(), key=lambda item: (not item[0], item[0]))
-    return ", ".join(f"{lang or 'unknown'} {count:,}" for lang, count in ordered)
+    return ", ".join(f"{lang or 'unknown'} {count:,}" for lang, count in ordered) or "none"
 
 
 def _shortened(text: str) -> str:
     line = " ".join(text.split()) or "(empty)"
-    return line if len(line) <= _SAMPLE_CHARACTERS else f"{line[:_SAMPLE_CHARACTERS]}..."
-
-
-def _missing_text(missing: tuple[MissingFile, ...]) -> str:
-    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-    return f"not on this machine, downloaded on first use to {missing[0].place}{more}"
+    return line if len(line) <= 160 else f"{line[:160]}..."
 
 
 # The families with one collection a language; which languages and splits they have is the registry's to say.
@@ -168,7 +126,6 @@ FAMILIES = {
     "wikiclir": "WikiCLIR: Wikipedia articles, English queries",
 }
 _LANGUAGE = re.compile(r"[a-z]{2}(-[a-z]+)?")
-_WIDTH = 100
 
 FOLDERS = """\
 A folder of your own
@@ -187,7 +144,7 @@ Where two of them share a language, or one has several, the collection's id take
 
 
 @dataclass(frozen=True)
-class Row:
+class FamilyRow:
     """Ids of one family that differ in their language only.
 
     Attributes:
@@ -201,7 +158,7 @@ class Row:
     languages: tuple[str, ...]
 
 
-def family_rows(family: str, has_qrels: Mapping[str, bool]) -> list[Row]:
+def family_rows(family: str, has_qrels: Mapping[str, bool]) -> list[FamilyRow]:
     """Groups a family's ids, each with whether it has qrels, by their pattern and splits."""
     splits: dict[tuple[str, str], list[str]] = {}
     for name, judged in has_qrels.items():
@@ -216,7 +173,7 @@ def family_rows(family: str, has_qrels: Mapping[str, bool]) -> list[Row]:
     rows: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (pattern, lang), own in splits.items():
         rows.setdefault((pattern, tuple(sorted(own))), []).append(lang)
-    return [Row(pattern, own, tuple(languages)) for (pattern, own), languages in sorted(rows.items())]
+    return [FamilyRow(pattern, own, tuple(languages)) for (pattern, own), languages in sorted(rows.items())]
 
 
 def catalog_text() -> str:
@@ -236,31 +193,14 @@ def catalog_text() -> str:
     known = {
         name: ir_datasets.registry[name].has_qrels()
         for name in ir_datasets.registry
-        if name.split("/")[0] in FAMILIES and _holds_something(ir_datasets.registry[name])
+        if name.split("/")[0] in FAMILIES and any(map(ir_datasets.registry[name].has, PARTS))
     }
     for family, title in FAMILIES.items():
         lines.append(f"  {title}")
         for row in family_rows(family, known):
-            lines.extend(_row_lines(row))
+            splits = " ".join(filter(None, row.splits))
+            lines.append(f"    {row.pattern}[/SPLIT]   SPLIT: {splits}" if splits else f"    {row.pattern}")
+            languages = " ".join(filter(None, row.languages))
+            lines += textwrap.wrap(languages, 100, initial_indent=" " * 8, subsequent_indent=" " * 8)
     lines.append("  Every other id of ir_datasets works too: https://ir-datasets.com")
     return "\n".join([*lines, "", FOLDERS])
-
-
-def _holds_something(dataset: object) -> bool:
-    return any(dataset.has(part) for part in ("docs", "queries", "qrels"))  # type: ignore[attr-defined]
-
-
-def _row_lines(row: Row) -> list[str]:
-    splits = [split for split in row.splits if split]
-    head = f"    {row.pattern}[/SPLIT]   SPLIT: {' '.join(splits)}" if splits else f"    {row.pattern}"
-    languages = [language for language in row.languages if language]
-    return [head, *_wrapped(languages, indent=8)] if languages else [head]
-
-
-def _wrapped(words: Iterable[str], indent: int) -> list[str]:
-    lines = [" " * indent]
-    for word in words:
-        if len(lines[-1]) + len(word) >= _WIDTH:
-            lines.append(" " * indent)
-        lines[-1] += word + " "
-    return [line.rstrip() for line in lines]

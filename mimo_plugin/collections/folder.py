@@ -1,33 +1,45 @@
-"""A folder as a collection, whichever layout it has; plain files of topics and qrels."""
+"""Folders and files as collections: which layout they have, and where their parts lie."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ir_datasets import Dataset
-from ir_datasets.formats import BaseQueries, TrecQrel
 
-from mimo_plugin.collections.beir import (
-    HEADER,
-    BeirDocs,
-    FolderQrels,
-    FolderQueries,
-    PaperDocs,
-    PaperQrels,
-    TsvQrels,
-    to_relevance,
+from mimo_plugin.collections.dataset import (
+    StreamedDocs,
+    StreamedQrels,
+    StreamedQueries,
+    read_rows,
+    to_doc,
+    to_qrel,
+    to_query,
+    to_titled_doc,
 )
-from mimo_plugin.collections.jsonlines import read_lines, read_objects
-from mimo_plugin.collections.mteb import MTEB_PARTS, TableQrels, find_parts, is_table, load_parts
-from mimo_plugin.collections.reading import unreadable
-from mimo_plugin.collections.records import Query, check_id
+from mimo_plugin.collections.records import Query, TitledDoc, usual_language
+from mimo_plugin.collections.rows import (
+    QREL_COLUMNS,
+    beir_qrel_rows,
+    is_table,
+    json_rows,
+    language_of_id,
+    paper_qrel_rows,
+    paper_rows,
+    read_lines,
+    table_qrel_rows,
+    table_rows,
+    topic_rows,
+    trec_qrel_rows,
+    unreadable,
+)
 from mimo_plugin.core.errors import DataError, Problems
 
 FOLDER_PREFIX = "path:"
+MTEB_PARTS = ("corpus", "queries", "qrels")
 
 
 @dataclass(frozen=True)
@@ -91,71 +103,66 @@ def parse_spec(spec: str) -> FolderSpec:
 def load_folder(spec: str) -> Any:
     """The folder as an ir_datasets dataset with the parts that it has.
 
+    A part that is not there in the layout of BEIR or of the MIMO paper may be there in that of MTEB.
+
     Raises:
         DataError: no such folder or split, nothing in it that is known, a first document of neither layout,
             or a file that cannot be read; with every such problem of the folder.
     """
-    from ir_datasets import Dataset
-
     folder = parse_spec(spec)
-    if folder.subset:
-        found = load_parts(folder.directory, folder.subset, folder.split, spec, MTEB_PARTS)
-        return Dataset(*(found.get(part) for part in MTEB_PARTS))
-    parts: list[Any] = []
-    with Problems(stop=True) as faults:
-        for find in (_docs, _queries, _qrels):
-            try:
-                parts.append(find(folder))
-            except OSError as error:
-                faults.add(f"{spec}: {unreadable(error.filename, error)}")
-            except DataError as error:
-                faults.add(str(error))
-    # What is not there in these layouts may be in MTEB's.
-    found = dict(zip(MTEB_PARTS, parts, strict=True))
-    missing = [part for part in MTEB_PARTS if found[part] is None]
-    tables = load_parts(folder.directory, "", folder.split, spec, missing)
-    docs, queries, qrels = (tables.get(part, found[part]) for part in MTEB_PARTS)
+    parts: dict[str, Any] = {}
+    if not folder.subset:
+        with Problems() as problems:
+            for part, find in (("corpus", _docs), ("queries", _queries_file), ("qrels", _qrels)):
+                with problems.collect(), _looking(spec):
+                    parts[part] = find(folder)
+    tables = _tables(folder, spec, [part for part in MTEB_PARTS if parts.get(part) is None])
+    docs, queries, qrels = (tables.get(part, parts.get(part)) for part in MTEB_PARTS)
     if not (docs or queries or qrels):
         raise DataError(
             f"{spec}: no corpus.jsonl, queries.jsonl or qrels in it, expected a folder in BEIR layout"
         )
     if isinstance(queries, Path):
-        queries = FolderQueries(queries, qrels)
+        # As in BEIR's own loader: queries.jsonl holds the queries of every split.
+        several = len(_qrels_splits(folder.directory / "qrels")) > 1 and "qrels" not in tables
+        queries = StreamedQueries(_judged_queries, (queries, qrels if several else None))
     return Dataset(docs, queries, qrels)
 
 
-def _docs(folder: FolderSpec) -> BeirDocs | PaperDocs | None:
+def _docs(folder: FolderSpec) -> StreamedDocs | None:
     corpus = _find(folder.directory, "corpus.jsonl")
     if corpus is None:
         return None
     faults = Problems(stop=True)
-    first = next(read_objects(corpus, faults), None)
-    if first is not None:
-        # Problems before it are raised by whoever reads the documents, along with those that follow.
-        return _layout(corpus, *first)
-    faults.raise_any()
-    return BeirDocs(corpus)
-
-
-def _layout(corpus: Path, number: int, record: dict[str, Any]) -> BeirDocs | PaperDocs:
+    where, record = next(json_rows(corpus, faults), ("", {"_id": ""}))
+    if not where:
+        faults.raise_any()
+    # Faults before the first record are raised by whoever reads the documents, along with those that follow.
     if "_id" in record:
-        return BeirDocs(corpus)
+        return StreamedDocs(read_rows, (json_rows, corpus, to_titled_doc), cls=TitledDoc)
     if record and all(isinstance(value, dict) for value in record.values()):
-        return PaperDocs(corpus)
+        return StreamedDocs(read_rows, (paper_rows, corpus, to_doc))
     raise DataError(
-        f"{corpus}:{number}: keys {', '.join(map(repr, record)) or 'none'}, expected '_id' and 'text' "
-        "(BEIR), or a docid with an object of 'text' and 'lang'"
+        f"{where}: keys {', '.join(map(repr, record)) or 'none'}, expected '_id' and 'text' (BEIR), or a "
+        "docid with an object of 'text' and 'lang'"
     )
 
 
-def _queries(folder: FolderSpec) -> Path | None:
+def _queries_file(folder: FolderSpec) -> Path | None:
     return _find(folder.directory, "queries.jsonl")
 
 
-def _qrels(folder: FolderSpec) -> FolderQrels | None:
+def _judged_queries(path: Path, qrels: StreamedQrels | None) -> Iterator[Query]:
+    judged = None if qrels is None else {qrel.query_id for qrel in qrels.qrels_iter()}
+    for query in read_rows(json_rows, path, to_query):
+        if judged is None or query.query_id in judged:
+            yield query
+
+
+def _qrels(folder: FolderSpec) -> StreamedQrels | None:
     directory = folder.directory / "qrels"
     paper = _find(folder.directory, "qrels.jsonl")
-    splits = _splits(directory)
+    splits = _qrels_splits(directory)
     if paper and splits:
         raise DataError(
             f"{paper} and {directory}{'/'}*.tsv: qrels in two layouts, expected one: remove the other"
@@ -166,11 +173,22 @@ def _qrels(folder: FolderSpec) -> FolderQrels | None:
             f"qrels/*.tsv: {', '.join(splits) or 'there are none'}"
         )
     if paper:
-        return TableQrels((paper,)) if is_table(paper) else PaperQrels(paper)
-    return TsvQrels(directory, tuple(splits.items()), folder.split) if splits else None
+        if is_table(paper):
+            return StreamedQrels(read_rows, (table_qrel_rows, (paper,), to_qrel))
+        return StreamedQrels(read_rows, (paper_qrel_rows, paper, to_qrel))
+    if not splits:
+        return None
+    split = folder.split or ("test" if "test" in splits else next(iter(splits)))
+    problem = ""
+    if folder.split is None and split != "test" and len(splits) > 1:
+        problem = (
+            f"path:{folder.directory}: qrels for the splits {', '.join(splits)} and no 'test', expected a "
+            f"choice such as path:{folder.directory}#{split}"
+        )
+    return StreamedQrels(read_rows, (beir_qrel_rows, splits[split], to_qrel), problem=problem)
 
 
-def _splits(directory: Path) -> dict[str, Path]:
+def _qrels_splits(directory: Path) -> dict[str, Path]:
     """The splits in a folder `qrels`, by name; `glob` would pass over a folder that may not be read."""
     if not directory.is_dir():
         return {}
@@ -190,17 +208,112 @@ def _find(directory: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
-_ITERATION = re.compile(r"[Qq]?[0-9]+")
-_LANGUAGE = re.compile(r"([a-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*):.")
+@contextmanager
+def _looking(spec: str) -> Iterator[None]:
+    """Turns an error of the file system into a DataError."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{spec}: {unreadable(error.filename, error)}") from error
 
 
-def plain_file(spec: str) -> Path | None:
-    """The file that a collection's name is the path of; None where it is no file's."""
+_DATA = re.compile(r"(?P<stem>.+)\.(parquet|(jsonl|tsv)(\.gz)?)", re.ASCII)
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*")
+_SHARD = re.compile(r"(?P<split>.+?)-\d{5}-of-\d{5}", re.ASCII)
+_MTEB_READERS: dict[str, Callable[..., Any]] = {
+    "corpus": lambda files, lang: StreamedDocs(
+        read_rows, (table_rows, files, to_titled_doc, lang), cls=TitledDoc, lang=lang or None
+    ),
+    "queries": lambda files, lang: StreamedQueries(
+        read_rows, (table_rows, files, to_query, lang), lang=lang or None
+    ),
+    "qrels": lambda files, lang: StreamedQrels(read_rows, (table_qrel_rows, files, to_qrel)),
+}
+
+
+def part_names(subset: str, part: str) -> list[str]:
+    """What the files of a part may be called, without what follows; the first that is there counts."""
+    if not subset:
+        return [part]
+    names = [f"{subset}-{part}", f"{part}-{subset}", f"{subset}/{part}", f"{part}/{subset}"]
+    return [*names, f"data/news.{subset}"] if part == "queries" else names
+
+
+def find_parts(directory: Path, subset: str) -> dict[str, dict[str, tuple[Path, ...]]]:
+    """Part -> split -> its files, of the parts that are there in MTEB's layout.
+
+    Raises:
+        OSError: a folder cannot be looked at.
+    """
+    found = {}
+    for part in MTEB_PARTS:
+        splits = (_data_files(directory / name) for name in part_names(subset, part))
+        if first := next(filter(None, splits), None):
+            found[part] = first
+    return found
+
+
+def _data_files(place: Path) -> dict[str, tuple[Path, ...]]:
+    """The files in a folder, by split; or the file that is called so, as a split of that name."""
+    if place.is_dir():
+        files = sorted(place.iterdir())
+    elif place.parent.is_dir():
+        files = [file for file in sorted(place.parent.iterdir()) if file.name.startswith(f"{place.name}.")]
+    else:
+        return {}
+    splits: dict[str, tuple[Path, ...]] = {}
+    for file in files:
+        named = _DATA.fullmatch(file.name)
+        if named and file.is_file():
+            shard = _SHARD.fullmatch(named["stem"])
+            split = shard["split"] if shard else named["stem"]
+            splits[split] = (*splits.get(split, ()), file)
+    return splits
+
+
+def _tables(folder: FolderSpec, spec: str, wanted: Sequence[str]) -> dict[str, Any]:
+    """Part -> its handler, of the wanted parts that are there in MTEB's layout."""
+    with _looking(spec):
+        parts = find_parts(folder.directory, folder.subset)
+    lang = usual_language(folder.subset.casefold()) if _LANGUAGE.fullmatch(folder.subset) else ""
+    # A folder that is called like a language holds that one's files.
+    own = usual_language(folder.directory.name.casefold())
+    if not folder.subset and len(own) == 2 and own.isalpha():
+        lang = own
+    return {
+        part: _MTEB_READERS[part](_of_split(splits, folder.split, part, spec), lang)
+        for part, splits in parts.items()
+        if part in wanted
+    }
+
+
+def _of_split(
+    splits: dict[str, tuple[Path, ...]], asked: str | None, part: str, spec: str
+) -> tuple[Path, ...]:
+    if len(splits) == 1 and (asked is None or part != "qrels"):
+        return next(iter(splits.values()))
+    name = asked or "test"
+    if name in splits:
+        return splits[name]
+    found = ", ".join(splits)
+    if asked is not None:
+        raise DataError(f"{spec}: its {part} have no split {asked!r}, expected one of {found}")
+    raise DataError(
+        f"{spec}: {part} for the splits {found} and no 'test', expected a choice such as "
+        f"{spec.partition('#')[0]}#{min(splits)}"
+    )
+
+
+def local_path(spec: str) -> Path | None:
+    """The file or folder that a collection's name is the path of, if there is one."""
     try:
         path = Path(spec).expanduser()
-        return path if spec and path.is_file() else None
+        return path if spec and path.exists() else None
     except (OSError, RuntimeError, ValueError):  # no right to look, too long for a path, ~nobody, a NUL
         return None
+
+
+_ITERATION = re.compile(r"[Qq]?[0-9]+")
 
 
 def load_file(path: Path) -> Any:
@@ -215,117 +328,34 @@ def load_file(path: Path) -> Any:
         _, first = next(read_lines(path, faults), (1, ""))
     if not first:
         raise DataError(f"{path}: holds no line, expected topics (id, tab, text) or qrels")
-    made = _of_kind(path, first)
-    return (
-        Dataset(None, JudgedIds(made), made) if isinstance(made, FolderQrels) else Dataset(None, made, None)
-    )
-
-
-def _of_kind(path: Path, first: str) -> Any:
-    words, tabs = first.split(), first.count("\t")
-    if first.startswith("{"):
-        try:
-            record = json.loads(first)
-        except ValueError:
-            record = {"_id": None}  # whoever reads it says what is wrong
-        return FolderQueries(path, None) if "_id" in record else PaperQrels(path)
-    if words == HEADER:
-        return TsvQrels(path.parent, ((path.name, path),), path.name)
     if first.startswith("<"):
         raise DataError(
             f"{path}: begins with a tag, {first!r:.40}, expected topics as lines of id, tab and text: write "
             "them so"
         )
+    rows = _rows_of(first)
+    if rows in (json_rows, topic_rows):
+        return Dataset(StreamedQueries(read_rows, (rows, path, to_query)))
+    qrels = StreamedQrels(read_rows, (rows, path, to_qrel))
+    return Dataset(StreamedQueries(judged_ids, (qrels,)), qrels)
+
+
+def _rows_of(first: str) -> Callable[..., Any]:
+    """What reads a file that begins so."""
+    if first.startswith("{"):
+        try:
+            return json_rows if "_id" in json.loads(first) else paper_qrel_rows
+        except ValueError:
+            return json_rows  # says what is wrong
+    words, tabs = first.split(), first.count("\t")
+    if words == QREL_COLUMNS:
+        return beir_qrel_rows
     # A run and a file with a column too many or too few are taken for qrels as well: then that is said.
-    looks_judged = len(words) > 2 and _ITERATION.fullmatch(words[1]) and len(words) in (3, 4, 5, 6)
-    return FileQrels(path) if tabs > 1 or (tabs == 0 and looks_judged) else FileQueries(path)
+    looks_judged = 2 < len(words) < 7 and _ITERATION.fullmatch(words[1])
+    return trec_qrel_rows if tabs > 1 or (tabs == 0 and looks_judged) else topic_rows
 
 
-def language_of_id(identifier: str) -> str:
-    """The language that an id as `sw:17` begins with; "" where it does not."""
-    match = _LANGUAGE.match(identifier)
-    return match[1] if match else ""
-
-
-@dataclass(frozen=True)
-class FileQueries(BaseQueries):
-    """Attributes:
-    path: plain or .gz.
-    """
-
-    path: Path
-
-    def queries_cls(self) -> type[Query]:
-        return Query
-
-    def queries_path(self) -> str:
-        return str(self.path)
-
-    def queries_lang(self) -> None:
-        return None
-
-    def queries_iter(self) -> Iterator[Query]:
-        with Problems(stop=True) as faults:
-            yield from faults.convert(read_lines(self.path, faults), self._query)
-
-    def _query(self, numbered: tuple[int, str]) -> Query:
-        number, line = numbered
-        where = f"{self.path}:{number}"
-        # Without a tab, the first white space ends the id.
-        columns = line.split("\t") if "\t" in line else line.split(None, 1)
-        if len(columns) != 2:
-            raise DataError(f"{where}: {len(columns)} columns, expected 2 with a tab between them: id, text")
-        query_id = check_id(columns[0], f"{where}: query id")
-        return Query(query_id, columns[1].strip(), language_of_id(query_id))
-
-
-@dataclass(frozen=True)
-class FileQrels(FolderQrels):
-    """Attributes:
-    path: plain or .gz.
-    """
-
-    path: Path
-
-    def file(self) -> Path:
-        return self.path
-
-    def qrels_iter(self) -> Iterator[Any]:
-        with Problems(stop=True) as faults:
-            yield from faults.convert(read_lines(self.path, faults), partial(self._qrel, self.path))
-
-    def _qrel(self, path: Path, numbered: tuple[int, str]) -> Any:
-        number, line = numbered
-        where = f"{path}:{number}"
-        columns = line.split()
-        if len(columns) != 4:
-            raise DataError(
-                f"{where}: {len(columns)} columns, expected 4 with tabs or spaces between them: query id, "
-                "iteration, docid, relevance"
-            )
-        query_id, iteration, doc_id, relevance = columns
-        check_id(query_id, f"{where}: query id")
-        return TrecQrel(
-            query_id, check_id(doc_id, f"{where}: docid"), to_relevance(relevance, where), iteration
-        )
-
-
-@dataclass(frozen=True)
-class JudgedIds(BaseQueries):
-    """The queries that qrels judge, each once, without text: to evaluate a run, not to search.
-
-    Attributes:
-        qrels: of a file.
-    """
-
-    qrels: FolderQrels
-
-    def queries_cls(self) -> type[Query]:
-        return Query
-
-    def queries_lang(self) -> None:
-        return None
-
-    def queries_iter(self) -> Iterator[Query]:
-        for query_id in dict.fromkeys(qrel.query_id for qrel in self.qrels.qrels_iter()):
-            yield Query(query_id, "", language_of_id(query_id))
+def judged_ids(qrels: StreamedQrels) -> Iterator[Query]:
+    """The queries that qrels judge, each once, without text: to evaluate a run, not to search."""
+    for query_id in dict.fromkeys(qrel.query_id for qrel in qrels.qrels_iter()):
+        yield Query(query_id, "", language_of_id(query_id))

@@ -1,48 +1,34 @@
 """From a collection's name to its ir_datasets dataset, and whether its files are here."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections.beir import FolderQrels
-from mimo_plugin.collections.folder import FOLDER_PREFIX, JudgedIds, load_file, load_folder, plain_file
-from mimo_plugin.collections.mteb import MTEB_PARTS, find_parts, matching_folders, part_names
+from mimo_plugin.collections.dataset import MEMORY
+from mimo_plugin.collections.folder import (
+    FOLDER_PREFIX,
+    MTEB_PARTS,
+    find_parts,
+    judged_ids,
+    load_file,
+    load_folder,
+    local_path,
+    part_names,
+)
 from mimo_plugin.collections.packaged import register_sample
 from mimo_plugin.collections.reading import PARTS, offline_problem
-from mimo_plugin.core.environment import reachable
+from mimo_plugin.core.environment import hub_problem
 from mimo_plugin.core.errors import DataError, Problems, near
 
-_NEUCLIR_2023 = re.compile(r"neuclir/1/(fa|ru|zh)/trec-2023")
-
-
-def repaired(spec: str, dataset: Any) -> Any:
-    """The dataset, or one with the parts that are right in place of those that are not.
-
-    NeuCLIR 2023: ir_datasets 0.6.3 keeps the topics that the judgments of 2022 name, so that none is left
-    (allenai/ir_datasets#292). Here they are those that the collection's own judgments name.
-    """
-    from ir_datasets import Dataset
-    from ir_datasets.datasets.base import FilteredQueries
-    from ir_datasets.util import Lazy
-
-    if not _NEUCLIR_2023.fullmatch(spec):
-        return dataset
-    queries, qrels = dataset.queries_handler(), dataset.qrels_handler()
-    every = getattr(queries, "_queries_handler", None)
-    if every is None:
-        return dataset
-    judged = Lazy(lambda: {qrel.query_id for qrel in qrels.qrels_iter()})
-    return Dataset(dataset.docs_handler(), FilteredQueries(every, judged, mode="include"), qrels)
-
-
+HUB_PREFIX = "hub:"
 _SUFFIXES = {".tsv", ".txt", ".trec", ".qrels", ".gz", ".jsonl"}
 
 
-def load(spec: str) -> Any:
-    """Loads a collection as its source has it; nothing is read yet, and only a `hub:` folder downloaded.
+def open_collection(spec: str) -> Any:
+    """Opens a collection as its source has it; nothing is read yet, and only a `hub:` folder downloaded.
 
     Args:
         spec: an ir_datasets id, `path:DIR`, `path:DIR#SPLIT`, `hub:OWNER/NAME[@REVISION][/FOLDER][#SPLIT]`,
@@ -58,7 +44,13 @@ def load(spec: str) -> Any:
         return load_folder(spec)
     if spec.startswith(HUB_PREFIX):
         return load_folder(folder_spec(spec))
-    if (path := plain_file(spec)) is not None:
+    if spec.startswith(MEMORY):
+        raise DataError(
+            f"{spec}: was given in memory, where no command finds it again by this name: pass the collection "
+            f"itself, or write it to a folder and name that, {FOLDER_PREFIX}DIR"
+        )
+    path = local_path(spec)
+    if path is not None and path.is_file():
         return load_file(path)
     import ir_datasets
 
@@ -67,11 +59,28 @@ def load(spec: str) -> Any:
         dataset = ir_datasets.load(spec)
     except KeyError:
         raise DataError(_unknown(spec, list(ir_datasets.registry))) from None
-    if not (dataset.has_docs() or dataset.has_queries() or dataset.has_qrels()):
+    if not any(map(dataset.has, PARTS)):
         children = [name for name in ir_datasets.registry if name.startswith(f"{spec}/")]
         shown = ", ".join(children[:6]) + (", ..." if len(children) > 6 else "")
         raise DataError(f"{spec}: holds no documents, queries or qrels of its own, expected one of {shown}")
-    return repaired(spec, dataset)
+    return _repaired(spec, dataset)
+
+
+def _repaired(spec: str, dataset: Any) -> Any:
+    """NeuCLIR 2023: ir_datasets 0.6.3 keeps the topics that the judgments of 2022 name, so that none is left
+    (allenai/ir_datasets#292). Here they are those that the collection's own judgments name."""
+    from ir_datasets import Dataset
+    from ir_datasets.datasets.base import FilteredQueries
+    from ir_datasets.util import Lazy
+
+    every = re.fullmatch(r"neuclir/1/(fa|ru|zh)/trec-2023", spec) and getattr(
+        dataset.queries_handler(), "_queries_handler", None
+    )
+    if not every:
+        return dataset
+    qrels = dataset.qrels_handler()
+    judged = Lazy(lambda: {qrel.query_id for qrel in qrels.qrels_iter()})
+    return Dataset(dataset.docs_handler(), FilteredQueries(every, judged, mode="include"), qrels)
 
 
 def documents_id(spec: str) -> str:
@@ -87,7 +96,7 @@ def _unknown(spec: str, known: list[str]) -> str:
     message = (
         f"{spec!r}: unknown collection, expected an ir_datasets id, path:DIR, hub:OWNER/NAME or a packaged id"
     )
-    if _is_folder(spec):
+    if local_path(spec):
         return f"{message}; for the folder write {FOLDER_PREFIX}{spec}"
     if Path(spec).suffix in _SUFFIXES:
         return f"{message}; for topics or qrels a file, and there is none of that name: check the path"
@@ -98,16 +107,7 @@ def _unknown(spec: str, known: list[str]) -> str:
     return f"{message}{similar or '; `mimo collections` lists them'}"
 
 
-def _is_folder(spec: str) -> bool:
-    try:
-        return bool(spec) and Path(spec).expanduser().is_dir()
-    except (OSError, RuntimeError):  # no right to look, too long for a path, ~nobody
-        return False
-
-
-HUB_PREFIX = "hub:"
 FORM = "hub:OWNER/NAME[@REVISION][/FOLDER]"
-
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _SPEC = re.compile(
     rf"hub:(?P<repository>{_WORD}/{_WORD})(@(?P<revision>{_WORD}))?"
@@ -127,7 +127,7 @@ class HubSpec:
     repository: str
     revision: str | None
     folder: str
-    split: str | None
+    split: str | None = None
 
     @property
     def collection_id(self) -> str:
@@ -142,11 +142,7 @@ class HubSpec:
 
 
 def parse_hub(spec: str) -> HubSpec:
-    """Takes a spec apart.
-
-    Raises:
-        DataError: it is none.
-    """
+    """Takes a `hub:` spec apart; DataError where it is none."""
     found = _SPEC.fullmatch(spec)
     if found is None:
         raise DataError(f"{spec}: expected {FORM}, such as hub:owner/benchmarks/belebele")
@@ -154,10 +150,10 @@ def parse_hub(spec: str) -> HubSpec:
 
 
 def folder_spec(spec: str) -> str:
-    """The `path:` spec of the folder, which is fetched where it is not in the local cache.
+    """The `path:` spec of a hub folder, which is fetched where it is not in the local cache.
 
     A folder that the repository does not have may be there by a like name, see `matching_folders`, or be the
-    subset of one in MTEB's layout, see `folder_mteb`.
+    subset of one in MTEB's layout.
 
     Raises:
         DataError: there is no such repository or folder, or it cannot be had now.
@@ -180,10 +176,10 @@ def found_folder(spec: str) -> str:
 @cache
 def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, str]:
     """The snapshot, and the folder below it that stands for the one asked for, or whose subset it is."""
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
-    name = HubSpec(repository, revision, folder, None).key
-    offline = constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT])
+    hub = HubSpec(repository, revision, folder)
+    offline = hub_problem()
 
     def fetch(patterns: list[str] | None) -> Path:
         return Path(
@@ -192,79 +188,111 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
                 repo_type="dataset",
                 revision=revision,
                 allow_patterns=patterns,
-                local_files_only=offline,
+                local_files_only=offline is not None,
             )
         )
+
+    def is_there(name: str) -> bool:
+        place = snapshot / name
+        return place.is_dir() or bool(find_parts(place.parent, place.name))
 
     try:
         snapshot = fetch([f"{folder}/*"] if folder else None)
         # Of the files of a subset some may be missing, where a hub can be asked.
-        if not folder or (snapshot / folder).is_dir() or (offline and _is_there(snapshot, folder)):
+        if not folder or (snapshot / folder).is_dir() or (offline and is_there(folder)):
             return snapshot, folder
-        files = (
-            [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*")]
-            if offline
-            else HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
-        )
-        found = _alike(files, folder, name)
-        if found is not None and not offline:
-            fetch(found[1])
+        if offline:
+            files = [file.relative_to(snapshot).as_posix() for file in snapshot.rglob("*")]
+        else:
+            files = HfApi().list_repo_files(repository, repo_type="dataset", revision=revision)
+        found, patterns = _alike(files, hub)
+        if found and not offline:
+            fetch(patterns)
+        if found and is_there(found):
+            return snapshot, found
     except DataError:
         raise
     except Exception as error:
         if offline:
-            raise DataError(_not_here(name, repository, revision, folder)) from error
+            raise DataError(_not_here(hub, offline)) from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise DataError(f"{name}: cannot be fetched from the hub: {reason}") from error
-    if found is None or not _is_there(snapshot, found[0]):
-        if offline:
-            raise DataError(_not_here(name, repository, revision, folder))
-        raise DataError(
-            f"{name}: the repository has no folder {folder}, expected one with corpus.jsonl in it"
-        )
-    return snapshot, found[0]
+        raise DataError(f"{hub.key}: cannot be fetched from the hub: {reason}") from error
+    if offline:
+        raise DataError(_not_here(hub, offline))
+    raise DataError(f"{hub.key}: the repository has no folder {folder}, expected one with corpus.jsonl in it")
 
 
-def _is_there(snapshot: Path, folder: str) -> bool:
-    place = snapshot / folder
-    return place.is_dir() or bool(find_parts(place.parent, place.name))
-
-
-def _alike(files: list[str], folder: str, name: str) -> tuple[str, list[str]] | None:
-    """The folder that stands for one that the repository does not have, and patterns of its files.
+def _alike(files: list[str], hub: HubSpec) -> tuple[str, list[str]]:
+    """The folder that stands for one that the repository does not have, and patterns of its files; "" without
+    any.
 
     Raises:
         DataError: several could.
     """
-    parent, _, subset = folder.rpartition("/")
-    stems = [
-        f"{parent}/{stem}" if parent else stem for part in MTEB_PARTS for stem in part_names(subset, part)
-    ]
+    parent, slash, subset = hub.folder.rpartition("/")
+    stems = [f"{parent}{slash}{stem}" for part in MTEB_PARTS for stem in part_names(subset, part)]
     tables = [file for file in files if any(file.startswith((f"{stem}.", f"{stem}/")) for stem in stems)]
     if tables:
-        return folder, tables
+        return hub.folder, tables
     corpora = (file.rpartition("/") for file in files)
     folders = [place for place, _, file in corpora if place and file.startswith("corpus.")]
-    found = matching_folders(folders, folder)
+    found = matching_folders(folders, hub.folder)
     if len(found) > 1:
         raise DataError(
-            f"{name}: not there, and {len(found)} folders are alike ({', '.join(found)}), expected "
-            "one: name it"
+            f"{hub.key}: not there, and {len(found)} folders are alike ({', '.join(found)}), expected one: "
+            "name it"
         )
-    return (found[0], [f"{found[0]}/*"]) if found else None
+    return (found[0], [f"{found[0]}/*"]) if found else ("", [])
 
 
-def _not_here(name: str, repository: str, revision: str | None, folder: str) -> str:
-    from huggingface_hub import constants
-
-    why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub does not answer"
-    options = f" --revision {revision}" if revision else ""
+def _not_here(hub: HubSpec, why: str) -> str:
+    options = f" --revision {hub.revision}" if hub.revision else ""
     # At the top a folder may have another name there, or be a subset of several.
-    options += f" --include '{folder}/*'" if "/" in folder else ""
+    options += f" --include '{hub.folder}/*'" if "/" in hub.folder else ""
     return (
-        f"{name}: not in the local cache, and {why}: fetch it where there is a network (hf download "
-        f"--repo-type dataset {repository}{options}) and give its folder as {FOLDER_PREFIX}DIR"
+        f"{hub.key}: not in the local cache, and {why}: fetch it where there is a network (hf download "
+        f"--repo-type dataset {hub.repository}{options}) and give its folder as {FOLDER_PREFIX}DIR"
     )
+
+
+# Of the MIMO paper's releases, the one with queries in every language.
+_PREFERRED = "MMLIR"
+_SPLITS = ("test", "", "dev")
+_NAME = re.compile(r"(?P<stem>.+?)([-_. ](?P<split>test|dev))?", re.ASCII)
+
+
+def matching_folders(folders: Iterable[str], name: str) -> list[str]:
+    """The folders that fit a name best; several where nothing decides between them.
+
+    A folder fits if its name is the same but for case, punctuation, a version and `_test` or `_dev` at the
+    end. It lies where the name says, or below any one folder there. The name itself comes first, then a
+    folder at its place, then one in `MMLIR`, then others; among equals `_test` comes first and `_dev` last.
+
+    Args:
+        folders: of a directory, relative to it, with `/`.
+    """
+    parent, _, last = name.rpartition("/")
+    ranked: dict[tuple[int, int], list[str]] = {}
+    for folder in sorted(set(folders)):
+        within = folder.removeprefix(f"{parent}/") if parent else folder
+        above, _, own = within.rpartition("/")
+        stem, split = _stem(own)
+        if (parent and within == folder) or "/" in above or stem != _stem(last)[0]:
+            continue
+        # Anything may have a folder of that name.
+        if last.casefold() in _SPLITS and folder != name:
+            continue
+        place = 0 if folder == name else 1 if not above else 2 if above == _PREFERRED else 3
+        ranked.setdefault((place, _SPLITS.index(split)), []).append(folder)
+    return ranked[min(ranked)] if ranked else []
+
+
+def _stem(name: str) -> tuple[str, str]:
+    """What names that mean the same have in common, and the split."""
+    found = _NAME.fullmatch(name.casefold())
+    if found is None:
+        return name, ""
+    return re.sub(r"[-_. ]?v[0-9]+$|[-_. ]", "", found["stem"]), found["split"] or ""
 
 
 def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, qrels: bool = False) -> None:
@@ -273,28 +301,20 @@ def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, 
     Raises:
         DataError: with every problem of every collection.
     """
-    wanted = [part for part, asked in (("docs", docs), ("queries", queries), ("qrels", qrels)) if asked]
-    problems = Problems(DataError)
+    asked = dict(zip(PARTS, (docs, queries, qrels), strict=True))
+    problems = Problems()
     for spec in dict.fromkeys(specs):
-        try:
-            dataset = load(spec)
-        except DataError as error:
-            problems.extend(str(error).splitlines())
-            continue
-        for part in wanted:
-            name = PARTS[part]
-            handler = getattr(dataset, f"{part}_handler")() if dataset.has(part) else None
-            if handler is None or isinstance(handler, JudgedIds):
-                problems.add(f"{spec} has no {name}, expected a collection with {name}{_instead(spec, part)}")
-                continue
-            if isinstance(handler, FolderQrels):
-                try:
-                    handler.file()
-                except DataError as error:
-                    problems.add(str(error))
-            unfetchable = offline_problem(handler, part, spec)
-            if unfetchable:
-                problems.add(unfetchable)
+        with problems.collect():
+            dataset = open_collection(spec)
+            for part in (part for part in PARTS if asked[part]):
+                handler = getattr(dataset, f"{part}_handler")() if dataset.has(part) else None
+                if handler is None or getattr(handler, "read", None) is judged_ids:
+                    name = PARTS[part]
+                    problems.add(
+                        f"{spec} has no {name}, expected a collection with {name}{_instead(spec, part)}"
+                    )
+                elif problem := getattr(handler, "problem", "") or offline_problem(handler, part, spec):
+                    problems.add(problem)
     problems.raise_any()
 
 

@@ -9,14 +9,13 @@ ids are `LANG:ID`, and every language version of a long text is relevant to ever
 import gzip
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import starmap
+from itertools import product, starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ir_datasets.formats import BaseQrels, BaseQueries, TrecQrel
+from ir_datasets.formats import TrecQrel
 
-from mimo_plugin.collections.jsonlines import StreamedDocs
+from mimo_plugin.collections.dataset import StreamedDocs, StreamedQrels, StreamedQueries
 from mimo_plugin.collections.records import Doc, Query
 
 SAMPLE = "mimo-sample"
@@ -49,90 +48,34 @@ def descriptions() -> Iterator[Description]:
             )
 
 
-def _version_id(lang: str, identifier: str) -> str:
-    return f"{lang}:{identifier}"
-
-
-def _collection_id(lang: str | None) -> str:
-    return SAMPLE if lang is None else f"{SAMPLE}/{lang}"
-
-
-def _versions(lang: str | None, part: str) -> Iterator[tuple[str, str, str]]:
+def _versions(part: str, lang: str | None) -> Iterator[tuple[str, str, str]]:
     """Yields (id, text, language) of the texts of one collection; `part` is "short" or "long"."""
     for row in descriptions():
         texts: dict[str, str] = getattr(row, part)
         if lang is None:
-            yield from ((_version_id(own, row.id), text, own) for own, text in texts.items())
+            yield from ((f"{own}:{row.id}", text, own) for own, text in texts.items())
         elif lang in texts:
             yield row.id, texts[lang], lang
 
 
-@dataclass(frozen=True)
-class SampleDocs(StreamedDocs):
-    """Attributes:
-    lang: the language; None is all of them.
-    """
-
-    lang: str | None
-
-    def stream(self) -> Iterator[Doc]:
-        return starmap(Doc, _versions(self.lang, "long"))
-
-    def docs_lang(self) -> str | None:
-        return self.lang
-
-    def docs_namespace(self) -> str:
-        return _collection_id(self.lang)
+def _docs(lang: str | None) -> Iterator[Doc]:
+    return starmap(Doc, _versions("long", lang))
 
 
-@dataclass(frozen=True)
-class SampleQueries(BaseQueries):
-    """Attributes:
-    lang: the language; None is all of them.
-    """
-
-    lang: str | None
-
-    def queries_iter(self) -> Iterator[Query]:
-        return starmap(Query, _versions(self.lang, "short"))
-
-    def queries_cls(self) -> type[Query]:
-        return Query
-
-    def queries_lang(self) -> str | None:
-        return self.lang
-
-    def queries_namespace(self) -> str:
-        return _collection_id(self.lang)
+def _queries(lang: str | None) -> Iterator[Query]:
+    return starmap(Query, _versions("short", lang))
 
 
-@dataclass(frozen=True)
-class SampleQrels(BaseQrels):
-    """Attributes:
-    lang: the language; None is all of them.
-    """
-
-    lang: str | None
-
-    def qrels_iter(self) -> Iterator[Any]:
-        for row in descriptions():
-            if self.lang is None:
-                for query_lang in row.short:
-                    for doc_lang in row.long:
-                        yield TrecQrel(_version_id(query_lang, row.id), _version_id(doc_lang, row.id), 1, "0")
-            elif self.lang in row.short:
-                yield TrecQrel(row.id, row.id, 1, "0")
-
-    def qrels_cls(self) -> type[Any]:
-        return TrecQrel  # type: ignore[no-any-return]
-
-    def qrels_defs(self) -> dict[int, str]:
-        return {1: "the long text of the query's own description, in any of the collection's languages"}
+def _qrels(lang: str | None) -> Iterator[Any]:
+    for row in descriptions():
+        if lang is None:
+            for query_lang, doc_lang in product(row.short, row.long):
+                yield TrecQrel(f"{query_lang}:{row.id}", f"{doc_lang}:{row.id}", 1, "0")
+        elif lang in row.short:
+            yield TrecQrel(row.id, row.id, 1, "0")
 
 
-def sample_ids() -> dict[str, str | None]:
-    """Every packaged id with its language; None is the parallel collection."""
-    return {_collection_id(lang): lang for lang in (None, *LANGUAGES)}
+_RELEVANT = {1: "the long text of the query's own description, in any of the collection's languages"}
 
 
 def register_sample() -> None:
@@ -140,7 +83,12 @@ def register_sample() -> None:
     import ir_datasets
 
     known = set(ir_datasets.registry)
-    for name, lang in sample_ids().items():
+    for lang in (None, *LANGUAGES):
+        name = f"{SAMPLE}/{lang}" if lang else SAMPLE
         if name not in known:
-            dataset = ir_datasets.Dataset(SampleDocs(lang), SampleQueries(lang), SampleQrels(lang))
-            ir_datasets.registry.register(name, dataset)
+            parts = (
+                StreamedDocs(_docs, (lang,), lang=lang),
+                StreamedQueries(_queries, (lang,), lang=lang),
+                StreamedQrels(_qrels, (lang,), defs=_RELEVANT),
+            )
+            ir_datasets.registry.register(name, ir_datasets.Dataset(*parts))

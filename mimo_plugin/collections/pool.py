@@ -1,29 +1,65 @@
 """Several collections as one: documents, queries and qrels under the ids of a pool."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections import loading as hub
-from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec, plain_file
-from mimo_plugin.collections.loading import documents_id, load
-from mimo_plugin.collections.pooled import (
-    Member,
-    PooledDocs,
-    PooledQrels,
-    PooledQueries,
-    SharedQueries,
-    check_topic_field,
+from ir_datasets.formats import BaseQueries, TrecQrel
+
+from mimo_plugin.collections.dataset import MEMORY, Pool, StreamedDocs, StreamedQrels
+from mimo_plugin.collections.folder import FOLDER_PREFIX, local_path, parse_spec
+from mimo_plugin.collections.loading import HUB_PREFIX, documents_id, open_collection, parse_hub
+from mimo_plugin.collections.reading import read
+from mimo_plugin.collections.records import (
+    ERROR,
+    FIRST,
+    Doc,
+    Query,
+    check_fields,
+    check_id,
+    check_text,
+    common_language,
+    pooled_id,
+    text_of,
+    usual_language,
 )
-from mimo_plugin.collections.records import ERROR, Named, check_fields, choose_prefixes, usual_language
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 
 
-def load_pool(
-    specs: Sequence[str],
-    *,
+@dataclass(frozen=True)
+class Member:
+    """One collection of a pool.
+
+    Attributes:
+        spec: its name.
+        dataset: the ir_datasets dataset.
+        prefix: what stands before the colon of its ids; "" without a colon.
+        lang: of queries whose source does not say.
+        file: it is a file of topics or qrels, whose ids may have the prefix already.
+    """
+
+    spec: str
+    dataset: Any
+    prefix: str = ""
+    lang: str = ""
+    file: bool = False
+
+    def pooled(self, identifier: str) -> str:
+        """What an id of its is called in the pool."""
+        named = self.file and identifier.startswith(f"{self.prefix}:")
+        return identifier if named else pooled_id(self.prefix, identifier)
+
+    def numbered(self, part: str) -> Iterator[tuple[int, Any]]:
+        """The source's records of a part, numbered from 1."""
+        return enumerate(read(self.dataset, part, self.spec), start=1)
+
+
+def load(
+    *specs: Any,
     fields: Sequence[str] | None = None,
     pooled: bool | None = None,
     prefixes: Mapping[str, str] | None = None,
@@ -33,7 +69,7 @@ def load_pool(
     topic_source: str | None = None,
     lang: Sequence[str] = (),
     duplicates: str = ERROR,
-) -> Any:
+) -> Pool:
     """Loads collections as one ir_datasets dataset of `Doc`, `Query` and `TrecQrel`; nothing is read yet.
 
     In a pool ids become `lang:id`, with the language of the collection's documents. Where two collections
@@ -45,7 +81,9 @@ def load_pool(
     raises one DataError at its end, or at the 20th such record: read to the end before using any.
 
     Args:
-        specs: names as `load` takes them.
+        specs: names: an ir_datasets id, `path:DIR`, `path:DIR#SPLIT`,
+            `hub:OWNER/NAME[@REVISION][/FOLDER][#SPLIT]`, a packaged id, or a file of topics or qrels. Or what
+            `collection` or ir_datasets itself returned.
         fields: fields of the documents to use as text, joined by a space, empty ones left out; None takes the
             text that ir_datasets calls the document's default.
         pooled: whether ids get the prefix. None: exactly when there are several specs; False is possible only
@@ -77,34 +115,34 @@ def load_pool(
         raise UsageError(
             "topic_field, topic_lang and topic_source are of shared topics, expected shared_topics=True"
         )
-    if pooled is None:
-        pooled = len(specs) > 1
-    loaded = _load_all(specs, fields, None if topic_source else topic_field, lang)
-    topics = None
-    if topic_source is not None:
-        topics = Member(topic_source, load(topic_source), prefix="")
-        if topic_field is not None:
-            check_topic_field(topic_field, topics)
-    collections = [_named(members, prefixes or {}, pooled) for members in loaded]
-    if not pooled and len(collections) > 1 and any(one.given is None for one in collections):
-        names = ", ".join(specs)
-        raise UsageError(
-            f"{names}: {len(collections)} collections without pooled ids, expected one: pool them"
-        )
-    if not pooled:
-        collections = [replace(one, given=one.given or "") for one in collections]
-    members = [
+    groups = _open_all(specs, fields, None if topic_source else topic_field, lang)
+    in_pool = len(specs) > 1 if pooled is None else pooled
+    groups = [
         [replace(member, prefix=prefix) for member in group]
-        for group, prefix in zip(loaded, choose_prefixes(collections), strict=True)
+        for group, prefix in zip(groups, _choose_prefixes(groups, prefixes or {}, in_pool), strict=True)
     ]
-    return _dataset(
-        members,
-        tuple(fields) if fields is not None else None,
-        partial(SharedQueries, field=topic_field, lang=topic_lang or "", duplicates=duplicates)
-        if shared_topics
-        else partial(PooledQueries, duplicates=duplicates),
-        shared_topics,
-        topics,
+    members = [member for group in groups for member in group]
+    asking = members
+    if topic_source is not None:
+        asking = [Member(topic_source, open_collection(topic_source))]
+        if topic_field is not None:
+            _check_topic_field(topic_field, asking[0])
+    with_docs = tuple(group[0] for group in groups if group[0].dataset.has_docs())
+    with_queries = tuple(member for member in asking if member.dataset.has_queries())
+    with_qrels = tuple(member for member in members if member.dataset.has_qrels())
+    chosen = tuple(fields) if fields is not None else None
+    languages = [member.dataset.docs_lang() for member in with_docs]
+    docs = StreamedDocs(_read_docs, (with_docs, chosen), lang=common_language(languages))
+    queries = PooledQueries(with_queries, shared_topics, topic_field, topic_lang or "", duplicates)
+    defs = {grade: text for member in with_qrels for grade, text in member.dataset.qrels_defs().items()}
+    qrels = StreamedQrels(_read_qrels, (with_qrels, shared_topics), defs=defs)
+    return Pool(
+        docs if with_docs else None,
+        queries if with_queries else None,
+        qrels if with_qrels else None,
+        specs=tuple(given if isinstance(given, str) else _opened(given)[0] for given in specs),
+        prefixes={_identity(member.spec)[0]: member.prefix for member in members} if in_pool else None,
+        fields=chosen,
     )
 
 
@@ -115,11 +153,9 @@ def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
         `collection_key` of each collection -> its prefix; splits of one collection have one entry.
 
     Raises:
-        DataError: as `load_pool`.
+        DataError: as `load`.
     """
-    groups = _load_all(specs)
-    prefixes = choose_prefixes([_named(group, {}, pooled=True) for group in groups])
-    return {_key(member): prefix for group, prefix in zip(groups, prefixes, strict=True) for member in group}
+    return load(*specs, pooled=True).prefixes or {}
 
 
 def collection_key(spec: str) -> str:
@@ -132,41 +168,73 @@ def collection_key(spec: str) -> str:
     Raises:
         DataError: as `load`.
     """
-    return _key(Member(spec, load(spec), prefix=""))
+    return _identity(spec)[0]
 
 
-def _load_all(
-    specs: Sequence[str],
-    fields: Sequence[str] | None = None,
-    topic_field: str | None = None,
-    lang: Sequence[str] = (),
+def is_file(spec: str) -> bool:
+    """Whether a name is that of a file of topics or qrels."""
+    path = None if spec.startswith((FOLDER_PREFIX, HUB_PREFIX)) else local_path(spec)
+    return path is not None and path.is_file()
+
+
+def _identity(spec: str) -> tuple[str, str]:
+    """The `collection_key` of a collection, and what may stand before the colon of its ids."""
+    if spec.startswith(FOLDER_PREFIX):
+        folder = parse_spec(spec)
+        return str(folder.place), folder.collection_id
+    if spec.startswith(HUB_PREFIX):
+        hub = parse_hub(spec)
+        return hub.key, hub.collection_id
+    if spec.startswith(MEMORY):
+        return spec, spec.replace(":", "-")
+    if is_file(spec):
+        return str(Path(spec).expanduser().resolve()), ""
+    return documents_id(spec), documents_id(spec)
+
+
+def _open_all(
+    specs: Sequence[Any], fields: Sequence[str] | None, topic_field: str | None, lang: Sequence[str]
 ) -> list[list[Member]]:
     """The collections, those that read the same documents together, in order of first appearance."""
-    problems = Problems(DataError)
-    languages = _file_languages(specs, lang)
+    problems = Problems()
+    languages = _file_languages([spec for spec in specs if isinstance(spec, str)], lang)
     groups: list[list[Member]] = []
-    for position, spec in enumerate(specs):
-        if spec in specs[:position]:
-            problems.add(f"{spec}: given twice, expected each collection once: leave one out")
-            continue
-        try:
-            own = languages.get(spec, "")
-            member = Member(spec, load(spec), prefix="", lang=own, file=spec in languages)
-            if fields is not None and member.dataset.has_docs():
-                check_fields(fields, member.dataset.docs_cls(), spec)
+    names = set()
+    for given in specs:
+        with problems.collect():
+            spec, dataset = _opened(given)
+            if spec in names:
+                raise DataError(f"{spec}: given twice, expected each collection once: leave one out")
+            names.add(spec)
+            member = Member(spec, dataset, lang=languages.get(spec, ""), file=spec in languages)
+            if fields is not None and dataset.has_docs():
+                check_fields(fields, dataset.docs_cls(), spec)
             if topic_field is not None:
-                check_topic_field(topic_field, member)
-        except DataError as error:
-            problems.extend(str(error).splitlines())
-            continue
-        for group in groups:
-            if _same_documents(group[0], member):
-                group.append(member)
-                break
-        else:
-            groups.append([member])
+                _check_topic_field(topic_field, member)
+            for group in groups:
+                first = group[0].dataset
+                if first.has_docs() and dataset.has_docs() and first.docs_handler() == dataset.docs_handler():
+                    group.append(member)
+                    break
+            else:
+                groups.append([member])
     problems.raise_any()
     return groups
+
+
+def _opened(given: Any) -> tuple[str, Any]:
+    """The name of a collection and its dataset."""
+    if isinstance(given, str):
+        return given, open_collection(given)
+    if not isinstance(given, Pool) and not hasattr(given, "dataset_id"):
+        raise UsageError(
+            f"of type {type(given).__name__}, expected the name of a collection, or what `collection` or "
+            "ir_datasets.load returned"
+        )
+    names = given.specs if isinstance(given, Pool) else (given.dataset_id(),)
+    if len(names) != 1:
+        raise UsageError(f"{', '.join(names)}: a pool inside a pool, expected single collections: name them")
+    return names[0], given
 
 
 def _file_languages(specs: Sequence[str], lang: Sequence[str]) -> dict[str, str]:
@@ -180,67 +248,174 @@ def _file_languages(specs: Sequence[str], lang: Sequence[str]) -> dict[str, str]
     for own in lang:
         if own.split() != [own] or ":" in own:
             raise UsageError(f"language {own!r}, expected a code such as sw")
-    return dict(
-        zip(files, [*lang] * len(files) if len(lang) == 1 else lang or [""] * len(files), strict=True)
-    )
+    each = lang if len(lang) > 1 else [*(lang or [""])] * len(files)
+    return dict(zip(files, each, strict=True))
 
 
-def is_file(spec: str) -> bool:
-    """Whether a name is that of a file of topics or qrels."""
-    return not spec.startswith((FOLDER_PREFIX, hub.HUB_PREFIX)) and plain_file(spec) is not None
+def _check_topic_field(field: str, member: Member) -> None:
+    if member.dataset.has_queries():
+        check_fields([field], member.dataset.queries_cls(), member.spec, "queries")
 
 
-def _same_documents(one: Member, other: Member) -> bool:
-    if not (one.dataset.has_docs() and other.dataset.has_docs()):
-        return False
-    return bool(one.dataset.docs_handler() == other.dataset.docs_handler())
+def _choose_prefixes(groups: list[list[Member]], given: Mapping[str, str], in_pool: bool) -> list[str]:
+    """A prefix for each group: one that was given, else its language, or its id where another has the same
+    language or it has none.
+
+    Raises:
+        DataError: two prefixes are the same even so.
+        UsageError: several collections without pooled ids.
+    """
+    languages = [_language(group[0]) for group in groups]
+    shared = Counter(lang for group, lang in zip(groups, languages, strict=True) if not group[0].file)
+    chosen: list[str | None] = []
+    for group, lang in zip(groups, languages, strict=True):
+        first = group[0]
+        keys = (_identity(member.spec)[0] for member in group)
+        known = next((given[key] for key in keys if key in given), None)
+        if first.file:
+            known = first.lang if in_pool else ""
+        elif known is None and in_pool:
+            known = lang if lang and shared[lang] == 1 else _identity(first.spec)[1]
+        chosen.append(known)
+    if None in chosen and len(groups) > 1:
+        names = ", ".join(member.spec for group in groups for member in group)
+        raise UsageError(f"{names}: {len(groups)} collections without pooled ids, expected one: pool them")
+    prefixes = [prefix or "" for prefix in chosen]
+    # Files may be of one collection, and have its prefix.
+    named = [(group[0], own) for group, own in zip(groups, prefixes, strict=True) if not group[0].file]
+    with Problems() as problems:
+        for prefix, count in Counter(own for _, own in named).items():
+            if count > 1:
+                same = " and ".join(member.spec for member, own in named if own == prefix)
+                start = f"that start with '{prefix}:'" if prefix else "without a prefix"
+                problems.add(
+                    f"{same} would both have ids {start}, expected a prefix of its own for each collection "
+                    "of a pool: rename a folder, or leave one out"
+                )
+    return prefixes
 
 
-def _named(group: list[Member], prefixes: Mapping[str, str], pooled: bool) -> Named:
-    first = group[0]
-    if first.file:
-        return Named((first.spec,), first.lang, "", first.lang if pooled else "", file=True)
-    part = "docs" if first.dataset.has_docs() else "queries"
-    has_language = first.dataset.has_docs() or first.dataset.has_queries()
-    lang = getattr(first.dataset, f"{part}_lang")() if has_language else None
-    given = next((prefixes[key] for key in map(_key, group) if key in prefixes), None)
-    return Named(tuple(member.spec for member in group), usual_language(lang), _collection_id(first), given)
+def _language(member: Member) -> str:
+    """Of its documents, or of its queries where it has none."""
+    if member.file:
+        return member.lang
+    part = next((part for part in ("docs", "queries") if member.dataset.has(part)), None)
+    return usual_language(getattr(member.dataset, f"{part}_lang")()) if part else ""
 
 
-def _collection_id(member: Member) -> str:
-    if member.spec.startswith(FOLDER_PREFIX):
-        return parse_spec(member.spec).collection_id
-    if member.spec.startswith(hub.HUB_PREFIX):
-        return hub.parse_hub(member.spec).collection_id
-    return documents_id(member.spec)
+def _read_docs(members: tuple[Member, ...], fields: tuple[str, ...] | None) -> Iterator[Doc]:
+    def convert(member: Member, lang: str, numbered: tuple[int, Any]) -> Doc:
+        number, record = numbered
+        doc_id = check_id(record.doc_id, f"{member.spec}: document number {number}: docid")
+        text = text_of(record, fields, f"{member.spec}: document {doc_id}")
+        return Doc(pooled_id(member.prefix, doc_id), text, getattr(record, "lang", None) or lang)
+
+    with Problems(stop=True) as faults:
+        for member in members:
+            lang = usual_language(member.dataset.docs_lang())
+            yield from faults.convert(member.numbered("docs"), partial(convert, member, lang))
 
 
-def _key(member: Member) -> str:
-    if member.spec.startswith(FOLDER_PREFIX):
-        return str(parse_spec(member.spec).place)
-    if member.spec.startswith(hub.HUB_PREFIX):
-        return hub.parse_hub(member.spec).key
-    if member.file or is_file(member.spec):
-        return str(Path(member.spec).expanduser().resolve())
-    return documents_id(member.spec)
+@dataclass(frozen=True)
+class PooledQueries(BaseQueries):
+    """Attributes:
+    members: collections with queries.
+    shared: query ids stay as they are, and one query may be in several of the collections.
+    field: of a query that is its text; None is the source's default text.
+    lang: of queries whose source does not say; "" where nothing is known.
+    duplicates: of queries with one id and another text, "error" or "first".
+    copies: ids that the last reading has found once more, and left out.
+    """
+
+    members: tuple[Member, ...]
+    shared: bool = False
+    field: str | None = None
+    lang: str = ""
+    duplicates: str = ERROR
+    copies: list[str] = dataclasses.field(default_factory=list, compare=False)
+
+    def queries_iter(self) -> Iterator[Query]:
+        met: dict[str, tuple[Query, list[str]]] = {}
+        self.copies.clear()
+        with Problems(stop=True) as faults:
+            for member in self.members:
+                lang = usual_language(member.dataset.queries_lang()) or member.lang or self.lang
+                convert = partial(self._query, member, lang, met)
+                for query in faults.convert(member.numbered("queries"), convert):
+                    if query is not None:
+                        yield query
+
+    def _query(
+        self,
+        member: Member,
+        lang: str,
+        met: dict[str, tuple[Query, list[str]]],
+        numbered: tuple[int, Any],
+    ) -> Query | None:
+        """The query; None for one that was met before. met: id -> query and the collections that have it."""
+        number, record = numbered
+        own_id = check_id(record.query_id, f"{member.spec}: query number {number}: query id")
+        where = f"{member.spec}: query {own_id}"
+        own_lang = member.lang if member.file and member.lang else getattr(record, "lang", None) or lang
+        query = Query(
+            own_id if self.shared else member.pooled(own_id),
+            text_of(record, None, where)
+            if self.field is None
+            else check_text(getattr(record, self.field), where),
+            own_lang,
+        )
+        first, specs = met.setdefault(query.query_id, (query, []))
+        if not specs:
+            specs.append(member.spec)
+            return query
+        differ = "text" if first.text != query.text else "language"
+        if self.shared and member.spec not in specs:
+            if first != query:
+                raise DataError(
+                    f"query id {own_id} has another {differ} in {member.spec} than in {specs[0]}, expected "
+                    "the same query where topics are shared: pool the collections without shared topics"
+                )
+            specs.append(member.spec)
+            return None
+        if first != query and self.duplicates != FIRST:
+            names = member.spec if member.spec in specs else f"{specs[0]} and in {member.spec}"
+            raise DataError(
+                f"query id {query.query_id} occurs twice, in {names}, with another {differ}: expected each "
+                "once, leave one out, or take the first (--duplicates first)"
+            )
+        self.copies.append(query.query_id)
+        return None
+
+    def queries_cls(self) -> type[Query]:
+        return Query
+
+    def queries_lang(self) -> str | None:
+        return common_language(member.dataset.queries_lang() or self.lang for member in self.members)
 
 
-def _dataset(
-    groups: list[list[Member]],
-    fields: tuple[str, ...] | None,
-    queries: Callable[[tuple[Member, ...]], Any],
-    shared_topics: bool,
-    topics: Member | None,
-) -> Any:
-    from ir_datasets import Dataset
+def _read_qrels(members: tuple[Member, ...], shared_topics: bool) -> Iterator[Any]:
+    """Judgments; of a topic that is shared those of all members, under its own id."""
 
-    members = [member for group in groups for member in group]
-    with_docs = tuple(group[0] for group in groups if group[0].dataset.has_docs())
-    asking = members if topics is None else [topics]
-    with_queries = tuple(member for member in asking if member.dataset.has_queries())
-    with_qrels = tuple(member for member in members if member.dataset.has_qrels())
-    return Dataset(
-        PooledDocs(with_docs, fields) if with_docs else None,
-        queries(with_queries) if with_queries else None,
-        PooledQrels(with_qrels, shared_topics) if with_qrels else None,
-    )
+    def convert(member: Member, numbered: tuple[int, Any]) -> Any:
+        number, record = numbered
+        where = f"{member.spec}: judgment number {number}"
+        query_id = check_id(record.query_id, f"{where}: query id")
+        doc_id = check_id(record.doc_id, f"{where}: docid")
+        if type(record.relevance) is not int:
+            raise DataError(
+                f"{member.spec}: query {query_id}, document {doc_id}: relevance {record.relevance!r}, "
+                "expected an integer"
+            )
+        return TrecQrel(
+            query_id if shared_topics else member.pooled(query_id),
+            member.pooled(doc_id),
+            record.relevance,
+            getattr(record, "iteration", "0"),
+        )
+
+    with Problems(stop=True) as faults:
+        for member in members:
+            if "subtopic_id" in member.dataset.qrels_cls()._fields:
+                faults.add(f"{member.spec}: judged by subtopic, expected one relevance a query and document")
+            else:
+                yield from faults.convert(member.numbered("qrels"), partial(convert, member))

@@ -1,11 +1,9 @@
-"""`Doc` and `Query`, their ids in a pool, their texts and languages."""
+"""`Doc` and `Query`: their ids, texts and languages."""
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from mimo_plugin.core.errors import DataError, Problems
+from mimo_plugin.core.errors import DataError
 
 # What to do with records that have one id and different content.
 ERROR, FIRST = "error", "first"
@@ -31,6 +29,19 @@ class Query(NamedTuple):
 
     def default_text(self) -> str:
         return self.text
+
+
+class TitledDoc(NamedTuple):
+    """A document with a title; `title` and `lang` are "" where the record has none."""
+
+    doc_id: str
+    title: str
+    text: str
+    lang: str
+
+    def default_text(self) -> str:
+        """Title and text, joined as ir_datasets joins those of BEIR; the text alone without a title."""
+        return f"{self.title} {self.text}" if self.title else self.text
 
 
 def check_id(identifier: object, where: str) -> str:
@@ -75,25 +86,6 @@ def _kind(value: object) -> str:
     return "missing" if value is None else f"of type {type(value).__name__} ({value!r:.40})"
 
 
-@dataclass(frozen=True)
-class Named:
-    """What the ids of one collection may be prefixed with.
-
-    Attributes:
-        specs: the names under which the collection was given: splits of one collection share its documents.
-        lang: the language of its documents; "" where it has none, or more than one.
-        collection_id: an id for the documents, without colon or white space.
-        given: the prefix that it has elsewhere and keeps; None where there is none.
-        file: it is a file of topics or qrels; these may be of one collection and have its prefix.
-    """
-
-    specs: tuple[str, ...]
-    lang: str
-    collection_id: str
-    given: str | None = None
-    file: bool = False
-
-
 def pooled_id(prefix: str, identifier: str) -> str:
     """The id that a document or query has in a pool. An empty prefix leaves it as it is.
 
@@ -102,87 +94,42 @@ def pooled_id(prefix: str, identifier: str) -> str:
     return f"{prefix}:{identifier}" if prefix else identifier
 
 
-def choose_prefixes(collections: Sequence[Named]) -> list[str]:
-    """A prefix for each collection: its language, or its id where another has the same or it has none.
-
-    One that was given stays as it is.
-
-    Raises:
-        DataError: two prefixes are the same even so.
-    """
-    shared = Counter(collection.lang for collection in collections if not collection.file)
-    prefixes = []
-    for collection in collections:
-        if collection.given is not None:
-            prefixes.append(collection.given)
-        elif collection.lang and shared[collection.lang] == 1:
-            prefixes.append(collection.lang)
-        else:
-            prefixes.append(collection.collection_id)
-    problems = Problems(DataError)
-    named = [(one, own) for one, own in zip(collections, prefixes, strict=True) if not one.file]
-    for prefix, count in Counter(own for _, own in named).items():
-        if count > 1:
-            same = [collection.specs[0] for collection, own in named if own == prefix]
-            start = f"that start with '{prefix}:'" if prefix else "without a prefix"
-            problems.add(
-                f"{' and '.join(same)} would both have ids {start}, expected a prefix of "
-                "its own for each collection of a pool: rename a folder, or leave one out"
-            )
-    problems.raise_any()
-    return prefixes
+def text_fields(cls: Any) -> list[str]:
+    """The fields of a document or query class that may make its text."""
+    return [name for name in cls._fields if name not in ("doc_id", "query_id", "lang")]
 
 
-# Not text, whatever else a document class holds.
-_NOT_TEXT = ("doc_id", "lang")
+def check_fields(fields: Sequence[str], cls: Any, spec: str, records: str = "documents") -> None:
+    """Raises a DataError that lists the fields when a class of records lacks one of those asked for."""
+    known = text_fields(cls)
+    unknown = [name for name in fields if name not in known]
+    if unknown or not fields:
+        asked = f"no field {', '.join(map(repr, unknown))}" if fields else "no field was named"
+        raise DataError(f"{spec}: {asked}, its {records} have {', '.join(known)}")
 
 
-def default_text(record: Any, where: str) -> Any:
-    """What ir_datasets calls the record's default text; its field `text` where the class has no default.
+def text_of(record: Any, fields: Sequence[str] | None, where: str) -> str:
+    """The named fields joined by a space, empty ones left out; without names ir_datasets' default text.
 
     Raises:
-        DataError: neither is there.
+        DataError: there is no such text, or a field holds something else.
     """
+    if fields is not None:
+        values = {name: getattr(record, name) for name in fields}
+        for name, value in values.items():
+            if value is not None and not isinstance(value, str):
+                raise DataError(
+                    f"{where}: field {name!r} holds {type(value).__name__}, expected text: name another"
+                )
+        return check_text(" ".join(filter(None, values.values())), where)
     if hasattr(record, "default_text"):
-        return record.default_text()
+        return check_text(record.default_text(), where)
     if hasattr(record, "text"):
-        return record.text
+        return check_text(record.text, where)
     raise DataError(
         f"{where}: records of type {type(record).__name__} have no default text and no field 'text': choose "
         f"with --fields from {', '.join(record._fields)}"
     )
-
-
-def text_fields(docs_cls: Any) -> list[str]:
-    """The fields of a document class that may make its text."""
-    return [name for name in docs_cls._fields if name not in _NOT_TEXT]
-
-
-def check_fields(fields: Sequence[str], docs_cls: Any, spec: str) -> None:
-    """Raises a DataError that lists the fields when a document class lacks one of those asked for."""
-    known = text_fields(docs_cls)
-    unknown = [name for name in fields if name not in known]
-    if unknown or not fields:
-        asked = f"no field {', '.join(map(repr, unknown))}" if fields else "no field was named"
-        raise DataError(f"{spec}: {asked}, its documents have {', '.join(known)}")
-
-
-def fields_text(record: Any, fields: Sequence[str], where: str) -> str:
-    """The named fields of a document joined by a space, empty ones left out.
-
-    Raises:
-        DataError: a field holds something that is not text.
-    """
-    pieces = []
-    for name in fields:
-        value = getattr(record, name)
-        if value is not None and not isinstance(value, str):
-            raise DataError(
-                f"{where}: field {name!r} holds {type(value).__name__}, expected text: name another"
-            )
-        if value:
-            pieces.append(value)
-    return " ".join(pieces)
 
 
 # mMARCO's code for Dutch is nobody else's; the others are ISO 639-3, as NeuCLIR's.
@@ -192,3 +139,9 @@ _ISO = {"dt": "nl", "eng": "en", "fas": "fa", "rus": "ru", "zho": "zh"}
 def usual_language(code: str | None) -> str:
     """The ISO 639-1 code that a dataset's own stands for; "" where it has none."""
     return _ISO.get(code, code) if code else ""
+
+
+def common_language(languages: Iterable[str | None]) -> str | None:
+    """The language of all; None where there are several, or one that nothing tells."""
+    usual = {usual_language(language) for language in languages}
+    return next(iter(usual)) or None if len(usual) == 1 else None

@@ -5,24 +5,16 @@ import heapq
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from ir_datasets.formats import BaseQrels, BaseQueries, TrecQrel
-
-from mimo_plugin.collections.jsonlines import StreamedDocs
+from mimo_plugin.collections.dataset import StreamedDocs, StreamedQrels, StreamedQueries
 from mimo_plugin.collections.records import ERROR, FIRST, Doc, Query
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import writing
-
-if TYPE_CHECKING:
-    import numpy as np
-
-# Docid hashes that are sorted in memory at a time: 32 MiB.
-_SORTED_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class Survey:
 
     def distinct(self, collection: Any) -> Any:
         """The collection that was surveyed, with the first record of each docid alone."""
-        return _distinct(collection, self.repeated) if self.repeated else collection
+        return distinct(collection, self.repeated) if self.repeated else collection
 
 
 def copies_text(count: int) -> str:
@@ -80,14 +72,23 @@ def survey(
     repeated = _repeated(collection, hashes, duplicates, identical) if hashes else frozenset()
     if not repeated:
         return found
-    once = _count(_distinct(collection, repeated).docs_iter())
+    once = _count(distinct(collection, repeated).docs_iter())
     return replace(once, copies=found.documents - once.documents, repeated=repeated)
 
 
-def _distinct(collection: Any, repeated: frozenset[str]) -> Any:
-    from mimo_plugin.collections.jsonlines import DistinctDocs
+def distinct(collection: Any, repeated: Collection[str]) -> StreamedDocs:
+    """The documents of a collection, of the docids that are repeated only the first."""
 
-    return DistinctDocs(collection, repeated)
+    def docs() -> Iterator[Any]:
+        met = set()
+        for doc in collection.docs_iter():
+            if doc.doc_id in repeated:
+                if doc.doc_id in met:
+                    continue
+                met.add(doc.doc_id)
+            yield doc
+
+    return StreamedDocs(docs)
 
 
 def _count(docs: Iterable[Any], file: IO[bytes] | None = None) -> Survey:
@@ -124,21 +125,10 @@ def repeated_hashes(file: IO[bytes], count: int) -> set[int]:
 
     with writing(Path(tempfile.gettempdir())):
         file.flush()
-    hashes: np.ndarray = np.memmap(file, dtype="<u8", mode="r", shape=(count,))
-    parts = -(-count // _SORTED_AT_ONCE)
-    repeated: set[int] = set()
-    for part in range(parts):
-        # Equal hashes fall into the same part, so each part can be looked at alone.
-        chosen = [
-            _of_part(hashes[i : i + _SORTED_AT_ONCE], part, parts) for i in range(0, count, _SORTED_AT_ONCE)
-        ]
-        ordered = np.sort(np.concatenate(chosen))
-        repeated.update(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
-    return repeated
-
-
-def _of_part(hashes: "np.ndarray", part: int, parts: int) -> "np.ndarray":
-    return hashes if parts == 1 else hashes[hashes % parts == part]
+    # Sorted where it lies: memory does not grow with the collection.
+    hashes: np.ndarray = np.memmap(file, dtype="<u8", mode="r+", shape=(count,))
+    hashes.sort()
+    return set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
 
 
 def _repeated(collection: Any, hashes: set[int], duplicates: str, identical: bool) -> frozenset[str]:
@@ -256,13 +246,26 @@ def selected_pool(
     """
     from ir_datasets import Dataset
 
-    queries = SelectedQueries(pool.queries_handler(), query_languages)
+    def docs() -> Iterator[Doc]:
+        for doc in pool.docs_iter():
+            if (doc_languages is None or doc.lang in doc_languages) and (
+                selected.docids is None or doc.doc_id in selected.docids
+            ):
+                yield doc
+
+    def queries() -> Iterator[Query]:
+        return (q for q in pool.queries_iter() if query_languages is None or q.lang in query_languages)
+
+    def qrels() -> Iterator[Any]:
+        kept = {query.query_id for query in queries()}
+        for qrel in pool.qrels_iter():
+            if qrel.query_id in kept and qrel.doc_id in selected.judged:
+                yield qrel
+
     return Dataset(
-        SelectedDocs(pool.docs_handler(), doc_languages, selected.docids),
-        queries,
-        pool.qrels_handler()
-        if doc_languages is None
-        else SelectedQrels(pool.qrels_handler(), queries, selected.judged),
+        StreamedDocs(docs, lang=pool.docs_lang()),
+        StreamedQueries(queries, lang=pool.queries_lang()),
+        pool.qrels_handler() if doc_languages is None else StreamedQrels(qrels, defs=pool.qrels_defs()),
     )
 
 
@@ -270,96 +273,8 @@ def binary(pool: Any) -> Any:
     """The pool with judgments of 0 and 1: what is relevant at all counts the same."""
     from ir_datasets import Dataset
 
+    def qrels() -> Iterator[Any]:
+        return (qrel._replace(relevance=min(qrel.relevance, 1)) for qrel in pool.qrels_iter())
+
     # ir_datasets takes each part from the first that has it.
-    return Dataset(BinaryQrels(pool.qrels_handler()), pool)
-
-
-@dataclass(frozen=True)
-class BinaryQrels(BaseQrels):
-    """Attributes:
-    source: a qrels handler.
-    """
-
-    source: Any
-
-    def qrels_iter(self) -> Iterator[Any]:
-        for qrel in self.source.qrels_iter():
-            yield qrel._replace(relevance=min(qrel.relevance, 1))
-
-    def qrels_cls(self) -> type[Any]:
-        return TrecQrel  # type: ignore[no-any-return]
-
-    def qrels_defs(self) -> dict[int, str]:
-        return {}
-
-
-@dataclass(frozen=True)
-class SelectedDocs(StreamedDocs):
-    """Attributes:
-    source: a docs handler of `Doc`s.
-    languages, docids: what to keep; None is all.
-    """
-
-    source: Any
-    languages: frozenset[str] | None
-    docids: frozenset[str] | None
-
-    def stream(self) -> Iterator[Doc]:
-        for doc in self.source.docs_iter():
-            if (self.languages is None or doc.lang in self.languages) and (
-                self.docids is None or doc.doc_id in self.docids
-            ):
-                yield doc
-
-    def docs_lang(self) -> str | None:
-        lang: str | None = self.source.docs_lang()
-        return lang
-
-
-@dataclass(frozen=True)
-class SelectedQueries(BaseQueries):
-    """Attributes:
-    source: a queries handler of `Query`s.
-    languages: None is all.
-    """
-
-    source: Any
-    languages: frozenset[str] | None
-
-    def queries_iter(self) -> Iterator[Query]:
-        for query in self.source.queries_iter():
-            if self.languages is None or query.lang in self.languages:
-                yield query
-
-    def queries_cls(self) -> type[Query]:
-        return Query
-
-    def queries_lang(self) -> str | None:
-        lang: str | None = self.source.queries_lang()
-        return lang
-
-
-@dataclass(frozen=True)
-class SelectedQrels(BaseQrels):
-    """Attributes:
-    source: a qrels handler.
-    queries: those to keep.
-    docids: the judged documents to keep.
-    """
-
-    source: Any
-    queries: SelectedQueries
-    docids: frozenset[str]
-
-    def qrels_iter(self) -> Iterator[Any]:
-        kept = {query.query_id for query in self.queries.queries_iter()}
-        for qrel in self.source.qrels_iter():
-            if qrel.query_id in kept and qrel.doc_id in self.docids:
-                yield qrel
-
-    def qrels_cls(self) -> type[Any]:
-        return TrecQrel  # type: ignore[no-any-return]
-
-    def qrels_defs(self) -> dict[int, str]:
-        defs: dict[int, str] = self.source.qrels_defs()
-        return defs
+    return Dataset(StreamedQrels(qrels), pool)

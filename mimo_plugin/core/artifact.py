@@ -289,6 +289,7 @@ class Kind(Generic[M]):
         mark: file or folder that says that the command began here; None where `names` are enough.
         mark_is_folder: whether the mark is a folder.
         mark_stays: whether a finished directory keeps it.
+        option: that names the directory on the command line.
         again: how a user has the work done anew.
     """
 
@@ -300,6 +301,7 @@ class Kind(Generic[M]):
     mark: str | None = None
     mark_is_folder: bool = False
     mark_stays: bool = False
+    option: str = "--output"
     again: str = "start over with --no-resume"
 
 
@@ -327,7 +329,8 @@ class Artifact(Generic[M]):
             ArtifactError: the directory holds something else.
             UsageError: it cannot be written.
         """
-        advice = f"--output must name a new or empty directory, or {self.kind.noun} that this command began"
+        noun = self.kind.noun
+        advice = f"{self.kind.option} must name a new or empty directory, or {noun} that this command began"
         # `Path.is_file` raises where a name is too long.
         if os.path.isfile(self.path):  # noqa: PTH113
             raise ArtifactError(f"{self.path} is a file: {advice}")
@@ -385,7 +388,7 @@ class Artifact(Generic[M]):
         if differences:
             raise ArtifactError(
                 f"{self.path} holds {self.kind.noun} made otherwise: {'; '.join(differences)}. Choose "
-                f"another --output, give the same options, or {self.kind.again}"
+                f"another {self.kind.option}, give the same options, or {self.kind.again}"
             )
 
     @contextmanager

@@ -49,6 +49,9 @@ def processor() -> str:
     return next(names, platform.machine())
 
 
+NOT_INSTALLED = "not installed"
+
+
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     """Package -> its version, or that it is not installed."""
     found = {}
@@ -56,7 +59,7 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
+            found[package] = NOT_INSTALLED
     return found
 
 

@@ -7,8 +7,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mimo_plugin.collections.loading import load, require
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.loading import open_collection, require
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.reading import offline_problem, read
 from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.environment import bar
@@ -74,7 +74,7 @@ def parse_members(specs: Sequence[str], mmarco: Sequence[str] = ()) -> list[Memb
                 members.append(Member(usual_language(lang), rest))
                 continue
             with problems.collect():
-                lang = _own_language(load(spec))
+                lang = _own_language(open_collection(spec))
                 if not lang:
                     raise UsageError(f"--collection {spec}: does not say its language, expected LANG={spec}")
                 members.append(Member(lang, spec))
@@ -99,7 +99,7 @@ def check_members(members: Sequence[Member], options: AlignedOptions) -> tuple[s
     judges = []
     for member in members:
         try:
-            own = _own_language(load(member.spec))
+            own = _own_language(open_collection(member.spec))
         except DataError:
             continue  # `require` has said so
         if own and own != member.lang:
@@ -144,7 +144,7 @@ def _own_language(dataset: Any) -> str:
 
 def _positives(spec: str, asked: Positives | None) -> Positives:
     """What says which of a collection's passages are positive; raises where its files cannot be had."""
-    dataset = load(spec)
+    dataset = open_collection(spec)
     there = [kind for kind in Positives if dataset.has(kind.part)]
     if not there or (asked is not None and asked not in there):
         instead = f"--positives {there[0]}" if there else "--positives-from another language"
@@ -173,7 +173,7 @@ def read_positives(spec: str, kind: Positives, progress: bool | None = None) -> 
         DataError: they cannot be read, or there is none.
     """
     triples = kind is Positives.TRIPLES
-    dataset = load(spec)
+    dataset = open_collection(spec)
     records = read(_TriplesAsQrels(dataset) if triples else dataset, "qrels", spec)
     found = {
         (record.query_id, record.doc_id_a if triples else record.doc_id)
@@ -324,7 +324,7 @@ def _wanted(
     member: Member, part: str, numbers: Mapping[str, int], progress: bool | None
 ) -> Iterator[tuple[int, str]]:
     """(number, text) of the queries or passages that rows need; the collection is read to its end."""
-    pool = load_pool([member.spec], pooled=False)
+    pool = load(member.spec, pooled=False)
     records = pool.queries_iter() if part == "queries" else pool.docs_iter()
     for record in bar(records, what=f"{member.lang} {part}", unit=part, enabled=progress):
         number = numbers.get(record[0])

@@ -122,11 +122,7 @@ class PairFilter:
 
 @dataclass(frozen=True)
 class ParallelOptions:
-    """How `mimo data parallel` makes its pairs.
-
-    Raises:
-        UsageError: no pair could be kept.
-    """
+    """How `mimo data parallel` makes its pairs."""
 
     anchor: Annotated[str, Option("Language of the first column: what the teacher sees.")] = "en"
     pair_filter: PairFilter = field(default_factory=PairFilter)
@@ -140,10 +136,6 @@ class ParallelOptions:
     identity: Annotated[bool, Option("Each kept anchor text is also a pair with itself.")] = True
     overwrite: Overwrite = False
     progress: Progress = None
-
-    def __post_init__(self) -> None:
-        if self.max_pairs < 1:
-            raise UsageError(f"at most {self.max_pairs} pairs a language: expected 1 or more")
 
     def parameters(self) -> dict[str, Any]:
         """What decides the rows, as the manifest has it."""
@@ -165,11 +157,7 @@ class Positives(StrEnum):
 
 @dataclass(frozen=True)
 class AlignedOptions:
-    """How `mimo data aligned` makes its table.
-
-    Raises:
-        UsageError: no text could be kept.
-    """
+    """How `mimo data aligned` makes its table."""
 
     anchor: Annotated[str, Option("Language that the teacher sees; rows without it are left out.")] = "en"
     positives: Annotated[
@@ -194,10 +182,6 @@ class AlignedOptions:
     ] = None
     overwrite: Overwrite = False
     progress: Progress = None
-
-    def __post_init__(self) -> None:
-        if self.max_characters is not None and self.max_characters < 1:
-            raise UsageError(f"at most {self.max_characters} characters a text: expected 1 or more")
 
 
 @dataclass(frozen=True)

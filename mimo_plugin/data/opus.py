@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections.reading import unreadable
+from mimo_plugin.collections.rows import unreadable
 from mimo_plugin.core.environment import hub_problem
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.data.sources import DatasetColumns, MosesFiles, Source, TsvFile, error_line

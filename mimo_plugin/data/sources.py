@@ -13,9 +13,8 @@ from typing import Any
 
 from mimo_plugin.collections import loading as hub
 from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
-from mimo_plugin.collections.jsonlines import open_binary, read_lines
-from mimo_plugin.collections.reading import unreadable
 from mimo_plugin.collections.records import check_text
+from mimo_plugin.collections.rows import open_binary, read_lines, unreadable
 from mimo_plugin.core.environment import hub_problem, without_dataset_logs
 from mimo_plugin.core.errors import DataError, MimoError, Problems
 

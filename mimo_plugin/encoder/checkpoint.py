@@ -271,6 +271,13 @@ def whole_dimension(model: "SentenceTransformer") -> int:
         return int(model.get_embedding_dimension())
 
 
+def has_routes(model: "SentenceTransformer") -> bool:
+    """Whether queries and documents may go through different modules."""
+    from sentence_transformers.base.modules import Router
+
+    return any(isinstance(module, Router) for module in model)
+
+
 def sides(model: "SentenceTransformer", name: str) -> tuple["SentenceTransformer", "SentenceTransformer"]:
     """What queries and what documents go through: the model itself, or for one with a Router the modules of
     each route, flat; the same object where both take the same.
@@ -279,9 +286,8 @@ def sides(model: "SentenceTransformer", name: str) -> tuple["SentenceTransformer
         ModelError: a Router has no route for queries or documents.
     """
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.base.modules import Router
 
-    if not any(isinstance(module, Router) for module in model):
+    if not has_routes(model):
         return model, model
     routes = []
     for task in ("query", "document"):

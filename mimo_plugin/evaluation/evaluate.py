@@ -50,7 +50,7 @@ class EvaluationOptions:
     measures: names as `parse_measures` reads them. baseline: the run that others are compared with. test:
     None is student where there is a baseline, and no comparison where there is none. alpha, permutations,
     seed: see `Plan`. pooled: topics get their pool's prefix also for a single collection; None gives it
-    to several only. shared_topics, topic_field, topic_lang: see `load_pool`. languages: of the topics to
+    to several only. shared_topics, topic_field, topic_lang: see `load`. languages: of the topics to
     evaluate on, `"de,en"` or several such, none for all. ignore_unknown_queries: leave out queries of a run
     that are no topics. topics, lang, duplicates: see `open_pool`. remove_query: hits whose docid is the
     query's id are left out. progress: None shows bars on a terminal.

@@ -5,13 +5,12 @@ A command fills them and writes their dump; the report reads the same classes.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from math import isnan
+from collections.abc import Collection, Mapping
 from operator import not_
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mimo_plugin.core.artifact import field_problems
 from mimo_plugin.core.errors import ArtifactError, Problems
@@ -35,29 +34,13 @@ class ResultRecord(BaseModel):
         return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
-def _rows(value: Any) -> Any:
-    """Of an array, lists; NaN, which numpy has for what is not defined, becomes None."""
-    rows = value.tolist() if hasattr(value, "tolist") else value
-    return [[None if isinstance(cell, float) and isnan(cell) else cell for cell in row] for row in rows]
-
-
-def _pairs(value: Any) -> Any:
-    """Of (language, language) -> value, rows of three."""
-    return [[*pair, number] for pair, number in value.items()] if isinstance(value, Mapping) else value
-
-
 ByLanguage = Mapping[str, float | None]
-Matrix = Annotated[tuple[tuple[float | None, ...], ...], BeforeValidator(_rows)]
-ByPair = Annotated[tuple[tuple[str, str, float | None], ...], BeforeValidator(_pairs)]
+Matrix = tuple[tuple[float | None, ...], ...]
+ByPair = tuple[tuple[str, str, float | None], ...]
 
 
 class ConfigResult(ResultRecord):
-    """Attributes:
-    setting: multi-monolingual, mlir, clir or mixed-monolingual.
-    gain: graded or binary; None in files of earlier versions.
-    depth: hits a query.
-    fairness_cutoff: k of the measures of language bias.
-    """
+    """depth: hits a query. fairness_cutoff: k of the measures of language bias. gain: None in older files."""
 
     name: str
     title: str
@@ -82,8 +65,7 @@ class SubsetResult(ResultRecord):
 
 
 class SystemResult(ResultRecord):
-    """parts: the systems that a fusion is made of. seconds: step -> time it took. details: what else there is
-    to know, such as the analyzer of each language."""
+    """parts: the systems of a fusion. seconds: of each step. details: such as each language's analyzer."""
 
     kind: str
     label: str
@@ -97,8 +79,7 @@ class SystemResult(ResultRecord):
 
 
 class CountsResult(ResultRecord):
-    """Topics with judgments, of these with a hit and without one; queries of the run without judgments, and
-    those that the collection does not have."""
+    """Topics with judgments, with a hit, without one; queries without judgments, not in the collection."""
 
     judged: int
     retrieved: int
@@ -117,8 +98,7 @@ class TrainedOnResult(ResultRecord):
 
 
 class RunResult(ResultRecord):
-    """per_language: language -> measure -> value; `queries` among the measures is their number. trained_on:
-    absent where it is not known."""
+    """per_language: language -> measure -> value, and `queries` -> their number. trained_on: where known."""
 
     mean: Mapping[str, float | None]
     macro: Mapping[str, float | None]
@@ -131,12 +111,10 @@ class ComparisonResult(ResultRecord):
     """Run minus baseline for one measure; `language` is "all" for the macro average.
 
     Attributes:
-        queries: topics.
+        queries, wins, ties, losses: topics.
         effect_size: d_z, the mean difference over the standard deviation of the differences; for "all", over
             the root of the languages' mean variance.
-        wins, ties, losses: topics.
-        p: never 0: where it is too small to be computed, it and `p_corrected` are upper bounds, which `note`
-            says.
+        p, p_corrected: never 0; upper bounds where `note` says so.
         note: why a value is None.
     """
 
@@ -189,40 +167,28 @@ class EvaluationResult(ResultRecord):
     test: ProcedureResult | None
     topics: TopicsResult
 
-    @property
-    def quality(self) -> tuple[str, ...]:
-        """The measures of quality, which Judged@k is not."""
-        return tuple(measure for measure in self.measures if not is_judged(measure))
-
     @model_validator(mode="after")
     def _agrees(self) -> "EvaluationResult":
-        problems = "; ".join(self._problems())
-        if problems:
-            raise ValueError(problems)
-        return self
-
-    def _problems(self) -> Iterator[str]:
-        wanted = set(self.measures)
+        measures = set(self.measures)
+        checks: list[tuple[str, set[str], Collection[str]]] = []
         for name, run in self.runs.items():
-            for average, values in (("mean", run.mean), ("macro", run.macro)):
-                yield from _lacks(f"{average} of run {name!r}", wanted, values)
-            yield from _lacks(f"per_language of run {name!r}", set(self.topics.languages), run.per_language)
+            checks += [
+                (f"mean of run {name!r}", measures, run.mean),
+                (f"macro of run {name!r}", measures, run.macro),
+                (f"per_language of run {name!r}", set(self.topics.languages), run.per_language),
+            ]
             for language, values in run.per_language.items():
-                yield from _lacks(f"{language!r} of run {name!r}", {*wanted, "queries"}, values)
-        named = {name for one in self.comparisons for name in (one.baseline, one.run)}
-        for name in sorted(named - set(self.runs)):
-            yield f"comparisons name {name!r}, expected one of the runs"
-
-
-def is_judged(measure: str) -> bool:
-    """Whether a measure is Judged@k."""
-    return measure.startswith("judged@")
-
-
-def _lacks(what: str, wanted: set[str], values: Mapping[str, object]) -> Iterator[str]:
-    missing = sorted(wanted - set(values))
-    if missing:
-        yield f"{what} lacks {', '.join(missing)}"
+                checks.append((f"{language!r} of run {name!r}", {*measures, "queries"}, values))
+        problems = [
+            f"{what} lacks {', '.join(sorted(missing))}"
+            for what, wanted, found in checks
+            if (missing := wanted - set(found))
+        ]
+        named = {name for one in self.comparisons for name in (one.baseline, one.run)} - set(self.runs)
+        problems += [f"comparisons name {name!r}, expected one of the runs" for name in sorted(named)]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
 
 class ReferenceResult(ResultRecord):
@@ -306,8 +272,7 @@ class LanguageMixResult(ResultRecord):
 def _check_matrix(name: str, values: Matrix, rows: int, columns: int) -> None:
     found = [len(row) for row in values]
     if found != [columns] * rows:
-        expected = f"{rows} rows of {columns}"
-        raise ValueError(f"{name} have rows of {found} values, expected {expected}")
+        raise ValueError(f"{name} have rows of {found} values, expected {rows} rows of {columns}")
 
 
 class PreferenceResult(ResultRecord):
@@ -337,10 +302,8 @@ class GapResult(LanguageGapResult):
 
 
 class BiasResult(ResultRecord):
-    """Language bias of the first `cutoff` hits. skipped: name of what is not defined -> why.
-
-    peer_at, mrc_at: cutoff -> PEER and MRC at further cutoffs; absent without any.
-    """
+    """Language bias of the first `cutoff` hits. skipped: what is not defined -> why. peer_at, mrc_at: at
+    further cutoffs, absent without any."""
 
     cutoff: int
     peer: PeerResult
@@ -413,14 +376,7 @@ class CheckpointResult(ResultRecord):
 
 
 class EncoderResult(ResultRecord):
-    """One encoder's vectors, each of length 1, in numbers.
-
-    Attributes:
-        name, fingerprint, dimension: of the encoder.
-        alignment, pair_alignment, uniformity: see `evaluation.geometry`; none without parallel texts.
-        uniformity_per_language: of a language's vectors among themselves; None where it has one.
-        trail: of the training run that was named.
-    """
+    """One encoder's vectors, see `evaluation.geometry`; no alignment without parallel texts."""
 
     name: str
     fingerprint: str | None
@@ -444,14 +400,7 @@ class GeometryResult(ResultRecord):
 
 
 class AnalysisResult(ResultRecord):
-    """What `mimo analyze --json` writes.
-
-    Attributes:
-        geometry: None without encoders.
-        language_bias: run -> what was found.
-        trained_on: encoder -> how many of the texts it was trained on; absent where it is not known.
-        warnings: a line each; not written.
-    """
+    """What `mimo analyze --json` writes. geometry: None without encoders. warnings: not written."""
 
     geometry: GeometryResult | None
     language_bias: Mapping[str, BiasResult]
@@ -501,7 +450,7 @@ def _printable(value: Any) -> Any:
 
 def _escaped(match: re.Match[str]) -> str:
     character = match.group()
-    return " " if character in "\t\n\r" else character.encode("unicode_escape").decode("ascii")
+    return " " if character in "\t\n\r" else ascii(character)[1:-1]
 
 
 _AGAIN = "make it again with `mimo reproduce`"

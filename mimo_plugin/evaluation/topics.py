@@ -173,15 +173,15 @@ def open_pool(
     yet.
 
     topics: collections or files with the topics; none takes those of the collections, and of files with
-    judgments the ids that they judge. Other arguments as for `load_pool`; `lang` is of the files among the
+    judgments the ids that they judge. Other arguments as for `load`; `lang` is of the files among the
     collections and, in the same order, of those among the topics.
 
-    Raises `DataError` with every collection that has none, and the problems that `load_pool` finds.
+    Raises `DataError` with every collection that has none, and the problems that `load` finds.
     """
     from ir_datasets import Dataset
 
     from mimo_plugin.collections.loading import require
-    from mimo_plugin.collections.pool import is_file, load_pool, pool_prefixes
+    from mimo_plugin.collections.pool import is_file, load, pool_prefixes
 
     problems = Problems()
     sources = [spec for spec in collections if not is_file(spec)]
@@ -199,11 +199,11 @@ def open_pool(
         "topic_lang": topic_lang,
         "duplicates": duplicates,
     }
-    pool = load_pool(collections, lang=lang if len(sources) < len(collections) else (), **how)
+    pool = load(*collections, lang=lang if len(sources) < len(collections) else (), **how)
     if not topics:
         return pool
     prefixes = pool_prefixes(sources) if how["pooled"] and sources else None
-    asked = load_pool(topics, prefixes=prefixes, lang=lang if any(map(is_file, topics)) else (), **how)
+    asked = load(*topics, prefixes=prefixes, lang=lang if any(map(is_file, topics)) else (), **how)
     docs = pool.docs_handler() if pool.has_docs() else None
     return Dataset(docs, asked.queries_handler(), pool.qrels_handler())
 
@@ -422,7 +422,7 @@ def documents_of(run: Run, topics: Topics, k: int) -> set[str]:
 def pool_doc_languages(pool: Any, wanted: Iterable[str]) -> dict[str, str]:
     """Docid -> language, of those wanted documents that a collection has and whose language it tells.
 
-    pool: what `load_pool` returns. Its documents are streamed until all that are wanted have been met; memory
+    pool: what `load` returns. Its documents are streamed until all that are wanted have been met; memory
     grows with these only. Raises `DataError` where a record before is not as it must be.
     """
     missing = set(wanted)

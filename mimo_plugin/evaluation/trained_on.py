@@ -134,10 +134,10 @@ def _hash(text: str) -> int:
 
 def _find(checkpoint: str) -> Path | None:
     """The record's file; None where there is none."""
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    from mimo_plugin.core.environment import reachable
+    from mimo_plugin.core.environment import hub_problem
 
     directory = Path(checkpoint)
     if directory.is_dir():
@@ -145,7 +145,7 @@ def _find(checkpoint: str) -> Path | None:
         return next((place for place in places if place.is_file()), None)
     if checkpoint.startswith(packaged.PREFIX) or directory.is_absolute():
         return None
-    offline = constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT])
+    offline = hub_problem() is not None
     try:
         return Path(hf_hub_download(checkpoint, FILE, local_files_only=offline))
     except (HFValidationError, HfHubHTTPError, OSError):
@@ -317,12 +317,12 @@ def _texts(pool: Any, progress: bool | None) -> Iterator[str]:
 
 def _at_hand(pool: Any, specs: Sequence[str]) -> bool:
     """Whether the documents are there and need not be fetched."""
-    from mimo_plugin.collections.loading import load
+    from mimo_plugin.collections.loading import open_collection
     from mimo_plugin.collections.reading import missing_files
 
     if not pool.has_docs():
         return False
     try:
-        return not any(missing_files(load(spec).docs_handler()) for spec in specs)
+        return not any(missing_files(open_collection(spec).docs_handler()) for spec in specs)
     except DataError:
         return False

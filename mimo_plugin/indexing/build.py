@@ -7,17 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections.survey import Survey, docid_hash, repeated_hashes
+from mimo_plugin.collections.survey import Survey, docid_hash, repeated_hashes, survey
 from mimo_plugin.core.artifact import Artifact, FileRecord
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
 from mimo_plugin.core.files import replacing, writing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.encode import (
-    Documents,
     check_checkpoint,
     encode_shards,
     load_encoder,
+    open_pool,
     require_space,
 )
 from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve, write_index
@@ -35,7 +35,7 @@ from mimo_plugin.indexing.open import (
     index_at,
 )
 from mimo_plugin.indexing.options import IndexOptions
-from mimo_plugin.indexing.plan import EncodingPlan, join_plans
+from mimo_plugin.indexing.plan import EncodingPlan, join_plans, plan_encoding
 from mimo_plugin.indexing.vectors import (
     VECTORS,
     VectorBatch,
@@ -84,7 +84,7 @@ def index(
     options, output = replace(options or IndexOptions(), **changes), Path(output)
     problems = Problems()
     with problems.collect():
-        documents = Documents.of(pool, options)
+        documents = open_pool(pool, options)
     with problems.collect():
         directory = _check_output(output)
     with problems.collect():
@@ -92,8 +92,8 @@ def index(
     problems.raise_any()
     loaded = load_encoder(encoder, encoder_options)
     new_index(resolve(options.factory, loaded.dimension, _MANY).factory, loaded.dimension)
-    found = found or documents.survey(options)
-    vectors_plan = documents.plan(found, loaded, options)
+    found = found or survey(documents, duplicates=options.duplicates, progress=options.progress)
+    vectors_plan = plan_encoding(documents, found, loaded, options.part, options.shard_size)
     plan, note = _plan(vectors_plan, options)
     with directory.held():
         manifest = finished_under(directory, plan, options.resume)
@@ -103,7 +103,7 @@ def index(
         missing = shards.missing()
         left = shards.documents_in(missing)
         _require_space(output, plan, left)
-        encode_shards(found.distinct(documents.collection), loaded, shards, missing, options.progress)
+        encode_shards(found.distinct(documents), loaded, shards, missing, options.progress)
         manifest = _write(directory, plan, Vectors(vectors_plan, [shards]), options.progress)
     return Index(output, manifest, encoded=left, already=False, note=note, encoder=loaded)
 

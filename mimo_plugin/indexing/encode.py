@@ -2,7 +2,7 @@
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mimo_plugin.collections.dataset import Pool
 from mimo_plugin.collections.loading import require
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
@@ -64,68 +65,21 @@ class Encoded:
         return summary_text(f"{output}: {what}", done, self.manifest)
 
 
-@dataclass(frozen=True)
-class Documents:
-    """What is encoded, and how it came to be.
+def open_pool(pool: Any, options: EncodeOptions) -> Pool:
+    """Finds what is encoded; nothing is read yet.
 
-    Attributes:
-        collection: an ir_datasets dataset of `Doc`s.
-        names: of its collections; none where it was made in memory.
-        prefixes: see `pool_prefixes`; None where the collection's ids are its own.
-        fields: document fields that are joined; None is the collection's own choice.
+    Args:
+        pool: the id of a collection, several ids, or what `load` and `collection` give.
+
+    Raises:
+        DataError: a collection is unknown, has no documents, or its files cannot be had.
     """
-
-    collection: Any
-    names: tuple[str, ...]
-    prefixes: Mapping[str, str] | None = None
-    fields: tuple[str, ...] | None = None
-
-    @classmethod
-    def of(cls, pool: Any, options: EncodeOptions) -> "Documents":
-        """Finds the documents of a pool; nothing is read yet.
-
-        Args:
-            pool: the id of a collection, several ids, or what `load` and `collection` give.
-
-        Raises:
-            DataError: a collection is unknown, has no documents, or its files cannot be had.
-        """
-        if isinstance(pool, str):
-            pool = [pool]
-        if isinstance(pool, Documents):
-            return pool
-        if not isinstance(pool, Sequence):
-            return cls(
-                pool,
-                getattr(pool, "specs", ()),
-                getattr(pool, "prefixes", None),
-                getattr(pool, "fields", None),
-            )
-        require(pool, docs=True)
-        pooled = options.pooled or len(pool) > 1
-        fields = tuple(options.fields) or None
-        return cls(
-            load_pool(pool, fields=fields, pooled=pooled),
-            tuple(pool),
-            pool_prefixes(pool) if pooled else None,
-            fields,
-        )
-
-    def survey(self, options: EncodeOptions) -> Survey:
-        """Reads the documents once."""
-        return survey(self.collection, duplicates=options.duplicates, progress=options.progress)
-
-    def plan(self, found: Survey, encoder: Encoder, options: EncodeOptions) -> EncodingPlan:
-        """The plan of encoding them, or a part of them; raises as `plan_encoding`."""
-        return plan_encoding(
-            self.names,
-            found,
-            encoder,
-            prefixes=self.prefixes,
-            fields=self.fields,
-            part=options.part,
-            shard_size=options.shard_size,
-        )
+    if isinstance(pool, Pool):
+        return pool
+    given = pool if isinstance(pool, list | tuple) else [pool]
+    require([spec for spec in given if isinstance(spec, str)], docs=True)
+    pooled = options.pooled or len(given) > 1
+    return load(*given, fields=tuple(options.fields) or None, pooled=pooled)
 
 
 def check_checkpoint(encoder: str | Encoder) -> None:
@@ -153,7 +107,7 @@ def encode_collections(
     Memory does not grow with the collection.
 
     Args:
-        pool: see `Documents.of`.
+        pool: see `open_pool`.
         encoder: a checkpoint's name, or a loaded encoder.
         found: what a survey of the very same documents found; None has one made.
 
@@ -169,18 +123,18 @@ def encode_collections(
     directory = Artifact(output, VECTORS)
     problems = Problems()
     with problems.collect():
-        documents = Documents.of(pool, options)
+        documents = open_pool(pool, options)
     with problems.collect():
         directory.check_output()
     with problems.collect():
         check_checkpoint(encoder)
     problems.raise_any()
     loaded = load_encoder(encoder, encoder_options)
-    found = found or documents.survey(options)
-    plan = documents.plan(found, loaded, options)
+    found = found or survey(documents, duplicates=options.duplicates, progress=options.progress)
+    plan = plan_encoding(documents, found, loaded, options.part, options.shard_size)
     with directory.held():
         begun = begin_vectors(directory, plan, options.resume)
-        collection = found.distinct(documents.collection)
+        collection = found.distinct(documents)
         encode_shards(collection, loaded, begun.shards, begun.missing, options.progress)
         return finish_vectors(directory, plan, begun)
 

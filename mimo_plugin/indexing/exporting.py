@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Literal
 
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import MANIFEST, Artifact, Kind, Manifest, said_format
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
@@ -246,8 +246,8 @@ def texts_of(plan: EncodingPlan) -> Callable[[Sequence[str]], list[str]]:
     """
     if not plan.backend:
         raise UsageError(f"the vectors were imported from {plan.collections[0]}: their texts are not known")
-    pool = load_pool(
-        plan.collections, fields=plan.fields, pooled=plan.prefixes is not None, prefixes=plan.prefixes
+    pool = load(
+        *plan.collections, fields=plan.fields, pooled=plan.prefixes is not None, prefixes=plan.prefixes
     )
     docs = iter(pool.docs_iter())
 

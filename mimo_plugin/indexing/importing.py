@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mimo_plugin.collections.jsonlines import get_id, get_lang, read_lines, read_objects
 from mimo_plugin.collections.records import Doc, check_id
+from mimo_plugin.collections.rows import get_id, get_lang, read_lines, read_objects
 from mimo_plugin.collections.survey import survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar

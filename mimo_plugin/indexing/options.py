@@ -80,7 +80,7 @@ class EncodeOptions:
     """How documents are encoded.
 
     Attributes:
-        fields, pooled: see `load_pool`.
+        fields, pooled: see `load`.
         shard: the part of the collection that is encoded; None is the whole.
         duplicates: see `survey`.
     """
@@ -127,7 +127,7 @@ class SearchOptions:
 
     Attributes:
         encoder: of queries, a checkpoint or a loaded one.
-        shared_topics, topic_field, topic_lang, lang, duplicates: see `load_pool`.
+        shared_topics, topic_field, topic_lang, lang, duplicates: see `load`.
     """
 
     hits: Annotated[int, Option("Documents a query.", min=1)] = 100

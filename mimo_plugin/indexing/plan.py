@@ -3,7 +3,7 @@
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +12,7 @@ from mimo_plugin.core.errors import ArtifactError, Problems
 from mimo_plugin.indexing.options import WHOLE, Part
 
 if TYPE_CHECKING:
+    from mimo_plugin.collections.dataset import Pool
     from mimo_plugin.collections.survey import Survey
     from mimo_plugin.encoder.encoder import Encoder
 
@@ -95,24 +96,17 @@ class EncodingPlan(Record):
 
 
 def plan_encoding(
-    collections: tuple[str, ...],
-    found: "Survey",
-    encoder: "Encoder",
-    *,
-    prefixes: Mapping[str, str] | None = None,
-    fields: tuple[str, ...] | None = None,
-    part: Part = WHOLE,
-    shard_size: int = 4096,
+    pool: "Pool", found: "Survey", encoder: "Encoder", part: Part = WHOLE, shard_size: int = 4096
 ) -> EncodingPlan:
-    """The plan of encoding a collection, or a part of it.
+    """The plan of encoding a pool, or a part of it.
 
     Raises:
-        UsageError: the collection has fewer shards than it is to be cut into parts.
+        UsageError: the pool has fewer shards than it is to be cut into parts.
     """
     return EncodingPlan(
-        collections=collections,
-        prefixes=None if prefixes is None else dict(prefixes),
-        fields=fields,
+        collections=pool.specs,
+        prefixes=pool.prefixes,
+        fields=pool.fields,
         collection_fingerprint=found.fingerprint,
         collection_documents=found.documents,
         documents=part.documents(found.documents, shard_size),

@@ -4,12 +4,13 @@ import json
 import os
 import socket
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimo_plugin.collections.dataset import Pool
 from mimo_plugin.collections.records import Doc
 from mimo_plugin.collections.survey import Survey
 from mimo_plugin.core import errors
@@ -104,7 +105,7 @@ class Work:
     """What all processes of a call know.
 
     Attributes:
-        collections, fields, pooled: see `load_pool`.
+        collections, fields, pooled: see `load`.
         directory: what relative paths of collections are relative to.
         prefixes: see `pool_prefixes`.
         encoder: the checkpoint; a directory by its absolute path.
@@ -116,7 +117,7 @@ class Work:
     fields: tuple[str, ...] | None
     pooled: bool
     directory: Path
-    prefixes: Mapping[str, str] | None
+    prefixes: dict[str, str] | None
     encoder: str
     encoder_options: EncoderOptions
     shard_size: int
@@ -132,14 +133,8 @@ class Work:
         torch.set_num_threads(self.threads)
         encoder = Encoder(self.encoder, self.encoder_options)
         unknown = Survey(documents=1, empty=0, languages={}, fingerprint="")
-        terms = plan_encoding(
-            self.collections,
-            unknown,
-            encoder,
-            prefixes=self.prefixes,
-            fields=self.fields,
-            shard_size=self.shard_size,
-        )
+        pool = Pool(specs=self.collections, prefixes=self.prefixes, fields=self.fields)
+        terms = plan_encoding(pool, unknown, encoder, shard_size=self.shard_size)
         return encoder, terms
 
     def env(self) -> dict[str, str]:
@@ -165,14 +160,14 @@ def read_texts(batch: "pa.Table", work: Work, shards: Shards, missing: Sequence[
     Args:
         batch: of no interest: Ray Data makes rows from rows.
     """
-    from mimo_plugin.collections.jsonlines import DistinctDocs
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
+    from mimo_plugin.collections.survey import distinct
 
     try:
         with chdir(work.directory):
-            collection = load_pool(work.collections, fields=work.fields, pooled=work.pooled)
+            collection = load(*work.collections, fields=work.fields, pooled=work.pooled)
             if work.repeated:
-                collection = DistinctDocs(collection, work.repeated)
+                collection = distinct(collection, work.repeated)
             for shard, docs in chunks(collection, shards, missing):
                 yield texts_row(shard, docs)
     except Exception as error:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mimo_plugin.collections.folder import FOLDER_PREFIX
 from mimo_plugin.collections.loading import HUB_PREFIX, require
-from mimo_plugin.collections.pool import is_file, load_pool
+from mimo_plugin.collections.pool import is_file, load
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, MimoError, Problems, UsageError
 from mimo_plugin.core.files import check_place
@@ -210,8 +210,8 @@ class _Search:
 
     def _load(self, specs: Sequence[str]) -> Any:
         options, prefixes = self._options, shared_prefixes(self._indexes)
-        return load_pool(
-            specs,
+        return load(
+            *specs,
             pooled=prefixes is not None,
             prefixes=prefixes,
             shared_topics=options.shared_topics,

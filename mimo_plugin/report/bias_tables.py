@@ -57,23 +57,18 @@ _TARGETS = {
 
 
 def bias_table(biases: Biases) -> Table:
-    """A row a run; what is undefined has its reason below."""
-    cutoffs = sorted({bias.cutoff for bias in biases.found.values()})
-    at = f"@{cutoffs[0]}" if len(cutoffs) == 1 else "@k"
+    """A row a run, one at least and all with one cutoff; what is undefined has its reason below."""
+    cutoff = next(iter(biases.found.values())).cutoff
     columns = [
         Column("run"),
-        *map(Column, (f"PEER{at}", f"PEER{at}, raw ranks", f"MRC{at}", "AWRF")),
+        *map(Column, (f"PEER@{cutoff}", f"PEER@{cutoff}, raw ranks", f"MRC@{cutoff}", "AWRF")),
         Column("same-language preference", apart=True),
         *map(Column, ("own language", "entropy")),
         *(Column(name, "cross-lingual gap", apart=name == "same") for name in ("same", "other", "gap")),
     ]
     rows = [[words(biases.names[name], name), *_cells(bias)] for name, bias in biases.found.items()]
-    if len(cutoffs) > 1:
-        columns.insert(1, Column("k"))
-        for row, bias in zip(rows, biases.found.values(), strict=True):
-            row.insert(1, Cell(str(bias.cutoff), bias.cutoff))
     notes = [*_reading(list(biases.found.values()), biases.own_only), *_skipped(biases)]
-    title = f"Language bias of the first {cutoffs[0] if len(cutoffs) == 1 else 'k'} hits"
+    title = f"Language bias of the first {cutoff} hits"
     return Table.of(title, columns, rows, notes, name="language-bias", labels=biases.labels)
 
 

@@ -90,7 +90,7 @@ def _named(part: Part, names: FileNames) -> Part:
 
 def _differences(results: BenchmarkResults, files: FileNames) -> Iterator[Part]:
     test = results.evaluation.test
-    for measure in results.evaluation.quality:
+    for measure in results.evaluation.measures:
         if test is not None and compared(results, measure):
             yield forest_plot(results, measure, test.confidence, files)
             yield Folded(comparison_table(results, measure, test), printed=True)

@@ -25,7 +25,6 @@ from mimo_plugin.evaluation.results import (
     ComparisonResult,
     ProcedureResult,
     ReferenceResult,
-    is_judged,
 )
 from mimo_plugin.evaluation.significance import UPPER_BOUND
 
@@ -83,6 +82,11 @@ def measure_name(measure: str) -> str:
     """As papers write it: ndcg@10 -> nDCG@10."""
     kind, at, cutoff = measure.partition("@")
     return f"{_MEASURES.get(kind, kind)}{at}{cutoff}"
+
+
+def is_judged(measure: str) -> bool:
+    """Whether a measure is Judged@k, which is no measure of quality."""
+    return measure.startswith("judged@")
 
 
 def system_names(results: BenchmarkResults) -> dict[str, str]:

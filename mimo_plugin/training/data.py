@@ -1,16 +1,18 @@
 """Training data on disk: Parquet with a manifest, opened and checked."""
 
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mimo_plugin.core.artifact import Artifact, FileRecord, Kind, Manifest, require_content
-from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import replacing, write_text
 
 if TYPE_CHECKING:
@@ -92,20 +94,35 @@ def read_manifest(directory: Path, expected: Format) -> DataManifest:
 
 
 @dataclass(frozen=True)
+class Rereadable:
+    """Texts that are read anew from `make` each time they are asked for."""
+
+    make: Callable[[], Iterator[str]]
+
+    def __iter__(self) -> Iterator[str]:
+        return self.make()
+
+
+@dataclass(frozen=True)
 class _Stored:
     """Attributes:
-    directory: where it lies.
     manifest: what made it.
     dataset: the rows, mapped from disk.
+    directory: where it lies; None for a dataset that was given as such.
     """
 
-    directory: Path
     manifest: DataManifest
     dataset: "Dataset"
+    directory: Path | None = None
 
     @property
     def fingerprint(self) -> str:
         return self.manifest.fingerprint
+
+    @property
+    def name(self) -> str:
+        """What a card calls it."""
+        return "dataset" if self.directory is None else self.directory.name
 
 
 class Pairs(_Stored):
@@ -115,6 +132,16 @@ class Pairs(_Stored):
         """Every text, anchors too, from disk."""
         for batch in self.dataset.select_columns(["text", "anchor"]).iter(batch_size=4096):
             yield from batch["text"]
+            yield from batch["anchor"]
+
+    def labelled(self) -> Iterator[tuple[str, str]]:
+        """(language, text) of every pair."""
+        for batch in self.dataset.iter(batch_size=4096):
+            yield from zip(batch["lang"], batch["text"], strict=True)
+
+    def anchors(self) -> Iterator[str]:
+        """The texts that the teacher sees."""
+        for batch in self.dataset.select_columns("anchor").iter(batch_size=4096):
             yield from batch["anchor"]
 
 
@@ -130,6 +157,20 @@ class Table(_Stored):
             for versions in (*batch["queries"], *batch["passages"]):
                 yield from versions
 
+    def labelled(self) -> Iterator[tuple[str, str]]:
+        """(language, text) of every query and passage."""
+        for batch in self.dataset.iter(batch_size=1024):
+            for langs, *columns in zip(batch["langs"], batch["queries"], batch["passages"], strict=True):
+                for texts in columns:
+                    yield from zip(langs, texts, strict=True)
+
+    def anchors(self, column: str) -> Iterator[str]:
+        """The queries or passages that the teacher sees, a row each."""
+        anchor = self.manifest.anchor
+        for batch in self.dataset.select_columns(["langs", column]).iter(batch_size=1024):
+            for langs, texts in zip(batch["langs"], batch[column], strict=True):
+                yield texts[langs.index(anchor)]
+
 
 def open_pairs(directory: Path) -> Pairs:
     """Opens stage-1 pairs.
@@ -138,7 +179,7 @@ def open_pairs(directory: Path) -> Pairs:
         ArtifactError: no directory of pairs, or an unfinished or damaged one.
     """
     manifest = read_manifest(directory, Format.PAIRS)
-    return Pairs(directory, manifest, _mapped(directory, manifest))
+    return Pairs(manifest, _mapped(directory, manifest), directory)
 
 
 def open_table(directory: Path) -> Table:
@@ -148,7 +189,52 @@ def open_table(directory: Path) -> Table:
         ArtifactError: no directory of a table, or an unfinished or damaged one.
     """
     manifest = read_manifest(directory, Format.TABLE)
-    return Table(directory, manifest, _mapped(directory, manifest))
+    return Table(manifest, _mapped(directory, manifest), directory)
+
+
+_COLUMNS = {
+    Format.PAIRS: ["text", "lang", "anchor"],
+    Format.TABLE: ["query_id", "passage_id", "langs", "queries", "passages"],
+}
+
+
+def data_of(dataset: "Dataset", held: Format, anchor: str = "en") -> Pairs | Table:
+    """Training data from rows with the columns that the Parquet files of `mimo data` have.
+
+    Args:
+        anchor: language of the texts that the teacher sees.
+
+    Raises:
+        DataError: a column is missing; or a row of a table lacks the anchor language, or any other one.
+    """
+    missing = [name for name in _COLUMNS[held] if name not in dataset.column_names]
+    if missing or not len(dataset):
+        found = f"columns {', '.join(dataset.column_names)}" if missing else "no row"
+        raise DataError(f"a dataset with {found}: {held.noun} need rows with {', '.join(_COLUMNS[held])}")
+    # Without a selection of rows, which the rows' own columns know nothing of.
+    rows = dataset.select_columns(_COLUMNS[held]).flatten_indices()
+    digest, languages = hashlib.sha256(), Counter[str]()
+    for batch in rows.iter(batch_size=1024):
+        digest.update(json.dumps([batch[name] for name in _COLUMNS[held]]).encode())
+        for langs in batch.get("langs") or [[lang] for lang in batch["lang"]]:
+            if held is Format.TABLE and (anchor not in langs or len(langs) < 2):
+                raise DataError(
+                    f"a row of the dataset is in {', '.join(langs)}: {held.noun} needs {anchor} and another "
+                    "language in each row"
+                )
+            languages.update(langs)
+    manifest = DataManifest(
+        format=held,
+        anchor=anchor,
+        rows=len(rows),
+        languages=dict(sorted(languages.items())),
+        dropped={},
+        parameters={},
+        source={},
+        files={"dataset": FileRecord(bytes=rows.data.nbytes, sha256=digest.hexdigest())},
+        versions={},
+    )
+    return (Pairs if held is Format.PAIRS else Table)(manifest, rows)
 
 
 def _mapped(directory: Path, manifest: DataManifest) -> "Dataset":

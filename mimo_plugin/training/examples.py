@@ -39,28 +39,6 @@ class Relevance:
         return grouped(self.queries, self.passages), grouped(self.passages, self.queries)
 
 
-def numbered(texts: Sequence[str]) -> "np.ndarray":
-    """A number for each text, the same for the same text, int64 (len(texts),)."""
-    import numpy as np
-
-    known: dict[str, int] = {}
-    return np.fromiter((known.setdefault(text, len(known)) for text in texts), np.int64, len(texts))
-
-
-def steps_of(rows: int, batch_size: int, epochs: float, steps: int | None) -> int:
-    """Optimiser steps: `steps` where given, else the whole batches of `epochs` passes over the rows.
-
-    Raises:
-        UsageError: not even one batch can be filled.
-    """
-    if rows < batch_size:
-        raise UsageError(
-            f"--batch-size {batch_size} is larger than the data, which has {rows} usable rows: choose a "
-            "smaller batch or get more data"
-        )
-    return max(1, int(rows * epochs) // batch_size) if steps is None else steps
-
-
 def contrastive_batches(
     relevance: Relevance,
     usable: "np.ndarray",
@@ -159,7 +137,7 @@ def plan_stage1(data: Pairs, options: Stage1Options, *, seed: int) -> Plan:
     import numpy as np
 
     available = len(data.dataset)
-    steps = steps_of(available, options.batch_size, options.epochs, options.steps)
+    steps = options.steps_on(available)
     rows = shuffled_batches(available, options.batch_size, steps, _generator(seed, _ORDER)).reshape(-1)
 
     languages = data.dataset.data.column("lang").to_numpy()[rows]
@@ -193,7 +171,7 @@ def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
     languages = sorted(data.manifest.languages)
     row_languages = data.dataset.data.column("langs").to_pylist()
     usable = np.array([k for k, own in enumerate(row_languages) if len(own) > 1], dtype=np.int64)
-    steps = steps_of(len(usable), options.batch_size, options.epochs, options.steps)
+    steps = options.steps_on(len(usable))
     batches = contrastive_batches(
         _relevance(data), usable, options.batch_size, steps, _generator(seed, _ORDER)
     )
@@ -261,18 +239,13 @@ def _draw(
 
 def _relevance(data: Table) -> Relevance:
     """Queries and passages are the same when their ids are, or their texts in the anchor language."""
-    anchor = data.manifest.anchor
-    queries: list[str] = []
-    passages: list[str] = []
-    for batch in data.dataset.iter(batch_size=4096):
-        for langs, query, passage in zip(batch["langs"], batch["queries"], batch["passages"], strict=True):
-            position = langs.index(anchor)
-            queries.append(query[position])
-            passages.append(passage[position])
-    return Relevance(
-        _merged(numbered(data.dataset.data.column("query_id").to_pylist()), numbered(queries)),
-        _merged(numbered(data.dataset.data.column("passage_id").to_pylist()), numbered(passages)),
-    )
+    import pandas as pd
+
+    def numbers(column: str, ids: str) -> "np.ndarray":
+        texts = pd.Series(data.anchors(column), dtype=object)
+        return _merged(pd.factorize(data.dataset.data.column(ids).to_pandas())[0], pd.factorize(texts)[0])
+
+    return Relevance(numbers("queries", "query_id"), numbers("passages", "passage_id"))
 
 
 def _merged(first: "np.ndarray", second: "np.ndarray") -> "np.ndarray":
@@ -281,13 +254,11 @@ def _merged(first: "np.ndarray", second: "np.ndarray") -> "np.ndarray":
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    # Equal pairs are added up, so the type must hold their number.
-    ones = np.ones(len(first), dtype=np.int64)
-    graph = coo_matrix((ones, (first, second)), shape=(int(first.max()) + 1, int(second.max()) + 1))
-    size = sum(graph.shape)
-    # Rows are edges between a number of each kind: components of that bipartite graph.
-    square = coo_matrix((graph.data, (graph.row, graph.col + graph.shape[0])), shape=(size, size))
-    _, component = connected_components(square, directed=False)
+    # Rows are edges between numbers of each kind; equal ones are added up, so the type must hold their count.
+    offset = int(first.max()) + 1
+    size = offset + int(second.max()) + 1
+    edges = np.ones(len(first), dtype=np.int64), (first, offset + second)
+    _, component = connected_components(coo_matrix(edges, shape=(size, size)), directed=False)
     return np.asarray(component[first], dtype=np.int64)
 
 

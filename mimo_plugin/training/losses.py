@@ -16,7 +16,7 @@ from sentence_transformers.util import all_gather_with_grad
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mimo_plugin.training.recipe import PROJECTION_INPUT, ProjectionInput, Stage2Options, StageOptions
+from mimo_plugin.training.recipe import ProjectionInput, Stage2Options, StageOptions
 from mimo_plugin.training.schedule import Objective
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ def build_loss(
             teacher_dimension,
             projection,
             mini_batch_size=options.mini_batch_size,
-            raw=(options.projection_input or PROJECTION_INPUT) is ProjectionInput.RAW,
+            raw=options.reads is ProjectionInput.RAW,
         )
         if not isinstance(options, Stage2Options):
             return distillation, distillation.projection

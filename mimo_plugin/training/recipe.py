@@ -1,17 +1,19 @@
 """What a training run is asked to do. Defaults are those of the MIMO paper's recipe."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from mimo_plugin.core.artifact import Record
+from mimo_plugin.core.config import Place, read_yaml, validate, yaml_text
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.files import make_parent, write_text
+from mimo_plugin.core.options import Option, Progress
 from mimo_plugin.training.schedule import Objective
-from mimo_plugin.training.teacher_store import TeacherOptions
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -19,8 +21,8 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 Trackers = Annotated[
     tuple[str, ...], BeforeValidator(lambda found: (found,) if isinstance(found, str) else found)
 ]
-# Lists and mappings within each other in a file of YAML.
-_DEEPEST = 20
+# Evaluations and checkpoints a run, unless asked otherwise.
+_TIMES = 10
 
 
 class Metric(StrEnum):
@@ -75,28 +77,9 @@ class StageOptions(Options):
     """What both stages have.
 
     Attributes:
-        batch_size: texts or rows an optimiser step, over all devices.
-        learning_rate: its highest value; it rises over the first `warmup` of the steps and falls to 0.
-        warmup: share of the steps.
-        epochs: passes over the data.
-        steps: optimiser steps, in place of `epochs`.
-        max_length: longest text in tokens, special tokens included.
-        mini_batch_size: texts embedded at a time, each mini-batch as wide as its own longest text.
-        weight_decay: of AdamW.
-        max_grad_norm: longer gradients of the encoder are cut to this length.
-        metric: of the distillation.
-        projection_input: of the projection; None is what a carried projection was trained on, else
-            `PROJECTION_INPUT`.
-        precision: of the forward pass.
-        gradient_accumulation_steps: parts of equal size that a batch is cut into, one after another; their
-            gradients are averaged. Each has the negatives of its own part only.
-        gradient_checkpointing: compute a layer's activations again in the backward pass, to save memory.
-        eval_steps: steps between two evaluations on the dev collection; None is `save_steps`.
-        save_steps: steps between two checkpoints; None is `eval_steps` with a dev collection, else ten a run.
-            What is scored is saved, so with a dev collection both are the same.
-        log_steps: steps between two lines of metrics.
-        collapse_similarity: training stops when the mean cosine between texts of a batch stays above it.
-        collapse_steps: for this many steps on end, counted after the warm-up.
+        gradient_accumulation_steps: the parts are of equal size, and their gradients are averaged.
+        save_steps: what is scored is saved, so with a dev collection this and `eval_steps` are the same.
+        collapse_steps: on end, counted after the warm-up.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -105,25 +88,110 @@ class StageOptions(Options):
         "gradient_checkpointing": (False,),
     }
 
-    batch_size: Positive
-    learning_rate: Annotated[float, Field(gt=0)]
-    max_length: Annotated[int, Field(ge=3)]
-    mini_batch_size: Positive = 32
-    warmup: Share = 0.1
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    steps: Positive | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    metric: Metric = Metric.COSINE
-    projection_input: ProjectionInput | None = None
-    precision: Precision = Precision.AUTO
-    gradient_accumulation_steps: Positive = 1
-    gradient_checkpointing: bool = False
-    eval_steps: Positive | None = None
-    save_steps: Positive | None = None
-    log_steps: Positive = 10
-    collapse_similarity: Share = 0.99
-    collapse_steps: Positive = 100
+    batch_size: Annotated[
+        Positive, Option("Texts (stage 1) or rows (stage 2) an optimiser step, over all devices.")
+    ]
+    learning_rate: Annotated[float, Field(gt=0), Option("Highest learning rate; it falls linearly to 0.")]
+    max_length: Annotated[int, Field(ge=3), Option("Longest text in tokens.")]
+    mini_batch_size: Annotated[
+        Positive, Option("Texts embedded at a time, those of like length together.")
+    ] = 32
+    warmup: Annotated[Share, Option("Share of the steps over which the learning rate rises.")] = 0.1
+    epochs: Annotated[float, Field(gt=0), Option("Passes over the data.")] = 1.0
+    steps: Annotated[Positive | None, Option("Optimiser steps, in place of --epochs.")] = None
+    weight_decay: Annotated[float, Field(ge=0), Option("Of AdamW.")] = 0.0
+    max_grad_norm: Annotated[
+        float, Field(gt=0), Option("Longer gradients of the encoder are cut to this length.")
+    ] = 1.0
+    metric: Annotated[Metric, Option("How far the projected student is from the teacher.")] = Metric.COSINE
+    projection_input: Annotated[
+        ProjectionInput | None,
+        Option(
+            "What the projection reads: the pooled vector as it is, as in the paper, or L2-normalised.  "
+            f"[default: as in stage 1, else {PROJECTION_INPUT}]"
+        ),
+    ] = None
+    precision: Annotated[
+        Precision, Option("Of the forward pass; auto is bfloat16 where the device has it.")
+    ] = Precision.AUTO
+    gradient_accumulation_steps: Annotated[
+        Positive,
+        Option(
+            "Cut each batch into so many parts, one after another; each has the negatives of its own part "
+            "only."
+        ),
+    ] = 1
+    gradient_checkpointing: Annotated[
+        bool,
+        Option(
+            "Compute activations again in the backward pass: slower, with less memory.",
+            name="--gradient-checkpointing/--no-gradient-checkpointing",
+        ),
+    ] = False
+    eval_steps: Annotated[
+        Positive | None,
+        Option("Steps between two scores on --dev, each with a checkpoint.  [default: ten times a run]"),
+    ] = None
+    save_steps: Annotated[
+        Positive | None,
+        Option("Steps between two checkpoints, each scored on --dev.  [default: ten times a run]"),
+    ] = None
+    log_steps: Annotated[Positive, Option("Steps between two lines of metrics.")] = 10
+    collapse_similarity: Annotated[
+        Share, Option("Stop when the mean cosine of different texts stays above this ...")
+    ] = 0.99
+    collapse_steps: Annotated[Positive, Option("... for so many steps.")] = 100
+
+    @property
+    def reads(self) -> ProjectionInput:
+        """What the projection reads."""
+        return self.projection_input or PROJECTION_INPUT
+
+    def steps_on(self, rows: int) -> int:
+        """Optimiser steps: `steps` where given, else the whole batches of `epochs` passes over the rows.
+
+        Raises:
+            UsageError: not even one batch can be filled.
+        """
+        if rows < self.batch_size:
+            raise UsageError(
+                f"--batch-size {self.batch_size} is larger than the data, which has {rows} usable rows: "
+                "choose a smaller batch or get more data"
+            )
+        return max(1, int(rows * self.epochs) // self.batch_size) if self.steps is None else self.steps
+
+    def steps_between_checkpoints(self, steps: int, *, scored: bool) -> int:
+        """Steps between two checkpoints, and between two scores on a dev collection.
+
+        Args:
+            steps: of the whole run.
+            scored: whether there is a dev collection.
+
+        Raises:
+            UsageError: a step would be scored that has no checkpoint, or the other way round.
+        """
+        asked = self.save_steps, self.eval_steps if scored else None
+        if all(asked) and asked[0] != asked[1]:
+            raise UsageError(
+                f"--save-steps {asked[0]} and --eval-steps {asked[1]} differ: what is scored is saved, so "
+                "that the best checkpoint can be kept; give one of the two"
+            )
+        return asked[0] or asked[1] or max(1, -(-steps // _TIMES))
+
+    def slice_of(self, processes: int) -> int:
+        """Texts of a batch that one process gets at a time.
+
+        Raises:
+            UsageError: the batch cannot be shared evenly.
+        """
+        parts = self.gradient_accumulation_steps
+        if self.batch_size % (processes * parts):
+            accumulated = f" in --gradient-accumulation-steps {parts}" if parts > 1 else ""
+            raise UsageError(
+                f"--batch-size {self.batch_size} cannot be shared by {processes} processes{accumulated}: a "
+                f"multiple of {processes * parts} was expected"
+            )
+        return self.batch_size // (processes * parts)
 
 
 class Stage1Options(StageOptions):
@@ -138,44 +206,66 @@ class Stage2Options(StageOptions):
     """The joint stage, or a baseline in its place.
 
     Attributes:
-        objective: what is minimised.
-        contrastive_weight: lambda, the share of the contrastive loss. MIMO only.
-        temperature: of the contrastive loss.
-        cache_gradients: embed each batch twice and keep one mini-batch's activations at a time, whatever the
-            batch; else all of them are in memory, and a step is a quarter faster.
-        carry_projection: go on with the projection of stage 1; False starts a fresh one.
-        lakda_alpha: share of the divergence. LaKDA only.
+        contrastive_weight: lambda. MIMO only.
+        carry_projection: MIMO only.
+        lakda_alpha: LaKDA only.
     """
 
     batch_size: Positive = 2048
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     max_length: Annotated[int, Field(ge=3)] = 512
-    objective: Objective = Objective.MIMO
-    contrastive_weight: Share = 0.2
-    temperature: Annotated[float, Field(gt=0)] = 0.05
-    cache_gradients: bool = True
-    carry_projection: bool = True
-    lakda_alpha: Share = 0.5
+    objective: Annotated[Objective, Option("MIMO, or a baseline.")] = Objective.MIMO
+    contrastive_weight: Annotated[
+        Share, Option("Share of the contrastive loss in MIMO.", name="--lambda")
+    ] = 0.2
+    temperature: Annotated[float, Field(gt=0), Option("Of the contrastive loss.")] = 0.05
+    cache_gradients: Annotated[
+        bool,
+        Option(
+            "Memory of one mini-batch whatever the batch; without, a step is a quarter faster.",
+            name="--cache-gradients/--no-cache-gradients",
+        ),
+    ] = True
+    carry_projection: Annotated[
+        bool,
+        Option(
+            "Go on with stage 1's projection, or start a new one.",
+            name="--carry-projection/--fresh-projection",
+        ),
+    ] = True
+    lakda_alpha: Annotated[Share, Option("Share of the divergence in LaKDA.")] = 0.5
 
 
 class StudentOptions(Options):
-    """Attributes:
-    checkpoint: a directory, a hub id, or `new:tiny`, `new:mini`, `new:small`.
-    vocabulary: tokens of a fresh student's tokenizer; None is its size's own.
-    pooling: None is the checkpoint's own, else the mean.
-    query_prompt, document_prompt: put before a text in stage 2, and ever after by whoever encodes with the
-        student; "" is none, None is the checkpoint's own.
+    """The multilingual encoder that is trained.
+
+    Attributes:
+        query_prompt, document_prompt: ever after, whoever encodes with the student puts them before a text,
+            too; "" is none.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
         ("pooling", "query_prompt", "document_prompt"), (None,)
     )
 
-    checkpoint: str = "FacebookAI/xlm-roberta-large"
-    vocabulary: Positive | None = None
-    pooling: Literal["mean", "cls", "lasttoken"] | None = None
-    query_prompt: str | None = None
-    document_prompt: str | None = None
+    checkpoint: Annotated[
+        str, Option("Directory, hub id, or new:tiny, new:mini, new:small.", name="--student")
+    ] = "FacebookAI/xlm-roberta-large"
+    vocabulary: Annotated[
+        Positive | None,
+        Option("Tokens of a new student's tokenizer, for example 24000.  [default: the size's own]", min=300),
+    ] = None
+    pooling: Annotated[
+        Literal["mean", "cls", "lasttoken"] | None,
+        Option("Of the student.  [default: the checkpoint's own, else mean]"),
+    ] = None
+    query_prompt: Annotated[
+        str | None,
+        Option("Put before the student's queries, from stage 2 on.  [default: the checkpoint's own]"),
+    ] = None
+    document_prompt: Annotated[
+        str | None, Option("Before its passages and documents.  [default: the checkpoint's own]")
+    ] = None
 
     def encoding(self) -> dict[str, Any]:
         """How texts become vectors, as `load_or_create` takes it."""
@@ -186,137 +276,154 @@ class StudentOptions(Options):
         }
 
 
-class TeacherSettings(Options):
-    """Attributes:
-    checkpoint: the English teacher.
-    query_prompt, passage_prompt: put before a text; None is the checkpoint's own.
-    max_length: in tokens; None is the checkpoint's own.
-    dtype: of the stored embeddings.
-    compute_dtype: of the teacher's weights; None is bfloat16 on an accelerator and float32 on a CPU, or what
-        the store was begun with.
-    attention: implementation, see `TeacherOptions`.
-    batch_size: texts a batch; None is that of the other encoders. It is no part of an identity.
+class TeacherOptions(Options):
+    """Which of a teacher's vectors are wanted.
+
+    Attributes:
+        max_length: prompt and special tokens included.
+        dtype: number format that vectors are stored in.
+        batch_size: it is no part of an identity.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
         ("compute_dtype", "attention", "batch_size"), (None,)
     )
 
-    checkpoint: str = "Qwen/Qwen3-Embedding-8B"
-    query_prompt: str | None = None
-    passage_prompt: str | None = None
-    max_length: Positive | None = None
+    checkpoint: Annotated[
+        str,
+        Option("English encoder: directory, hub id or packaged:all-MiniLM-L6-v2.", name="--teacher"),
+    ] = "Qwen/Qwen3-Embedding-8B"
+    query_prompt: Annotated[
+        str | None,
+        Option("Put before queries.  [default: the teacher's own]", name="--teacher-query-prompt"),
+    ] = None
+    passage_prompt: Annotated[
+        str | None,
+        Option("Put before passages.  [default: the teacher's own]", name="--teacher-passage-prompt"),
+    ] = None
+    max_length: Annotated[
+        Positive | None,
+        Option("Tokens.  [default: the teacher's own]", name="--teacher-max-length", min=3),
+    ] = None
     dtype: Literal["float16", "float32"] = "float16"
-    compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    attention: Attention | None = None
-    batch_size: Positive | None = None
+    compute_dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        Option(
+            "Number format of the teacher's weights.  [default: that of the store; of a new one bfloat16 on "
+            "an accelerator, float32 on a CPU]",
+            name="--teacher-dtype",
+        ),
+    ] = None
+    attention: Annotated[
+        Attention | None,
+        Option("Of the teacher.  [default: what transformers chooses]", name="--teacher-attention"),
+    ] = None
+    batch_size: Annotated[
+        Positive | None,
+        Option(
+            "Texts a batch of the teacher.  [default: --encoder-batch-size]",
+            name="--teacher-batch-size",
+            min=1,
+        ),
+    ] = None
+    _device: str | None = PrivateAttr(None)
+
+    @property
+    def device(self) -> str | None:
+        """Torch device; None is the fastest that is there."""
+        return self._device
+
+    def on(self, device: str | None, batch_size: int = 64) -> Self:
+        """The same on a device, with so many texts a batch unless the options say another number."""
+        changed = self.model_copy(update={"batch_size": self.batch_size or batch_size})
+        changed._device = device
+        return changed
 
     def identity(self) -> dict[str, Any]:
-        """What decides the vectors, as plain data."""
         return {name: value for name, value in super().identity().items() if name != "batch_size"}
-
-    def options(self, device: str | None, batch_size: int) -> TeacherOptions:
-        return TeacherOptions(
-            self.checkpoint,
-            query_prompt=self.query_prompt,
-            passage_prompt=self.passage_prompt,
-            max_length=self.max_length,
-            dtype=self.dtype,
-            compute_dtype=self.compute_dtype,
-            attention=self.attention,
-            device=device,
-            batch_size=self.batch_size or batch_size,
-        )
 
 
 class Recipe(Record):
-    """Everything of a training run but its place; the data are directories that `mimo data` wrote.
+    """Everything of a training run but its place.
+
+    >>> Recipe(pairs="debian/pairs", stage1={"epochs": 3}).stage1.batch_size
+    128
 
     Attributes:
+        pairs, table: data of stage 1 and of stage 2, directories that `mimo data` wrote.
         dev: collection that is scored during training.
-        seed: of the plan, of fresh weights and of dropout.
-        report_to: trackers besides the files of a run, as the trainer names them: "wandb", "mlflow", ...
+        report_to: besides the files of a run.
     """
 
     student: StudentOptions = StudentOptions()
-    teacher: TeacherSettings = TeacherSettings()
+    teacher: TeacherOptions = TeacherOptions()
     pairs: str | None = None
     table: str | None = None
-    dev: str | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
-    report_to: Trackers = ()
+    dev: Annotated[
+        str | None,
+        Option(
+            "Scored while training, so that the best checkpoint is kept.  [default: none, the last is]",
+            metavar="COLLECTION",
+        ),
+    ] = None
+    seed: Annotated[int, Field(ge=0, lt=2**32), Option("Of order, fresh weights, dropout.", min=0)] = 42
+    report_to: Annotated[
+        Trackers,
+        Option(
+            "Tracker to report to besides: wandb, mlflow, ...; may be given more than once.", metavar="NAME"
+        ),
+    ] = ()
     stage1: Stage1Options = Stage1Options()
     stage2: Stage2Options = Stage2Options()
 
+    @classmethod
+    def read(cls, path: str | Path | None, changes: Mapping[str, Any] | None = None) -> Self:
+        """A recipe from a YAML file, with other values in place of some of its own.
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+        Args:
+            path: None starts from the defaults.
+            changes: field -> value; of a section such as `stage1`, field -> value in turn.
 
-    Raises:
-        UsageError: it cannot be read, holds something else, or says a field twice.
-    """
-    import yaml
+        Raises:
+            UsageError: the file is no recipe, or a value is not allowed; all of them together.
+        """
+        file = None if path is None else read_yaml(Path(path))
+        values = {} if file is None else file.values
+        for name, value in (changes or {}).items():
+            if not isinstance(value, Mapping):
+                values[name] = value
+            elif isinstance(before := values.get(name, {}), dict):
+                values[name] = {**before, **value}
 
-    try:
-        text = path.read_text(encoding="utf-8")
-        _refuse_traps(path, text)
-        loader = _loader()(text)
-        node = loader.get_single_node()
-        repeated = next(_repeated_keys(node), None)
-        found = None if node is None or repeated is not None else loader.construct_document(node)
-    except (OSError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
-    # No UTF-8; a date or number that there is not.
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"{path} cannot be read as YAML: {error}") from error
-    if repeated is not None:
-        raise UsageError(f"{path}{repeated}, the first would be lost: name each once")
-    if not isinstance(found, dict):
-        raise UsageError(f"{path} holds {type(found).__name__}, expected a mapping such as `seed: 42`")
-    return found
+        def where(place: Place) -> str:
+            return "the recipe" if file is None else file.where(place)
 
+        return validate(cls, values, where)
 
-def _refuse_traps(path: Path, text: str) -> None:
-    """Refuses what a few lines can make larger than any memory, or slower than anybody waits."""
-    import yaml
-
-    depth = 0
-    for event in yaml.parse(text, _loader()):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.AliasEvent):
-            raise UsageError(f"{path}:{line}: *{event.anchor} is an alias, expected the value itself")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise UsageError(f"{path}:{line}: nested in {depth} lists and mappings, expected a few")
+    def write(self, path: Path) -> None:
+        """Writes the recipe as YAML, every option with its value."""
+        make_parent(path)
+        write_text(path, yaml_text(self.model_dump(mode="json")))
 
 
-def _loader() -> Any:
-    """YAML's safe loader, with the parser in C where there is one: ten times as fast."""
-    import yaml
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how a stage runs; nothing of it decides the weights."""
 
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    output: Annotated[Path, Option("Directory of the run, new or begun before.")]
+    teacher_store: Annotated[
+        Path | None,
+        Option(
+            "Directory of the teacher's embeddings, shared between runs.  [default: teacher-store beside "
+            "--output]"
+        ),
+    ] = None
+    device: Annotated[str | None, Option("cpu, cuda or mps.  [default: the fastest that is there]")] = None
+    encoder_batch_size: Annotated[int, Option("Texts a batch of the teacher and of --dev.", min=1)] = 64
+    resume: Annotated[bool, Option("Go on with a run that was cut short, or start over.")] = True
+    progress: Progress = None
 
-
-def _repeated_keys(node: Any) -> Iterator[str]:
-    """Where a mapping has a key for the second time, of which YAML's loader keeps the last without a word."""
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                yield f":{key.start_mark.line + 1}: {key.value!r} is there twice"
-            seen.add(key.value)
-        for _, value in node.value:
-            yield from _repeated_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            yield from _repeated_keys(value)
-
-
-def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Writes a recipe as YAML, every option with its value."""
-    import yaml
-
-    make_parent(path)
-    write_text(path, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    @property
+    def store(self) -> Path:
+        """Directory of the teacher's embeddings."""
+        return self.teacher_store or self.output.absolute().parent / "teacher-store"

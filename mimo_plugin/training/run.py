@@ -1,4 +1,4 @@
-"""A training run's directory and its manifest."""
+"""A training run's directory: its manifest, what decides its weights, and the projection in it."""
 
 import re
 import shutil
@@ -7,24 +7,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import yaml
-
-from mimo_plugin.core.artifact import (
-    FileRecord,
-    Held,
-    SealedRecord,
-    parse_manifest,
-    require_content,
-    require_files,
-)
+from mimo_plugin.core.artifact import Artifact, FileRecord, Held, Kind, Manifest
+from mimo_plugin.core.config import read_yaml
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, UsageError
-from mimo_plugin.core.files import cannot_write, check_place, remove_tree, replacing, write_text, writing
+from mimo_plugin.core.files import cannot_write, remove_tree, replacing, writing
+from mimo_plugin.training.data import Pairs, Table
 from mimo_plugin.training.recipe import (
     PROJECTION_INPUT,
     ProjectionInput,
+    Recipe,
     Stage2Options,
     StageOptions,
-    read_yaml,
 )
 from mimo_plugin.training.schedule import Objective
 
@@ -35,17 +28,14 @@ if TYPE_CHECKING:
     from mimo_plugin.training.teacher_store import TeacherStore
 
 FORMAT: Final = "mimo-training"
-MANIFEST, RECIPE, METRICS, CURVES = "manifest.json", "recipe.yaml", "metrics.jsonl", "curves.png"
+RECIPE, METRICS, CURVES = "recipe.yaml", "metrics.jsonl", "curves.png"
 MODEL, INITIAL, CHECKPOINTS, TENSORBOARD = "model", "initial", "checkpoints", "tensorboard"
 PROJECTION = "projection.safetensors"
-_DAMAGED = "the run is damaged; train again with --no-resume"
-# Parts of an identity that are looked into.
-_SECTIONS = ("data", "student", "teacher")
-_OURS = (MANIFEST, RECIPE, METRICS, CURVES, MODEL, INITIAL, CHECKPOINTS, TENSORBOARD, PROJECTION)
-_LEFTOVER = re.compile(rf"\.({'|'.join(map(re.escape, _OURS))})\.\d+\.(tmp|old)")
+# Written last into a checkpoint: one without it was cut short.
+COMPLETE = "complete"
 
 
-class TrainingManifest(SealedRecord):
+class TrainingManifest(Manifest):
     """What a finished run did.
 
     Attributes:
@@ -73,46 +63,29 @@ class TrainingManifest(SealedRecord):
     scores: dict[str, float]
     seconds: float
     training_texts: str | None = None
-    files: dict[str, FileRecord]
 
 
-class RunDirectory:
-    """An output directory of `mimo train`.
+RUN = Kind(
+    TrainingManifest,
+    frozenset({FORMAT}),
+    noun="a training run",
+    command="mimo train",
+    names=re.compile("|".join([METRICS, CURVES, MODEL, INITIAL, CHECKPOINTS, TENSORBOARD, PROJECTION])),
+    mark=RECIPE,
+    mark_stays=True,
+)
 
-    Args:
-        path: new, empty, or one that the command began.
-    """
+
+class RunDirectory(Artifact[TrainingManifest]):
+    """An output directory of `mimo train`; `recipe.yaml` in it says from what it was begun."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path, RUN)
         self.model = path / MODEL
         self.checkpoints = path / CHECKPOINTS
         self.metrics = path / METRICS
         self.curves = path / CURVES
         self.initial = path / INITIAL
-        self._held: Held | None = None
-
-    def refuse_foreign(self) -> None:
-        """Raises an ArtifactError when the directory holds anything that is not this command's, and a
-        UsageError where it cannot be written."""
-        if self.path.is_file():
-            raise ArtifactError(f"{self.path} is a file: --output must name a new or empty directory")
-        check_place(self.path / MANIFEST)
-        if not self.path.is_dir():
-            return
-        present = {entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")}
-        foreign = present - set(_OURS) if RECIPE in present else present
-        if foreign:
-            names = ", ".join(sorted(foreign)[:5])
-            raise ArtifactError(
-                f"{self.path} holds something else ({names}): --output must name a new or empty directory, "
-                "or a run that this command began"
-            )
-
-    def finished(self) -> TrainingManifest | None:
-        """The manifest of a finished run; None where there is none."""
-        path = self.path / MANIFEST
-        return read_training_manifest(self.path) if path.is_file() else None
 
     def begun(self) -> dict[str, Any] | None:
         """The identity of the run that was begun here; None where there is none.
@@ -124,110 +97,135 @@ class RunDirectory:
         if not path.is_file():
             return None
         try:
-            found = read_yaml(path)
+            return read_yaml(path).values
         except UsageError as error:
             raise ArtifactError(f"{error}; start over with --no-resume") from error
-        if not all(isinstance(found.get(section, {}), dict) for section in _SECTIONS):
-            raise ArtifactError(f"{path} is damaged ({', '.join(_SECTIONS)}): start over with --no-resume")
-        return found
 
-    def start_over(self) -> None:
-        """Removes what an earlier run left; the manifest first, the recipe that says whose it is last."""
-        for name in (MANIFEST, *(name for name in _OURS if name not in (MANIFEST, RECIPE)), RECIPE):
-            path = self.path / name
-            if path.is_dir():
+    def last_checkpoint(self, *, before: int | None = None) -> Path | None:
+        """The newest complete checkpoint, of a step before the given one."""
+        steps = [step for step, path in self._checkpoints() if (path / COMPLETE).is_file()]
+        steps = [step for step in steps if before is None or step < before]
+        return self.checkpoints / f"checkpoint-{max(steps)}" if steps else None
+
+    def discard_incomplete(self) -> None:
+        """Removes checkpoints that a kill left half-written."""
+        for _, path in self._checkpoints():
+            if not (path / COMPLETE).is_file():
                 remove_tree(path)
-            else:
-                path.unlink(missing_ok=True)
 
-    def begin(self, identity: Mapping[str, Any]) -> None:
-        """Makes the directory, says whose it is, and removes what a kill left half-written."""
-        with writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            for path in self.path.iterdir():
-                if _LEFTOVER.fullmatch(path.name):
-                    if path.is_dir():
-                        remove_tree(path)
-                    else:
-                        path.unlink()
-            write_text(
-                self.path / RECIPE, yaml.safe_dump(dict(identity), sort_keys=False, allow_unicode=True)
-            )
-        self._held = Held(self.path)
+    def _checkpoints(self) -> list[tuple[int, Path]]:
+        named = [(path.name.rpartition("-")[2], path) for path in self.checkpoints.glob("checkpoint-*")]
+        return [(int(step), path) for step, path in named if step.isdigit()]
 
-    def require_there(self) -> None:
-        """Raises an EnvironmentProblem where the directory is no longer the one in which the run began."""
-        if self._held is not None:
-            self._held.require()
+    def seal(self, manifest: TrainingManifest) -> None:
+        """As every artifact; what was needed only to go on goes away."""
+        super().seal(manifest)
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Where somebody removes the directory, what libraries wrote to its place after that is removed too:
-        nobody could go on with it, and the next run would take it for something else.
+    def held(self) -> Iterator[Held]:
+        """As every artifact. Where somebody removes the directory, what libraries write to its place after
+        that is removed too: nobody could go on with it, and the next run would take it for something else."""
+        with super().held() as held:
+            try:
+                yield held
+            except BaseException as error:
+                if not held.lies_there():
+                    if self.path.is_dir() and not (self.path / RECIPE).exists():
+                        with suppress(OSError, EnvironmentProblem):
+                            self.start_over()
+                            self.path.rmdir()
+                    if isinstance(error, Exception):
+                        held.require()
+                raise
 
-        Raises:
-            EnvironmentProblem: in place of any error that came of it.
-        """
-        try:
-            yield
-        except BaseException as error:
-            if self._held is not None and not self._held.lies_there():
-                self._remove_rest()
-                if isinstance(error, Exception):
-                    self.require_there()
-            raise
 
-    def _remove_rest(self) -> None:
-        if self.path.is_dir() and not (self.path / RECIPE).exists():
-            with suppress(OSError, EnvironmentProblem):
-                self.start_over()
-                self.path.rmdir()
+def checkpoint_of(student: str) -> str:
+    """The checkpoint in a training run's output directory, its files verified; anything else as it is.
 
-    def finish(self, manifest: TrainingManifest) -> None:
-        """Seals the run with its manifest, and removes what was needed only to go on with it."""
-        self.require_there()
-        write_text(self.path / MANIFEST, manifest.sealed(indent=2))
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+    Raises:
+        ArtifactError: the run is not finished, or damaged.
+    """
+    run = RunDirectory(Path(student))
+    if (run.path / RECIPE).is_file() or (run.model.is_dir() and run.manifest.is_file()):
+        run.verify()
+        return str(run.model)
+    return student
+
+
+def identity_of(
+    stage: str,
+    recipe: Recipe,
+    options: StageOptions,
+    data: Pairs | Table,
+    student: str | None,
+    *,
+    taught: bool,
+    projection: Path | None,
+) -> dict[str, Any]:
+    """All that decides the weights, as plain data.
+
+    Args:
+        student: fingerprint of the student; None for a new one.
+        taught: whether there is a teacher.
+        projection: file of a carried projection.
+    """
+    identity: dict[str, Any] = {
+        "stage": stage,
+        "seed": recipe.seed,
+        "student": {**recipe.student.identity(), "fingerprint": student},
+        "data": {
+            "path": str(data.directory),
+            "fingerprint": data.fingerprint,
+            "anchor": data.manifest.anchor,
+            "rows": data.manifest.rows,
+        },
+        "dev": recipe.dev,
+        "options": options.identity(),
+    }
+    if taught:
+        identity["teacher"] = recipe.teacher.identity()
+    if projection is not None:
+        identity["projection"] = FileRecord.of(projection).sha256
+    return identity
 
 
 def differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What two identities do not have in common, a line each."""
+    """What two identities do not have in common, a line each.
 
-    def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                yield from flat(inner, f"{name}.{key}" if name else str(key))
-        else:
-            yield name, value
-
-    own, others = dict(flat(mine)), dict(flat(other))
+    Where data or student lie does not count, and what the teacher turned out to be only where mine says it.
+    """
+    own, others = _comparable(mine), _comparable(other)
+    known = any(name.startswith(_VECTORS) for name in own)
     return [
         f"{name} is {own.get(name)!r}, there it is {others.get(name)!r}"
         for name in dict.fromkeys([*own, *others])
-        if own.get(name) != others.get(name)
+        if own.get(name) != others.get(name) and (known or not name.startswith(_VECTORS))
     ]
 
 
-def read_training_manifest(directory: Path) -> TrainingManifest:
-    """Reads the manifest of a finished run and checks it against the files beside it.
-
-    Raises:
-        ArtifactError: no finished training run, or a damaged one.
-    """
-    path = directory / MANIFEST
-    if not path.is_file():
-        raise ArtifactError(
-            f"{directory} has no {MANIFEST}: it is not a finished training run; run the `mimo train` command "
-            "again that was to write it"
-        )
-    manifest = parse_manifest(path, TrainingManifest, "a training run")
-    require_files(directory, manifest.files, _DAMAGED)
-    return manifest
+_VECTORS = "teacher.vectors."
 
 
-def require_weights(directory: Path) -> None:
-    """Checks what a finished run made against its SHA-256; raises as `read_training_manifest`."""
-    require_content(directory, read_training_manifest(directory).files, _DAMAGED)
+def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity by dotted names, without places, and with what earlier versions did not say."""
+    flat = dict(_flat(identity))
+    flat.pop("data.path", None)
+    if not str(flat.get("student.checkpoint")).startswith("new:"):
+        flat.pop("student.checkpoint", None)
+    if "teacher.checkpoint" in flat:
+        flat.setdefault("options.projection_input", ProjectionInput.NORMALIZED.value)
+    if any(name.startswith(_VECTORS) for name in flat):
+        flat = {f"{_VECTORS}compute_dtype": "float32", f"{_VECTORS}attention": None, **flat}
+    return flat
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, value
 
 
 # torch says that its archive came out shorter than what it wrote, or that there is no directory for it.
@@ -299,15 +297,9 @@ def projection_input(asked: ProjectionInput | None, carried: Path | None) -> Pro
     """
     if carried is None:
         return asked or PROJECTION_INPUT
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(carried, framework="np") as file:
-            # Earlier versions had the normalised vectors only, and did not say so.
-            said = (file.metadata() or {}).get(_INPUT, ProjectionInput.NORMALIZED)
-        trained = ProjectionInput(said)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ArtifactError(f"{carried} is no projection that stage 1 wrote: {error}") from error
+    with _opened(carried) as file:
+        # Earlier versions had the normalised vectors only, and did not say so.
+        trained = ProjectionInput((file.metadata() or {}).get(_INPUT, ProjectionInput.NORMALIZED))
     if asked not in (None, trained):
         raise UsageError(
             f"--projection-input {asked}: stage 1 trained {carried} on {trained} vectors; leave the option "
@@ -319,7 +311,7 @@ def projection_input(asked: ProjectionInput | None, carried: Path | None) -> Pro
 def check_inputs(stage1: StageOptions, stage2: Stage2Options) -> None:
     """Raises a UsageError where stage 2 would carry a projection that stage 1 trains on something else."""
     carried = stage2.objective is Objective.MIMO and stage2.carry_projection
-    trained = stage1.projection_input or PROJECTION_INPUT
+    trained = stage1.reads
     if carried and stage2.projection_input not in (None, trained):
         raise UsageError(
             f"stage2.projection_input is {stage2.projection_input}, stage 1 trains the projection on "
@@ -336,22 +328,15 @@ def save_projection(projection: "nn.Module", path: Path, reads: ProjectionInput)
         save_file(tensors, beside, metadata={_INPUT: reads.value})
 
 
-def check_projection(path: Path | None, model: "SentenceTransformer", store: "TeacherStore | None") -> None:
+def check_projection(path: Path, model: "SentenceTransformer", store: "TeacherStore") -> None:
     """Checks that a projection leads from the student's vectors to the teacher's.
 
     Raises:
         ArtifactError: it has another shape, or is no projection.
     """
-    if path is None or store is None:
-        return
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            found = tuple(file.get_slice("weight").get_shape())
-            file.get_slice("bias")
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} is no projection that stage 1 wrote: {error}") from error
+    with _opened(path) as file:
+        found = tuple(file.get_slice("weight").get_shape())
+        file.get_slice("bias")
     expected = (store.dimension, int(model.get_embedding_dimension()))
     if found != expected:
         raise ArtifactError(
@@ -359,3 +344,14 @@ def check_projection(path: Path | None, model: "SentenceTransformer", store: "Te
             f"{expected[1]} to the teacher's {expected[0]}: it belongs to another student or teacher; "
             "--fresh-projection starts with a new one"
         )
+
+
+@contextmanager
+def _opened(projection: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(projection, framework="np") as file:
+            yield file
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ArtifactError(f"{projection} is no projection that stage 1 wrote: {error}") from error

@@ -1,59 +1,225 @@
-"""What a stage starts from: recipe, device, student, projection."""
+"""What a stage starts from besides its data: devices, trackers, dev collection, student."""
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimo_plugin.core.errors import Findings, UsageError
+from mimo_plugin.core.environment import reachable
+from mimo_plugin.core.errors import DataError, EnvironmentProblem, UsageError
+from mimo_plugin.encoder import packaged
+from mimo_plugin.encoder.checkpoint import check_device, check_files
 from mimo_plugin.evaluation.trained_on import SeenTexts
-from mimo_plugin.training.fitting import Devices, check_trackers
-from mimo_plugin.training.recipe import Recipe, StageOptions
-from mimo_plugin.training.run import MANIFEST, MODEL, RECIPE, RunDirectory, TrainingManifest, require_weights
+from mimo_plugin.training.recipe import Recipe
+from mimo_plugin.training.run import checkpoint_of
 from mimo_plugin.training.student import PREFIX, load_or_create, parse_size
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from mimo_plugin.encoder.encoder import Encoder
+    from mimo_plugin.evaluation.topics import Topics
+
+_WANDB = "https://api.wandb.ai"
+# How long processes wait for one another: the first one runs the teacher while the others have nothing to do.
+_PATIENCE = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Attributes:
+    kind: cpu, cuda or mps.
+    processes: that train together.
+    main: whether this is the one that writes.
+    """
+
+    kind: str
+    processes: int
+    main: bool
+
+    @classmethod
+    def find(cls, device: str | None) -> "Devices":
+        """Starts the process group where a launcher (torchrun, accelerate) asks for one.
+
+        Raises:
+            EnvironmentProblem: the device is not there.
+            UsageError: one GPU of several was named.
+        """
+        import torch
+        from accelerate import PartialState
+
+        kind = torch.device(check_device(device))
+        if kind.type == "cuda" and kind.index:
+            raise UsageError(f"--device {device}: to train on that GPU set CUDA_VISIBLE_DEVICES={kind.index}")
+        state = PartialState(cpu=kind.type == "cpu", timeout=_PATIENCE)
+        return cls(kind.type, state.num_processes, state.is_main_process)
+
+    def wait(self) -> None:
+        """Returns when every process has come here."""
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Checks the trackers that a run reports to, and has them stay offline where nobody can be reached.
+
+    Raises:
+        EnvironmentProblem: one of them is not installed.
+        UsageError: there is none of that name.
+    """
+    if not names:
+        return
+    from huggingface_hub import constants
+    from transformers.integrations import get_available_reporting_integrations
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+            raise UsageError(f"--report-to {name}: unknown, expected one of {known}")
+        if name not in get_available_reporting_integrations():
+            raise EnvironmentProblem(
+                f"--report-to {name}: it is not installed: pip install {name}, or leave the option out "
+                "(metrics are in the run's directory in any case, for TensorBoard too)"
+            )
+    if "wandb" in names and "WANDB_MODE" not in os.environ:
+        online = not constants.HF_HUB_OFFLINE and reachable([os.environ.get("WANDB_BASE_URL", _WANDB)])
+        os.environ["WANDB_MODE"] = "online" if online else "offline"
+
+
+CUTOFF = 20
+# What is compared to tell the best checkpoint.
+MAIN_MEASURE = f"ndcg@{CUTOFF}"
+
+
+@dataclass(frozen=True)
+class DevCollection:
+    """A collection small enough to be encoded again and again.
+
+    Attributes:
+        docids, texts, languages: of each document.
+        queries: (query id, text) pairs; only judged ones.
+        topics: their judgments.
+    """
+
+    docids: Sequence[str]
+    texts: Sequence[str]
+    languages: Sequence[str]
+    queries: Sequence[tuple[str, str]]
+    topics: "Topics"
+
+    @classmethod
+    def load(cls, collection: str) -> "DevCollection":
+        """Reads a collection with documents, queries and judgments into memory.
+
+        Raises:
+            DataError: it is not there, or lacks one of them.
+        """
+        from mimo_plugin.collections.loading import require
+        from mimo_plugin.collections.pool import load
+        from mimo_plugin.evaluation.topics import load_topics
+
+        require([collection], docs=True, queries=True, qrels=True)
+        pool = load(collection)
+        topics = load_topics(pool)
+        docs = list(dict.fromkeys(pool.docs_iter()))
+        if not docs:
+            raise DataError(f"{collection} has no documents: a dev collection with some was expected")
+        judged = set(topics.query_ids)
+        return cls(
+            [doc.doc_id for doc in docs],
+            [doc.text for doc in docs],
+            [doc.lang for doc in docs],
+            [(query.query_id, query.text) for query in pool.queries_iter() if query.query_id in judged],
+            topics,
+        )
+
+    def score(self, student: "Encoder") -> dict[str, float]:
+        """Scores an exact search of all queries in all documents.
+
+        Returns:
+            nDCG@20 over all languages, share of the top 20 in the query's language, alignment (where there
+            are language versions) and uniformity of the documents.
+        """
+        import numpy as np
+
+        from mimo_plugin.evaluation.geometry import alignment, uniformity
+        from mimo_plugin.evaluation.language import language_mix
+        from mimo_plugin.evaluation.measures import parse_measures, score_run
+        from mimo_plugin.evaluation.runs import Run
+        from mimo_plugin.evaluation.topics import version_groups
+        from mimo_plugin.indexing.nearest import nearest
+
+        documents = student.encode_documents(self.texts)
+        vectors = student.encode_queries([text for _, text in self.queries])
+        query_ids = [query_id for query_id, _ in self.queries]
+        run = Run("dev", nearest(query_ids, vectors, self.docids, documents, CUTOFF))
+        (measure,) = parse_measures([MAIN_MEASURE])
+        doc_languages = dict(zip(self.docids, self.languages, strict=True))
+        unit = documents / np.linalg.norm(documents, axis=1, keepdims=True).clip(1e-12)
+        groups = version_groups(self.docids, self.languages, self.topics)
+        scores = {
+            MAIN_MEASURE: float(np.mean(score_run(run, self.topics, [measure]).per_topic[measure])),
+            f"same_language@{CUTOFF}": language_mix(
+                run, self.topics.query_languages, doc_languages, CUTOFF
+            ).own,
+        }
+        if len(set(groups)) < len(groups):
+            scores["alignment"] = alignment(unit, groups, self.languages)
+        return {**scores, "uniformity": uniformity(unit)}
+
+
+def check_student(student: str) -> None:
+    """Checks what can be known of a student without loading it.
+
+    Raises:
+        ArtifactError: the student is an unfinished or damaged training run.
+        ModelError: a directory that holds no checkpoint, or no such packaged one.
+        UsageError: an unknown size of a new student.
+    """
+    if student.startswith(PREFIX):
+        parse_size(student)
+    else:
+        check_files(packaged.resolve(checkpoint_of(student)), student)
+
 
 @dataclass(frozen=True)
 class Start:
     """Attributes:
-    checkpoint: as given.
     model: the loaded student; None for a new one, which is made when it is needed.
     fingerprint: of the loaded weights; None for a new one.
     seen: the texts that it was trained on before; None where nobody knows.
     """
 
-    checkpoint: str
-    model: "SentenceTransformer | None"
-    fingerprint: str | None
+    model: "SentenceTransformer | None" = None
+    fingerprint: str | None = None
     seen: SeenTexts | None = None
 
     @classmethod
-    def find(cls, recipe: Recipe, max_length: int, device: str) -> "Start":
-        """Loads a checkpoint, or checks the size of a new student.
+    def load(cls, recipe: Recipe, max_length: int, devices: Devices) -> "Start":
+        """Loads a checkpoint; a new student has nothing to load.
 
         Raises:
-            ArtifactError: the student is an unfinished training run.
-            ModelError: there is no such checkpoint, or it is no encoder.
-            UsageError: an unknown size, or a longer text than the checkpoint reads.
+            ArtifactError, ModelError, UsageError: as `check_student`; or the checkpoint is no encoder, or
+                reads no text of that length.
         """
         from mimo_plugin.encoder.fingerprint import fingerprint
 
-        given = recipe.student.checkpoint
-        if given.startswith(PREFIX):
-            parse_size(given)
-            return cls(given, None, None)
+        if recipe.student.checkpoint.startswith(PREFIX):
+            return cls()
+        checkpoint = checkpoint_of(recipe.student.checkpoint)
         model = load_or_create(
-            checkpoint_of(given),
+            checkpoint,
             (),
             seed=recipe.seed,
             max_length=max_length,
-            device=device,
+            device=devices.kind,
             **recipe.student.encoding(),
         )
-        return cls(given, model, fingerprint(model), SeenTexts.open(checkpoint_of(given)))
+        return cls(model, fingerprint(model), SeenTexts.open(checkpoint))
 
     def student(
         self,
@@ -70,12 +236,13 @@ class Start:
             texts: (language, text) pairs that a new student's tokenizer is trained on.
         """
         if self.model is not None:
+            self.model.max_seq_length = max_length
             return self.model
         if devices.main and not kept.is_dir():
             from mimo_plugin.training.record import save_student
 
             new = load_or_create(
-                self.checkpoint,
+                recipe.student.checkpoint,
                 texts(),
                 seed=recipe.seed,
                 # Room for both stages' texts, so that what stage 1 made fits stage 2.
@@ -87,89 +254,3 @@ class Start:
             save_student(new, kept)
         devices.wait()
         return load_or_create(str(kept), (), seed=recipe.seed, max_length=max_length, device=devices.kind)
-
-
-def may_be_fetched(student: str) -> bool:
-    """Whether a name may be a hub's: no place on this machine, nothing new or packaged."""
-    path = Path(student)
-    return ":" not in student and not path.is_absolute() and not path.exists()
-
-
-def checkpoint_of(student: str) -> str:
-    """The checkpoint in a training run's output directory; anything else as it is.
-
-    Raises:
-        ArtifactError: the run is not finished, or damaged.
-    """
-    directory = Path(student)
-    if (directory / RECIPE).is_file() or ((directory / MODEL).is_dir() and (directory / MANIFEST).is_file()):
-        require_weights(directory)
-        return str(directory / MODEL)
-    return student
-
-
-@dataclass(frozen=True)
-class Job:
-    """Where and how a stage runs; nothing of it decides the weights.
-
-    Attributes:
-        output: directory of the run.
-        teacher_store: directory of the teacher's embeddings, shared between runs.
-        device: torch device; None is the fastest that is there.
-        encoder_batch_size: texts a batch when the teacher or the dev collection is encoded.
-        resume: go on with a run that was cut short; False starts over.
-        progress: see `progress.bar`.
-    """
-
-    output: Path
-    teacher_store: Path
-    device: str | None = None
-    encoder_batch_size: int = 64
-    resume: bool = True
-    progress: bool | None = None
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Attributes:
-    directory: of the run; `model/` in it is the checkpoint.
-    manifest: what the run did.
-    already: whether it was there, finished, before.
-    """
-
-    directory: Path
-    manifest: TrainingManifest
-    already: bool
-
-
-@dataclass(frozen=True)
-class Ground:
-    """What a stage stands on besides its data.
-
-    Attributes:
-        devices: that train.
-        start: the student.
-    """
-
-    devices: Devices
-    start: Start
-
-    @classmethod
-    def find(cls, findings: Findings, recipe: Recipe, options: StageOptions, job: Job) -> "Ground | None":
-        """Notes every problem; None where there are some. A student that would be fetched, for a run that
-        cannot start, is not looked at."""
-        findings.attempt(RunDirectory(job.output).refuse_foreign)
-        if Path(recipe.student.checkpoint).resolve().is_relative_to(job.output.resolve()):
-            findings.add(
-                UsageError,
-                [f"--output {job.output} is where --student lies: it would be overwritten, choose another"],
-            )
-        devices = findings.attempt(Devices.find, job.device)
-        if devices is None:
-            return None
-        shared = findings.attempt(devices.slice_of, options)
-        findings.attempt(check_trackers, recipe.report_to)
-        if findings and may_be_fetched(recipe.student.checkpoint):
-            return None
-        start = findings.attempt(Start.find, recipe, options.max_length, devices.kind)
-        return None if shared is None or start is None else cls(devices, start)

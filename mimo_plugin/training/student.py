@@ -6,8 +6,7 @@ import io
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mimo_plugin.core.environment import without_model_bars
 from mimo_plugin.core.errors import DataError, ModelError, UsageError
@@ -271,11 +270,10 @@ def create_student(
     size: str,
     texts: Iterable[tuple[str, str]],
     *,
+    seed: int,
     vocab_size: int | None = None,
     max_length: int = DEFAULT_MAX_LENGTH,
     pooling: str = "mean",
-    seed: int,
-    overrides: Mapping[str, Any] | None = None,
     device: str = "cpu",
 ) -> "SentenceTransformer":
     """A student with random weights: encoder, pooling, L2-normalisation.
@@ -286,77 +284,50 @@ def create_student(
     Args:
         size: "tiny", "mini" or "small", with or without `new:`.
         texts: (language, text) pairs that the tokenizer is trained on, read once.
+        seed: of weights and tokenizer.
         vocab_size: in place of the size's own.
         max_length: longest text in tokens, special tokens included.
         pooling: "mean", "cls" or "lasttoken".
-        seed: of weights and tokenizer.
-        overrides: fields of `XLMRobertaConfig` in place of the size's own.
 
     Raises:
         DataError: there is no text.
         UsageError: an option does not make sense.
     """
+    import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    from transformers import XLMRobertaConfig, XLMRobertaModel
 
     preset = parse_size(size)
     if max_length < 3:
         raise UsageError(f"a student of {max_length} tokens reads nothing: at least 3 are needed")
-    # Checked before the minutes that a tokenizer may take.
-    _config(preset, vocab_size or preset.vocab_size, max_length, overrides)
-    tokenizer = train_tokenizer(
-        texts, vocab_size=vocab_size or preset.vocab_size, max_length=max_length, seed=seed
+    vocab_size = vocab_size or preset.vocab_size
+    tokenizer = train_tokenizer(texts, vocab_size=vocab_size, max_length=max_length, seed=seed)
+    config = XLMRobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=preset.hidden,
+        num_hidden_layers=preset.layers,
+        num_attention_heads=preset.heads,
+        intermediate_size=4 * preset.hidden,
+        # Positions are counted from pad_token_id + 1 on.
+        max_position_embeddings=max_length + 2,
+        type_vocab_size=1,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        layer_norm_eps=1e-5,
     )
-    with tempfile.TemporaryDirectory(prefix="mimo-student-") as name, without_model_bars():
+    with tempfile.TemporaryDirectory(prefix="mimo-student-") as directory, without_model_bars():
         # Loaded from files, it is exactly what a checkpoint of it will be.
-        directory = Path(name)
-        _random_model(_config(preset, len(tokenizer), max_length, overrides), seed).save_pretrained(directory)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            XLMRobertaModel(config).save_pretrained(directory)
         tokenizer.save_pretrained(directory)
-        transformer = Transformer(str(directory), max_seq_length=max_length)
+        transformer = Transformer(directory, max_seq_length=max_length)
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling_mode=pooling), Normalize()]
     return SentenceTransformer(modules=modules, device=device)
-
-
-def _config(preset: Size, vocab_size: int, max_length: int, overrides: Mapping[str, Any] | None) -> Any:
-    from transformers import XLMRobertaConfig
-
-    fields: dict[str, Any] = {
-        "vocab_size": vocab_size,
-        "hidden_size": preset.hidden,
-        "num_hidden_layers": preset.layers,
-        "num_attention_heads": preset.heads,
-        "intermediate_size": 4 * preset.hidden,
-        # Positions are counted from pad_token_id + 1 on.
-        "max_position_embeddings": max_length + 2,
-        "type_vocab_size": 1,
-        "bos_token_id": 0,
-        "pad_token_id": 1,
-        "eos_token_id": 2,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "layer_norm_eps": 1e-5,
-    }
-    own = {"vocab_size", "max_position_embeddings", "bos_token_id", "pad_token_id", "eos_token_id"}
-    unknown = sorted(name for name in overrides or {} if name in own or not hasattr(XLMRobertaConfig(), name))
-    if unknown:
-        raise UsageError(
-            f"{', '.join(unknown)}: cannot be set for a new student; expected fields of XLMRobertaConfig "
-            "such as num_hidden_layers, hidden_size, intermediate_size, hidden_act"
-        )
-    fields |= overrides or {}
-    hidden, heads = fields["hidden_size"], fields["num_attention_heads"]
-    if hidden % heads:
-        raise UsageError(f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}")
-    return XLMRobertaConfig(**fields)
-
-
-def _random_model(config: Any, seed: int) -> Any:
-    import torch
-    from transformers import XLMRobertaModel
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return XLMRobertaModel(config)
 
 
 # The head that a checkpoint's config names, and what such a checkpoint is.
@@ -420,7 +391,12 @@ def load_or_create(
             torch.manual_seed(seed)
             student = checkpoint_files.load_model(path, spec, device)
         own_modules = checkpoint_files.has_modules_file(path)
-        require_encoder(student, spec, own_modules)
+        if (what := _what_else(student, own_modules)) is not None:
+            raise ModelError(
+                f"{spec} is {what}, not an encoder: --student must be an encoder such as "
+                "FacebookAI/xlm-roberta-base, a sentence-transformers checkpoint of one, or a new one, "
+                "e.g. new:mini"
+            )
         checkpoint_files.apply_overrides(
             student,
             own_modules,
@@ -432,30 +408,22 @@ def load_or_create(
     for name, prompt in (("query", query_prompt), ("document", document_prompt)):
         if prompt is not None:
             student.prompts[name] = prompt
-    _freeze_pooler(student)
+    pooler = getattr(student.transformers_model, "pooler", None)
+    if pooler is not None:
+        # Parameters without a gradient would stop a training over several processes.
+        pooler.requires_grad_(False)
     return student
 
 
-def require_encoder(model: "SentenceTransformer", spec: str, own_modules: bool) -> None:
-    """Raises a ModelError where a loaded checkpoint is no encoder of texts.
+def _what_else(model: "SentenceTransformer", own_modules: bool) -> str | None:
+    """What a checkpoint is that is no encoder of texts; None where it is one.
 
     Args:
         own_modules: whether it is in sentence-transformers layout, so that its files say how it encodes.
     """
-    what = _what_else(model, own_modules)
-    if what is not None:
-        raise ModelError(
-            f"{spec} is {what}, not an encoder: --student must be an encoder such as "
-            "FacebookAI/xlm-roberta-base, a sentence-transformers checkpoint of one, or a new one, "
-            "e.g. new:mini"
-        )
-
-
-def _what_else(model: "SentenceTransformer", own_modules: bool) -> str | None:
-    """What a checkpoint is that is no encoder; None where it is one."""
     from transformers import MODEL_MAPPING
 
-    if has_routes(model):
+    if checkpoint_files.has_routes(model):
         return "two encoders, one of queries and one of documents (Router)"
     if model.transformers_model is None:
         return "a table of word vectors"
@@ -481,17 +449,3 @@ def _what_else(model: "SentenceTransformer", own_modules: bool) -> str | None:
     except Exception as error:
         return f"a {config.model_type} model that cannot read a text ({type(error).__name__})"
     return None
-
-
-def has_routes(model: "SentenceTransformer") -> bool:
-    """Whether queries and documents may go through different modules."""
-    from sentence_transformers.base.modules import Router
-
-    return any(isinstance(module, Router) for module in model)
-
-
-def _freeze_pooler(model: "SentenceTransformer") -> None:
-    """Parameters without a gradient would stop a training over several processes."""
-    pooler = getattr(model.transformers_model, "pooler", None)
-    if pooler is not None:
-        pooler.requires_grad_(False)

@@ -1,26 +1,26 @@
 """The teacher's embeddings on disk, by their texts' keys."""
 
 import hashlib
+import os
+import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 from pydantic import Field
 
-from mimo_plugin.core.artifact import Record, SealedRecord, parse_manifest
-from mimo_plugin.core.errors import ArtifactError, DataError, ModelError, UsageError
-from mimo_plugin.core.files import write_text
+from mimo_plugin.core.artifact import Artifact, FileRecord, Kind, Manifest, Record, sealed_text
+from mimo_plugin.core.errors import ArtifactError, DataError, ModelError
+from mimo_plugin.core.files import writing
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_device
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.training.recipe import TeacherOptions
 
-MANIFEST = "manifest.json"
 FORMAT: Final = "mimo-teacher-store"
-DTYPES = ("float16", "float32")
 
 
 class Role(StrEnum):
@@ -31,84 +31,40 @@ class Role(StrEnum):
     TEXT = "text"
 
 
-@dataclass(frozen=True)
-class TeacherOptions:
-    """Which vectors are wanted; None means what the teacher's own files say.
+def load_teacher(options: TeacherOptions) -> Encoder:
+    """The teacher.
 
-    Attributes:
-        teacher: directory, hub id or `packaged:` checkpoint.
-        query_prompt, passage_prompt: put before queries and passages; "" is none.
-        max_length: longest text in tokens, prompt and special tokens included.
-        dtype: number format that vectors are stored in, "float16" or "float32".
-        compute_dtype: number format of the teacher's weights; None is bfloat16 on an accelerator and float32
-            on a CPU, or what a store was begun with.
-        attention: implementation of the attention: "eager", "sdpa", "flash_attention_2", ...; None is what
-            transformers chooses.
-        device: torch device; None is the fastest that is there.
-        batch_size: texts a batch.
+    Raises:
+        EnvironmentProblem, ModelError, UsageError: as `Encoder`; a ModelError where queries and
+            passages go through different encoders, since one projection cannot lead to both.
     """
-
-    teacher: str
-    query_prompt: str | None = None
-    passage_prompt: str | None = None
-    max_length: int | None = None
-    dtype: str = "float16"
-    compute_dtype: str | None = None
-    attention: str | None = None
-    device: str | None = None
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise UsageError(f"teacher vectors in {self.dtype}: expected one of {', '.join(DTYPES)}")
-
-    def resolved(self) -> "TeacherOptions":
-        """With the number format of the device where none was asked for.
-
-        Raises:
-            EnvironmentProblem, UsageError: there is no such device.
-        """
-        if self.compute_dtype is not None:
-            return self
-        device = check_device(self.device)
-        return replace(self, compute_dtype="float32" if device.startswith("cpu") else "bfloat16")
-
-    def like(self, found: "Identity") -> "TeacherOptions":
-        """With the number format and attention of a store that was begun, where none was asked for."""
-        return replace(
-            self,
-            compute_dtype=self.compute_dtype or found.compute_dtype,
-            attention=self.attention or found.attention,
+    teacher = Encoder(
+        options.checkpoint,
+        EncoderOptions(
+            device=options.device,
+            dtype=_compute_dtype(options),
+            attention=options.attention,
+            batch_size=options.batch_size or 64,
+            max_length=options.max_length,
+            query_prompt=options.query_prompt,
+            document_prompt=options.passage_prompt,
+            # What is stored must not depend on what else is installed.
+            backend="torch",
+        ),
+    )
+    if teacher.asymmetric:
+        raise ModelError(
+            f"{options.checkpoint} encodes queries and documents by different modules (Router): --teacher "
+            "must be one encoder of both; name another, or save one of its routes as a checkpoint"
         )
+    return teacher
 
-    def load(self) -> Encoder:
-        """The teacher.
 
-        Raises:
-            EnvironmentProblem, ModelError, UsageError: as `Encoder`; a ModelError where queries and
-                passages go through different encoders, since one projection cannot lead to both.
-        """
-        options = self.resolved()
-        teacher = Encoder(
-            self.teacher,
-            EncoderOptions(
-                device=self.device,
-                dtype=str(options.compute_dtype),
-                attention=self.attention,
-                batch_size=self.batch_size,
-                max_length=self.max_length,
-                query_prompt=self.query_prompt,
-                document_prompt=self.passage_prompt,
-                # What is stored must not depend on what else is installed.
-                backend="torch",
-            ),
-        )
-        if teacher.asymmetric:
-            raise ModelError(
-                f"{self.teacher} encodes queries and documents by different modules (Router): --teacher must "
-                "be one encoder of both; name another, or save one of its routes as a checkpoint"
-            )
-        return teacher
+def _compute_dtype(options: TeacherOptions) -> str:
+    """The number format of the teacher's weights: that asked for, else the device's."""
+    if options.compute_dtype is not None:
+        return options.compute_dtype
+    return "float32" if check_device(options.device).startswith("cpu") else "bfloat16"
 
 
 class Identity(Record):
@@ -130,7 +86,7 @@ class Identity(Record):
     query_prompt: str
     passage_prompt: str
     max_length: int
-    dtype: Annotated[str, Field(pattern=f"^({'|'.join(DTYPES)})$")]
+    dtype: Literal["float16", "float32"]
     compute_dtype: str
     attention: str | None = None
     dimension: Annotated[int, Field(ge=1)]
@@ -140,13 +96,13 @@ class Identity(Record):
         asked_query, asked_passage = options.query_prompt, options.passage_prompt
         return cls(
             teacher=teacher.name,
-            files=_files(options.teacher),
+            files=_files(options.checkpoint),
             fingerprint=teacher.fingerprint,
             query_prompt=teacher.query_prompt if asked_query is None else asked_query,
             passage_prompt=teacher.document_prompt if asked_passage is None else asked_passage,
             max_length=teacher.max_length,
             dtype=options.dtype,
-            compute_dtype=str(options.resolved().compute_dtype),
+            compute_dtype=_compute_dtype(options),
             attention=options.attention,
             dimension=teacher.dimension,
         )
@@ -154,97 +110,33 @@ class Identity(Record):
     def prompt(self, role: Role) -> str:
         return {Role.QUERY: self.query_prompt, Role.PASSAGE: self.passage_prompt, Role.TEXT: ""}[role]
 
+    def resolved(self) -> dict[str, Any]:
+        """What a recipe may leave to the teacher's own files."""
+        return self.model_dump(exclude={"teacher", "files", "dtype", "dimension"})
 
-class StoreManifest(SealedRecord):
-    """`manifest.json` of a teacher store.
-
-    Attributes:
-        rows: vectors that count; what the files hold beyond them is what a kill left.
-        keys_crc32: of the rows' keys; None of a store that was begun before rows had checksums, and has none.
-        versions: of the libraries, when the store was begun.
-    """
-
-    format: Literal["mimo-teacher-store"] = FORMAT
-    format_version: Literal[1] = 1
-    identity: Identity
-    rows: Annotated[int, Field(ge=0)]
-    keys_crc32: int | None = None
-    versions: dict[str, str]
-
-    def write(self, directory: Path) -> None:
-        write_text(directory / MANIFEST, self.sealed(indent=2))
-
-
-def read_manifest(directory: Path) -> StoreManifest:
-    """Reads a store's manifest.
-
-    Raises:
-        ArtifactError: the directory is no teacher store, or its manifest is damaged.
-    """
-    path = directory / MANIFEST
-    if not path.is_file():
-        raise ArtifactError(
-            f"{directory} has no {MANIFEST}: it is no teacher store; name one, or a new directory to fill"
+    def like(self, options: TeacherOptions) -> TeacherOptions:
+        """Options with this number format and attention, where none was asked for."""
+        names = ("compute_dtype", "attention")
+        return options.model_copy(
+            update={name: getattr(options, name) or getattr(self, name) for name in names}
         )
-    return parse_manifest(path, StoreManifest, "a teacher store")
+
+    def differences(self, wanted: "TeacherOptions | Identity") -> list[str]:
+        """What is wanted otherwise, a line each; None wants nothing."""
+        found = []
+        for name in (*_NAMES, "dimension"):
+            there, here = getattr(self, name), getattr(wanted, name, None)
+            if here is not None and here != there:
+                found.append(f"its {name.replace('_', ' ')} is {there!r}, wanted is {here!r}")
+        if isinstance(wanted, Identity) and wanted.fingerprint != self.fingerprint:
+            found.append(
+                f"its teacher is {self.teacher} with weights {self.fingerprint[:12]}, wanted is "
+                f"{wanted.teacher} with weights {wanted.fingerprint[:12]}"
+            )
+        return found
 
 
-def require_same(directory: Path, found: Identity, options: TeacherOptions) -> Encoder | None:
-    """Raises unless a store's vectors are the ones that the options want.
-
-    Returns:
-        The teacher, where it had to be loaded to know.
-
-    Raises:
-        ArtifactError: they are not; the message says in what.
-    """
-    asked = {
-        "query prompt": (found.query_prompt, options.query_prompt),
-        "passage prompt": (found.passage_prompt, options.passage_prompt),
-        "maximum length": (found.max_length, options.max_length),
-        "dtype": (found.dtype, options.dtype),
-        "compute dtype": (found.compute_dtype, options.compute_dtype),
-        "attention": (found.attention, options.attention),
-    }
-    _refuse(
-        directory,
-        [
-            f"its {name} is {there!r}, wanted is {wanted!r}"
-            for name, (there, wanted) in asked.items()
-            if wanted is not None and wanted != there
-        ],
-    )
-    directory_name = str(Path(options.teacher).resolve())
-    same_name = found.teacher == (directory_name if Path(options.teacher).is_dir() else options.teacher)
-    if same_name and found.files == _files(options.teacher):
-        return None
-    teacher = options.like(found).load()
-    require_teacher(directory, found, teacher, options)
-    return teacher
-
-
-def require_teacher(directory: Path, found: Identity, teacher: Encoder, options: TeacherOptions) -> None:
-    """Raises an ArtifactError unless a store's vectors are a loaded teacher's; its name does not matter."""
-    wanted = Identity.of(teacher, options.like(found))
-    differences = []
-    if found.fingerprint != wanted.fingerprint:
-        differences.append(
-            f"its teacher is {found.teacher} with weights {found.fingerprint[:12]}, wanted is "
-            f"{wanted.teacher} with weights {wanted.fingerprint[:12]}"
-        )
-    for name in ("query_prompt", "passage_prompt", "max_length", "dimension"):
-        there, here = getattr(found, name), getattr(wanted, name)
-        if there != here:
-            differences.append(f"its {name.replace('_', ' ')} is {there!r}, wanted is {here!r}")
-    _refuse(directory, differences)
-
-
-def _refuse(directory: Path, differences: list[str]) -> None:
-    if differences:
-        raise ArtifactError(
-            f"{directory} holds other teacher vectors: {'; '.join(differences)}. Choose another store, or "
-            "the same teacher, prompts, length and number formats"
-        )
+_NAMES = ("query_prompt", "passage_prompt", "max_length", "dtype", "compute_dtype", "attention")
 
 
 def _files(teacher: str) -> str | None:
@@ -261,6 +153,122 @@ def _files(teacher: str) -> str | None:
 
 KEY_BYTES = 16
 KEY = np.dtype(f"S{KEY_BYTES}")
+# CRC-32 of a row of vectors.
+SUM = np.dtype("<u4")
+VECTORS, KEYS, SUMS = "vectors", "keys", "sums"
+
+
+class StoreManifest(Manifest):
+    """`manifest.json` of a teacher store.
+
+    Attributes:
+        rows: vectors that count; what the files hold beyond them is what a kill left.
+        keys_crc32: of the rows' keys; None of a store that was begun before rows had checksums, and has none.
+        versions: of the libraries, when the store was begun.
+        files: none; they grow, and each row has a checksum.
+    """
+
+    format: Literal["mimo-teacher-store"] = FORMAT
+    format_version: Literal[1] = 1
+    identity: Identity
+    rows: Annotated[int, Field(ge=0)]
+    keys_crc32: int | None = None
+    versions: dict[str, str]
+    files: dict[str, FileRecord] = Field(default_factory=dict)
+
+    def sealed(self, indent: int | None = None) -> str:
+        return sealed_text(self.model_dump(mode="json", exclude={"files"}), indent)
+
+    def row_types(self) -> dict[str, np.dtype]:
+        """What a row of each file is, little-endian on every machine."""
+        number = np.dtype(self.identity.dtype).newbyteorder("<")
+        types = {VECTORS: np.dtype((number, (self.identity.dimension,))), KEYS: KEY}
+        return types if self.keys_crc32 is None else {**types, SUMS: SUM}
+
+
+STORE = Kind(
+    StoreManifest,
+    frozenset({FORMAT}),
+    noun="a teacher store",
+    command="mimo train",
+    names=re.compile("|".join([VECTORS, KEYS, SUMS])),
+    option="--teacher-store",
+    again="delete it and fill it again",
+)
+
+
+class StoreDirectory(Artifact[StoreManifest]):
+    """In it `vectors` are (rows, dimension) numbers, `keys` (rows,) keys and `sums` (rows,) checksums."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, STORE)
+
+    def read(self) -> StoreManifest:
+        """As every artifact; raises an ArtifactError, too, where files hold fewer rows than it says."""
+        manifest = super().read()
+        for name, row in manifest.row_types().items():
+            path, expected = self.path / name, manifest.rows * row.itemsize
+            size = path.stat().st_size if path.is_file() else 0
+            if size < expected:
+                raise self.damaged(f"{path} has {size} bytes, the manifest beside it says {expected}")
+        return manifest
+
+    def rows(self, name: str, manifest: StoreManifest) -> np.ndarray:
+        """The rows of a file that count, mapped from disk."""
+        row, count = manifest.row_types()[name], manifest.rows
+        if not count:
+            return np.empty(0, dtype=row)
+        return np.memmap(self.path / name, dtype=row.base, mode="r", shape=(count, *row.shape))
+
+    def keys(self, manifest: StoreManifest) -> np.ndarray:
+        """The keys of all rows, `KEY` of shape (rows,); raises an ArtifactError where they are damaged."""
+        keys = np.array(self.rows(KEYS, manifest))
+        if manifest.rows and manifest.keys_crc32 not in (None, zlib.crc32(keys.tobytes())):
+            raise self.damaged(f"{self.path / KEYS} is not as it was written (CRC-32)")
+        return keys
+
+    def append(self, manifest: StoreManifest, keys: np.ndarray, vectors: np.ndarray) -> StoreManifest:
+        """Writes rows behind those that count, then has them count."""
+        added = {VECTORS: vectors, KEYS: keys, SUMS: row_sums(vectors)}
+        for name, row in manifest.row_types().items():
+            path = self.path / name
+            with writing(path), path.open("r+b" if path.exists() else "x+b") as file:
+                file.truncate(manifest.rows * row.itemsize)
+                file.seek(0, 2)
+                file.write(added[name].tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+        crc32 = manifest.keys_crc32
+        crc32 = None if crc32 is None else zlib.crc32(keys.tobytes(), crc32)
+        manifest = manifest.model_copy(update={"rows": manifest.rows + len(keys), "keys_crc32": crc32})
+        self.seal(manifest)
+        return manifest
+
+    def damaged(self, found: str) -> ArtifactError:
+        return ArtifactError(f"{found}: the store is damaged; delete {self.path} and fill it again")
+
+    def require(self, found: Identity, options: TeacherOptions) -> Encoder | None:
+        """Checks that the store's vectors are the ones that the options want.
+
+        Returns:
+            The teacher, where it had to be loaded to know.
+
+        Raises:
+            ArtifactError: they are not; the message says in what.
+        """
+        self.refuse(found.differences(options))
+        place = Path(options.checkpoint)
+        same_name = found.teacher == (str(place.resolve()) if place.is_dir() else options.checkpoint)
+        if same_name and found.files == _files(options.checkpoint):
+            return None
+        return self.teacher(found, options)
+
+    def teacher(self, found: Identity, options: TeacherOptions) -> Encoder:
+        """Loads the teacher; raises an ArtifactError where its vectors are others, whatever its name."""
+        options = found.like(options)
+        teacher = load_teacher(options)
+        self.refuse(found.differences(Identity.of(teacher, options)))
+        return teacher
 
 
 def text_keys(prompt: str, texts: Sequence[str]) -> np.ndarray:
@@ -273,6 +281,11 @@ def text_keys(prompt: str, texts: Sequence[str]) -> np.ndarray:
         digest.update(text.encode("utf-8", "surrogatepass"))
         joined += digest.digest()[:KEY_BYTES]
     return np.frombuffer(bytes(joined), dtype=KEY)
+
+
+def row_sums(vectors: np.ndarray) -> np.ndarray:
+    """CRC-32 of each row as it lies on disk, `SUM` of shape (rows,)."""
+    return np.fromiter(map(zlib.crc32, np.ascontiguousarray(vectors)), dtype=SUM, count=len(vectors))
 
 
 class KeyIndex:
@@ -304,29 +317,24 @@ class KeyIndex:
         self._keys = np.insert(self._keys, places, keys[order])
 
 
-VECTORS, KEYS, SUMS = "vectors", "keys", "sums"
-# CRC-32 of a row of vectors.
-SUM = np.dtype("<u4")
 _SHOWN = 60
 
 
 class TeacherStore:
-    """An open store; in its directory `vectors` are (rows, dimension) numbers, `keys` (rows,) keys of texts
-    and `sums` (rows,) checksums of vectors.
+    """An open store.
 
     Several processes may have one open, also while another one adds to it: they go on with what was there.
     """
 
-    def __init__(self, directory: Path, manifest: StoreManifest) -> None:
-        self.directory = directory
+    def __init__(self, directory: StoreDirectory, manifest: StoreManifest) -> None:
+        self.directory = directory.path
         self.manifest = manifest
-        require_whole(directory, manifest)
-        self._index = KeyIndex(read_keys(directory, manifest))
-        self._vectors = _map_vectors(directory, manifest)
-        self._sums = _read_sums(directory, manifest)
+        self._index = KeyIndex(directory.keys(manifest))
+        self._vectors = directory.rows(VECTORS, manifest)
+        self._sums = None if manifest.keys_crc32 is None else directory.rows(SUMS, manifest)
 
     @classmethod
-    def open(cls, directory: Path, *, expect: TeacherOptions | None = None) -> "TeacherStore":
+    def open(cls, path: Path, *, expect: TeacherOptions | None = None) -> "TeacherStore":
         """Opens a store for reading.
 
         Args:
@@ -335,9 +343,10 @@ class TeacherStore:
         Raises:
             ArtifactError: there is no store, it is damaged, or holds other vectors.
         """
-        manifest = read_manifest(directory)
+        directory = StoreDirectory(path)
+        manifest = directory.read()
         if expect is not None:
-            require_same(directory, manifest.identity, expect)
+            directory.require(manifest.identity, expect)
         return cls(directory, manifest)
 
     def __len__(self) -> int:
@@ -346,11 +355,6 @@ class TeacherStore:
     @property
     def dimension(self) -> int:
         return self.manifest.identity.dimension
-
-    @property
-    def dtype(self) -> str:
-        """Number format on disk, "float16" or "float32"."""
-        return self.manifest.identity.dtype
 
     @property
     def fingerprint(self) -> str:
@@ -362,9 +366,9 @@ class TeacherStore:
 
         Raises:
             ArtifactError: one of them is damaged.
-        DataError: a text is not in the store.
+            DataError: a text is not in the store.
         """
-        rows = self._rows(texts, role)
+        rows = self._index.find(text_keys(self.manifest.identity.prompt(role), texts))
         absent = np.flatnonzero(rows < 0)
         if len(absent):
             text = texts[int(absent[0])]
@@ -382,61 +386,3 @@ class TeacherStore:
                 "again"
             )
         return stored.astype(np.float32)
-
-    def missing(self, texts: Sequence[str], role: Role) -> list[str]:
-        """The texts that are not in the store."""
-        return [texts[int(place)] for place in np.flatnonzero(self._rows(texts, role) < 0)]
-
-    def _rows(self, texts: Sequence[str], role: Role) -> np.ndarray:
-        return self._index.find(text_keys(self.manifest.identity.prompt(role), texts))
-
-
-def vector_type(manifest: StoreManifest) -> np.dtype:
-    """The number format on disk, little-endian on every machine."""
-    return np.dtype(manifest.identity.dtype).newbyteorder("<")
-
-
-def require_whole(directory: Path, manifest: StoreManifest) -> None:
-    """Raises an ArtifactError where the files hold fewer rows than the manifest says."""
-    widths = {VECTORS: vector_type(manifest).itemsize * manifest.identity.dimension, KEYS: KEY.itemsize}
-    if manifest.keys_crc32 is not None:
-        widths[SUMS] = SUM.itemsize
-    for name, width in widths.items():
-        path, expected = directory / name, manifest.rows * width
-        size = path.stat().st_size if path.is_file() else 0
-        if size < expected:
-            raise ArtifactError(
-                f"{path} has {size} bytes, the manifest beside it says {expected}: the store is damaged; "
-                f"delete {directory} and fill it again"
-            )
-
-
-def read_keys(directory: Path, manifest: StoreManifest) -> np.ndarray:
-    """The keys of all rows, `KEY` of shape (rows,); raises an ArtifactError where they are damaged."""
-    if not manifest.rows:
-        return np.empty(0, dtype=KEY)
-    keys = np.fromfile(directory / KEYS, dtype=KEY, count=manifest.rows)
-    if manifest.keys_crc32 is not None and zlib.crc32(keys.tobytes()) != manifest.keys_crc32:
-        raise ArtifactError(
-            f"{directory / KEYS} is not as it was written (CRC-32): the store is damaged; delete {directory} "
-            "and fill it again"
-        )
-    return keys
-
-
-def row_sums(vectors: np.ndarray) -> np.ndarray:
-    """CRC-32 of each row as it lies on disk, `SUM` of shape (rows,)."""
-    return np.fromiter(map(zlib.crc32, np.ascontiguousarray(vectors)), dtype=SUM, count=len(vectors))
-
-
-def _read_sums(directory: Path, manifest: StoreManifest) -> np.ndarray | None:
-    if manifest.keys_crc32 is None or not manifest.rows:
-        return None
-    return np.fromfile(directory / SUMS, dtype=SUM, count=manifest.rows)
-
-
-def _map_vectors(directory: Path, manifest: StoreManifest) -> np.ndarray:
-    shape, number = (manifest.rows, manifest.identity.dimension), vector_type(manifest)
-    if not manifest.rows:
-        return np.empty(shape, dtype=number)
-    return np.memmap(directory / VECTORS, dtype=number, mode="r", shape=shape)

@@ -1,27 +1,44 @@
-"""sentence-transformers' trainer with a projection in its checkpoints, and its callbacks."""
+"""sentence-transformers' trainer: a projection in its checkpoints, callbacks, and one stage run by it."""
 
 import json
+import logging
 import os
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
-from sentence_transformers import SentenceTransformerTrainer
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from mimo_plugin.core.artifact import Held
 from mimo_plugin.core.environment import bar, without_model_bars
 from mimo_plugin.core.errors import MimoError
-from mimo_plugin.core.files import remove_tree, write_text
-from mimo_plugin.training.recipe import PROJECTION_INPUT, StageOptions
-from mimo_plugin.training.run import PROJECTION, save_projection
+from mimo_plugin.core.files import write_text
+from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.training.examples import Examples
+from mimo_plugin.training.recipe import Precision
+from mimo_plugin.training.run import (
+    COMPLETE,
+    PROJECTION,
+    TENSORBOARD,
+    save_projection,
+    writing_tensors,
+)
+from mimo_plugin.training.start import MAIN_MEASURE, DevCollection, Devices
 
 if TYPE_CHECKING:
-    from mimo_plugin.training.run import RunDirectory
+    from mimo_plugin.training.stages import Stage
+
+_SAVED_CHECKPOINTS = 2
 
 
 class SortedByLength(SentenceTransformerDataCollator):
@@ -40,31 +57,25 @@ class SortedByLength(SentenceTransformerDataCollator):
         }
 
 
-# Written last into a checkpoint: one without it was cut short.
-_COMPLETE = "complete"
-
-
 class TrainingFailed(MimoError):
     """Training cannot go on: the loss or the gradients are no numbers, or the encoder has collapsed."""
 
 
 class Trainer(SentenceTransformerTrainer):
     """Args, beyond those of sentence-transformers:
+    stage: whose options and directory these are.
     projection: the loss's layer that is not part of the model; None where there is none.
-    options: of the stage.
     """
 
     data_collator_class = SortedByLength
     # Our losses are means over a batch: the trainer divides them by the number of accumulated batches.
     loss_is_scaled_for_ga = False
 
-    def __init__(
-        self, *args: Any, projection: torch.nn.Module | None, options: StageOptions, **kwargs: Any
-    ) -> None:
+    def __init__(self, stage: "Stage", projection: nn.Module | None, **kwargs: Any) -> None:
+        self._stage = stage
         self._projection = projection
-        self._options = options
         self._similar_batches = 0
-        super().__init__(*args, **kwargs)
+        super().__init__(**kwargs)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """None: the card is written once, from the run's own record."""
@@ -85,18 +96,18 @@ class Trainer(SentenceTransformerTrainer):
     def _refuse_collapse(self, loss: Tensor, similarity: Tensor) -> None:
         step = self.state.global_step + 1
         if not torch.isfinite(loss):
-            raise TrainingFailed(
-                f"step {step}: the loss is {float(loss.detach())}: use a lower --learning-rate or "
-                f"--precision float32. {self._what_is_kept()}"
-            )
-        limit, patience = self._options.collapse_similarity, self._options.collapse_steps
+            raise self._failure(step, f"the loss is {float(loss.detach())}", " or --precision float32")
+        options = self._stage.options
+        limit, patience = options.collapse_similarity, options.collapse_steps
         warm = step > self.args.get_warmup_steps(self.state.max_steps)
         self._similar_batches = self._similar_batches + 1 if warm and float(similarity) > limit else 0
         if self._similar_batches >= patience * self.args.gradient_accumulation_steps:
-            raise TrainingFailed(
-                f"step {step}: the encoder has collapsed, different texts have had a mean cosine above "
-                f"{limit} for {patience} steps: use a lower --learning-rate or a longer --warmup. "
-                f"{self._what_is_kept(before=step - patience + 1)}"
+            raise self._failure(
+                step,
+                "the encoder has collapsed, different texts have had a mean cosine above "
+                f"{limit} for {patience} steps",
+                " or a longer --warmup",
+                before=step - patience + 1,
             )
 
     def refuse_overflow(self) -> None:
@@ -104,14 +115,13 @@ class Trainer(SentenceTransformerTrainer):
         gradients = [p.grad for p in self.loss.parameters() if p.grad is not None]
         norms = torch._foreach_norm(gradients)
         if not torch.isfinite(torch.stack([norm.float() for norm in norms])).all():
-            raise TrainingFailed(
-                f"step {self.state.global_step + 1}: a gradient has overflowed: use a lower --learning-rate "
-                f"or --precision float32. {self._what_is_kept()}"
-            )
+            step = self.state.global_step + 1
+            raise self._failure(step, "a gradient has overflowed", " or --precision float32")
 
-    def _what_is_kept(self, before: int | None = None) -> str:
-        kept = last_checkpoint(Path(self.args.output_dir), before=before)
-        return f"The last good checkpoint is {kept}" if kept else "No checkpoint had been written before"
+    def _failure(self, step: int, found: str, remedy: str, before: int | None = None) -> TrainingFailed:
+        kept = self._stage.directory.last_checkpoint(before=before)
+        left = f"The last good checkpoint is {kept}" if kept else "No checkpoint had been written before"
+        return TrainingFailed(f"step {step}: {found}: use a lower --learning-rate{remedy}. {left}")
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         directory = Path(output_dir or self.args.output_dir)
@@ -119,56 +129,27 @@ class Trainer(SentenceTransformerTrainer):
         with without_model_bars():
             self.model.save_pretrained(str(directory), create_model_card=False)
         if self._projection is not None:
-            reads = self._options.projection_input or PROJECTION_INPUT
-            save_projection(self._projection, directory / PROJECTION, reads)
+            save_projection(self._projection, directory / PROJECTION, self._stage.options.reads)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        directory = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        step = self.state.global_step
         if not all(torch.isfinite(parameter).all() for parameter in self.loss.parameters()):
-            raise TrainingFailed(
-                f"step {self.state.global_step}: a weight is no number: use a lower --learning-rate. "
-                f"{self._what_is_kept()}"
-            )
+            raise self._failure(step, "a weight is no number", "")
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            write_text(directory / _COMPLETE, f"{self.state.global_step}\n")
+            write_text(Path(self.args.output_dir) / f"checkpoint-{step}" / COMPLETE, f"{step}\n")
 
     def _load_from_checkpoint(self, checkpoint_path: str, *args: Any, **kwargs: Any) -> None:
         with without_model_bars():
             super()._load_from_checkpoint(checkpoint_path, *args, **kwargs)
-        self._load_projection(Path(checkpoint_path))
+        if self._projection is not None:
+            self._projection.load_state_dict(load_file(Path(checkpoint_path) / PROJECTION))
 
     def _load_best_model(self) -> None:
         # Its own method only logs an error, and the path is as it was named when the run began.
         best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
         self._load_from_checkpoint(str(best))
-
-    def _load_projection(self, checkpoint: Path) -> None:
-        if self._projection is not None:
-            self._projection.load_state_dict(load_file(checkpoint / PROJECTION))
-
-
-def last_checkpoint(directory: Path, *, before: int | None = None) -> Path | None:
-    """The newest complete checkpoint below a directory, of a step before the given one."""
-    steps = [int(path.name.rpartition("-")[2]) for path in _checkpoints(directory) if _is_complete(path)]
-    steps = [step for step in steps if before is None or step < before]
-    return directory / f"checkpoint-{max(steps)}" if steps else None
-
-
-def discard_incomplete(directory: Path) -> None:
-    """Removes checkpoints that a kill left half-written."""
-    for path in _checkpoints(directory):
-        if not _is_complete(path):
-            remove_tree(path)
-
-
-def _checkpoints(directory: Path) -> list[Path]:
-    return [path for path in directory.glob("checkpoint-*") if path.name.rpartition("-")[2].isdigit()]
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    return (checkpoint / _COMPLETE).is_file()
 
 
 _PARTS = ("loss", "contrastive", "distillation", "divergence", "similarity")
@@ -184,13 +165,8 @@ class ProgressBar(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            self._bar = bar(
-                total=state.max_steps,
-                initial=state.global_step,
-                what=self._what,
-                unit="steps",
-                enabled=self._enabled,
-            )
+            total, done = state.max_steps, state.global_step
+            self._bar = bar(total=total, initial=done, what=self._what, unit="steps", enabled=self._enabled)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._bar is not None:
@@ -202,9 +178,6 @@ class ProgressBar(TrainerCallback):
         if self._bar is not None and logs and "loss" in logs:
             shown = {part: f"{logs[part]:.4f}" for part in _PARTS if part in logs}
             self._bar.set_postfix(shown, refresh=False)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.close()
 
     def close(self) -> None:
         if self._bar is not None:
@@ -248,11 +221,7 @@ class MetricsFile(TrainerCallback):
                 line["texts_per_second"] = round(texts / (now - moment), 2)
             self._since = (state.global_step, now)
         else:
-            dev = {
-                name.removeprefix("eval_dev_"): value
-                for name, value in logs.items()
-                if name.startswith("eval_dev_")
-            }
+            dev = _dev_scores(logs)
             if not dev:
                 return
             line["dev"] = dev
@@ -260,37 +229,239 @@ class MetricsFile(TrainerCallback):
             file.write(json.dumps(line) + "\n")
 
 
-class StillThere(TrainerCallback):
-    """Ends a training whose directory was removed; checkpoints would make it again, without the rest."""
-
-    def __init__(self, directory: "RunDirectory") -> None:
-        self._directory = directory
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._directory.require_there()
-
-
-class LastStep(TrainerCallback):
-    """Logs the last step, and scores it where there is a dev collection, wherever the intervals end.
+class StepGuard(TrainerCallback):
+    """Around each step: gradients are numbers, the directory is still there, and the last step is logged, and
+    scored where there is a dev collection, wherever the intervals end.
 
     Args:
+        held: the run's directory, which checkpoints would make again where it was removed; None in a process
+            that does not write.
         scored: whether there is a dev collection.
     """
 
-    def __init__(self, scored: bool) -> None:
+    def __init__(self, trainer: Trainer, held: Held | None, scored: bool) -> None:
+        self._trainer = trainer
+        self._held = held
         self._scored = scored
 
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._trainer.refuse_overflow()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._held is not None:
+            self._held.require()
         if state.global_step >= state.max_steps:
             control.should_log = True
             control.should_evaluate = self._scored
 
 
-class GradientGuard(TrainerCallback):
-    """Looks at the gradients before each step of the optimiser."""
+class DevScores(BaseEvaluator):
+    """The dev collection as an evaluator of sentence-transformers' trainer."""
 
-    def __init__(self) -> None:
-        self.check: Callable[[], None] = lambda: None
+    def __init__(self, collection: DevCollection, options: EncoderOptions) -> None:
+        super().__init__()
+        self._collection = collection
+        self._options = options
+        self.primary_metric = f"dev_{MAIN_MEASURE}"
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.check()
+    def __call__(
+        self,
+        model: SentenceTransformer,
+        output_path: str | None = None,
+        epoch: float = -1,
+        steps: int = -1,
+    ) -> Mapping[str, float]:
+        scores = self._collection.score(Encoder.of(model, "the student in training", self._options))
+        return {f"dev_{name}": value for name, value in scores.items()}
+
+
+_DEV = "eval_dev_"
+
+
+def _dev_scores(logs: Mapping[str, Any]) -> dict[str, float]:
+    return {name.removeprefix(_DEV): float(value) for name, value in logs.items() if name.startswith(_DEV)}
+
+
+class InOrder:
+    """The plan's batches as they are: row 0 .. batch_size - 1 first."""
+
+    def __init__(self, dataset: Any, batch_size: int, **_: Any) -> None:
+        self._rows = len(dataset)
+        self.batch_size = batch_size
+        self.drop_last = True
+
+    def __len__(self) -> int:
+        return self._rows // self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield list(range(start, start + self.batch_size))
+
+    def set_epoch(self, epoch: int) -> None:
+        """There is one epoch: the plan holds every pass over the data."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Attributes:
+    steps: optimiser steps done.
+    best_step: the step whose weights were kept; None without a dev collection.
+    scores: on the dev collection at that step.
+    """
+
+    steps: int
+    best_step: int | None
+    scores: dict[str, float]
+
+
+def fit(
+    stage: "Stage",
+    model: SentenceTransformer,
+    examples: Examples,
+    loss: nn.Module,
+    projection: nn.Module | None,
+    devices: Devices,
+    dev: DevCollection | None,
+    held: Held | None,
+) -> Fit:
+    """Trains the model and the projection in place, and goes on from the last checkpoint where there is one.
+
+    Args:
+        loss: a loss of `losses`; its parameters are trained too.
+        projection: the loss's own layer, which checkpoints must hold; None where there is none.
+        held: the run's directory; None in a process that does not write.
+
+    Raises:
+        EnvironmentProblem: the file system refuses.
+        TrainingFailed: the loss or a gradient is no number, or the encoder has collapsed.
+    """
+    from transformers import PrinterCallback
+    from transformers.integrations import TensorBoardCallback
+
+    options, run = stage.options, stage.directory
+    progress_bar = ProgressBar(stage.name, stage.settings.progress)
+    texts_a_step = options.batch_size * len(examples.text_columns)
+    callbacks: list[Any] = [MetricsFile(run.metrics, stage.name, texts_a_step), progress_bar]
+    if held is not None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        callbacks.append(TensorBoardCallback(SummaryWriter(str(run.path / TENSORBOARD))))
+        run.discard_incomplete()
+    devices.wait()
+    if devices.kind == "cpu" and use_bfloat16(options.precision, devices.kind):
+        # Measured: the backward pass of fused attention takes twice as long in bfloat16 on a CPU.
+        model.transformers_model.set_attn_implementation("eager")
+    encoding = EncoderOptions(batch_size=stage.settings.encoder_batch_size)
+    with _quiet():
+        trainer = Trainer(
+            stage,
+            projection,
+            model=model,
+            args=_arguments(stage, examples.steps, devices, _prompts(model, examples.text_columns)),
+            train_dataset=examples.dataset,
+            loss=loss,
+            evaluator=None if dev is None else DevScores(dev, encoding),
+            callbacks=callbacks,
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(StepGuard(trainer, held, dev is not None))
+        checkpoint = run.last_checkpoint()
+        try:
+            with writing_tensors(run.path):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            progress_bar.close()
+    state = trainer.state
+    if dev is None:
+        return Fit(state.global_step, None, {})
+    best = int(state.best_global_step)
+    lines = [line for line in state.log_history if line["step"] == best and f"{_DEV}{MAIN_MEASURE}" in line]
+    return Fit(state.global_step, best, _dev_scores(lines[-1]))
+
+
+def _prompts(model: SentenceTransformer, columns: tuple[str, ...]) -> dict[str, str]:
+    """The student's own prompts for the columns of stage 2; texts of stage 1 are neither kind."""
+    student = Encoder.of(model, "student")
+    query = student.query_prompt
+    prompts = {"passage": student.document_prompt, "query": query, "other_query": query}
+    return {column: prompts[column] for column in columns if prompts.get(column)}
+
+
+def native_bfloat16(kind: str) -> bool:
+    """Whether a kind of device multiplies bfloat16 matrices in hardware."""
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if kind == "cpu":
+        return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+    return False
+
+
+def use_bfloat16(precision: Precision, kind: str) -> bool:
+    """Whether the forward pass is in bfloat16 on a kind of device."""
+    return native_bfloat16(kind) if precision is Precision.AUTO else precision is Precision.BFLOAT16
+
+
+def _arguments(stage: "Stage", steps: int, devices: Devices, prompts: dict[str, str]) -> Any:
+    from sentence_transformers import SentenceTransformerTrainingArguments
+
+    options, recipe, output = stage.options, stage.recipe, stage.directory.checkpoints
+    scored = recipe.dev is not None
+    save_steps = options.steps_between_checkpoints(steps, scored=scored)
+    # transformers has renamed it.
+    renamed = "activation_checkpointing" in SentenceTransformerTrainingArguments.__dataclass_fields__
+    checkpointing = "activation_checkpointing" if renamed else "gradient_checkpointing"
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(output),
+        max_steps=steps,
+        per_device_train_batch_size=options.slice_of(devices.processes),
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        batch_sampler=InOrder,
+        dataloader_drop_last=True,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(steps * options.warmup),
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        bf16=use_bfloat16(options.precision, devices.kind),
+        use_cpu=devices.kind == "cpu",
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        eval_strategy="steps" if scored else "no",
+        eval_steps=save_steps if scored else None,
+        save_strategy="steps",
+        save_steps=save_steps,
+        save_total_limit=_SAVED_CHECKPOINTS,
+        load_best_model_at_end=scored,
+        metric_for_best_model=f"{_DEV}{MAIN_MEASURE}" if scored else None,
+        greater_is_better=True if scored else None,
+        logging_steps=options.log_steps,
+        logging_nan_inf_filter=False,
+        # What TensorBoard reads is written in any case.
+        report_to=[name for name in recipe.report_to if name != "tensorboard"] or "none",
+        run_name=output.parent.name,
+        disable_tqdm=True,
+        prompts=prompts or None,
+        **{checkpointing: options.gradient_checkpointing},
+        accelerator_config={"split_batches": False, "even_batches": False, "use_seedable_sampler": False},
+    )
+    # One process trains on one GPU: more are used through a launcher, with negatives gathered across them.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the libraries' remarks off the progress bar; their warnings stay."""
+    names = ("transformers", "sentence_transformers", "accelerate", "datasets")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Of transformers, about what sentence-transformers is to call by other names.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -229,10 +229,10 @@ def _lexical(world: FaultWorld, base: Path) -> Iterator[Kind]:
     queries = [(f"q{number}", "talo haku") for number in range(3)]
 
     def build() -> int:
-        from mimo_plugin.collections.pool import load_pool
+        from mimo_plugin.collections.pool import load
         from mimo_plugin.pyserini.bm25 import index_bm25
 
-        index_bm25(load_pool([world.collection]), index, progress=False)
+        index_bm25(load(world.collection), index, progress=False)
         return 0
 
     def search() -> object:

@@ -10,9 +10,10 @@ from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr, sentence_transformer
 from helpers.training_runs import finished, unfinished
 
-from mimo_plugin.benchmark.texts import Role, sample_texts
+from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.texts import sample_texts
 from mimo_plugin.cli import main
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.geometry import alignment, uniformity
 from mimo_plugin.evaluation.runs import write_run
@@ -24,7 +25,7 @@ PROMPTS = {"query": "query: ", "document": "passage of many languages: "}
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("analyze")
     base = plain_xlmr(root / "base")
-    pool = load_pool(["mimo-sample"])
+    pool = load("mimo-sample")
     queries = list(pool.queries_iter())[:200]
     docids = np.array([doc.doc_id for doc in pool.docs_iter()])
     rng = np.random.default_rng(0)
@@ -72,7 +73,7 @@ def test_everything(world: dict[str, str], tmp_path: Path, capsys: pytest.Captur
     geometry = found["geometry"]
     assert set(geometry) == {"texts", "encoders", "skipped"}
     assert list(geometry["encoders"]) == ["tiny", "prompted"]
-    texts = sample_texts(load_pool(["mimo-sample"]), ["mimo-sample"], count=40, seed=7)
+    texts = sample_texts(load("mimo-sample"), ["mimo-sample"], count=40, seed=7)
     assert geometry["texts"] == {
         "collections": ["mimo-sample"],
         "role": "documents",
@@ -112,7 +113,7 @@ def test_queries_are_encoded_as_queries_and_drawn(
     arguments = ["--role", "queries", "--texts", "12", "--device", "cpu", "--format", "latex"]
     encoder = ["--encoder", f"a/b={world['prompted']}"]
     assert _mimo("mimo-sample", *encoder, *arguments, "--json", str(out), "--output", str(pictures)) == 0
-    texts = sample_texts(load_pool(["mimo-sample"]), ["mimo-sample"], role=Role.QUERIES, count=12)
+    texts = sample_texts(load("mimo-sample"), ["mimo-sample"], role=Role.QUERIES, count=12)
     student = Encoder(world["prompted"], EncoderOptions(device="cpu"))
     expected = uniformity(student.encode_queries(texts.texts))
     assert _json(out)["geometry"]["encoders"]["a/b"]["uniformity"] == pytest.approx(expected, abs=1e-4)
@@ -154,7 +155,7 @@ def test_trails(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFix
     trail = geometry["encoders"]["going"]["trail"]
     assert [point["step"] for point in trail] == [3, 9]
     assert trail[1]["alignment"] == geometry["encoders"]["going"]["alignment"]
-    texts = sample_texts(load_pool(["mimo-sample"]), ["mimo-sample"], count=10)
+    texts = sample_texts(load("mimo-sample"), ["mimo-sample"], count=10)
     student = Encoder(str(going / "checkpoints/checkpoint-3"), EncoderOptions(device="cpu"))
     expected = alignment(student.encode_documents(texts.texts), texts.groups, texts.languages)
     assert trail[0]["alignment"] == pytest.approx(expected, rel=1e-4)

@@ -139,7 +139,8 @@ def test_the_place_is_not_anothers(world: Path, tmp_path: Path, capsys: pytest.C
     assert main(["experiment", recipe, "--output", str(tmp_path)]) == 1
     assert "holds something else (thesis.tex)" in capsys.readouterr().err
     run = RunDirectory(tmp_path / "run")
-    run.begin({"stage": "stage1"})
+    run.path.mkdir()
+    run.begin("stage: stage1\n")
     assert main(["experiment", recipe, "--output", str(run.path)]) == 1
     assert "holds something else (recipe.yaml)" in capsys.readouterr().err
     assert run.begun() == {"stage": "stage1"}

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from mimo_plugin.benchmark.loading import check_data, config_names, configs_directory, load_config
-from mimo_plugin.collections.loading import load
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.loading import open_collection
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.errors import DataError
 from mimo_plugin.evaluation.measures import parse_measures
@@ -72,7 +72,7 @@ def test_its_collections_exist_in_its_languages(name: str) -> None:
         if spec.startswith(("path:", "hub:")):
             assert config.obtain
             continue
-        dataset = load(spec)
+        dataset = open_collection(spec)
         assert all(dataset.has(part) for part in ("docs", "queries", "qrels"))
         if language != spec:
             assert spec in list(ir_datasets.registry)
@@ -87,7 +87,7 @@ def test_its_collections_exist_in_its_languages(name: str) -> None:
 def test_offline_without_preparation() -> None:
     config = load_config("sample")
     check_data(config)
-    pool = load_pool(config.collections, fields=config.fields)
+    pool = load(*config.collections, fields=config.fields)
     assert len({doc.lang for doc in pool.docs_iter()}) == 14
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from mimo_plugin.benchmark.systems import Models, lengths
 from mimo_plugin.cli import main
-from mimo_plugin.collections.pooled import PooledDocs
+from mimo_plugin.collections import pool
 from mimo_plugin.core.artifact import one_writer
 from mimo_plugin.core.errors import ModelError
 from mimo_plugin.encoder.encoder import EncoderOptions
@@ -197,13 +197,13 @@ def test_runs_alone_read_the_collection_once_for_all_of_them(
     collection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passes = []
-    stream = PooledDocs.stream
+    read_docs = pool._read_docs
 
-    def counted(docs: PooledDocs) -> Any:
-        passes.append(docs)
-        return stream(docs)
+    def counted(*source: Any) -> Any:
+        passes.append(source)
+        yield from read_docs(*source)
 
-    monkeypatch.setattr(PooledDocs, "stream", counted)
+    monkeypatch.setattr(pool, "_read_docs", counted)
     files = []
     for name in "xyz":
         files.append(str(tmp_path / f"{name}.trec"))

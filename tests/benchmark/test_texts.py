@@ -9,8 +9,9 @@ from helpers.beir import write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.benchmark.texts import Role, SampledTexts, sample_texts
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.texts import SampledTexts, sample_texts
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import DataError
 
 LANGS = ("de", "en", "fi")
@@ -29,7 +30,7 @@ def documents(texts: int = 9) -> list[dict[str, str]]:
 def parallel(directory: Path, docs: Sequence[dict[str, str]]) -> Any:
     queries = [{"_id": "de:0", "text": "what", "lang": "de"}]
     qrels = {"de:0": {doc["_id"]: 1 for doc in docs if doc["_id"].endswith(":0")}}
-    return load_pool([write_folder(directory, docs, queries, qrels)])
+    return load(write_folder(directory, docs, queries, qrels))
 
 
 def drawn(texts: SampledTexts) -> dict[str, set[str]]:
@@ -71,7 +72,7 @@ def test_the_seed_decides(tmp_path: Path) -> None:
 
 
 def test_the_packaged_sample() -> None:
-    pool = load_pool(["mimo-sample"])
+    pool = load("mimo-sample")
     for role, field in ((Role.DOCUMENTS, pool.docs_iter), (Role.QUERIES, pool.queries_iter)):
         texts = sample_texts(pool, ["mimo-sample"], role=role, count=50)
         own = {record[0]: record for record in field()}
@@ -88,7 +89,7 @@ def test_several_questions_of_one_passage_are_different_texts(tmp_path: Path) ->
         {"_id": f"{lang}:q{n}", "text": f"{lang} {n}", "lang": lang} for lang in LANGS for n in range(2)
     ]
     qrels = {query["_id"]: {doc["_id"]: 1 for doc in docs} for query in queries}
-    pool = load_pool([write_folder(tmp_path / "c", docs, queries, qrels)])
+    pool = load(write_folder(tmp_path / "c", docs, queries, qrels))
     texts = sample_texts(pool, ["c"], role=Role.QUERIES)
     assert {frozenset(langs) for langs in drawn(texts).values()} == {frozenset(LANGS)}
     assert len(set(texts.groups)) == 2
@@ -104,16 +105,16 @@ def test_ids_that_agree_by_chance_are_not_versions(tmp_path: Path) -> None:
         docs = [{"_id": str(n), "text": f"{lang} {n}", "lang": lang} for n in range(20)]
         queries = [{"_id": "1", "text": "what", "lang": lang}]
         specs.append(write_folder(tmp_path / lang, docs, queries, {"1": {"1": 1, "2": 1}}))
-    texts = sample_texts(load_pool(specs), specs, count=6)
+    texts = sample_texts(load(*specs), specs, count=6)
     assert texts.counts == {"de": 6, "fi": 6}
     assert texts.groups == texts.ids
     assert texts.alone is not None
     assert "the collection is not parallel" in texts.alone
-    assert sample_texts(load_pool(specs), specs, count=6).ids == texts.ids
+    assert sample_texts(load(*specs), specs, count=6).ids == texts.ids
 
 
 def test_without_judgments(tmp_path: Path) -> None:
-    texts = sample_texts(load_pool([write_folder(tmp_path / "c", documents())]), ["c"], count=2)
+    texts = sample_texts(load(write_folder(tmp_path / "c", documents())), ["c"], count=2)
     assert texts.alone == (
         "the collection has no queries and no qrels, which tell documents that are versions of one text"
     )
@@ -126,6 +127,6 @@ def test_texts_that_cannot_be_used(tmp_path: Path) -> None:
         tmp_path / "c", [*docs, {"_id": "x", "text": "no language"}, {"_id": "de:99", "text": " "}]
     )
     assert sample_texts(pool, ["c"]).left_out == 2
-    pool = load_pool([write_folder(tmp_path / "d", [{"_id": "x", "text": "no language"}])])
+    pool = load(write_folder(tmp_path / "d", [{"_id": "x", "text": "no language"}]))
     with pytest.raises(DataError, match="name: 0 of 1 documents have both text and a language, expected two"):
         sample_texts(pool, ["name"])

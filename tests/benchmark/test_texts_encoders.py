@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
-from helpers.training_runs import IDENTITY, finished, unfinished
+from helpers.training_runs import finished, unfinished
 
 from mimo_plugin.benchmark.geometry import checkpoints, written_trail
 from mimo_plugin.benchmark.texts import NamedEncoder, file_name, parse_encoders
 from mimo_plugin.core.errors import ArtifactError, DataError, MimoError
 from mimo_plugin.evaluation.results import CheckpointResult
-from mimo_plugin.training.run import RunDirectory
 
 
 @pytest.mark.parametrize(
@@ -35,7 +34,7 @@ def test_a_directory_with_an_equals_sign(tmp_path: Path) -> None:
 
 def test_names_that_share_files_are_refused_together_with_all_else(tmp_path: Path) -> None:
     empty = tmp_path / "run"
-    RunDirectory(empty).begin(IDENTITY)
+    unfinished(empty, {})
     with pytest.raises(MimoError) as caught:
         parse_encoders(["x/e5", "E5=y/e5", "a/b=c", "a-b=d", str(empty)])
     lines = str(caught.value).splitlines()
@@ -69,5 +68,5 @@ def test_a_run_that_trains_is_its_newest_whole_checkpoint(tmp_path: Path) -> Non
 def test_a_damaged_run(tmp_path: Path) -> None:
     run = finished(tmp_path / "run")
     (run / "model" / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ArtifactError, match="the run is damaged"):
+    with pytest.raises(ArtifactError, match="that is damaged"):
         parse_encoders([str(run)])

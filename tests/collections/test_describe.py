@@ -6,7 +6,7 @@ import pytest
 from helpers.beir import write_folder
 
 from mimo_plugin.cli import main
-from mimo_plugin.collections.describe import Row, family_rows
+from mimo_plugin.collections.describe import FamilyRow, family_rows
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,8 +30,8 @@ def test_rows_are_made_from_the_ids_alone() -> None:
         "y/de": True,
     }
     assert family_rows("x", ids) == [
-        Row("x/LANG", ("", "dev"), ("de", "fi")),
-        Row("x/all/test", ("",), ("",)),
+        FamilyRow("x/LANG", ("", "dev"), ("de", "fi")),
+        FamilyRow("x/all/test", ("",), ("",)),
     ]
 
 

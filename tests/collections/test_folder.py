@@ -11,8 +11,8 @@ from helpers.beir import write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.collections.loading import load, require
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.loading import open_collection, require
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import DataError
 
 DOCS = [
@@ -46,7 +46,7 @@ def _write(path: Path, *lines: str) -> None:
 
 
 def test_beir_folder_is_a_dataset_of_its_own_records(folder: Path) -> None:
-    dataset = load(f"path:{folder}")
+    dataset = open_collection(f"path:{folder}")
     docs = list(dataset.docs_iter())
     assert [(doc.doc_id, doc.title, doc.text, doc.lang) for doc in docs] == [
         ("d1", "Haus", "am See", "de"),
@@ -61,7 +61,7 @@ def test_beir_folder_is_a_dataset_of_its_own_records(folder: Path) -> None:
 
 
 def test_paper_folder(paper: Path) -> None:
-    dataset = load(f"path:{paper}")
+    dataset = open_collection(f"path:{paper}")
     assert [tuple(doc) for doc in dataset.docs_iter()] == [("de:1", "am See", "de"), ("fi:1", "järvi", "fi")]
     assert dataset.qrels_dict() == {"q1": {"de:1": 1, "fi:1": 1}, "q2": {"fi:1": 1}}
     assert [query.query_id for query in dataset.queries_iter()] == ["q1", "q2"]
@@ -69,19 +69,19 @@ def test_paper_folder(paper: Path) -> None:
 
 def test_gzipped_files_read_the_same(folder: Path, paper: Path) -> None:
     for directory in (folder, paper):
-        before = load(f"path:{directory}")
+        before = open_collection(f"path:{directory}")
         records = [list(before.docs_iter()), list(before.queries_iter()), before.qrels_dict()]
         for path in directory.glob("*.jsonl"):
             with gzip.open(f"{path}.gz", "wb") as file:
                 file.write(path.read_bytes())
             path.unlink()
-        after = load(f"path:{directory}")
+        after = open_collection(f"path:{directory}")
         assert [list(after.docs_iter()), list(after.queries_iter()), after.qrels_dict()] == records
 
 
 def test_slices_and_lookup_write_nothing(folder: Path) -> None:
     before = sorted(folder.rglob("*"))
-    dataset = load(f"path:{folder}")
+    dataset = open_collection(f"path:{folder}")
     assert [doc.doc_id for doc in dataset.docs_iter()[1:]] == ["d2", "d3"]
     assert dataset.docs_iter()[2].doc_id == "d3"
     with pytest.raises(IndexError):
@@ -98,7 +98,7 @@ def test_documents_are_streamed(tmp_path: Path) -> None:
     write_folder(tmp_path / "broken", DOCS)
     with (tmp_path / "broken" / "corpus.jsonl").open("a") as file:
         file.write("not JSON\n")
-    docs = load(f"path:{tmp_path / 'broken'}").docs_iter()
+    docs = open_collection(f"path:{tmp_path / 'broken'}").docs_iter()
     assert [next(docs).doc_id for _ in DOCS] == ["d1", "d2", "d3"]
     with pytest.raises(DataError, match=r"corpus\.jsonl:4: not valid JSON"):
         next(docs)
@@ -106,20 +106,20 @@ def test_documents_are_streamed(tmp_path: Path) -> None:
 
 def test_split_is_test_or_the_only_one_or_the_one_asked_for(folder: Path) -> None:
     (folder / "qrels" / "test.tsv").rename(folder / "qrels" / "dev.tsv")
-    assert load(f"path:{folder}").qrels_dict() == QRELS
+    assert open_collection(f"path:{folder}").qrels_dict() == QRELS
     _write(folder / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore", "q2\td3\t1")
-    assert load(f"path:{folder}").qrels_dict() == {"q2": {"d3": 1}}
-    assert load(f"path:{folder}#dev").qrels_dict() == QRELS
+    assert open_collection(f"path:{folder}").qrels_dict() == {"q2": {"d3": 1}}
+    assert open_collection(f"path:{folder}#dev").qrels_dict() == QRELS
     # queries.jsonl holds those of all splits
-    assert [query.query_id for query in load(f"path:{folder}").queries_iter()] == ["q2"]
-    assert [query.query_id for query in load(f"path:{folder}#dev").queries_iter()] == ["q1", "q2"]
+    assert [query.query_id for query in open_collection(f"path:{folder}").queries_iter()] == ["q2"]
+    assert [query.query_id for query in open_collection(f"path:{folder}#dev").queries_iter()] == ["q1", "q2"]
 
 
 def test_no_split_can_be_chosen(folder: Path) -> None:
     for name in ("dev", "train"):
         _write(folder / "qrels" / f"{name}.tsv", "query-id\tcorpus-id\tscore", "q2\td3\t1")
     (folder / "qrels" / "test.tsv").unlink()
-    dataset = load(f"path:{folder}")
+    dataset = open_collection(f"path:{folder}")
     assert len(list(dataset.docs_iter())) == 3
     message = rf"qrels for the splits dev, train and no 'test', expected a choice such as path:{folder}#dev"
     for read in (dataset.qrels_iter, dataset.queries_iter):
@@ -128,17 +128,17 @@ def test_no_split_can_be_chosen(folder: Path) -> None:
     with pytest.raises(DataError, match=message):
         require([f"path:{folder}"], qrels=True)
     with pytest.raises(DataError, match=r"#tset: no such split, expected one of .*: dev, train"):
-        load(f"path:{folder}#tset")
+        open_collection(f"path:{folder}#tset")
 
 
 def test_folder_with_a_hash_in_its_name(tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "a#b", DOCS, QUERIES, QRELS)
-    assert load(spec).qrels_dict() == load(f"{spec}#test").qrels_dict() == QRELS
+    assert open_collection(spec).qrels_dict() == open_collection(f"{spec}#test").qrels_dict() == QRELS
 
 
 def test_parts_may_be_missing(folder: Path) -> None:
     (folder / "corpus.jsonl").unlink()
-    dataset = load(f"path:{folder}")
+    dataset = open_collection(f"path:{folder}")
     assert not dataset.has_docs()
     assert dataset.has_queries()
     with pytest.raises(DataError, match="has no documents"):
@@ -170,17 +170,17 @@ def test_bad_documents_are_named_by_file_and_line(folder: Path, line: str, messa
     with (folder / "corpus.jsonl").open("a") as file:
         file.write(line + "\n")
     with pytest.raises(DataError, match=message) as caught:
-        list(load(f"path:{folder}").docs_iter())
+        list(open_collection(f"path:{folder}").docs_iter())
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=message):
-        list(load_pool([f"path:{folder}"]).docs_iter())
+        list(load(f"path:{folder}").docs_iter())
 
 
 def test_not_utf8(folder: Path) -> None:
     with (folder / "corpus.jsonl").open("ab") as file:
         file.write('\n{"_id": "d4", "text": "Straße"}\n'.encode("latin-1"))
     with pytest.raises(DataError, match=r"corpus\.jsonl:5: not valid UTF-8 \(byte 0xdf at column 28\)"):
-        list(load(f"path:{folder}").docs_iter())
+        list(open_collection(f"path:{folder}").docs_iter())
 
 
 def test_damaged_gzip(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_damaged_gzip(folder: Path) -> None:
     (folder / "corpus.jsonl").unlink()
     (folder / "corpus.jsonl.gz").write_bytes(compressed[:-20])
     with pytest.raises(DataError, match=r"corpus\.jsonl\.gz:\d+: damaged gzip file"):
-        list(load(f"path:{folder}").docs_iter())
+        list(open_collection(f"path:{folder}").docs_iter())
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_damaged_gzip(folder: Path) -> None:
 def test_bad_tsv_qrels(folder: Path, lines: list[str], message: str) -> None:
     _write(folder / "qrels" / "test.tsv", *lines)
     with pytest.raises(DataError, match=message):
-        list(load(f"path:{folder}").qrels_iter())
+        list(open_collection(f"path:{folder}").qrels_iter())
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_bad_tsv_qrels(folder: Path, lines: list[str], message: str) -> None:
 def test_bad_paper_files(paper: Path, name: str, line: str, message: str) -> None:
     with (paper / name).open("a") as file:
         file.write(line + "\n")
-    dataset = load(f"path:{paper}")
+    dataset = open_collection(f"path:{paper}")
     part = {"qrels.jsonl": "qrels_iter", "corpus.jsonl": "docs_iter", "queries.jsonl": "queries_iter"}[name]
     with pytest.raises(DataError, match=message):
         list(getattr(dataset, part)())
@@ -236,26 +236,26 @@ def test_bad_paper_files(paper: Path, name: str, line: str, message: str) -> Non
 
 def test_folders_that_are_no_collection(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
-        load(f"path:{tmp_path / 'none'}")
+        open_collection(f"path:{tmp_path / 'none'}")
     with pytest.raises(DataError, match="is a file"):
-        load(f"path:{folder / 'corpus.jsonl'}")
+        open_collection(f"path:{folder / 'corpus.jsonl'}")
     with pytest.raises(DataError, match=r"no corpus\.jsonl, queries\.jsonl or qrels in it"):
-        load(f"path:{tmp_path}")
+        open_collection(f"path:{tmp_path}")
     with pytest.raises(DataError, match="no such folder"):
-        load("path:")
+        open_collection("path:")
     (tmp_path / "corpus.jsonl").write_text('{"id": "d1", "contents": "x"}\n')
     with pytest.raises(DataError, match=r"corpus\.jsonl:1: keys 'id', 'contents', expected '_id' and 'text'"):
-        load(f"path:{tmp_path}")
+        open_collection(f"path:{tmp_path}")
 
 
 def test_two_layouts_or_two_files_are_ambiguous(folder: Path) -> None:
     _write(folder / "qrels.jsonl", "{}")
     with pytest.raises(DataError, match="qrels in two layouts"):
-        load(f"path:{folder}")
+        open_collection(f"path:{folder}")
     (folder / "qrels.jsonl").unlink()
     (folder / "queries.jsonl.gz").write_bytes(b"")
     with pytest.raises(DataError, match=r"queries\.jsonl and queries\.jsonl\.gz are both there"):
-        load(f"path:{folder}")
+        open_collection(f"path:{folder}")
 
 
 def test_every_bad_line_is_reported(folder: Path) -> None:
@@ -269,7 +269,7 @@ def test_every_bad_line_is_reported(folder: Path) -> None:
     ]
     with (folder / "corpus.jsonl").open("ab") as file:
         file.write(b"".join(line + b"\n" for line in lines))
-    for docs in (load(f"path:{folder}").docs_iter(), load_pool([f"path:{folder}"]).docs_iter()):
+    for docs in (open_collection(f"path:{folder}").docs_iter(), load(f"path:{folder}").docs_iter()):
         assert [next(docs).doc_id for _ in range(4)] == ["d1", "d2", "d3", "d8"]
         with pytest.raises(DataError) as caught:
             next(docs)
@@ -281,10 +281,10 @@ def test_bad_first_lines_are_reported_with_the_others(folder: Path) -> None:
     lines = (folder / "corpus.jsonl").read_text(encoding="utf-8")
     (folder / "corpus.jsonl").write_text(f"not JSON\n{lines}[]\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"^[^\n]*corpus\.jsonl:1: .*\n[^\n]*corpus\.jsonl:5: [^\n]*$"):
-        list(load(f"path:{folder}").docs_iter())
+        list(open_collection(f"path:{folder}").docs_iter())
     (folder / "corpus.jsonl").write_text("not JSON\n[]\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"corpus\.jsonl:1: .*\n.*corpus\.jsonl:2: "):
-        load(f"path:{folder}")
+        open_collection(f"path:{folder}")
 
 
 @pytest.mark.parametrize(
@@ -301,9 +301,9 @@ def test_bad_lines_of_every_kind_of_file(
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     _write(tmp_path / name, *lines)
-    dataset = load(f"path:{tmp_path}")
+    dataset = open_collection(f"path:{tmp_path}")
     part = {"corpus.jsonl": "docs", "queries.jsonl": "queries"}.get(name, "qrels")
-    for source in (dataset, load_pool([f"path:{tmp_path}"])):
+    for source in (dataset, load(f"path:{tmp_path}")):
         with pytest.raises(DataError) as caught:
             list(getattr(source, f"{part}_iter")())
         shown = str(caught.value).splitlines()
@@ -313,7 +313,7 @@ def test_bad_lines_of_every_kind_of_file(
 def test_a_file_full_of_faults_is_not_read_to_its_end(folder: Path) -> None:
     with (folder / "corpus.jsonl").open("a") as file:
         file.write("not JSON\n" * 30)
-    for docs in (load(f"path:{folder}").docs_iter(), load_pool([f"path:{folder}"]).docs_iter()):
+    for docs in (open_collection(f"path:{folder}").docs_iter(), load(f"path:{folder}").docs_iter()):
         with pytest.raises(DataError) as caught:
             list(docs)
         *shown, last = str(caught.value).splitlines()
@@ -326,7 +326,7 @@ def test_faults_of_all_folders_and_files_are_reported_together(tmp_path: Path) -
     _write(tmp_path / "one" / "corpus.jsonl", '{"id": "d1", "contents": ""}')
     (tmp_path / "one" / "queries.jsonl.gz").touch()
     _write(tmp_path / "three" / "corpus.jsonl", "not JSON")
-    for check in (partial(require, docs=True), load_pool):
+    for check in (partial(require, docs=True), lambda given: load(*given)):
         with pytest.raises(DataError) as caught:
             check([*specs, f"path:{tmp_path / 'four'}"])
         first, second, third, fourth = str(caught.value).splitlines()
@@ -350,25 +350,25 @@ def test_a_key_twice_in_one_object(paper: Path, name: str, line: str, key: str) 
         file.write(line + "\n")
     part = {"qrels.jsonl": "qrels_iter", "corpus.jsonl": "docs_iter", "queries.jsonl": "queries_iter"}[name]
     with pytest.raises(DataError, match=rf"{name}:3: '{key}' occurs twice in one JSON object"):
-        list(getattr(load(f"path:{paper}"), part)())
+        list(getattr(open_collection(f"path:{paper}"), part)())
 
 
 def test_gzipped_tsv_qrels(folder: Path) -> None:
     plain = folder / "qrels" / "test.tsv"
     (folder / "qrels" / "dev.tsv.gz").write_bytes(gzip.compress(plain.read_bytes()))
-    assert load(f"path:{folder}#dev").qrels_dict() == QRELS
+    assert open_collection(f"path:{folder}#dev").qrels_dict() == QRELS
     plain.unlink()
-    assert load(f"path:{folder}").qrels_dict() == QRELS
+    assert open_collection(f"path:{folder}").qrels_dict() == QRELS
     (folder / "qrels" / "dev.tsv").touch()
     with pytest.raises(DataError, match=r"dev\.tsv and dev\.tsv\.gz are both there"):
-        load(f"path:{folder}")
+        open_collection(f"path:{folder}")
 
 
 @pytest.mark.parametrize("name", ["corpus.jsonl", "queries.jsonl.gz", "qrels.jsonl", "qrels/dev.tsv"])
 def test_a_folder_in_the_place_of_a_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir(parents=True)
     with pytest.raises(DataError, match=rf"{name}: is a folder, expected a file"):
-        load(f"path:{tmp_path}")
+        open_collection(f"path:{tmp_path}")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -377,16 +377,16 @@ def test_no_right_to_read(folder: Path, name: str) -> None:
     (folder / name).chmod(0)
     try:
         with pytest.raises(DataError, match=r"cannot be read \(Permission denied\).*chmod"):
-            load(f"path:{folder}")
+            open_collection(f"path:{folder}")
     finally:
         (folder / name).chmod(0o755)
 
 
 def test_nobody_has_no_folder() -> None:
     with pytest.raises(DataError, match=r"^path:~no-such-user/x: .*expected path:DIR"):
-        load("path:~no-such-user/x")
+        open_collection("path:~no-such-user/x")
     with pytest.raises(DataError, match="unknown collection"):
-        load("x" * 5000)
+        open_collection("x" * 5000)
 
 
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
@@ -402,7 +402,7 @@ def test_whatever_is_written_is_read(
 ) -> None:
     docs = [{"_id": doc_id, "title": title, "text": text} for doc_id, (title, text) in rows.items()]
     spec = write_folder(tmp_path_factory.mktemp("any") / "x", docs, qrels={"q": dict.fromkeys(rows, 1)})
-    dataset = load(spec)
+    dataset = open_collection(spec)
     assert [(doc.doc_id, (doc.title, doc.text)) for doc in dataset.docs_iter()] == list(rows.items())
     assert dataset.qrels_dict() == {"q": dict.fromkeys(rows, 1)}
 
@@ -418,7 +418,7 @@ def test_every_line_is_either_read_or_reported(
     seen: list[str] = []
     shown: list[str] = []
     try:
-        seen.extend(query.query_id for query in load_pool([f"path:{folder}"]).queries_iter())
+        seen.extend(query.query_id for query in load(f"path:{folder}").queries_iter())
     except DataError as error:
         shown = str(error).splitlines()
     assert seen == [str(n) for n, fine in enumerate(good, start=1) if fine]

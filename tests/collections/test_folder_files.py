@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
-from mimo_plugin.collections.loading import load, require
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.loading import open_collection, require
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.records import Query
 from mimo_plugin.core.errors import DataError, UsageError
 from mimo_plugin.evaluation.topics import load_topics, open_pool
@@ -41,11 +41,11 @@ def qrels_file(
 def test_files_as_they_are_handed_out(tmp_path: Path, between: str, end: str) -> None:
     asked = topics_file(tmp_path / f"topics.miracl-v1.0-sw-dev.tsv{end}", TOPICS, between)
     judged = qrels_file(tmp_path / f"qrels.miracl-v1.0-sw-dev.tsv{end}", QRELS, between, "Q0")
-    assert list(load(asked).queries_iter()) == [Query(*topic, "") for topic in TOPICS]
-    assert [(q.query_id, q.doc_id, q.relevance, q.iteration) for q in load(judged).qrels_iter()] == [
-        (*row, "Q0") for row in QRELS
-    ]
-    assert not load(asked).has_qrels()
+    assert list(open_collection(asked).queries_iter()) == [Query(*topic, "") for topic in TOPICS]
+    assert [
+        (q.query_id, q.doc_id, q.relevance, q.iteration) for q in open_collection(judged).qrels_iter()
+    ] == [(*row, "Q0") for row in QRELS]
+    assert not open_collection(asked).has_qrels()
     require([asked], queries=True)
     # The ids that qrels judge are topics to evaluate, not to search.
     with pytest.raises(DataError, match="has no queries, expected a collection with queries"):
@@ -57,11 +57,11 @@ def test_a_folders_files_work_by_themselves(tmp_path: Path) -> None:
     positive = {"q1": {"d1": 2, "d2": 0}, "q2": {"d3": 1}}
     write_folder(tmp_path, [{"_id": "d1", "text": "x"}], rows, positive)
     (tmp_path / "qrels.jsonl").write_text(json.dumps(positive) + "\n")
-    assert list(load(str(tmp_path / "queries.jsonl")).queries_iter()) == [
+    assert list(open_collection(str(tmp_path / "queries.jsonl")).queries_iter()) == [
         Query(*topic, "en") for topic in TOPICS
     ]
     for name in ("qrels/test.tsv", "qrels.jsonl"):
-        assert load(str(tmp_path / name)).qrels_dict() == positive
+        assert open_collection(str(tmp_path / name)).qrels_dict() == positive
 
 
 @given(
@@ -82,7 +82,7 @@ def test_any_topics_come_back(
     if first.startswith(("{", "<")):
         topics = [(f"q{first}", topics[0][1]), *topics[1:]]
     path = topics_file(tmp_path_factory.mktemp("topics") / "t.tsv", topics)
-    assert [(q.query_id, q.text) for q in load(path).queries_iter()] == [
+    assert [(q.query_id, q.text) for q in open_collection(path).queries_iter()] == [
         (q, text.strip()) for q, text in topics
     ]
 
@@ -104,13 +104,13 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, content: str, part: str, mess
     path = tmp_path / "f.tsv"
     path.write_text(content)
     with pytest.raises(DataError) as caught:
-        list(getattr(load(str(path)), f"{part}_iter")())
+        list(getattr(open_collection(str(path)), f"{part}_iter")())
     assert message in str(caught.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="for topics or qrels a file, and there is none of that name"):
-        load(str(tmp_path / "topics.tsv"))
+        open_collection(str(tmp_path / "topics.tsv"))
 
 
 def test_languages_and_prefixes(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_languages_and_prefixes(tmp_path: Path) -> None:
     named = topics_file(tmp_path / "named.tsv", [(f"sw:{query}", text) for query, text in TOPICS])
 
     def ids(*files: str, **options: Any) -> list[tuple[str, str]]:
-        return [(query.query_id, query.lang) for query in load_pool(files, **options).queries_iter()]
+        return [(query.query_id, query.lang) for query in load(*files, **options).queries_iter()]
 
     assert ids(plain[0]) == [("q1", ""), ("q2", "")]
     assert ids(plain[0], lang=["sw"]) == [("q1", "sw"), ("q2", "sw")]
@@ -134,9 +134,9 @@ def test_languages_and_prefixes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="query id q1 occurs twice"):
         ids(plain[0], other)
     with pytest.raises(UsageError, match=r"3 languages \(a, b, c\) for 2 files"):
-        load_pool(plain, lang=["a", "b", "c"])
+        load(*plain, lang=["a", "b", "c"])
     with pytest.raises(UsageError, match="language 'a:b'"):
-        load_pool(plain, lang=["a:b"])
+        load(*plain, lang=["a:b"])
 
 
 def test_qrels_of_files_and_their_topics(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_plugin.collections.loading import _fetched, found_folder, parse_hub, require
-from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
+from mimo_plugin.collections.pool import collection_key, load, pool_prefixes
 from mimo_plugin.core.errors import DataError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -37,7 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_is_a_collection() -> None:
     specs = ["hub:owner/benchmarks/mlir/de", "hub:owner/benchmarks@v1/mlir/fi#test"]
     require(specs, docs=True, queries=True, qrels=True)
-    pool = load_pool(specs)
+    pool = load(*specs)
     assert [doc.doc_id for doc in pool.docs_iter()] == ["de:1", "fi:1"]
     assert [query.query_id for query in pool.queries_iter()] == ["de:q", "fi:q"]
     assert {(qrel.query_id, qrel.doc_id) for qrel in pool.qrels_iter()} == {
@@ -54,9 +54,7 @@ def test_a_folder_is_a_collection() -> None:
 @pytest.mark.usefixtures("cache")
 def test_what_is_not_in_the_cache_is_said_without_a_network() -> None:
     with pytest.raises(DataError) as caught:
-        load_pool(
-            ["hub:owner/benchmarks/mlir/sv", "hub:owner/other@v2/x", "hub:owner/benchmarks/mlir/de#dev"]
-        )
+        load("hub:owner/benchmarks/mlir/sv", "hub:owner/other@v2/x", "hub:owner/benchmarks/mlir/de#dev")
     first, second, third = str(caught.value).splitlines()
     assert first == (
         "hub:owner/benchmarks/mlir/sv: not in the local cache, and HF_HUB_OFFLINE is set: fetch it where "
@@ -106,10 +104,10 @@ def test_a_folder_by_the_name_of_its_release(there: list[str], expected: str | N
     spec = "hub:owner/benchmarks/belebele"
     if expected is not None:
         assert found_folder(spec) == expected
-        assert [doc.doc_id for doc in load_pool([spec]).docs_iter()] == [expected]
+        assert [doc.doc_id for doc in load(spec).docs_iter()] == [expected]
         return
     with pytest.raises(DataError) as caught:
-        load_pool([spec])
+        load(spec)
     if "MLIR-de/Belebele_test" in there:
         assert "2 folders are alike (MLIR-de/Belebele_test, MLIR-en/Belebele_test), expected one" in str(
             caught.value
@@ -122,7 +120,7 @@ def test_a_language_of_a_repository_in_mtebs_layout(cache: Path) -> None:
     snapshot = cache / "datasets--owner--benchmarks" / "snapshots" / COMMIT
     for lang in ("rus", "zho"):
         write_mteb(snapshot, lang, "test")
-    pool = load_pool(["hub:owner/benchmarks/rus", "hub:owner/benchmarks/zho"])
+    pool = load("hub:owner/benchmarks/rus", "hub:owner/benchmarks/zho")
     assert {doc.doc_id for doc in pool.docs_iter()} == {
         f"{lang}:{own}{n}" for n in range(3) for lang, own in (("ru", "rus"), ("zh", "zho"))
     }

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from helpers.tiny_mteb import Rows, tables, write_jsonl, write_mteb, write_parquet
 
-from mimo_plugin.collections.loading import load, require
-from mimo_plugin.collections.mteb import MTEB_PARTS
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.collections.folder import MTEB_PARTS
+from mimo_plugin.collections.loading import open_collection, require
+from mimo_plugin.collections.pool import load, pool_prefixes
 from mimo_plugin.core.errors import DataError
 from mimo_plugin.data.sources import collection_identity
 
 
 def content(spec: str) -> tuple[set[Any], set[Any], set[Any]]:
-    pool = load_pool([spec])
+    pool = load(spec)
     return (
         {(doc.doc_id, doc.text, doc.lang) for doc in pool.docs_iter()},
         {(query.query_id, query.text, query.lang) for query in pool.queries_iter()},
@@ -74,7 +74,7 @@ def test_languages_make_a_pool_of_their_own_names(tmp_path: Path) -> None:
         write_mteb(tmp_path, lang, "test")
     specs = [f"path:{tmp_path}/{lang}" for lang in ("rus", "zho")]
     assert pool_prefixes(specs) == {f"{tmp_path}/rus": "ru", f"{tmp_path}/zho": "zh"}
-    pool = load_pool(specs)
+    pool = load(*specs)
     assert {(doc.doc_id[:3], doc.lang) for doc in pool.docs_iter()} == {("ru:", "ru"), ("zh:", "zh")}
     first, second = map(collection_identity, specs)
     assert (first["folder"], second["folder"]) == ("rus", "zho")
@@ -87,8 +87,8 @@ def test_topics_of_another_source(tmp_path: Path) -> None:
         write_mteb(tmp_path / "set", lang, "test")
     (tmp_path / "bench" / "data").mkdir(parents=True)
     (tmp_path / "bench" / "data" / "news.eng.tsv").write_text("0\tnull\n1\tone\n2\ttwo\n", encoding="utf-8")
-    pool = load_pool(
-        [f"path:{tmp_path}/set/{lang}" for lang in ("rus", "zho")],
+    pool = load(
+        *[f"path:{tmp_path}/set/{lang}" for lang in ("rus", "zho")],
         shared_topics=True,
         topic_source=f"path:{tmp_path}/bench/eng",
     )
@@ -110,19 +110,19 @@ def test_splits(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"qrels for the splits dev, train and no 'test', .* such as path:.*/de#dev"
     ):
-        load(f"path:{tmp_path}/de")
+        open_collection(f"path:{tmp_path}/de")
     assert len(content(f"path:{tmp_path}/de#dev")[2]) == 2
     with pytest.raises(DataError, match="qrels have no split 'tset', expected one of dev, train"):
-        load(f"path:{tmp_path}/de#tset")
+        open_collection(f"path:{tmp_path}/de#tset")
 
 
 @pytest.mark.parametrize(
     ("part", "row", "message"),
     [
-        ("corpus", {"_id": "a", "title": "t"}, "1: column 'text' is missing"),
+        ("corpus", {"_id": "a", "title": "t"}, "1: key 'text' is missing (keys found: '_id', 'title')"),
         ("queries", {"_id": "a b", "text": "t"}, "'a b' has white space"),
-        ("qrels", {"query-id": "0", "corpus-id": "d", "score": 0.5}, "'score' is 0.5, expected an integer"),
-        ("qrels", {"query-id": "0", "corpus-id": "d"}, "column 'score' is missing"),
+        ("qrels", {"query-id": "0", "corpus-id": "d", "score": 0.5}, "relevance 0.5, expected an integer"),
+        ("qrels", {"query-id": "0", "corpus-id": "d"}, "key 'score' is missing"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_file(part: str, row: Any, message: str, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_plugin.collections.mteb import matching_folders
+from mimo_plugin.collections.loading import matching_folders
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from importlib.resources import files
 
 import pytest
 
-from mimo_plugin.collections.loading import load
+from mimo_plugin.collections.loading import open_collection
 from mimo_plugin.collections.packaged import LANGUAGES, descriptions, register_sample
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 
 SAMPLE = files("mimo_plugin.collections") / "sample"
 
@@ -57,7 +57,7 @@ def test_texts_keep_to_the_selection_rule(languages: Counter[str]) -> None:
 
 
 def test_parallel_collection(languages: Counter[str]) -> None:
-    dataset = load("mimo-sample")
+    dataset = open_collection("mimo-sample")
     docs = list(dataset.docs_iter())
     queries = list(dataset.queries_iter())
     assert Counter(doc.lang for doc in docs) == Counter(query.lang for query in queries) == languages
@@ -72,8 +72,8 @@ def test_parallel_collection(languages: Counter[str]) -> None:
 
 
 def test_languages_pooled_are_the_parallel_collection_judged_in_one_language() -> None:
-    pool = load_pool([f"mimo-sample/{lang}" for lang in LANGUAGES])
-    parallel = load("mimo-sample")
+    pool = load(*[f"mimo-sample/{lang}" for lang in LANGUAGES])
+    parallel = open_collection("mimo-sample")
     assert set(pool.docs_iter()) == set(parallel.docs_iter())
     assert set(pool.queries_iter()) == set(parallel.queries_iter())
     everything = {(qrel.query_id, qrel.doc_id) for qrel in parallel.qrels_iter()}
@@ -82,7 +82,7 @@ def test_languages_pooled_are_the_parallel_collection_judged_in_one_language() -
 
 
 def test_one_language() -> None:
-    dataset = load("mimo-sample/pt")
+    dataset = open_collection("mimo-sample/pt")
     assert dataset.docs_lang() == dataset.queries_lang() == "pt"
     docs, queries = list(dataset.docs_iter()), dataset.queries_dict()
     assert {doc.doc_id for doc in docs} == set(queries)
@@ -94,10 +94,10 @@ def test_one_language() -> None:
 def test_registered_once_and_then_known_to_ir_datasets() -> None:
     program = (
         "import ir_datasets\n"
-        "from mimo_plugin.collections.loading import load\n"
+        "from mimo_plugin.collections.loading import open_collection\n"
         "from mimo_plugin.collections.packaged import register_sample\n"
         "assert 'mimo-sample' not in list(ir_datasets.registry)\n"
-        "register_sample(); register_sample(); load('mimo-sample')\n"
+        "register_sample(); register_sample(); open_collection('mimo-sample')\n"
         "print(sum(name.startswith('mimo-sample') for name in ir_datasets.registry))\n"
         "print(next(ir_datasets.load('mimo-sample/de').docs_iter()).lang)\n"
     )

@@ -10,16 +10,17 @@ from helpers.beir import write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_plugin.collections.loading import load, require
-from mimo_plugin.collections.pool import collection_key, load_pool, pool_prefixes
-from mimo_plugin.collections.records import Doc, Named, Query, choose_prefixes, pooled_id
+from mimo_plugin.collections.dataset import collection
+from mimo_plugin.collections.loading import open_collection, require
+from mimo_plugin.collections.pool import collection_key, load, pool_prefixes
+from mimo_plugin.collections.records import Doc, Query, pooled_id
 from mimo_plugin.core.errors import DataError, UsageError
 
 MIRACL = ["miracl/de/dev", "miracl/sw/dev"]
 
 
 def test_one_collection_keeps_its_ids() -> None:
-    source, pool = load("miracl/de/dev"), load_pool(["miracl/de/dev"])
+    source, pool = open_collection("miracl/de/dev"), load("miracl/de/dev")
     originals = list(source.docs_iter())
     docs = list(pool.docs_iter())
     assert docs == [Doc(doc.doc_id, doc.default_text(), "de") for doc in originals]
@@ -30,16 +31,16 @@ def test_one_collection_keeps_its_ids() -> None:
 
 
 def test_one_collection_with_pooled_ids() -> None:
-    pool = load_pool(["miracl/sw/dev"], pooled=True)
+    pool = load("miracl/sw/dev", pooled=True)
     assert [doc.doc_id for doc in pool.docs_iter()] == [f"sw:{docid}" for docid in tiny.docids()]
     assert set(pool.queries_dict()) == {f"sw:{number}" for number in range(5)}
     assert set(pool.qrels_dict()) == set(pool.queries_dict())
 
 
 def test_colliding_ids_become_different_and_stay_consistent() -> None:
-    sources = [load(spec) for spec in MIRACL]
+    sources = [open_collection(spec) for spec in MIRACL]
     assert {doc.doc_id for doc in sources[0].docs_iter()} == {doc.doc_id for doc in sources[1].docs_iter()}
-    pool = load_pool(MIRACL)
+    pool = load(*MIRACL)
     docs = {doc.doc_id: doc for doc in pool.docs_iter()}
     assert len(docs) == 2 * len(tiny.docids())
     assert all(doc_id.startswith(f"{doc.lang}:") for doc_id, doc in docs.items())
@@ -56,10 +57,10 @@ def test_colliding_ids_become_different_and_stay_consistent() -> None:
 
 
 def test_splits_of_one_collection_bring_its_documents_once() -> None:
-    pool = load_pool(["miracl/de/dev", "miracl/de/test-b", "miracl/sw/dev"])
+    pool = load("miracl/de/dev", "miracl/de/test-b", "miracl/sw/dev")
     assert sum(doc.lang == "de" for doc in pool.docs_iter()) == len(tiny.docids())
     assert set(pool.queries_dict()) == {f"de:{n}" for n in range(8)} | {f"sw:{n}" for n in range(5)}
-    alone = load_pool(["miracl/de/dev", "miracl/de/test-b"], pooled=False)
+    alone = load("miracl/de/dev", "miracl/de/test-b", pooled=False)
     assert set(alone.queries_dict()) == {str(n) for n in range(8)}
 
 
@@ -67,7 +68,7 @@ def test_shared_language_gives_way_to_the_collection_id(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "my lake", [{"_id": "1", "text": "See", "lang": "de"}])
     specs = ["miracl/de/dev", "mmarco/v2/de/dev", "mr-tydi/fi/dev", folder]
     assert list(pool_prefixes(specs).values()) == ["miracl/de", "mmarco/v2/de", "fi", "my_lake"]
-    pool = load_pool(specs)
+    pool = load(*specs)
     ids = [doc.doc_id for doc in pool.docs_iter()]
     assert len(set(ids)) == len(ids) == 30 + 20 + 30 + 1
     assert {doc_id.split(":")[0] for doc_id in ids} == {"miracl/de", "mmarco/v2/de", "fi", "my_lake"}
@@ -90,28 +91,28 @@ def test_prefixes_of_an_index_hold_for_topics_that_are_named_alone(tmp_path: Pat
         str(tmp_path / "de"): "de",
     }
     assert [collection_key(spec) for spec in specs] == list(prefixes)
-    docids = {doc.doc_id for doc in load_pool(specs).docs_iter()}
+    docids = {doc.doc_id for doc in load(*specs).docs_iter()}
     for pooled in (None, True, False):
-        alone = load_pool(["miracl/de/dev"], pooled=pooled, prefixes=prefixes)
+        alone = load("miracl/de/dev", pooled=pooled, prefixes=prefixes)
         assert {doc.doc_id for doc in alone.docs_iter()} < docids
         assert {qrel.doc_id for qrel in alone.qrels_iter()} < docids
         assert set(alone.queries_dict()) == {f"miracl/de:{n}" for n in range(5)}
     (tmp_path / "link").symlink_to(tmp_path / "de")
-    linked = load_pool([f"path:{tmp_path / 'link'}"], prefixes=prefixes)
+    linked = load(f"path:{tmp_path / 'link'}", prefixes=prefixes)
     assert [query.query_id for query in linked.queries_iter()] == ["de:q"]
     # a collection that the index does not have is named as ever
-    other = load_pool(["miracl/sw/dev"], pooled=True, prefixes=prefixes)
+    other = load("miracl/sw/dev", pooled=True, prefixes=prefixes)
     assert next(other.queries_iter()).query_id == "sw:0"
-    assert next(load_pool(["miracl/sw/dev"], prefixes=prefixes).queries_iter()).query_id == "0"
+    assert next(load("miracl/sw/dev", prefixes=prefixes).queries_iter()).query_id == "0"
 
 
 def test_given_prefixes_may_collide_as_well() -> None:
     with pytest.raises(DataError, match="miracl/de and miracl/sw would both have ids that start with 'sw:'"):
-        load_pool(["miracl/de", "miracl/sw"], prefixes={"miracl/de": "sw"})
+        load("miracl/de", "miracl/sw", prefixes={"miracl/de": "sw"})
     with pytest.raises(DataError, match="miracl/de and miracl/sw would both have ids without a prefix"):
-        load_pool(["miracl/de", "miracl/sw"], prefixes={"miracl/de": "", "miracl/sw": ""})
+        load("miracl/de", "miracl/sw", prefixes={"miracl/de": "", "miracl/sw": ""})
     with pytest.raises(UsageError, match="without pooled ids"):
-        load_pool(["miracl/de", "miracl/sw"], pooled=False, prefixes={"miracl/de": "de"})
+        load("miracl/de", "miracl/sw", pooled=False, prefixes={"miracl/de": "de"})
 
 
 def test_a_collision_that_is_left_is_an_error(tmp_path: Path) -> None:
@@ -120,42 +121,42 @@ def test_a_collision_that_is_left_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"a/lake and path:.*b/lake would both have ids that start with 'lake:'"
     ):
-        load_pool([one, two])
+        load(one, two)
     named = write_folder(tmp_path / "de", docs)
     with pytest.raises(DataError, match="would both have ids that start with 'de:'"):
-        load_pool(["miracl/de", named])
+        load("miracl/de", named)
 
 
 def test_multilingual_collection_in_a_pool_keeps_its_own_languages() -> None:
-    pool = load_pool(["mimo-sample", "miracl/de/dev"])
+    pool = load("mimo-sample", "miracl/de/dev")
     docs = list(pool.docs_iter())
     assert {doc.doc_id.split(":")[0] for doc in docs} == {"mimo-sample", "de"}
     assert all(doc.doc_id.split(":")[1] == doc.lang for doc in docs if doc.doc_id.startswith("mimo-sample:"))
 
 
 def test_fields() -> None:
-    titles = load_pool(["miracl/de/dev"], fields=["title"])
+    titles = load("miracl/de/dev", fields=["title"])
     assert {doc.text for doc in titles.docs_iter()} == {f"de {n}" for n in range(tiny.ARTICLES)}
-    swapped = load_pool(["miracl/de/dev"], fields=["text", "title"])
+    swapped = load("miracl/de/dev", fields=["text", "title"])
     assert next(swapped.docs_iter()).text == f"{tiny.passage('de', '0#0')} de 0"
-    default = load_pool(["miracl/de/dev"])
+    default = load("miracl/de/dev")
     assert next(default.docs_iter()).text == f"de 0 {tiny.passage('de', '0#0')}"
 
 
 def test_empty_fields_are_left_out_and_empty_text_is_kept(tmp_path: Path) -> None:
     docs = [{"_id": "1", "text": "See"}, {"_id": "2", "title": "Haus", "text": ""}, {"_id": "3", "text": ""}]
     spec = write_folder(tmp_path / "x", docs)
-    assert [doc.text for doc in load_pool([spec], fields=["title", "text"]).docs_iter()] == [
+    assert [doc.text for doc in load(spec, fields=["title", "text"]).docs_iter()] == [
         "See",
         "Haus",
         "",
     ]
-    assert [doc.text for doc in load_pool([spec]).docs_iter()] == ["See", "Haus ", ""]
+    assert [doc.text for doc in load(spec).docs_iter()] == ["See", "Haus ", ""]
 
 
 def test_unknown_fields_are_reported_for_every_collection() -> None:
     with pytest.raises(DataError) as caught:
-        load_pool(["miracl/de/dev", "mr-tydi/fi/dev", "miracl/sw/dev"], fields=["title", "body"])
+        load("miracl/de/dev", "mr-tydi/fi/dev", "miracl/sw/dev", fields=["title", "body"])
     lines = str(caught.value).splitlines()
     assert lines[0] == "miracl/de/dev: no field 'body', its documents have title, text"
     assert lines[1] == "mr-tydi/fi/dev: no field 'title', 'body', its documents have text"
@@ -163,9 +164,9 @@ def test_unknown_fields_are_reported_for_every_collection() -> None:
 
 
 def test_parts_are_there_when_one_collection_has_them() -> None:
-    assert load_pool(["miracl/de", "miracl/sw/dev"]).has_qrels()
-    assert not load_pool(["miracl/de/test-b"]).has_qrels()
-    assert not load_pool(["miracl/de", "miracl/sw"]).has_queries()
+    assert load("miracl/de", "miracl/sw/dev").has_qrels()
+    assert not load("miracl/de/test-b").has_qrels()
+    assert not load("miracl/de", "miracl/sw").has_queries()
 
 
 def test_require_names_what_each_collection_lacks() -> None:
@@ -196,37 +197,37 @@ def test_only_splits_of_the_same_collection_are_suggested(spec: str, message: st
 
 def test_unknown_collections_are_reported_together_with_near_matches() -> None:
     with pytest.raises(DataError) as caught:
-        load_pool(["mirac/de/dev", "mimo-sampel", "miracl/de/dev"])
+        load("mirac/de/dev", "mimo-sampel", "miracl/de/dev")
     first, second = str(caught.value).splitlines()
     assert "'mirac/de/dev': unknown collection" in first
     assert "miracl/de/dev" in first
     assert "mimo-sample" in second
     with pytest.raises(DataError, match="near: miracl/de/dev"):
-        load("miracl/de/devel")
+        open_collection("miracl/de/devel")
     with pytest.raises(DataError, match="expected one of miracl/ar, "):
-        load("miracl")
+        open_collection("miracl")
     with pytest.raises(DataError, match="`mimo collections` lists them"):
-        load("")
+        open_collection("")
 
 
 def test_folder_without_path_is_told_how_to_write_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"for the folder write path:{tmp_path}"):
-        load(str(tmp_path))
+        open_collection(str(tmp_path))
 
 
 def test_wrong_calls() -> None:
     with pytest.raises(UsageError, match="at least one"):
-        load_pool([])
+        load()
     with pytest.raises(UsageError, match="2 collections without pooled ids"):
-        load_pool(MIRACL, pooled=False)
+        load(*MIRACL, pooled=False)
     with pytest.raises(DataError, match="given twice"):
-        load_pool(["miracl/de/dev", "miracl/de/dev"])
+        load("miracl/de/dev", "miracl/de/dev")
 
 
 def test_query_ids_that_occur_twice() -> None:
     """The very same one is taken once."""
-    both = load_pool(["mr-tydi/fi", "mr-tydi/fi/dev"], pooled=True)
-    alone = [list(load_pool([spec], pooled=True).queries_iter()) for spec in ("mr-tydi/fi", "mr-tydi/fi/dev")]
+    both = load("mr-tydi/fi", "mr-tydi/fi/dev", pooled=True)
+    alone = [list(load(spec, pooled=True).queries_iter()) for spec in ("mr-tydi/fi", "mr-tydi/fi/dev")]
     assert list(both.queries_iter()) == list(dict.fromkeys([*alone[0], *alone[1]]))
     assert len(both.queries_handler().copies) == sum(map(len, alone)) - len({*alone[0], *alone[1]}) > 0
 
@@ -235,12 +236,12 @@ def test_query_ids_that_occur_twice_in_a_folder(tmp_path: Path) -> None:
     queries = [{"_id": "q1", "text": "a"}, {"_id": "q1", "text": "b"}]
     spec = write_folder(tmp_path / "x", [{"_id": "1", "text": "See"}], queries)
     with pytest.raises(DataError, match=rf"query id q1 occurs twice, in {spec}, with another text: expected"):
-        list(load_pool([spec]).queries_iter())
-    assert list(load_pool([spec], duplicates="first").queries_iter()) == [Query("q1", "a", "")]
+        list(load(spec).queries_iter())
+    assert list(load(spec, duplicates="first").queries_iter()) == [Query("q1", "a", "")]
 
 
 def test_lookup_in_a_pool() -> None:
-    pool = load_pool(["mimo-sample/de", "mimo-sample/fr"])
+    pool = load("mimo-sample/de", "mimo-sample/fr")
     docs = list(pool.docs_iter())
     store = pool.docs_store()
     wanted = {doc.doc_id: doc for doc in (docs[0], docs[-1])}
@@ -258,6 +259,22 @@ def test_importing_the_package_does_not_import_ir_datasets() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_an_unknown_id_is_found_out_without_anything_heavy() -> None:
+    program = (
+        "import sys\n"
+        "from mimo_plugin.cli import main\n"
+        "main(['index', 'mircal/sw/dev', '--encoder', 'none/here', '--output', '/none'])\n"
+        "heavy = {'torch', 'transformers', 'sentence_transformers', 'faiss', 'pandas', 'pyarrow', 'scipy',"
+        " 'datasets', 'requests', 'huggingface_hub', 'ranx'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    message = done.stderr.splitlines()[0]
+    assert message.startswith("mimo: 'mircal/sw/dev': unknown collection, expected")
+    assert message.endswith("near: miracl/sw/dev, miracl/es/dev, miracl/zh/dev")
+    assert done.stdout == "[]\n"
+
+
 _PREFIXES = st.text(
     st.characters(exclude_characters=":", exclude_categories=["Z", "C"]), min_size=1, max_size=4
 )
@@ -271,11 +288,12 @@ def test_pooled_ids_are_the_same_only_for_the_same_document(
     assert (pooled_id(*one) == pooled_id(*two)) == (one == two)
 
 
-@given(languages=st.lists(st.sampled_from(["", "de", "fi", "sw"]), min_size=1, max_size=6))
+@given(languages=st.lists(st.sampled_from(["", "de", "fi", "sw"]), min_size=2, max_size=6))
 def test_prefixes_are_distinct_and_the_language_where_it_is_alone(languages: list[str]) -> None:
-    collections = [Named((f"c{n}/x",), lang, f"c{n}") for n, lang in enumerate(languages)]
-    prefixes = choose_prefixes(collections)
-    assert len(set(prefixes)) == len(prefixes)
-    for lang, prefix, collection in zip(languages, prefixes, collections, strict=True):
+    collections = [collection(docs=[str(number)], lang=lang) for number, lang in enumerate(languages)]
+    prefixes = load(*collections).prefixes
+    assert prefixes is not None
+    assert len(set(prefixes.values())) == len(languages)
+    for lang, own in zip(languages, collections, strict=True):
         alone = bool(lang) and languages.count(lang) == 1
-        assert prefix == (lang if alone else collection.collection_id)
+        assert prefixes[own.specs[0]] == (lang if alone else own.specs[0].replace(":", "-"))

@@ -10,8 +10,8 @@ from helpers.beir import write_folder
 from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.cli import main
-from mimo_plugin.collections.loading import load
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.collections.loading import open_collection
+from mimo_plugin.collections.pool import load, pool_prefixes
 from mimo_plugin.collections.reading import missing_files
 from mimo_plugin.collections.records import Query
 from mimo_plugin.core.errors import DataError, UsageError
@@ -45,7 +45,7 @@ def expected_qrels(
 @pytest.mark.parametrize("year", ["2022", "2023"])
 def test_union_of_the_judgments(year: str, languages: tuple[str, ...]) -> None:
     judged = tiny.NEUCLIR_2022 if year == "2022" else tiny.NEUCLIR_2023
-    pool = load_pool(specs(year, *languages), shared_topics=True, topic_lang="en")
+    pool = load(*specs(year, *languages), shared_topics=True, topic_lang="en")
     docs = list(pool.docs_iter())
     assert {(doc.doc_id, doc.lang) for doc in docs} == {
         (f"{lang}:{LANGUAGES[lang]}-{number}", lang) for lang in languages for number in range(3)
@@ -65,9 +65,9 @@ def test_union_of_the_judgments(year: str, languages: tuple[str, ...]) -> None:
 def test_union_of_2023_is_that_of_trec() -> None:
     own = {
         (qrel.query_id, qrel.doc_id.partition(":")[2], qrel.relevance)
-        for qrel in load_pool(specs("2023", "fa", "ru", "zh"), shared_topics=True).qrels_iter()
+        for qrel in load(*specs("2023", "fa", "ru", "zh"), shared_topics=True).qrels_iter()
     }
-    official = load("neuclir/1/multi/trec-2023")
+    official = open_collection("neuclir/1/multi/trec-2023")
     assert own == {(qrel.query_id, qrel.doc_id, qrel.relevance) for qrel in official.qrels_iter()}
 
 
@@ -75,7 +75,7 @@ def test_topics_of_2023_are_there() -> None:
     # allenai/ir_datasets#292: its own filter takes the topics of 2022.
     for lang, three in LANGUAGES.items():
         (spec,) = specs("2023", lang)
-        dataset = load(spec)
+        dataset = open_collection(spec)
         assert [query.query_id for query in dataset.queries_iter()] == [
             query for query, own in tiny.NEUCLIR_2023.items() if three in own
         ]
@@ -84,11 +84,11 @@ def test_topics_of_2023_are_there() -> None:
 
 
 def test_text_of_the_topics() -> None:
-    pool = load_pool(specs("2022", "zh", "ru"), shared_topics=True, topic_field="description")
+    pool = load(*specs("2022", "zh", "ru"), shared_topics=True, topic_field="description")
     assert {query.text for query in pool.queries_iter()} == {f"eng description {n}" for n in (100, 101, 102)}
     assert {query.lang for query in pool.queries_iter()} == {""}
     with pytest.raises(DataError) as caught:
-        load_pool(specs("2022", "zh", "ru"), shared_topics=True, topic_field="titel")
+        load(*specs("2022", "zh", "ru"), shared_topics=True, topic_field="titel")
     assert (
         str(caught.value)
         .splitlines()[0]
@@ -100,7 +100,7 @@ def test_text_of_the_topics() -> None:
 
 
 def test_one_id_with_different_texts() -> None:
-    pool = load_pool(specs("2022", "zh", "ru"), shared_topics=True, topic_field="ht_title")
+    pool = load(*specs("2022", "zh", "ru"), shared_topics=True, topic_field="ht_title")
     with pytest.raises(DataError) as caught:
         list(pool.queries_iter())
     assert str(caught.value).splitlines() == [
@@ -111,7 +111,7 @@ def test_one_id_with_different_texts() -> None:
 
 def test_a_single_collection() -> None:
     for pooled, start in ((None, ""), (True, "zh:")):
-        pool = load_pool(specs("2022", "zh"), shared_topics=True, topic_lang="en", pooled=pooled)
+        pool = load(*specs("2022", "zh"), shared_topics=True, topic_lang="en", pooled=pooled)
         assert {doc.doc_id for doc in pool.docs_iter()} == {f"{start}zho-{number}" for number in range(3)}
         assert {query.query_id for query in pool.queries_iter()} == {"100", "101"}
         assert {qrel.doc_id for qrel in pool.qrels_iter()} == {f"{start}zho-0", f"{start}zho-1"}
@@ -120,7 +120,7 @@ def test_a_single_collection() -> None:
 def test_prefixes_of_an_index_hold() -> None:
     prefixes = pool_prefixes(specs("2022", "fa", "ru", "zh"))
     assert prefixes == {"neuclir/1/fa": "fa", "neuclir/1/ru": "ru", "neuclir/1/zh": "zh"}
-    pool = load_pool(specs("2022", "ru"), shared_topics=True, prefixes=prefixes)
+    pool = load(*specs("2022", "ru"), shared_topics=True, prefixes=prefixes)
     assert {qrel.doc_id for qrel in pool.qrels_iter()} == {"ru:rus-0", "ru:rus-1"}
     assert {query.query_id for query in pool.queries_iter()} == {"100", "102"}
 
@@ -131,7 +131,7 @@ def test_folders_with_topics_in_common(tmp_path: Path) -> None:
         tmp_path / "de", [{"_id": "1", "text": "See"}], queries, {"q1": {"1": 1}, "q2": {"1": 0}}
     )
     fi = write_folder(tmp_path / "fi", [{"_id": "1", "text": "Järvi"}], queries[:1], {"q1": {"1": 2}})
-    pool = load_pool([de, fi], shared_topics=True, topic_lang="xx")
+    pool = load(de, fi, shared_topics=True, topic_lang="xx")
     assert list(pool.queries_iter()) == [Query("q1", "lake", "en"), Query("q2", "sea", "en")]
     assert {(qrel.query_id, qrel.doc_id, qrel.relevance) for qrel in pool.qrels_iter()} == {
         ("q1", "de:1", 1),
@@ -140,30 +140,30 @@ def test_folders_with_topics_in_common(tmp_path: Path) -> None:
     }
     again = [queries[0], queries[0], {**queries[0], "text": "mere"}]
     twice = write_folder(tmp_path / "sv", [{"_id": "1", "text": "Sjö"}], again)
-    first = load_pool([de, twice], shared_topics=True, topic_lang="en", duplicates="first")
+    first = load(de, twice, shared_topics=True, topic_lang="en", duplicates="first")
     assert [query.text for query in first.queries_iter()] == ["lake", "sea"]
     with pytest.raises(
-        DataError, match=rf"{twice}: query q1 occurs twice, with another text: expected each once"
+        DataError, match=rf"query id q1 occurs twice, in {twice}, with another text: expected each once"
     ):
-        list(load_pool([de, twice], shared_topics=True).queries_iter())
+        list(load(de, twice, shared_topics=True).queries_iter())
     other = write_folder(tmp_path / "no", [{"_id": "1", "text": "Sjø"}], [{**queries[0], "lang": "de"}])
     with pytest.raises(DataError, match="query id q1 has another language in"):
-        list(load_pool([de, other], shared_topics=True).queries_iter())
+        list(load(de, other, shared_topics=True).queries_iter())
 
 
 def test_wrong_calls() -> None:
     with pytest.raises(UsageError, match="expected shared_topics=True"):
-        load_pool(specs("2022", "zh"), topic_lang="en")
+        load(*specs("2022", "zh"), topic_lang="en")
     with pytest.raises(UsageError, match="2 collections without pooled ids"):
-        load_pool(specs("2022", "zh", "ru"), shared_topics=True, pooled=False)
+        load(*specs("2022", "zh", "ru"), shared_topics=True, pooled=False)
 
 
 def test_dutch_has_its_usual_code() -> None:
-    pool = load_pool(["mmarco/v2/de/dev/small", "mmarco/v2/dt/dev/small"])
+    pool = load("mmarco/v2/de/dev/small", "mmarco/v2/dt/dev/small")
     assert {doc.lang for doc in pool.docs_iter()} == {"de", "nl"}
     assert {query.lang for query in pool.queries_iter()} == {"de", "nl"}
     assert {doc.doc_id.partition(":")[0] for doc in pool.docs_iter()} == {"de", "nl"}
-    assert load_pool(["mmarco/v2/dt/dev/small"]).docs_lang() == "nl"
+    assert load("mmarco/v2/dt/dev/small").docs_lang() == "nl"
 
 
 def test_index_search_and_evaluate(tmp_path: Path) -> None:

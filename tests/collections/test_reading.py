@@ -15,8 +15,8 @@ from ir_datasets import Dataset
 from ir_datasets.formats import TrecQrels, TsvQueries
 from ir_datasets.util import Download, RequestsDownload
 
-from mimo_plugin.collections.loading import load, require
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.loading import open_collection, require
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.reading import missing_files, read
 from mimo_plugin.core.errors import DataError
 
@@ -42,7 +42,7 @@ def _fill(corpus: Path, *lines: bytes) -> None:
 
 def test_missing_files_offline_say_which_and_where() -> None:
     with pytest.raises(DataError) as caught:
-        list(load_pool(["miracl/te/dev"]).docs_iter())
+        list(load("miracl/te/dev").docs_iter())
     text = str(caught.value)
     assert text.startswith("miracl/te/dev: 2 files of its documents are missing and could not be downloaded")
     for shard in range(2):
@@ -54,7 +54,7 @@ def test_missing_file_of_an_archive() -> None:
     with pytest.raises(
         DataError, match=r"mr-tydi/th\.data/mrtydi-v1\.0-thai/qrels\.dev\.txt \(from https://"
     ):
-        list(load_pool(["mr-tydi/th/dev"]).qrels_iter())
+        list(load("mr-tydi/th/dev").qrels_iter())
 
 
 def test_missing_file_of_an_unpacked_archive() -> None:
@@ -63,23 +63,23 @@ def test_missing_file_of_an_unpacked_archive() -> None:
     gone.unlink()
     try:
         with pytest.raises(DataError, match=rf"a file of its queries is missing .* put it at {gone}$"):
-            list(load_pool(["mr-tydi/ko/dev"]).queries_iter())
+            list(load("mr-tydi/ko/dev").queries_iter())
     finally:
         gone.write_bytes(kept)
 
 
 def test_files_that_a_filter_needs_are_found() -> None:
-    queries = load("mmarco/v2/fr/dev/small").queries_handler()
+    queries = open_collection("mmarco/v2/fr/dev/small").queries_handler()
     assert [file.place.name for file in missing_files(queries)] == ["french.queries.dev.tsv"]
-    assert missing_files(load("mmarco/v2/de/dev/small").queries_handler()) == []
-    # these are filtered by the query ids of the qrels
-    filtered = load("neuclir/1/zh/trec-2022").queries_handler()
+    assert missing_files(open_collection("mmarco/v2/de/dev/small").queries_handler()) == []
+    # These are filtered by what two other files name.
+    filtered = open_collection("neuclir/1/zh/hc4-filtered").queries_handler()
     assert len(missing_files(filtered)) == 2
 
 
 def test_nothing_is_missing_where_the_files_are() -> None:
     for spec in ("miracl/de/dev", "mr-tydi/fi/dev", "mmarco/v2/dt/dev/small", "mimo-sample/de"):
-        dataset = load(spec)
+        dataset = open_collection(spec)
         for part in ("docs", "queries", "qrels"):
             assert missing_files(getattr(dataset, f"{part}_handler")()) == []
 
@@ -94,12 +94,12 @@ def test_missing_files_of_several_collections_are_reported_together() -> None:
 def test_document_that_is_not_utf8(yoruba: Path) -> None:
     _fill(yoruba, GOOD, GOOD, GOOD.replace(b"b", "ß".encode("latin-1")))
     with pytest.raises(DataError, match=rf"{yoruba}:3: not valid UTF-8 \(byte 0xdf at column \d+\)"):
-        list(load_pool(["miracl/yo"]).docs_iter())
+        list(load("miracl/yo").docs_iter())
 
 
 def test_document_that_is_not_json(yoruba: Path) -> None:
     _fill(yoruba, GOOD, GOOD[:-3])
-    docs = load_pool(["miracl/yo/dev"]).docs_iter()
+    docs = load("miracl/yo/dev").docs_iter()
     assert next(docs).doc_id == "1#0"
     with pytest.raises(DataError, match=rf"{yoruba}:2: not valid JSON .* \(documents of miracl/yo/dev\)"):
         next(docs)
@@ -110,13 +110,13 @@ def test_document_without_a_field(yoruba: Path) -> None:
     with pytest.raises(
         DataError, match=rf"{yoruba}:2: key 'text' is missing \(keys found: 'docid', 'title'\)"
     ):
-        list(load_pool(["miracl/yo"]).docs_iter())
+        list(load("miracl/yo").docs_iter())
 
 
 def test_truncated_file(yoruba: Path) -> None:
     yoruba.write_bytes(gzip.compress(GOOD * 1000)[:-12])
     with pytest.raises(DataError, match=rf"{yoruba}:\d+: cannot be read: EOFError"):
-        list(load_pool(["miracl/yo"]).docs_iter())
+        list(load("miracl/yo").docs_iter())
 
 
 @pytest.mark.parametrize(
@@ -126,13 +126,13 @@ def test_truncated_file(yoruba: Path) -> None:
 def test_docid_that_no_run_can_carry(yoruba: Path, docid: str, message: str) -> None:
     _fill(yoruba, GOOD.replace(b"1#0", docid.encode()))
     with pytest.raises(DataError, match=rf"miracl/yo: document number 1: docid .*{message}"):
-        list(load_pool(["miracl/yo"]).docs_iter())
+        list(load("miracl/yo").docs_iter())
 
 
 def test_text_with_half_a_character(yoruba: Path) -> None:
     _fill(yoruba, GOOD.replace(b'"b"', b'"\\udc00"'))
     with pytest.raises(DataError, match="miracl/yo: document 1#0 is not valid Unicode: a lone surrogate"):
-        list(load_pool(["miracl/yo"]).docs_iter())
+        list(load("miracl/yo").docs_iter())
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_bad_topics(topics: bytes, message: str) -> None:
     path.write_bytes(topics)
     try:
         with pytest.raises(DataError, match=message):
-            list(load_pool(["miracl/yo/dev"]).queries_iter())
+            list(load("miracl/yo/dev").queries_iter())
     finally:
         path.unlink()
         path.parent.rmdir()
@@ -170,7 +170,7 @@ def test_bad_qrels(qrels: bytes, message: str) -> None:
     path.write_bytes(qrels)
     try:
         with pytest.raises(DataError, match=message):
-            list(load_pool(["miracl/yo/dev"]).qrels_iter())
+            list(load("miracl/yo/dev").qrels_iter())
     finally:
         path.unlink()
         path.parent.rmdir()
@@ -181,7 +181,7 @@ def test_a_folder_in_the_place_of_a_file(yoruba: Path) -> None:
     yoruba.mkdir()
     try:
         with pytest.raises(DataError, match=rf"^{yoruba}: cannot be read \(Is a directory\)") as caught:
-            list(load_pool(["miracl/yo"]).docs_iter())
+            list(load("miracl/yo").docs_iter())
     finally:
         yoruba.rmdir()
         yoruba.touch()
@@ -190,7 +190,7 @@ def test_a_folder_in_the_place_of_a_file(yoruba: Path) -> None:
 
 def test_bad_ids_of_several_collections_are_reported_together(yoruba: Path) -> None:
     _fill(yoruba, GOOD, GOOD.replace(b"1#0", b""), GOOD.replace(b"1#0", b"2 0"), GOOD.replace(b"1#0", b"3#0"))
-    docs = load_pool(["miracl/yo", "miracl/te/dev", "miracl/sw"]).docs_iter()
+    docs = load("miracl/yo", "miracl/te/dev", "miracl/sw").docs_iter()
     good = [next(docs) for _ in range(2 + len(tiny_ir_datasets.docids()))]
     assert [doc.doc_id for doc in good[:3]] == ["yo:1#0", "yo:3#0", "sw:0#0"]
     with pytest.raises(DataError) as caught:

@@ -7,7 +7,7 @@ from helpers.beir import write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.records import Doc, Query
 from mimo_plugin.collections.survey import parse_docs, select, selected_pool
 from mimo_plugin.core.errors import UsageError
@@ -70,7 +70,7 @@ def test_languages_take_their_queries_and_judgments_with_them(tmp_path: Path) ->
     ]
     queries = [{"_id": f"{lang}:q", "text": "text", "lang": lang} for lang in LANGUAGES]
     qrels = {f"{lang}:q": {f"{other}:1": 1 for other in LANGUAGES} for lang in LANGUAGES}
-    pool = load_pool([write_folder(tmp_path / "folder", docs, queries, qrels)])
+    pool = load(write_folder(tmp_path / "folder", docs, queries, qrels))
     chosen = frozenset({"de", "fi"})
     part = selected_pool(pool, chosen, chosen, select(pool, languages=chosen, progress=False))
     assert {doc.lang for doc in part.docs_iter()} == chosen

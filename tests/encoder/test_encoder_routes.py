@@ -183,11 +183,12 @@ def test_routes_that_cannot_be_used_are_refused(
 
 
 def test_it_is_no_teacher(make: Callable[[str, Path], Path], tmp_path: Path) -> None:
-    from mimo_plugin.training.teacher_store import TeacherOptions
+    from mimo_plugin.training.recipe import TeacherOptions
+    from mimo_plugin.training.teacher_store import load_teacher
 
     path = make("first", tmp_path / "checkpoint")
     with pytest.raises(ModelError, match="encodes queries and documents by different modules"):
-        TeacherOptions(str(path), device="cpu").load()
+        load_teacher(TeacherOptions(checkpoint=str(path)).on("cpu"))
 
 
 def test_a_model_in_training_is_scored_by_its_routes(

@@ -10,7 +10,7 @@ from helpers.beir import write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import DataError, UsageError
 from mimo_plugin.evaluation.fairness import mrc, peer, peer_raw
 from mimo_plugin.evaluation.language import Cutoffs, LanguageBias, as_json, language_bias, parse_cutoffs
@@ -232,7 +232,7 @@ def test_languages_from_a_collection(tmp_path: Path) -> None:
     docs.append({"_id": "xx:00", "text": "of no language"})
     queries = [{"_id": f"q{number}", "text": "q", "lang": LANGS[number]} for number in range(3)]
     qrels = {"q0": {"de:00": 1, "en:00": 1, "fi:01": 0}, "q1": {"en:01": 1}, "q2": {"fi:00": 1}}
-    pool = load_pool([write_folder(tmp_path, docs, queries, qrels)])
+    pool = load(write_folder(tmp_path, docs, queries, qrels))
     topics = load_topics(pool)
     run = Run.from_hits("r", {"q0": falling("en:02", "xx:00"), "q1": falling("xx:00")})
     wanted = documents_of(run, topics, 1)

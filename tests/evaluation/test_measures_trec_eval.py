@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.evaluation.evaluate import EvaluationOptions, evaluate
 from mimo_plugin.evaluation.measures import average, parse_measures
 from mimo_plugin.evaluation.runs import write_run
@@ -33,7 +33,7 @@ SEARCHED = 150
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("bm25")
-    pool = load_pool([COLLECTION])
+    pool = load(COLLECTION)
     index_bm25(pool, directory / "index", threads=1, progress=False)
     queries = read_topics(pool).queries[:SEARCHED]
     write_run(
@@ -64,7 +64,7 @@ def test_equal_to_four_decimals(run: Path, tmp_path: Path) -> None:
 
 
 def _qrels() -> Iterator[str]:
-    for qrel in load_pool([COLLECTION]).qrels_iter():
+    for qrel in load(COLLECTION).qrels_iter():
         yield f"{qrel.query_id} 0 {qrel.doc_id} {qrel.relevance}\n"
 
 

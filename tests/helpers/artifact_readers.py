@@ -11,6 +11,7 @@ from helpers.input_readers import import_file, npy_files
 from helpers.reading import Reader
 
 from mimo_plugin.core.artifact import Artifact
+from mimo_plugin.core.config import yaml_text
 
 
 def _vectors(base: Path) -> Reader:
@@ -121,13 +122,13 @@ _IDENTITY = {
 
 def _training(base: Path) -> Reader:
     from mimo_plugin.core.artifact import FileRecord
-    from mimo_plugin.training.run import RunDirectory, TrainingManifest, differences, read_training_manifest
+    from mimo_plugin.training.run import RunDirectory, TrainingManifest, differences
 
     run = RunDirectory(base)
-    run.begin(_IDENTITY)
-    run.model.mkdir()
+    run.model.mkdir(parents=True)
+    run.begin(yaml_text(_IDENTITY))
     (run.model / "model.safetensors").write_bytes(b"weights")
-    run.finish(
+    run.seal(
         TrainingManifest(
             stage="stage2",
             identity=_IDENTITY,
@@ -142,23 +143,22 @@ def _training(base: Path) -> Reader:
     )
 
     def read(directory: Path, _: Path) -> None:
-        RunDirectory(directory).refuse_foreign()
-        differences(_IDENTITY, read_training_manifest(directory).identity)
+        RunDirectory(directory).check_output()
+        differences(_IDENTITY, RunDirectory(directory).read().identity)
 
     return Reader("training run: manifest", base, ("manifest.json",), read)
 
 
 def _begun(base: Path) -> Reader:
-    from mimo_plugin.training.record import only_vectors, without_places
     from mimo_plugin.training.run import RunDirectory, differences
 
-    RunDirectory(base).begin(_IDENTITY)
+    base.mkdir(parents=True)
+    RunDirectory(base).begin(yaml_text(_IDENTITY))
 
     def read(directory: Path, _: Path) -> None:
         begun = RunDirectory(directory).begun()
         if begun is not None:
-            differences(without_places(_IDENTITY), without_places(begun))
-            differences(only_vectors(_IDENTITY), only_vectors(begun))
+            RunDirectory(directory).refuse(differences(_IDENTITY, begun))
 
     return Reader("training run in the making: recipe", base, ("recipe.yaml",), read)
 
@@ -186,6 +186,7 @@ def _store(base: Path) -> Reader:
         SUMS,
         VECTORS,
         Identity,
+        StoreDirectory,
         StoreManifest,
         TeacherStore,
         row_sums,
@@ -207,7 +208,8 @@ def _store(base: Path) -> Reader:
     (base / VECTORS).write_bytes(np.ones((6, 4), dtype="<f2").tobytes())
     (base / SUMS).write_bytes(row_sums(np.ones((6, 4), dtype="<f2")).tobytes())
     crc32 = zlib.crc32((base / KEYS).read_bytes())
-    StoreManifest(identity=identity, rows=6, keys_crc32=crc32, versions={"torch": "2"}).write(base)
+    manifest = StoreManifest(identity=identity, rows=6, keys_crc32=crc32, versions={"torch": "2"})
+    StoreDirectory(base).seal(manifest)
     return Reader(
         "teacher store: manifest", base, ("manifest.json",), lambda directory, _: TeacherStore.open(directory)
     )

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer
 from torch.nn.parallel import DistributedDataParallel
 
-from mimo_plugin.training.fitting import Devices
 from mimo_plugin.training.losses import build_loss
 from mimo_plugin.training.recipe import Stage1Options, Stage2Options
 from mimo_plugin.training.schedule import Objective
+from mimo_plugin.training.start import Devices
 from mimo_plugin.training.student import load_or_create
 
 TEACHER = 20

@@ -36,10 +36,10 @@ _QRELS = {f"q{n}": {f"d{n}": 1, f"d{n + 1}": 2} for n in range(4)}
 
 
 def _survey(directory: Path, _: Path) -> None:
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
     from mimo_plugin.collections.survey import survey
 
-    pool = load_pool([f"path:{directory}"])
+    pool = load(f"path:{directory}")
     survey(pool, progress=False)
     for doc in pool.docs_iter():
         _check_written(doc.doc_id)
@@ -108,7 +108,7 @@ def _tsv(base: Path) -> Reader:
 
 
 def _recipe(base: Path) -> Reader:
-    from mimo_plugin.cli.stages import load_recipe
+    from mimo_plugin.training.recipe import Recipe
 
     base.mkdir(parents=True)
     recipe = {
@@ -121,7 +121,10 @@ def _recipe(base: Path) -> Reader:
         "stage2": {"batch_size": 8, "contrastive_weight": 0.2, "objective": "mimo", "mini_batch_size": 4},
     }
     (base / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    read = lambda directory, _: load_recipe(directory / "recipe.yaml", {"seed": 4, "stage1.steps": 2})  # noqa: E731
+
+    def read(directory: Path, _: Path) -> None:
+        Recipe.read(directory / "recipe.yaml", {"seed": 4, "stage1": {"steps": 2}})
+
     return Reader("training recipe", base, ("recipe.yaml",), read)
 
 

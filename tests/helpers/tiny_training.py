@@ -10,8 +10,8 @@ from helpers.beir import write_folder
 from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.data.writers import PairsWriter, TableWriter
-from mimo_plugin.training.recipe import Recipe
-from mimo_plugin.training.start import Job
+from mimo_plugin.training.recipe import Recipe, RunSettings
+from mimo_plugin.training.stages import STAGE1, STAGE2, Trained, run_stages
 
 LANGUAGES = ("de", "en", "ru")
 QUERY = {"de": "Frage nach {}", "en": "query about {}", "ru": "вопрос о {}"}
@@ -116,9 +116,13 @@ class World:
             values[name] = {**values[name], **value} if isinstance(value, dict) else value
         return Recipe.model_validate(values)
 
-    def job(self, output: Path, **changes: Any) -> Job:
+    def job(self, output: Path, **changes: Any) -> RunSettings:
         settings = {"teacher_store": self.root / "store", "device": "cpu", "progress": False}
-        return Job(output=output, **(settings | changes))
+        return RunSettings(output=output, **(settings | changes))
+
+
+def train_both(recipe: Recipe, settings: RunSettings) -> list[Trained]:
+    return list(run_stages(recipe, settings, [STAGE1, STAGE2]))
 
 
 def weights(directory: Path) -> dict[str, Any]:

@@ -6,15 +6,21 @@ from pathlib import Path
 from helpers.checkpoints import plain_xlmr, sentence_transformer
 
 from mimo_plugin.core.artifact import FileRecord
+from mimo_plugin.core.config import yaml_text
 from mimo_plugin.training.run import RunDirectory, TrainingManifest
 
 IDENTITY = {"stage": "stage2", "dev": "mimo-sample"}
 
 
+def _begin(run: RunDirectory) -> None:
+    run.path.mkdir(parents=True, exist_ok=True)
+    run.begin(yaml_text(IDENTITY))
+
+
 def unfinished(path: Path, steps: dict[int, bool]) -> Path:
     """A run with checkpoints; False is one that a kill cut short."""
     run = RunDirectory(path)
-    run.begin(IDENTITY)
+    _begin(run)
     for step, complete in steps.items():
         directory = run.checkpoints / f"checkpoint-{step}"
         sentence_transformer(directory, plain_xlmr(path.parent / f"base-{step}", seed=step))
@@ -25,7 +31,7 @@ def unfinished(path: Path, steps: dict[int, bool]) -> Path:
 
 def finished(path: Path) -> Path:
     run = RunDirectory(path)
-    run.begin(IDENTITY)
+    _begin(run)
     sentence_transformer(run.model, plain_xlmr(path.parent / "base"))
     lines = [
         {"step": 5, "stage": "stage2", "loss": 0.5},
@@ -34,7 +40,7 @@ def finished(path: Path) -> Path:
     ]
     run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     weights = run.model / "model.safetensors"
-    run.finish(
+    run.seal(
         TrainingManifest(
             stage="stage2",
             identity=IDENTITY,

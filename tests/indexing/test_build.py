@@ -19,7 +19,7 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
@@ -75,7 +75,7 @@ def test_index_holds_every_document_in_order(build: Build, student: Encoder, tmp
     assert index.metric_type == faiss.METRIC_INNER_PRODUCT
     assert (tmp_path / "index" / "docid").read_text().splitlines() == [row["_id"] for row in rows]
     assert (tmp_path / "index" / "lang").read_text().splitlines() == [row["lang"] for row in rows]
-    texts = [doc.text for doc in load_pool([built.manifest.plan.collections[0]]).docs_iter()]
+    texts = [doc.text for doc in load([built.manifest.plan.collections[0]]).docs_iter()]
     assert np.abs(index.reconstruct_n(0, 50) - student.encode_documents(texts)).max() <= 1e-6
     assert built.manifest.languages == {"de": 17, "fi": 17, "ja": 16}
     assert sorted(content(tmp_path / "index")) == ["docid", "index", "lang", "manifest.json"]

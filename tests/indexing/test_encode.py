@@ -21,13 +21,14 @@ from helpers.checkpoints import plain_xlmr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.dataset import Pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.build import index_vectors
-from mimo_plugin.indexing.encode import Documents, Encoded, encode_collections
+from mimo_plugin.indexing.encode import Encoded, encode_collections
 from mimo_plugin.indexing.open import Index
 from mimo_plugin.indexing.options import EncodeOptions, IndexOptions, Part
 from mimo_plugin.indexing.vectors import VECTORS, Shards, open_vectors
@@ -71,7 +72,7 @@ def files(directory: Path) -> dict[str, bytes]:
 def test_any_tool_reads_the_vectors(encode: Encode, folder: str, student: Encoder, tmp_path: Path) -> None:
     done = encode()
     table = pyarrow.parquet.read_table(sorted((tmp_path / "vectors").glob("*.parquet")))
-    docs = list(load_pool([folder]).docs_iter())
+    docs = list(load(folder).docs_iter())
     assert table.column("docid").to_pylist() == [doc.doc_id for doc in docs]
     assert table.column("lang").to_pylist() == [doc.lang for doc in docs]
     vectors = np.asarray(table.column("vector").to_pylist(), dtype=np.float32)
@@ -129,7 +130,7 @@ def test_an_index_of_a_part_alone(encode: Encode, folder: str, student: Encoder,
     index_vectors(open_vectors([tmp_path / "part"]), tmp_path / "index", options)
     assert files(tmp_path / "index") == files(tmp_path / "direct")
     assert (tmp_path / "index" / "docid").read_text().splitlines() == [
-        doc.doc_id for doc in load_pool([folder]).docs_iter()
+        doc.doc_id for doc in load(folder).docs_iter()
     ][24:]
 
 
@@ -179,8 +180,8 @@ def test_collections_put_together(student: Encoder, checkpoint: Path, tmp_path: 
 
     def encode(spec: str, name: str, prefix: str | None, who: Encoder = student) -> Path:
         prefixes = None if prefix is None else {spec: prefix}
-        pool = load_pool([spec], pooled=prefix is not None)
-        encode_collections(Documents(pool, (spec,), prefixes), who, tmp_path / name, options)
+        pool = Pool(load(spec, pooled=prefix is not None), specs=(spec,), prefixes=prefixes)
+        encode_collections(pool, who, tmp_path / name, options)
         return tmp_path / name
 
     plain = [encode(spec, f"plain-{at}", None) for at, spec in enumerate(specs)]
@@ -231,9 +232,9 @@ def test_a_full_disk_and_a_directory_that_goes_away(
     with pytest.raises(EnvironmentProblem, match=r"has 100 B free and .* are needed \(50 documents"):
         encode()
     monkeypatch.undo()
-    pool, gone = load_pool([folder]), itertools.count()
+    pool, gone = load(folder), itertools.count()
 
-    class Removing:
+    class Removing(Pool):
         def docs_iter(self):
             for number, doc in enumerate(pool.docs_iter()):
                 if number == 20 and (tmp_path / "vectors").exists():
@@ -243,7 +244,7 @@ def test_a_full_disk_and_a_directory_that_goes_away(
 
     with pytest.raises(EnvironmentProblem, match="cannot write .*No such file or directory"):
         encode_collections(
-            Documents(Removing(), (folder,)),
+            Removing(specs=(folder,)),
             student,
             tmp_path / "vectors",
             EncodeOptions(shard_size=8, progress=False),
@@ -300,9 +301,9 @@ def test_a_vector_that_is_no_number_costs_nothing_that_was_encoded_before(
 
 
 def test_a_collection_that_changes_meanwhile(student: Encoder, tmp_path: Path) -> None:
-    docs = list(load_pool([write_folder(tmp_path / "folder", documents(20))]).docs_iter())
+    docs = list(load(write_folder(tmp_path / "folder", documents(20))).docs_iter())
 
-    class Shrinking:
+    class Shrinking(Pool):
         reads = 0
 
         def docs_iter(self):
@@ -311,7 +312,7 @@ def test_a_collection_that_changes_meanwhile(student: Encoder, tmp_path: Path) -
 
     with pytest.raises(ArtifactError, match="changed since it was surveyed"):
         encode_collections(
-            Documents(Shrinking(), ("it",)),
+            Shrinking(specs=("it",)),
             student,
             tmp_path / "vectors",
             EncodeOptions(shard_size=8, progress=False),
@@ -380,7 +381,7 @@ def test_copies_of_documents_are_left_out_everywhere_alike(
 
     def encode(spec: str, name: str, **changes: Any) -> Encoded:
         return encode_collections(
-            Documents(load_pool([spec]), ("c",)), student, tmp_path / name, replace(options, **changes)
+            Pool(load(spec), specs=("c",)), student, tmp_path / name, replace(options, **changes)
         )
 
     alone, done = encode(once, "alone"), encode(more, "done")

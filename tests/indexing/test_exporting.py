@@ -11,7 +11,7 @@ from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.cli.index import export_command
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
@@ -82,7 +82,7 @@ def read_parquet(path: Path) -> list[tuple[str, str, bytes]]:
 
 
 def texts_of(spec: str) -> dict[str, str]:
-    return {doc.doc_id: doc.text for doc in load_pool([spec]).docs_iter()}
+    return {doc.doc_id: doc.text for doc in load(spec).docs_iter()}
 
 
 @pytest.mark.parametrize("kind", ["vectors", "index"])

@@ -14,13 +14,12 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.collections.pool import pool_prefixes
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.build import merge_indexes
-from mimo_plugin.indexing.encode import Documents
 from mimo_plugin.indexing.open import INDEXES, read_manifest
 from mimo_plugin.indexing.options import IndexOptions, Part
 
@@ -55,14 +54,7 @@ def build(folder: str, student: Encoder, tmp_path_factory: pytest.TempPathFactor
         if key not in made:
             output = tmp_path_factory.mktemp("built") / "index"
             options = IndexOptions(factory=factory, shard=Part.parse(part), shard_size=8, progress=False)
-            build_index(
-                Documents(
-                    load_pool([spec], pooled=pooled), (spec,), pool_prefixes([spec]) if pooled else None
-                ),
-                student,
-                output,
-                replace(options, **more),
-            )
+            build_index([spec], student, output, replace(options, pooled=pooled, **more))
             made[key] = output
         return made[key]
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.records import Doc
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, ModelError
@@ -120,7 +120,7 @@ def test_workers_make_what_the_student_makes(work: Work, checkpoint: Path, tmp_p
     encoder = RayEncoder(work, terms_of(work))
     # Paths of collections are relative to where the command runs.
     rows = list(read_texts(None, work, Shards(tmp_path, 25, SIZE, 64), [0, 2]))
-    docs = list(load_pool([f"path:{work.directory / 'folder'}"]).docs_iter())
+    docs = list(load(f"path:{work.directory / 'folder'}").docs_iter())
     for row, some in zip(rows, (docs[:10], docs[20:]), strict=True):
         shard, batch, empty = vectors_of(encoder(row))
         assert (shard, batch.docids) == (docs.index(some[0]) // SIZE, [doc.doc_id for doc in some])

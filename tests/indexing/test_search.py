@@ -10,11 +10,10 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.collections.pool import load_pool, pool_prefixes
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
-from mimo_plugin.indexing.encode import Documents
 from mimo_plugin.indexing.open import Index, IndexManifest, IndexPlan, Lines, open_index
 from mimo_plugin.indexing.options import IndexOptions, Part, SearchOptions
 from mimo_plugin.indexing.plan import foreign_plan
@@ -161,7 +160,7 @@ def test_topics_are_checked(index: Path, tmp_path: Path) -> None:
     again = [*QUERIES[:2], QUERIES[0], {**QUERIES[0], "text": "anders"}]
     twice = write_folder(tmp_path / "twice", documents(3), again, {"q1": {"d1": 1}})
     with pytest.raises(DataError, match="query id q1 occurs twice"):
-        read_topics(load_pool([twice]))
+        read_topics(load(twice))
     none = write_folder(tmp_path / "none", documents(3))
     with pytest.raises(DataError, match="none has no queries"):
         search_to_run(index, [none], tmp_path / "run.trec", SearchOptions(progress=False))
@@ -369,7 +368,7 @@ def test_a_tie_that_an_approximate_index_cuts_is_told(checkpoint: Path, index: P
     runs = {}
     for factory in ("Flat", "SQfp16"):
         build_index(
-            Documents(load_pool([same]), [same]),
+            [same],
             Encoder(str(checkpoint), EncoderOptions(device="cpu")),
             tmp_path / factory,
             IndexOptions(factory=factory, progress=False),
@@ -414,12 +413,7 @@ def test_indexes_that_do_not_go_together(
     assert f"{other} and {index} cannot be searched as one: encoder_fingerprint is" in lines[1]
     assert "pooling is 'cls' and None" in lines[2]
     pooled = tmp_path / "pooled"
-    build_index(
-        Documents(load_pool([spec], pooled=True), (spec,), pool_prefixes([spec])),
-        Encoder(str(checkpoint)),
-        pooled,
-        options,
-    )
+    build_index([spec], Encoder(str(checkpoint)), pooled, options, pooled=True)
     with pytest.raises(ArtifactError, match="one has ids as lang:id, the other has not"):
         search_to_run([index, pooled], [spec], tmp_path / "run.trec")
 
@@ -433,18 +427,8 @@ def test_languages_in_indexes_of_their_own(checkpoint: Path, tmp_path: Path) -> 
         judged = {queries[0]["_id"]: {mine[0]["_id"]: 1}}
         specs.append(write_folder(tmp_path / lang, mine, queries, judged))
         directories.append(tmp_path / f"index-{lang}")
-        build_index(
-            Documents(load_pool(specs[-1:], pooled=True), tuple(specs[-1:]), pool_prefixes(specs[-1:])),
-            student,
-            directories[-1],
-            IndexOptions(progress=False),
-        )
-    build_index(
-        Documents(load_pool(specs), tuple(specs), pool_prefixes(specs)),
-        student,
-        tmp_path / "together",
-        IndexOptions(progress=False),
-    )
+        build_index(specs[-1:], student, directories[-1], pooled=True, progress=False)
+    build_index(specs, student, tmp_path / "together", progress=False)
     for place, name in ((directories, "apart.trec"), (tmp_path / "together", "together.trec")):
         search_to_run(place, specs, tmp_path / name, SearchOptions(hits=10, progress=False))
     apart, together = (
@@ -485,11 +469,7 @@ def test_queries_that_are_documents(index: Path, checkpoint: Path, tmp_path: Pat
 
     # In a pool ids are compared with their prefix.
     pooled = tmp_path / "pooled"
-    prefixes = pool_prefixes([spec])
-    pool = load_pool([spec], pooled=True)
-    build_index(
-        Documents(pool, (spec,), prefixes), Encoder(str(checkpoint)), pooled, IndexOptions(progress=False)
-    )
+    build_index(load(spec, pooled=True), Encoder(str(checkpoint)), pooled, progress=False)
     found = run_of(pooled, spec, tmp_path / "pooled.trec", remove_query=True)
     assert all(query != docid for query, ranked in found.items() for docid, _, _ in ranked)
     assert {query.split(":")[0] for query in found} == {"c"}

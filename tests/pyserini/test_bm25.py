@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers.beir import write_folder
 
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.pyserini.bm25 import BM25_INDEXES, analysis_of, index_bm25, search_bm25
@@ -26,7 +26,7 @@ QUERIES = 30
 
 
 def _collection(directory: Path, rows: list[dict[str, str]] = HOUSES) -> Any:
-    return load_pool([write_folder(directory / "docs", rows)])
+    return load(write_folder(directory / "docs", rows))
 
 
 def _index(collection: Any, directory: Path, **options: Any) -> bool:
@@ -41,7 +41,7 @@ def _found(directory: Path, text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def german() -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
     """The sample's German documents and some of its German queries."""
-    pool = load_pool(["mimo-sample"])
+    pool = load("mimo-sample")
     docs = [
         {"_id": doc.doc_id, "text": doc.text, "lang": "de"} for doc in pool.docs_iter() if doc.lang == "de"
     ]

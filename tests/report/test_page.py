@@ -15,7 +15,7 @@ from helpers.pages import Page, ReadCell
 from helpers.report_samples import DEBIAN, MIRACL, SUBSET, make_results
 
 from mimo_plugin.cli import main
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.evaluation.options import SignificanceTest
 from mimo_plugin.evaluation.results import parse_results
 from mimo_plugin.report.page import write_report
@@ -332,7 +332,7 @@ def test_report_of_a_real_evaluation(tmp_path: Path) -> None:
 def _run(path: Path, noise: float) -> Path:
     """Relevant documents score 1, others 0, with noise."""
     rng = np.random.default_rng(7)
-    pool = load_pool(["mimo-sample"])
+    pool = load("mimo-sample")
     judged: dict[str, list[str]] = {}
     for qrel in pool.qrels_iter():
         judged.setdefault(qrel.query_id, []).append(qrel.doc_id)

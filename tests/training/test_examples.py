@@ -12,10 +12,10 @@ from mimo_plugin.data.writers import TableWriter
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.training.data import open_pairs, open_table
 from mimo_plugin.training.examples import Examples, plan_stage1, plan_stage2
-from mimo_plugin.training.recipe import Stage1Options, Stage2Options
+from mimo_plugin.training.recipe import Stage1Options, Stage2Options, TeacherOptions
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.teacher import fill
-from mimo_plugin.training.teacher_store import Role, TeacherOptions, TeacherStore
+from mimo_plugin.training.teacher_store import Role, TeacherStore
 
 WHERE = {
     text(template[lang], n): (lang, n)
@@ -38,7 +38,7 @@ def teacher(world: World) -> Encoder:
 
 @pytest.fixture(scope="module")
 def store(world: World) -> TeacherStore:
-    options = TeacherOptions(str(world.root / "teacher"), device="cpu", dtype="float32", **PROMPTS)
+    options = TeacherOptions(checkpoint=str(world.root / "teacher"), dtype="float32", **PROMPTS).on("cpu")
     queries = [text(QUERY["en"], number) for number in range(60)]
     passages = [text(PASSAGE["en"], number) for number in range(60)]
     texts = {Role.TEXT: queries, Role.QUERY: queries, Role.PASSAGE: passages}

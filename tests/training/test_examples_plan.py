@@ -1,6 +1,7 @@
 """What shares a batch, and how often a row comes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,16 +11,19 @@ from mimo_plugin.training.examples import (
     Relevance,
     _merged,
     contrastive_batches,
-    numbered,
     shuffled_batches,
-    steps_of,
 )
+from mimo_plugin.training.recipe import Stage1Options
+
+
+def number(texts: list[str]) -> np.ndarray:
+    return pd.factorize(np.array(texts))[0]
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> tuple[Relevance, int]:
     rows = draw(st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), min_size=4, max_size=40))
-    queries, passages = (numbered([str(row[side]) for row in rows]) for side in (0, 1))
+    queries, passages = (number([str(row[side]) for row in rows]) for side in (0, 1))
     return Relevance(queries, passages), draw(st.integers(1, 4))
 
 
@@ -81,10 +85,10 @@ def test_a_batch_that_cannot_be_filled() -> None:
 
 def test_a_batch_larger_than_the_data() -> None:
     with pytest.raises(UsageError, match="--batch-size 9 is larger than the data, which has 8 usable rows"):
-        steps_of(8, 9, 1.0, None)
-    assert steps_of(8, 8, 1.0, None) == 1
-    assert steps_of(100, 8, 2.5, None) == 31
-    assert steps_of(100, 8, 2.5, 7) == 7
+        Stage1Options(batch_size=9).steps_on(8)
+    assert Stage1Options(batch_size=8).steps_on(8) == 1
+    assert Stage1Options(batch_size=8, epochs=2.5).steps_on(100) == 31
+    assert Stage1Options(batch_size=8, epochs=2.5, steps=7).steps_on(100) == 7
 
 
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 20), st.integers(0, 99))
@@ -112,7 +116,7 @@ def test_a_seed_decides_everything() -> None:
 
 
 def test_the_same_by_id_or_text_or_in_a_chain() -> None:
-    ids, texts = numbered(["a", "a", "b", "c", "d"]), numbered(["x", "y", "y", "z", "z"])
+    ids, texts = number(["a", "a", "b", "c", "d"]), number(["x", "y", "y", "z", "z"])
     found = _merged(ids, texts).tolist()
     assert found[0] == found[1] == found[2]
     assert found[3] == found[4] != found[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.tiny_training import World
+from helpers.tiny_training import World, train_both
 
 from mimo_plugin.core.errors import (
     ArtifactError,
@@ -19,9 +19,8 @@ from mimo_plugin.core.errors import (
     UsageError,
 )
 from mimo_plugin.training import teacher as teacher_fill
-from mimo_plugin.training.recipe import ProjectionInput, Recipe
-from mimo_plugin.training.stages import train_both, train_stage1, train_stage2
-from mimo_plugin.training.start import Job
+from mimo_plugin.training.recipe import ProjectionInput, Recipe, RunSettings
+from mimo_plugin.training.stages import train_stage1, train_stage2
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +36,12 @@ def no_teacher_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teacher_fill, "_encode", ran)
 
 
-def both(recipe: Recipe, job: Job) -> None:
-    list(train_both(recipe, job))
-
-
 def refused(
-    train: Callable[..., Any], recipe: Recipe, job: Job, error: type[MimoError] = UsageError, **named: Any
+    train: Callable[..., Any],
+    recipe: Recipe,
+    job: RunSettings,
+    error: type[MimoError] = UsageError,
+    **named: Any,
 ) -> list[str]:
     """The messages; nothing has been begun."""
     before = sorted(job.output.rglob("*")) if job.output.is_dir() else []
@@ -57,7 +56,7 @@ def refused(
 def test_no_data(world: World, tmp_path: Path) -> None:
     assert "--pairs" in refused(train_stage1, world.recipe(pairs=None), world.job(tmp_path / "run"))[0]
     recipe = world.recipe(pairs=None, table=None)
-    lines = refused(both, recipe, world.job(tmp_path / "run"))
+    lines = refused(train_both, recipe, world.job(tmp_path / "run"))
     assert ["--pairs" in lines[0], "--table" in lines[1]] == [True, True]
 
 
@@ -75,7 +74,7 @@ def test_a_batch_larger_than_the_data(world: World, tmp_path: Path) -> None:
     job = world.job(tmp_path / "run")
     expected = "--batch-size 61 is larger than the data, which has 60 usable rows"
     assert refused(train_stage2, recipe, job)[0].startswith(expected)
-    lines = refused(both, recipe, job)
+    lines = refused(train_both, recipe, job)
     assert len(lines) == 2
     assert lines[0].startswith("--batch-size 181 is larger than the data, which has 180 usable rows")
 
@@ -186,7 +185,7 @@ def test_no_such_teacher(world: World, tmp_path: Path) -> None:
 def test_texts_longer_than_the_student_reads(world: World, tmp_path: Path) -> None:
     """In the second stage, and said before the first one begins."""
     recipe = world.recipe(stage2={"max_length": 65})
-    (line,) = refused(both, recipe, world.job(tmp_path / "run"))
+    (line,) = refused(train_both, recipe, world.job(tmp_path / "run"))
     assert line == "--max-length 65: the checkpoint reads at most 64 tokens"
 
 
@@ -207,7 +206,7 @@ def test_an_unfinished_run_as_student(world: World, tmp_path: Path) -> None:
     (tmp_path / "student" / "recipe.yaml").write_text("stage: stage1\n")
     recipe = world.recipe(student={"checkpoint": str(tmp_path / "student")})
     (line,) = refused(train_stage1, recipe, world.job(tmp_path / "run"), ArtifactError)
-    assert "not a finished training run" in line
+    assert "has no manifest.json, expected a training run" in line
 
 
 def test_a_device_that_is_not_there(world: World, tmp_path: Path) -> None:

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from helpers.tiny_training import World
 
-from mimo_plugin.training.recipe import write_recipe
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
@@ -32,7 +30,7 @@ def test_an_interrupted_training_ends_with_130(
     world: World, tmp_path: Path, number: signal.Signals, sign: str, later: float
 ) -> None:
     options = {"carry_projection": False, "steps": 100_000, "save_steps": 3, "log_steps": 1}
-    write_recipe(world.recipe(dev=True, stage2=options), tmp_path / "recipe.yaml")
+    world.recipe(dev=True, stage2=options).write(tmp_path / "recipe.yaml")
     arguments = ["train", "stage2", "--recipe", str(tmp_path / "recipe.yaml"), "--device", "cpu"]
     process = subprocess.Popen(
         [sys.executable, "-m", "mimo_plugin", *arguments, "--output", str(tmp_path / "run")],

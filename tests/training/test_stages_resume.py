@@ -18,9 +18,8 @@ from mimo_plugin.training import curves, trainer
 from mimo_plugin.training import record as saving
 from mimo_plugin.training import stages as stage
 from mimo_plugin.training.recipe import Recipe
-from mimo_plugin.training.run import PROJECTION, read_training_manifest
-from mimo_plugin.training.stages import train_stage1, train_stage2
-from mimo_plugin.training.start import Trained
+from mimo_plugin.training.run import PROJECTION, RunDirectory
+from mimo_plugin.training.stages import Trained, train_stage1, train_stage2
 from mimo_plugin.training.teacher_store import Role, TeacherStore
 from mimo_plugin.training.trainer import MetricsFile
 
@@ -227,14 +226,14 @@ def test_kill_nine_of_a_real_process(
     assert same_weights(whole.directory, tmp_path / "run")
 
     assert main([*arguments, "--steps", "2", "--eval-steps", "2", "--no-resume"]) == 0
-    assert read_training_manifest(tmp_path / "run").steps == 2
+    assert RunDirectory(tmp_path / "run").read().steps == 2
     assert not same_weights(whole.directory, tmp_path / "run")
 
 
 def test_what_is_wrong_is_said_before_an_earlier_run_is_given_up(world: World, tmp_path: Path) -> None:
     done = train_stage1(world.recipe(), world.job(tmp_path / "run"))
     changed = world.recipe(teacher={"query_prompt": "other"})
-    with pytest.raises(ArtifactError, match="holds other teacher vectors"):
+    with pytest.raises(ArtifactError, match="holds a teacher store made otherwise"):
         train_stage1(changed, world.job(tmp_path / "run", resume=False))
     assert train_stage1(world.recipe(), world.job(tmp_path / "run")).manifest == done.manifest
 

@@ -99,31 +99,9 @@ def test_bad_requests() -> None:
         (lambda: create_student("tiny", [("de", " \n")], seed=0), DataError, "all texts are empty"),
         (lambda: create_student("tiny", LABELLED, vocab_size=300, seed=0), UsageError, "larger vocabulary"),
         (lambda: create_student("tiny", LABELLED, max_length=2, seed=0), UsageError, "at least 3"),
-        (
-            lambda: create_student("tiny", LABELLED, seed=0, overrides={"layers": 3}),
-            UsageError,
-            "layers: cannot be set",
-        ),
-        (
-            lambda: create_student("tiny", LABELLED, seed=0, overrides={"num_attention_heads": 3}),
-            UsageError,
-            "hidden_size 128 is not a multiple of num_attention_heads 3",
-        ),
     ):
         with pytest.raises(error, match=message):
             call()
-
-
-def test_overrides() -> None:
-    student = create_student(
-        "tiny",
-        LABELLED,
-        vocab_size=600,
-        seed=0,
-        overrides={"hidden_size": 64, "num_hidden_layers": 2},
-        device="cpu",
-    )
-    assert (student.get_embedding_dimension(), student.config.num_hidden_layers) == (64, 2)
 
 
 def test_a_large_language_does_not_crowd_out_a_small_one() -> None:

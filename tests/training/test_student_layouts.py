@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.checkpoints import plain_xlmr
-from helpers.tiny_training import World
+from helpers.tiny_training import World, train_both
 
 from mimo_plugin.core.errors import ArtifactError, ModelError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.trained_on import FILE, SeenTexts
 from mimo_plugin.training import teacher as teacher_fill
-from mimo_plugin.training.recipe import Recipe, StudentOptions, read_yaml, write_recipe
+from mimo_plugin.training.recipe import Recipe, StudentOptions
 from mimo_plugin.training.run import PROJECTION
-from mimo_plugin.training.stages import train_both, train_stage1, train_stage2
+from mimo_plugin.training.stages import train_stage1, train_stage2
 
 
 @pytest.fixture(scope="module")
@@ -134,17 +134,17 @@ def test_what_a_card_says_of_stock_pyserini_holds(
 def test_prompts_of_the_student_are_trained_with_and_saved(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mimo_plugin.training import fitting
+    from mimo_plugin.training import trainer
 
     trained_with: list[Any] = []
-    arguments = fitting._arguments
+    arguments = trainer._arguments
 
     def seen(*args: Any) -> Any:
         made = arguments(*args)
         trained_with.append(made.prompts)
         return made
 
-    monkeypatch.setattr(fitting, "_arguments", seen)
+    monkeypatch.setattr(trainer, "_arguments", seen)
     asked = {"checkpoint": str(world.root / "student"), "query_prompt": "frage: ", "document_prompt": ""}
     first = train_stage1(world.recipe(student=asked), world.job(tmp_path / "first"))
     changes = {"student": {"checkpoint": str(first.directory)}, "stage2": {"steps": 1}}
@@ -209,7 +209,7 @@ def test_a_student_knows_what_it_was_trained_on(world: World, tmp_path: Path) ->
     changes = {"student": {"checkpoint": str(first.directory)}, "stage2": {"steps": 1}}
     second = train_stage2(world.recipe(**changes), world.job(tmp_path / "second"))
     again = train_stage2(world.recipe(stage2={"carry_projection": False}), world.job(tmp_path / "alone"))
-    from mimo_plugin.training.dev import DevCollection
+    from mimo_plugin.training.start import DevCollection
 
     dev = DevCollection.load(world.dev)
     queries = [text for _, text in dev.queries]
@@ -236,14 +236,14 @@ def test_options_at_what_held_before_are_left_out_of_identities() -> None:
     changed = Recipe.model_validate({"stage1": {"projection_input": "raw"}, "teacher": {"batch_size": 4}})
     assert changed.stage1.identity()["projection_input"] == "raw"
     assert changed.teacher.identity().keys() == old
-    assert changed.teacher.options("cpu", 64).batch_size == 4
+    assert changed.teacher.on("cpu", 64).batch_size == 4
 
 
 def test_a_recipe_that_is_written_is_the_same_when_read(tmp_path: Path) -> None:
     changes = {"projection_input": "normalized", "gradient_accumulation_steps": 2}
     recipe = Recipe.model_validate({"stage1": changes, "report_to": "wandb", "student": {"pooling": "cls"}})
-    write_recipe(recipe, tmp_path / "recipe.yaml")
-    assert Recipe.model_validate(read_yaml(tmp_path / "recipe.yaml")) == recipe
+    recipe.write(tmp_path / "recipe.yaml")
+    assert Recipe.read(tmp_path / "recipe.yaml") == recipe
 
 
 def test_a_run_of_an_earlier_version_is_told_from_one_with_other_vectors(
@@ -262,5 +262,5 @@ def test_a_run_of_an_earlier_version_is_told_from_one_with_other_vectors(
 def test_both_stages_must_read_the_same(world: World, tmp_path: Path) -> None:
     recipe = world.recipe(stage1={"projection_input": "raw"}, stage2={"projection_input": "normalized"})
     with pytest.raises(UsageError, match="stage2.projection_input is normalized, stage 1 trains"):
-        list(train_both(recipe, world.job(tmp_path / "run")))
+        train_both(recipe, world.job(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

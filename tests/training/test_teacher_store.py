@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +21,28 @@ from hypothesis import strategies as st
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, ModelError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.encoder.packaged import TEACHER
+from mimo_plugin.training.recipe import Recipe, TeacherOptions
 from mimo_plugin.training.teacher import fill
-from mimo_plugin.training.teacher_store import KEY, KeyIndex, Role, TeacherOptions, TeacherStore, text_keys
+from mimo_plugin.training.teacher_store import (
+    KEY,
+    KeyIndex,
+    Role,
+    StoreDirectory,
+    TeacherStore,
+    load_teacher,
+    text_keys,
+)
 
 pytestmark = pytest.mark.threads
 
 LONG = "a long description of a package " * 60
 ENGLISH = ["Real-time strategy game of ancient warfare", "shared library", "x", "", LONG]
 FILES = ("keys", "manifest.json", "sums", "vectors")
-REAL = TeacherOptions(TEACHER, device="cpu", dtype="float32")
+REAL = TeacherOptions(checkpoint=TEACHER, dtype="float32").on("cpu")
+
+
+def replace(options: TeacherOptions, **changes: object) -> TeacherOptions:
+    return options.model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +54,7 @@ def teacher() -> Encoder:
 def small(tmp_path_factory: pytest.TempPathFactory) -> TeacherOptions:
     """A teacher with random weights that encodes in no time."""
     directory = plain_xlmr(tmp_path_factory.mktemp("teacher"))
-    return TeacherOptions(str(directory), device="cpu", dtype="float32", batch_size=4)
+    return TeacherOptions(checkpoint=str(directory), dtype="float32", batch_size=4).on("cpu")
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -52,9 +64,13 @@ def content(directory: Path) -> dict[str, bytes]:
 def test_vectors_are_the_teachers(teacher: Encoder, tmp_path: Path) -> None:
     options = replace(REAL, query_prompt="query: ")
     filled = fill(tmp_path / "store", options, {Role.QUERY: ENGLISH, Role.PASSAGE: ENGLISH, Role.TEXT: TEXTS})
-    assert filled.computed == 3 * len(ENGLISH)
+    assert filled == 3 * len(ENGLISH)
     store = TeacherStore.open(tmp_path / "store", expect=options)
-    assert (store.dimension, store.dtype, store.fingerprint) == (384, "float32", teacher.fingerprint)
+    assert (store.dimension, store.manifest.identity.dtype, store.fingerprint) == (
+        384,
+        "float32",
+        teacher.fingerprint,
+    )
     for role, texts, prompt in (
         (Role.QUERY, ENGLISH, "query: "),
         (Role.PASSAGE, ENGLISH, ""),
@@ -79,9 +95,9 @@ def test_float16_only_rounds_and_the_length_cuts(teacher: Encoder, tmp_path: Pat
 
 def test_a_text_without_prompt_is_computed_once_for_all_roles(small: TeacherOptions, tmp_path: Path) -> None:
     first = fill(tmp_path, small, {Role.PASSAGE: TEXTS * 3, Role.TEXT: TEXTS, Role.QUERY: TEXTS[:2]})
-    assert (first.computed, first.manifest.rows) == (len(TEXTS), len(TEXTS))
+    assert (first, _rows(tmp_path)) == (len(TEXTS), len(TEXTS))
     again = fill(tmp_path, small, {Role.TEXT: [*TEXTS, "new"]})
-    assert (again.computed, again.manifest.rows) == (1, len(TEXTS) + 1)
+    assert (again, _rows(tmp_path)) == (1, len(TEXTS) + 1)
     store = TeacherStore.open(tmp_path)
     assert np.array_equal(store.vectors(TEXTS, Role.QUERY), store.vectors(TEXTS, Role.TEXT))
     assert len(store) == len(TEXTS) + 1
@@ -94,15 +110,13 @@ def test_the_teacher_is_loaded_only_if_something_is_missing(
     monkeypatch.setattr(
         "mimo_plugin.training.teacher_store.Encoder", lambda *_: pytest.fail("the teacher was loaded")
     )
-    assert fill(tmp_path, small, {Role.TEXT: TEXTS}).computed == 0
+    assert fill(tmp_path, small, {Role.TEXT: TEXTS}) == 0
     TeacherStore.open(tmp_path, expect=small)
 
 
 def test_a_missing_text_is_named(small: TeacherOptions, tmp_path: Path) -> None:
     fill(tmp_path, replace(small, query_prompt="q: "), {Role.PASSAGE: TEXTS})
     store = TeacherStore.open(tmp_path)
-    assert store.missing([*TEXTS, "nowhere"], Role.TEXT) == ["nowhere"]
-    assert store.missing(TEXTS, Role.QUERY) == TEXTS
     with pytest.raises(DataError, match=r"no vector of the passage 'nowhere': it was filled from other data"):
         store.vectors(["nowhere", TEXTS[0]], Role.PASSAGE)
     with pytest.raises(DataError, match=r"query 'Ein kurzer .*\.\.\.' \(nor of 1 others of 2\)"):
@@ -115,19 +129,19 @@ def test_other_vectors_are_refused(small: TeacherOptions, tmp_path: Path) -> Non
     for changed, message in (
         (replace(small, query_prompt="query: "), "its query prompt is '', wanted is 'query: '"),
         (replace(small, passage_prompt="p"), "its passage prompt is '', wanted is 'p'"),
-        (replace(small, max_length=9), "its maximum length is 64, wanted is 9"),
+        (replace(small, max_length=9), "its max length is 64, wanted is 9"),
         (replace(small, dtype="float16"), "its dtype is 'float32', wanted is 'float16'"),
         (replace(small, compute_dtype="bfloat16"), "compute dtype is 'float32', wanted is 'bfloat16'"),
         (replace(small, attention="eager"), "its attention is None, wanted is 'eager'"),
-        (replace(small, teacher=str(other)), f"wanted is {other} with weights"),
+        (replace(small, checkpoint=str(other)), f"wanted is {other} with weights"),
     ):
-        with pytest.raises(ArtifactError, match=f"store holds other teacher vectors: .*{message}"):
+        with pytest.raises(ArtifactError, match=f"store holds a teacher store made otherwise: .*{message}"):
             fill(store, changed, {Role.TEXT: TEXTS})
         with pytest.raises(ArtifactError, match=message):
             TeacherStore.open(store, expect=changed)
     # The same weights under another name are the same teacher.
-    copy = shutil.copytree(small.teacher, tmp_path / "copy")
-    assert fill(store, replace(small, teacher=str(copy)), {Role.TEXT: [*TEXTS, "new"]}).computed == 1
+    copy = shutil.copytree(small.checkpoint, tmp_path / "copy")
+    assert fill(store, replace(small, checkpoint=str(copy)), {Role.TEXT: [*TEXTS, "new"]}) == 1
 
 
 def test_the_number_format_is_the_devices_or_that_of_the_store(
@@ -143,7 +157,8 @@ def test_the_number_format_is_the_devices_or_that_of_the_store(
     assert 0 < difference < 0.02
     # A store goes on as it was begun, on whatever device: here one that would begin in bfloat16.
     monkeypatch.setattr("mimo_plugin.training.teacher_store.check_device", lambda device: "cuda:0")
-    assert replace(small, device=None).resolved().compute_dtype == "bfloat16"
+    fill(tmp_path / "new", small.on(None), {})
+    assert StoreDirectory(tmp_path / "new").read().identity.compute_dtype == "bfloat16"
     loaded: list[EncoderOptions] = []
 
     def loading(checkpoint: str, options: EncoderOptions) -> Encoder:
@@ -152,7 +167,7 @@ def test_the_number_format_is_the_devices_or_that_of_the_store(
 
     monkeypatch.setattr("mimo_plugin.training.teacher_store.Encoder", loading)
     for name in ("old", "half"):
-        assert fill(tmp_path / name, small, {Role.TEXT: [*TEXTS, "new"]}).computed == 1
+        assert fill(tmp_path / name, small, {Role.TEXT: [*TEXTS, "new"]}) == 1
         TeacherStore.open(tmp_path / name, expect=small)
     assert [(found.dtype, found.attention) for found in loaded] == [("float32", None), ("bfloat16", "eager")]
 
@@ -168,13 +183,13 @@ def test_a_store_of_an_earlier_version_opens(small: TeacherOptions, tmp_path: Pa
 
 def test_the_attention_is_the_one_asked_for(small: TeacherOptions) -> None:
     for attention in ("eager", "sdpa"):
-        teacher = replace(small, attention=attention).load()
+        teacher = load_teacher(replace(small, attention=attention))
         assert teacher.model.config._attn_implementation == attention
 
 
 def test_other_weights_under_the_same_name_are_refused(small: TeacherOptions, tmp_path: Path) -> None:
-    teacher = shutil.copytree(small.teacher, tmp_path / "teacher")
-    options = replace(small, teacher=str(teacher))
+    teacher = shutil.copytree(small.checkpoint, tmp_path / "teacher")
+    options = replace(small, checkpoint=str(teacher))
     fill(tmp_path / "store", options, {Role.TEXT: TEXTS})
     plain_xlmr(teacher, seed=1)
     with pytest.raises(ArtifactError, match="its teacher is .* with weights"):
@@ -186,7 +201,7 @@ def test_chunks_do_not_matter(small: TeacherOptions, tmp_path: Path, chunk_size:
     options = replace(small, query_prompt="q: ")
     texts = {Role.QUERY: TEXTS, Role.TEXT: [*TEXTS, *ENGLISH, *TEXTS]}
     fill(tmp_path, options, texts, chunk_size=chunk_size)
-    direct = Encoder(small.teacher, EncoderOptions(device="cpu"))
+    direct = Encoder(small.checkpoint, EncoderOptions(device="cpu"))
     store = TeacherStore.open(tmp_path)
     assert len(store) == 15
     for role, prompt in ((Role.QUERY, "q: "), (Role.TEXT, "")):
@@ -198,7 +213,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from mimo_plugin.training.teacher import fill
-from mimo_plugin.training.teacher_store import Role, TeacherOptions
+from mimo_plugin.training.teacher_store import Role
 from training.test_teacher_store import many
 teacher, directory = sys.argv[1:]
 fill(Path(directory), *many(teacher), chunk_size=10)
@@ -207,14 +222,14 @@ fill(Path(directory), *many(teacher), chunk_size=10)
 
 def many(teacher: str) -> tuple[TeacherOptions, dict[Role, list[str]]]:
     texts = [f"text {number} " + "word " * (number % 17) for number in range(300)]
-    options = TeacherOptions(teacher, query_prompt="q: ", device="cpu", dtype="float32", batch_size=4)
+    options = TeacherOptions(checkpoint=teacher, query_prompt="q: ", dtype="float32", batch_size=4).on("cpu")
     return options, {Role.QUERY: texts[::3], Role.TEXT: texts}
 
 
 def test_killed_and_run_again_it_is_byte_identical(small: TeacherOptions, tmp_path: Path) -> None:
     output = tmp_path / "killed"
     process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, small.teacher, str(output)],
+        [sys.executable, "-c", KILLED, small.checkpoint, str(output)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
     )
     while process.poll() is None and _rows(output) < 30:
@@ -225,8 +240,8 @@ def test_killed_and_run_again_it_is_byte_identical(small: TeacherOptions, tmp_pa
     there = _rows(output)
     assert 30 <= there < 400
     assert len(TeacherStore.open(output)) == there
-    assert fill(output, *many(small.teacher), chunk_size=10).computed == 400 - there
-    fill(tmp_path / "whole", *many(small.teacher), chunk_size=10)
+    assert fill(output, *many(small.checkpoint), chunk_size=10) == 400 - there
+    fill(tmp_path / "whole", *many(small.checkpoint), chunk_size=10)
     assert content(output) == content(tmp_path / "whole")
 
 
@@ -241,7 +256,7 @@ def test_what_a_kill_left_behind_the_rows_does_not_count(small: TeacherOptions, 
         with (tmp_path / name).open("ab") as file:
             file.write(b"half a row")
     fill(tmp_path, small, {Role.TEXT: [*TEXTS, "new"]})
-    direct = Encoder(small.teacher, EncoderOptions(device="cpu")).encode_documents(["new"])
+    direct = Encoder(small.checkpoint, EncoderOptions(device="cpu")).encode_documents(["new"])
     assert np.abs(TeacherStore.open(tmp_path).vectors(["new"], Role.TEXT) - direct).max() <= 1e-6
 
 
@@ -251,7 +266,8 @@ def test_an_open_store_does_not_mind_a_writer(small: TeacherOptions, tmp_path: P
     expected = before.vectors(TEXTS, Role.TEXT)
     fill(tmp_path, small, {Role.TEXT: ENGLISH})
     assert np.array_equal(before.vectors(TEXTS, Role.TEXT), expected)
-    assert before.missing(ENGLISH, Role.TEXT) == ENGLISH
+    with pytest.raises(DataError, match="nor of 4 others of 5"):
+        before.vectors(ENGLISH, Role.TEXT)
     assert np.array_equal(TeacherStore.open(tmp_path).vectors(TEXTS, Role.TEXT), expected)
 
 
@@ -285,12 +301,12 @@ def test_one_writer(small: TeacherOptions, tmp_path: Path) -> None:
         pytest.raises(ArtifactError, match=f"is being written by process {os.getpid()} on"),
     ):
         fill(tmp_path, small, {Role.TEXT: TEXTS})
-    assert fill(tmp_path, small, {Role.TEXT: TEXTS}).computed == 0
+    assert fill(tmp_path, small, {Role.TEXT: TEXTS}) == 0
 
 
 def test_damage_is_named(small: TeacherOptions, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    with pytest.raises(ArtifactError, match=r"has no manifest.json: it is no teacher store"):
+    with pytest.raises(ArtifactError, match=r"no such directory, expected a teacher store"):
         TeacherStore.open(store)
     fill(store, small, {Role.TEXT: TEXTS})
     for name in ("vectors", "keys"):
@@ -339,8 +355,8 @@ def test_numbers_that_are_none(
         patch.setattr("mimo_plugin.training.teacher_store.Encoder", scaled(1e6))
         with pytest.raises(ModelError, match="too large for float16"):
             fill(tmp_path / "large", replace(small, dtype="float16"), {Role.TEXT: TEXTS})
-    with pytest.raises(UsageError, match="expected one of float16, float32"):
-        replace(small, dtype="int8")
+    with pytest.raises(UsageError, match="found 'int8', expected 'float16' or 'float32'"):
+        Recipe.read(None, {"teacher": {"dtype": "int8"}})
     with pytest.raises(TypeError, match="read twice"):
         fill(tmp_path / "none", small, {Role.TEXT: iter(TEXTS)})
 
@@ -358,7 +374,7 @@ def test_a_full_disk(small: TeacherOptions, tmp_path: Path, monkeypatch: pytest.
     ):
         fill(tmp_path, small, texts, chunk_size=20)
     assert len(TeacherStore.open(tmp_path)) == 20
-    assert fill(tmp_path, small, texts, chunk_size=20).computed == 40
+    assert fill(tmp_path, small, texts, chunk_size=20) == 40
 
 
 @contextmanager

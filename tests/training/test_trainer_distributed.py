@@ -11,7 +11,6 @@ from helpers import tiny_training
 from helpers.tiny_training import World, weights
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.training.fitting import Devices
 from mimo_plugin.training.recipe import Precision, Stage1Options
 from mimo_plugin.training.stages import train_stage1, train_stage2
 
@@ -103,8 +102,7 @@ def test_mimo_train_over_two_processes(world: World, tmp_path: Path) -> None:
 
 
 def test_a_batch_that_processes_cannot_share() -> None:
-    devices = Devices("cuda", processes=3, main=True)
-    assert devices.slice_of(Stage1Options(batch_size=12)) == 4
-    assert devices.slice_of(Stage1Options(batch_size=12, gradient_accumulation_steps=2)) == 2
+    assert Stage1Options(batch_size=12).slice_of(3) == 4
+    assert Stage1Options(batch_size=12, gradient_accumulation_steps=2).slice_of(3) == 2
     with pytest.raises(UsageError, match="--batch-size 8 cannot be shared by 3 processes: a multiple"):
-        devices.slice_of(Stage1Options(batch_size=8))
+        Stage1Options(batch_size=8).slice_of(3)

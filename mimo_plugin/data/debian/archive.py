@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from mimo_plugin.collections.jsonlines import get_id, get_text, read_objects
+from mimo_plugin.collections.rows import get_id, get_text, read_objects
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, Problems
 from mimo_plugin.data.options import CleaningOptions, language_code

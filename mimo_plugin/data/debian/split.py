@@ -268,14 +268,14 @@ def excluded_texts(collections: Sequence[str]) -> dict[str, str]:
         DataError: an unknown collection, one without documents, or one that cannot be read.
     """
     from mimo_plugin.collections.loading import require
-    from mimo_plugin.collections.pool import load_pool
+    from mimo_plugin.collections.pool import load
 
     require(collections, docs=True)
     problems = Problems()
     texts: dict[str, str] = {}
     for spec in collections:
         with problems.collect():
-            for doc in load_pool([spec], pooled=False).docs_iter():
+            for doc in load(spec, pooled=False).docs_iter():
                 identifier = doc.doc_id.removeprefix(f"{doc.lang}:")
                 texts[identifier] = doc.text if doc.lang == "en" else texts.get(identifier, "")
     problems.raise_any()

@@ -15,7 +15,7 @@ from helpers.tiny_archive import Package, write_archive
 
 from mimo_plugin.cli import main
 from mimo_plugin.collections.packaged import descriptions
-from mimo_plugin.collections.pool import load_pool
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import BUILDING
 from mimo_plugin.data.debian.build import debian_directory
 from mimo_plugin.data.debian.split import stem
@@ -110,7 +110,7 @@ def splits_of(made: Path) -> dict[str, set[str]]:
     """Split -> ids of its descriptions, as far as they were written."""
     splits = {"train": set(open_table(made / "table").dataset["query_id"])}
     for split in ("dev", "test"):
-        docs = load_pool([f"path:{made / split}"], pooled=False).docs_iter()
+        docs = load(f"path:{made / split}", pooled=False).docs_iter()
         splits[split] = {doc.doc_id.partition(":")[2] for doc in docs}
     return splits
 
@@ -149,7 +149,7 @@ def test_pairs_and_table_hold_the_training_descriptions(made: Path) -> None:
 @needs_apt
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_collections_have_every_version_relevant_to_every_version(made: Path, split: str) -> None:
-    pool = load_pool([f"path:{made / split}"], pooled=False)
+    pool = load(f"path:{made / split}", pooled=False)
     docs = {doc.doc_id: doc for doc in pool.docs_iter()}
     queries = {query.query_id: query for query in pool.queries_iter()}
     rows = {row["id"]: row["text"] for row in table_rows(made / "table.jsonl.gz")}
@@ -319,7 +319,7 @@ def test_a_dev_table_is_the_dev_split(table: Path, tmp_path: Path) -> None:
     output = tmp_path / "o"
     options = ("--from-table", str(table), "--dev-table", str(dev), *FEW, "--no-exclude")
     assert mimo_data(output, *options) == 0
-    docs = load_pool([f"path:{output / 'dev'}"], pooled=False).docs_iter()
+    docs = load(f"path:{output / 'dev'}", pooled=False).docs_iter()
     expected = {f"{lang[:2]}:{row['id']}" for row in rows if len(row["text"]) >= 3 for lang in row["text"]}
     assert {doc.doc_id for doc in docs} == expected
     manifest = debian_directory(output).read()
