@@ -4,16 +4,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mimo_plugin.core.errors import ArtifactError, UsageError
 from mimo_plugin.evaluation.runs import Ranking, ranking
 from mimo_plugin.indexing.faiss import matrix_products, reason
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # Documents looked at beyond those asked for, so that ties at the last place seldom need a second look.
 _SPARE = 16
