@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from contextlib import ExitStack, redirect_stdout
+from doctest import ELLIPSIS, DocTestFinder, DocTestRunner
 from functools import partial
 from importlib.metadata import version
 from io import StringIO
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from helpers.serving import free_port, serving
 
+import mimo_plugin
 from mimo_plugin.cli import main
 from mimo_plugin.pyserini.stock import run_module
 
@@ -70,21 +72,49 @@ def run_shell(code: str, stack: ExitStack) -> None:
             assert main(command[1:]) == 0, line
 
 
-def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, socket_enabled: None) -> None:
-    monkeypatch.chdir(tmp_path)
-    page = (DOCS / "pyserini.md").read_text(encoding="utf-8").replace("8081", str(free_port()))
-    # The JVM of this process takes relative paths to be below the directory that it was started in.
-    page = page.replace("indexes/", f"{tmp_path}/indexes/")
+def run_page(page: str) -> None:
+    """Runs a page's snippets in order and compares what they print with what the page shows."""
     names: dict[str, Any] = {}
     with ExitStack() as stack:
         for snippet in snippets(page):
             with redirect_stdout(StringIO()) as printed:
                 if snippet.language == "python":
-                    exec(compile(snippet.code, "pyserini.md", "exec"), names)
+                    exec(compile(snippet.code, "page", "exec"), names)
                 else:
                     run_shell(snippet.code, stack)
             if snippet.expected is not None:
                 assert printed.getvalue() == snippet.expected, snippet.code
+
+
+def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, socket_enabled: None) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "pyserini.md").read_text(encoding="utf-8").replace("8081", str(free_port()))
+    # The JVM of this process takes relative paths to be below the directory that it was started in.
+    run_page(page.replace("indexes/", f"{tmp_path}/indexes/"))
+
+
+def test_api_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in mimo_plugin.__all__)
+    run_page(page)
+
+
+@pytest.mark.parametrize("name", mimo_plugin.__all__)
+def test_examples_of_public_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    public = getattr(mimo_plugin, name)
+    assert public.__doc__, name
+    names = {**vars(sys.modules[public.__module__]), "mimo_plugin": mimo_plugin}
+    for example in DocTestFinder(exclude_empty=True).find(public, name, globs=names):
+        assert DocTestRunner(optionflags=ELLIPSIS).run(example).failed == 0
+
+
+def test_importing_the_package_is_cheap() -> None:
+    program = "import sys, mimo_plugin; dir(mimo_plugin); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    heavy = {"torch", "numpy", "pydantic", "pyserini", "jnius", "ir_datasets", "click", "faiss"}
+    assert heavy.isdisjoint(done.stdout.split())
 
 
 def test_snippets_of_other_releases_are_left_out() -> None:

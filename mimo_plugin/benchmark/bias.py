@@ -3,28 +3,28 @@
 import os
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.benchmark.parts import GEOMETRY
-from mimo_plugin.benchmark.systems import Facts, MadeRun, System, shortened
+from mimo_plugin.benchmark.geometry import checkpoints, measure_geometry
+from mimo_plugin.benchmark.systems import GEOMETRY, Facts, MadeRun, System, shortened
+from mimo_plugin.benchmark.texts import NamedEncoder, sample_texts
 from mimo_plugin.core.artifact import sealed_text, unseal
 from mimo_plugin.core.environment import git_commit, installed_versions, processor
 from mimo_plugin.core.errors import DataError, ModelError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import EncoderOptions
-from mimo_plugin.evaluation.evaluate import to_json
-from mimo_plugin.evaluation.language import CUTOFF
+from mimo_plugin.evaluation.fairness import Similarity
+from mimo_plugin.evaluation.language import CUTOFF, Cutoffs, language_bias
 from mimo_plugin.evaluation.options import Gain
 from mimo_plugin.evaluation.results import (
     BenchmarkResults,
     BiasResult,
     ConfigResult,
-    EvaluationResult,
     GeometryResult,
     HardwareResult,
     ProvenanceResult,
@@ -32,17 +32,14 @@ from mimo_plugin.evaluation.results import (
     SubsetResult,
     SystemResult,
 )
+from mimo_plugin.evaluation.runs import Run, read_run
+from mimo_plugin.evaluation.topics import Topics, documents_of, pool_doc_languages
+from mimo_plugin.indexing.open import read_doc_languages
 
 if TYPE_CHECKING:
-    from mimo_plugin.benchmark.config import BenchmarkConfig, GeometryOptions
+    from mimo_plugin.benchmark.config import BenchmarkConfig
     from mimo_plugin.benchmark.parts import Benchmark
-    from mimo_plugin.benchmark.systems import System
-    from mimo_plugin.benchmark.texts import SampledTexts
     from mimo_plugin.evaluation.evaluate import Evaluation
-    from mimo_plugin.evaluation.fairness import Similarity
-    from mimo_plugin.evaluation.language import Cutoffs
-    from mimo_plugin.evaluation.runs import Run
-    from mimo_plugin.evaluation.topics import Topics
 
 _NAMED = 3
 
@@ -61,9 +58,6 @@ class Languages:
 
     def __call__(self, docids: Iterable[str]) -> dict[str, str]:
         """Docid -> language, of those that the collection has and whose language it tells."""
-        from mimo_plugin.evaluation.topics import pool_doc_languages
-        from mimo_plugin.indexing.open import read_doc_languages
-
         wanted = frozenset(docids)
         found: dict[str, str] = {}
         if self.indexes:
@@ -79,13 +73,13 @@ class Languages:
         """Language -> number of documents."""
         found: Counter[str] = Counter()
         for part in self.benchmark.parts:
-            found.update(part.looked.survey.languages)
+            found.update(part.note.languages)
         return dict(found)
 
     @property
     def all_known(self) -> bool:
         """Whether every document of the collection has a language."""
-        return all("" not in part.looked.survey.languages for part in self.benchmark.parts)
+        return all("" not in part.note.languages for part in self.benchmark.parts)
 
 
 @dataclass(frozen=True)
@@ -99,8 +93,8 @@ class BiasOptions:
 
     cutoff: int
     target: str | None
-    further: "Cutoffs"
-    similarity: "Callable[[str, Set[str]], Similarity | None]" = lambda _name, _docids: None
+    further: Cutoffs
+    similarity: Callable[[str, Set[str]], Similarity | None] = lambda _name, _docids: None
 
     @property
     def deepest(self) -> int:
@@ -108,7 +102,7 @@ class BiasOptions:
 
 
 def look_at_runs(
-    files: Mapping[str, Path], topics: "Topics", languages: Languages, options: BiasOptions
+    files: Mapping[str, Path], topics: Topics, languages: Languages, options: BiasOptions
 ) -> tuple[dict[str, BiasResult], list[str]]:
     """How runs treat languages: name -> what was found, and what a user should know, a line each.
 
@@ -119,9 +113,6 @@ def look_at_runs(
     Args:
         files: name -> run.
     """
-    from mimo_plugin.evaluation.runs import read_run
-    from mimo_plugin.evaluation.topics import documents_of
-
     needed: set[str] = set()
     for name, file in files.items():
         needed |= documents_of(read_run(file, name), topics, options.deepest)
@@ -144,39 +135,24 @@ def look_at_runs(
                 f"documents among its first {options.cutoff} are not in the collection ({_shown(strangers)})"
             )
         elif options.target is not None:
-            warnings += _shallow(run, topics, min(options.deepest, languages.benchmark.documents))
+            warnings += shallow(run, topics, min(options.deepest, languages.benchmark.documents))
             try:
-                found[name] = _bias(run, topics, known, languages.sizes, options.target, options)
+                found[name] = language_bias(
+                    run,
+                    topics,
+                    known,
+                    k=options.cutoff,
+                    target=options.target,
+                    collection=languages.sizes,
+                    similarity=options.similarity(name, documents_of(run, topics, options.deepest)),
+                    further=options.further,
+                )
             except DataError as error:
                 warnings.append(f"run {name!r}: language bias left out: {error}")
     return found, warnings
 
 
-def _bias(
-    run: "Run",
-    topics: "Topics",
-    known: Mapping[str, str],
-    sizes: Mapping[str, int],
-    target: str,
-    options: BiasOptions,
-) -> BiasResult:
-    from mimo_plugin.evaluation.language import as_json, language_bias
-    from mimo_plugin.evaluation.topics import documents_of
-
-    found = language_bias(
-        run,
-        topics,
-        known,
-        k=options.cutoff,
-        target=target,
-        collection=sizes,
-        similarity=options.similarity(run.name, documents_of(run, topics, options.deepest)),
-        further=options.further,
-    )
-    return BiasResult.model_validate(as_json(found))
-
-
-def _in_collection(topics: "Topics", known: Mapping[str, str]) -> tuple["Topics", list[str]]:
+def _in_collection(topics: Topics, known: Mapping[str, str]) -> tuple[Topics, list[str]]:
     """The topics without relevant documents that the collection does not have, and these."""
     missing: set[str] = set()
     judged = []
@@ -193,21 +169,23 @@ def _in_collection(topics: "Topics", known: Mapping[str, str]) -> tuple["Topics"
     return replace(topics, judged=tuple(judged)), sorted(missing)
 
 
-def _strangers(run: "Run", topics: "Topics", known: Mapping[str, str], cutoff: int) -> list[str]:
+def _strangers(run: Run, topics: Topics, known: Mapping[str, str], cutoff: int) -> list[str]:
     """Documents among the first hits of judged topics that the collection does not have."""
     rankings = (run.queries.get(query_id) for query_id in topics.query_ids)
     hits = {docid.decode() for ranking in rankings if ranking for docid in ranking.docids[:cutoff].tolist()}
     return sorted(hits - known.keys())
 
 
-def _shallow(run: "Run", topics: "Topics", cutoff: int) -> Iterator[str]:
+def shallow(run: Run, topics: Topics, cutoff: int) -> list[str]:
+    """What a user should know of a run with fewer hits a query than its language bias looks at."""
     lengths = [len(run.queries[name].docids) for name in topics.query_ids if name in run.queries]
     depth = max(lengths, default=0)
-    if 0 < depth < cutoff:
-        yield (
-            f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} that the language "
-            "bias looks at: search deeper, or read it as cut there"
-        )
+    if not 0 < depth < cutoff:
+        return []
+    return [
+        f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} that are looked at: "
+        f"search deeper, or read them as the first {depth}"
+    ]
 
 
 def _shown(docids: Sequence[str]) -> str:
@@ -216,7 +194,7 @@ def _shown(docids: Sequence[str]) -> str:
 
 def encoder_geometry(
     benchmark: "Benchmark",
-    encoders: Mapping[str, tuple["System", Facts]],
+    encoders: Mapping[str, tuple[NamedEncoder, Facts]],
     output: Path,
     options: EncoderOptions,
     say: Callable[[str], Any],
@@ -227,14 +205,14 @@ def encoder_geometry(
     None where there are no encoders, where the config wants none, and where there is none.
 
     Args:
-        encoders: name -> system, and what is known of its encoder.
+        encoders: name -> encoder, and what is known of it.
     """
     asked = benchmark.config.geometry
     if asked is None or not encoders:
         return None, []
     files = {
-        name: output / GEOMETRY / f"{name}-{identity_key(_identity(benchmark, system, facts))}.json"
-        for name, (system, facts) in encoders.items()
+        name: output / GEOMETRY / f"{name}-{identity_key(_identity(benchmark, encoder, facts))}.json"
+        for name, (encoder, facts) in encoders.items()
     }
     known = {name: _read(file) for name, file in files.items()}
     found: dict[str, GeometryResult] = {}
@@ -243,16 +221,25 @@ def encoder_geometry(
     for name, there in known.items():
         if there is None:
             try:
-                texts = texts or _texts(benchmark, asked, progress)
+                texts = texts or sample_texts(
+                    benchmark.pool,
+                    benchmark.specs,
+                    role=asked.role,
+                    count=asked.texts,
+                    seed=asked.seed,
+                    progress=progress,
+                )
             except DataError as error:
                 return None, [f"geometry left out: {error}"]
             say(f"{name}: geometry of {len(texts.texts):,} {texts.role.value}")
             try:
-                there = _measure(encoders[name][0], texts, options, files[name], progress)
+                there = measure_geometry([encoders[name][0]], texts, options, progress=progress)
             except (DataError, ModelError) as error:
                 # Scores are there by now, and are worth more than this.
                 warnings.append(f"{name}: geometry left out: {error}")
                 continue
+            make_parent(files[name])
+            write_text(files[name], sealed_text(there.model_dump(mode="json")))
         found[name] = there
     if not found:
         return None, warnings
@@ -264,14 +251,14 @@ def encoder_geometry(
     return together, warnings
 
 
-def _identity(benchmark: "Benchmark", system: "System", facts: Facts) -> dict[str, Any]:
+def _identity(benchmark: "Benchmark", encoder: NamedEncoder, facts: Facts) -> dict[str, Any]:
     asked = benchmark.config.geometry
     return {
         "encoder": facts.fingerprint,
         "prompts": (facts.document_prompt, facts.query_prompt),
         "max_length": facts.max_length,
         "dtype": facts.dtype,
-        "trail": None if system.training is None else _trail(system.training),
+        "trail": None if encoder.run is None else [path.name for _, path in checkpoints(encoder.run)],
         "setting": benchmark.config.setting.value,
         "collections": [part.key for part in benchmark.parts],
         "documents": benchmark.documents_identity,
@@ -281,12 +268,6 @@ def _identity(benchmark: "Benchmark", system: "System", facts: Facts) -> dict[st
     }
 
 
-def _trail(training: Path) -> list[str]:
-    from mimo_plugin.benchmark.geometry import checkpoints
-
-    return [path.name for _, path in checkpoints(training)]
-
-
 def _read(file: Path) -> GeometryResult | None:
     """What was measured before; None where there is nothing, or something damaged: it is measured again."""
     try:
@@ -294,35 +275,6 @@ def _read(file: Path) -> GeometryResult | None:
         return GeometryResult.model_validate(found) if whole else None
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def _texts(benchmark: "Benchmark", asked: "GeometryOptions", progress: bool | None) -> "SampledTexts":
-    from mimo_plugin.benchmark.options import Role
-    from mimo_plugin.benchmark.texts import sample_texts
-
-    return sample_texts(
-        benchmark.pool,
-        benchmark.specs,
-        role=Role(asked.role.value),
-        count=asked.texts,
-        seed=asked.seed,
-        progress=progress,
-    )
-
-
-def _measure(
-    system: "System", texts: "SampledTexts", options: EncoderOptions, file: Path, progress: bool | None
-) -> GeometryResult:
-    from mimo_plugin.benchmark.geometry import measure_geometry
-    from mimo_plugin.benchmark.texts import NamedEncoder
-
-    if system.encoder is None:
-        raise ValueError(f"system {system.name} has no encoder")
-    encoder = NamedEncoder(system.name, system.encoder, system.training)
-    found = measure_geometry([encoder], texts, options, progress=progress)
-    make_parent(file)
-    write_text(file, sealed_text(found.model_dump(mode="json")))
-    return found
 
 
 def results_object(
@@ -354,7 +306,7 @@ def results_object(
         ),
         subset=None if subset is None else SubsetResult.model_validate(subset),
         systems={system.name: _system(system, made.get(system.name)) for system in systems},
-        evaluation=EvaluationResult.model_validate_json(to_json(evaluation)),
+        evaluation=evaluation.result,
         language_bias=language_bias,
         geometry=geometry,
         reference=tuple(ReferenceResult.model_validate(reference) for reference in config.reference),

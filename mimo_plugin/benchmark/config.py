@@ -13,9 +13,17 @@ from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.config import Place
 from mimo_plugin.core.errors import MimoError, near
 from mimo_plugin.evaluation.fairness import Target
-from mimo_plugin.evaluation.fusion import FusionMethod, FusionOptions, Normalization
 from mimo_plugin.evaluation.measures import MeasureKind, parse_measures
-from mimo_plugin.evaluation.options import Analyzers, Correction, Gain, Setting, SignificanceTest
+from mimo_plugin.evaluation.options import (
+    Analyzers,
+    Correction,
+    FusionMethod,
+    FusionOptions,
+    Gain,
+    Normalization,
+    Setting,
+    SignificanceTest,
+)
 
 DATA = "{data}"
 
@@ -227,7 +235,7 @@ class BenchmarkConfig(Record):
         obtain: where the files below `{data}` come from.
     """
 
-    extends: Text | None = Field(None, exclude=True)
+    extends: Annotated[Text | None, Field(exclude=True)] = None
     name: Name
     title: Text
     setting: Setting

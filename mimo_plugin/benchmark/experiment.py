@@ -1,34 +1,319 @@
 """A grid of training runs that share what can be shared, scored on the same collections."""
 
 import gc
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from mimo_plugin.benchmark.grid import Experiment
-from mimo_plugin.benchmark.scoring import ScoringOptions, score_student
-from mimo_plugin.benchmark.seeds import Results, gather, make_tables
-from mimo_plugin.benchmark.steps import Checked, Done, Kind, Step, all_steps, check_experiment
-from mimo_plugin.core.artifact import one_writer
-from mimo_plugin.core.errors import Findings
-from mimo_plugin.core.files import write_text
-from mimo_plugin.encoder.encoder import EncoderOptions
-from mimo_plugin.evaluation.options import TableFormat
-from mimo_plugin.evaluation.tables import render
-from mimo_plugin.training.data import open_pairs, open_table
+from mimo_plugin.benchmark.grid import RECIPE, Experiment, Layout, ResolvedSystem
+from mimo_plugin.benchmark.options import ExperimentOptions
+from mimo_plugin.benchmark.reproduce import Say, begun_by
+from mimo_plugin.benchmark.scoring import ScoredCollection, Scores, read_scores, score_student
+from mimo_plugin.core.artifact import Artifact, Kind, Manifest
+from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
+from mimo_plugin.encoder import packaged
+from mimo_plugin.encoder.options import EncoderOptions
+from mimo_plugin.training.data import DataManifest, Format, open_pairs, open_table, read_manifest
 from mimo_plugin.training.recipe import RunSettings
+from mimo_plugin.training.run import RunDirectory, TrainingManifest, checkpoint_of
 from mimo_plugin.training.stages import train_stage1, train_stage2
+from mimo_plugin.training.student import parse_size
+
+if TYPE_CHECKING:
+    from mimo_plugin.benchmark.seeds import ExperimentResults
+    from mimo_plugin.evaluation.measures import Measure
+
+# The copy of the recipe marks a directory; other files of a user may lie in it.
+_KIND = Kind(
+    Manifest, frozenset(), "an experiment", "mimo experiment", re.compile(".*"), mark=RECIPE, mark_stays=True
+)
+_TEACHER_STORE = "teacher-store"
 
 
-def make_student(experiment: Experiment, seed: int, directory: Path) -> None:
+def plan_experiment(experiment: Experiment, output: Path, options: ExperimentOptions) -> str:
+    """What there is to do, a line each; nothing is written.
+
+    Raises: as `run_experiment`, before anything starts.
+    """
+    running = ExperimentRun(experiment, output, options)
+    marks = running.marks()
+    lines = [
+        f"{'done ' if mark else 'to do'}  {step.text}"
+        for step, mark in zip(running.steps, marks, strict=True)
+    ]
+    return "\n".join([*lines, f"{output}: {sum(marks)} of {len(marks)} steps are done"])
+
+
+def run_experiment(
+    experiment: Experiment, output: Path, options: ExperimentOptions, say: Say
+) -> "ExperimentResults":
+    """Trains and scores what is missing, then writes `results.json` and `results.md`.
+
+    That a system cannot be trained, because it collapses or its numbers overflow, is a result like others: it
+    is named there, and the rest goes on.
+
+    Args:
+        output: directory, new or begun before.
+        say: called with a line a step, and with the tables at the end.
+
+    Raises:
+        MimoError: with all that is wrong before anything starts; or as the steps.
+    """
+    from mimo_plugin.benchmark.seeds import gather, write_results
+
+    running = ExperimentRun(experiment, output, options)
+    artifact = Artifact(output, _KIND)
+    with artifact.held():
+        artifact.begin(experiment.source.path.read_text(encoding="utf-8"))
+        running.run(say)
+        results = gather(running)
+        text = write_results(results, running.layout)
+    say(text)
+    say(f"{running.layout.results}, {running.layout.tables}")
+    return results
+
+
+class StepKind(StrEnum):
+    STUDENT = "new student"
+    WARM_UP = "warm-up"
+    TRAINING = "training"
+    SCORES = "scores"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Attributes:
+    text: for a reader.
+    directory: that holds what the step makes.
+    system: None for a student; for a warm-up the first of those that share it.
+    collection: of scores only.
+    """
+
+    kind: StepKind
+    text: str
+    directory: Path
+    seed: int
+    system: ResolvedSystem | None = None
+    collection: str | None = None
+
+    @property
+    def taught(self) -> bool:
+        """Whether it needs the teacher."""
+        if self.kind is StepKind.TRAINING and self.system is not None:
+            return self.system.taught
+        return self.kind is StepKind.WARM_UP
+
+
+def _all_steps(
+    experiment: Experiment, layout: Layout, systems: Sequence[ResolvedSystem], seeds: Sequence[int]
+) -> Iterator[Step]:
+    """Every step of these systems, seed after seed, each after what it needs; shared ones several times."""
+    for seed in seeds:
+        student = layout.student(seed)
+        if student is not None:
+            yield Step(StepKind.STUDENT, f"new student, seed {seed}", student, seed)
+        for system in systems:
+            if system.stage1 is not None:
+                directory = layout.warm_up(system, seed)
+                sharing = [
+                    other.name
+                    for other in systems
+                    if other.stage1 is not None and layout.warm_up(other, seed) == directory
+                ]
+                text = f"warm-up of {', '.join(sharing)}, seed {seed}"
+                yield Step(StepKind.WARM_UP, text, directory, seed, system)
+            name = f"{system.name}, seed {seed}"
+            yield Step(StepKind.TRAINING, f"training of {name}", layout.training(system, seed), seed, system)
+            for collection in experiment.recipe.collections:
+                directory = layout.scores(system, seed, collection)
+                text = f"scores of {name} on {collection}"
+                yield Step(StepKind.SCORES, text, directory, seed, system, collection)
+
+
+class ExperimentRun:
+    """An experiment in its directory: its steps, and what is there of them.
+
+    Attributes:
+        measures: the measures asked for.
+        collections: by name, as they are now.
+        failed: "SYSTEM, seed N" -> why it could not be trained.
+
+    Raises:
+        MimoError: data, collections, models or the directory are not as they must be; with every problem.
+    """
+
+    def __init__(self, experiment: Experiment, output: Path, options: ExperimentOptions) -> None:
+        recipe = experiment.recipe
+        self.experiment = experiment
+        self.failed: dict[str, str] = {}
+        self._output = output
+        self._options = options
+        # Directories of runs that failed, and why.
+        self._broken: dict[Path, str] = {}
+        data, self.measures = _check(experiment, output, options)
+        problems = Problems()
+        self.collections: dict[str, ScoredCollection] = {}
+        for name in recipe.collections:
+            with problems.collect():
+                self.collections[name] = ScoredCollection.load(
+                    name, experiment.specs(name), self.measures, options.progress
+                )
+        problems.raise_any()
+        self.layout = Layout(experiment, output, data)
+        systems = [
+            experiment.systems[name] for name in recipe.systems if not options.only or name in options.only
+        ]
+        steps: dict[Path, Step] = {}
+        for step in _all_steps(experiment, self.layout, systems, recipe.seeds[: options.seeds]):
+            steps.setdefault(step.directory, step)
+        self.steps = list(steps.values())
+
+    def marks(self) -> list[bool]:
+        """Whether each step is done.
+
+        Raises:
+            ArtifactError: with everything that is damaged.
+        """
+        problems = Problems()
+        marks = []
+        for step in self.steps:
+            with problems.collect():
+                marks.append(self._is_done(step))
+        problems.raise_any()
+        return marks
+
+    def training(self, system: ResolvedSystem, seed: int) -> TrainingManifest | None:
+        """The manifest of a finished training."""
+        return _finished(self.layout.training(system, seed))
+
+    def warm_up(self, system: ResolvedSystem, seed: int) -> TrainingManifest | None:
+        """The manifest of a finished warm-up; None also where a system has none."""
+        return None if system.stage1 is None else _finished(self.layout.warm_up(system, seed))
+
+    def scores(self, system: ResolvedSystem, seed: int, collection: str) -> Scores | None:
+        """The scores of the student that is there on the collection as it is now."""
+        manifest = self.training(system, seed)
+        if manifest is None:
+            return None
+        return read_scores(
+            self.layout.scores(system, seed, collection),
+            manifest,
+            self.collections[collection].fingerprint,
+            tuple(map(str, self.measures)),
+            self.experiment.recipe.encoder.model_dump(exclude_none=True),
+        )
+
+    def _is_done(self, step: Step) -> bool:
+        if step.kind is StepKind.STUDENT:
+            return step.directory.is_dir()
+        if step.kind is StepKind.SCORES and step.system is not None and step.collection is not None:
+            return self.scores(step.system, step.seed, step.collection) is not None
+        return _finished(step.directory) is not None
+
+    def run(self, say: Say) -> None:
+        """Carries out the steps that are not done."""
+        from mimo_plugin.training.trainer import TrainingFailed
+
+        began = time.monotonic()
+        marks = self.marks()
+        missing = [step for step, mark in zip(self.steps, marks, strict=True) if not mark]
+        say(f"{self._output}: {sum(marks)} of {len(marks)} steps are done")
+        self._meet_teacher(missing)
+        for place, step in enumerate(missing):
+            if (reason := self._in_the_way(step)) is not None:
+                say(f"{step.text}: left out, {reason}")
+                self._note(step, reason)
+                continue
+            elapsed = timedelta(seconds=round(time.monotonic() - began))
+            following = missing[place + 1].text if place + 1 < len(missing) else "the tables"
+            say(f"[{place + 1}/{len(missing)}] {elapsed}  {step.text}  (then: {following})")
+            try:
+                self._carry_out(step)
+            except TrainingFailed as error:
+                say(f"{step.text}: failed, {error}")
+                self._broken[step.directory] = str(error)
+                self._note(step, str(error))
+            if step.kind in (StepKind.WARM_UP, StepKind.TRAINING):
+                # A trainer refers to itself: its optimiser would stay until Python looks for such rings.
+                gc.collect()
+
+    def _meet_teacher(self, missing: Sequence[Step]) -> None:
+        """Begins or opens the teacher store: a teacher that cannot be had shows before hours of training."""
+        from mimo_plugin.training.teacher import fill
+
+        if any(step.taught for step in missing):
+            options = self._options
+            teacher = self.experiment.teacher.on(options.device, options.encoder_batch_size)
+            fill(self._teacher_store, teacher, {})
+
+    def _in_the_way(self, step: Step) -> str | None:
+        """Why a step cannot be done, where a step before it has failed."""
+        system, seed = step.system, step.seed
+        if system is None or step.kind is StepKind.WARM_UP:
+            return None
+        needed = [self.layout.training(system, seed)] if step.kind is StepKind.SCORES else []
+        if system.stage1 is not None:
+            needed.append(self.layout.warm_up(system, seed))
+        return next((self._broken[place] for place in needed if place in self._broken), None)
+
+    def _note(self, step: Step, reason: str) -> None:
+        if step.kind is StepKind.TRAINING and step.system is not None:
+            self.failed[f"{step.system.name}, seed {step.seed}"] = reason
+
+    def _carry_out(self, step: Step) -> None:
+        layout, experiment, options = self.layout, self.experiment, self._options
+        start = layout.student(step.seed)
+        student = experiment.student.checkpoint if start is None else str(start)
+        if step.kind is StepKind.STUDENT:
+            _make_student(experiment, step.seed, step.directory)
+        elif step.system is None:
+            raise ValueError(f"{step.text} has no system")
+        elif step.kind is StepKind.WARM_UP:
+            train_stage1(experiment.training(step.system, step.seed, student), self._settings(step.directory))
+        elif step.kind is StepKind.TRAINING:
+            if step.system.stage1 is not None:
+                student = str(layout.warm_up(step.system, step.seed))
+            train_stage2(experiment.training(step.system, step.seed, student), self._settings(step.directory))
+        elif step.collection is not None:
+            score_student(
+                layout.training(step.system, step.seed),
+                step.system.name,
+                step.seed,
+                self.collections[step.collection],
+                step.directory,
+                self.measures,
+                EncoderOptions(
+                    device=options.device,
+                    batch_size=options.encoder_batch_size,
+                    **experiment.recipe.encoder.model_dump(),
+                ),
+                keep_index=options.keep_indexes,
+                progress=options.progress,
+            )
+
+    @property
+    def _teacher_store(self) -> Path:
+        return self._options.teacher_store or self._output / _TEACHER_STORE
+
+    def _settings(self, output: Path) -> RunSettings:
+        return RunSettings(
+            output=output,
+            teacher_store=self._teacher_store,
+            device=self._options.device,
+            encoder_batch_size=self._options.encoder_batch_size,
+            progress=self._options.progress,
+        )
+
+
+def _make_student(experiment: Experiment, seed: int, directory: Path) -> None:
     """Makes and saves the student of a seed; the directory is there when it is whole.
 
     Its tokenizer is of that seed as well, so that the deviation over seeds holds for the whole of training.
-
-    Raises: as `load_or_create` and `save_student`.
     """
     from mimo_plugin.training.record import save_student
     from mimo_plugin.training.student import load_or_create
@@ -46,222 +331,107 @@ def make_student(experiment: Experiment, seed: int, directory: Path) -> None:
     save_student(student, directory)
 
 
-_TEACHER_STORE = "teacher-store"
+def _finished(directory: Path) -> TrainingManifest | None:
+    try:
+        return RunDirectory(directory).finished()
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"{error}; in an experiment: delete {directory}, it will be made again"
+        ) from error
 
 
-@dataclass(frozen=True)
-class ExperimentOptions:
-    """Where and how an experiment runs; nothing of it decides a figure.
+def _check(
+    experiment: Experiment, output: Path, options: ExperimentOptions
+) -> tuple[dict[Path, DataManifest], tuple["Measure", ...]]:
+    """The manifests of the data and the measures, where all is as it must be; nothing large is read."""
+    from mimo_plugin.collections.loading import require
+    from mimo_plugin.encoder.checkpoint import check_device
 
-    Attributes:
-        output: directory, new or begun before.
-        only: systems to run; none are all.
-        seeds: run the first so many of the recipe's; None is all.
-        keep_indexes: keep the index of every student that was scored.
-        teacher_store: directory of the teacher's embeddings; None is inside the output.
-        device: torch device; None is the fastest that is there.
-        encoder_batch_size: texts a batch when a student or the teacher encodes.
-        progress: see `progress.bar`.
-    """
-
-    output: Path
-    only: Sequence[str] = ()
-    seeds: int | None = None
-    keep_indexes: bool = False
-    teacher_store: Path | None = None
-    device: str | None = None
-    encoder_batch_size: int = 64
-    progress: bool | None = None
-
-
-def plan_experiment(experiment: Experiment, options: ExperimentOptions) -> str:
-    """What there is to do, a line each; nothing is written.
-
-    Raises: as `check_experiment`.
-    """
-    checked = _checked(experiment, options)
-    steps, done = _steps(experiment, checked)
-    marks = _done(steps, done)
-    lines = [f"{'done ' if mark else 'to do'}  {step.text}" for step, mark in zip(steps, marks, strict=True)]
-    lines.append(f"{options.output}: {sum(marks)} of {len(steps)} steps are done")
-    return "\n".join(lines)
-
-
-def run_experiment(experiment: Experiment, options: ExperimentOptions, say: Callable[[str], Any]) -> Results:
-    """Trains and scores what is missing, then writes `results.json` and `results.md`.
-
-    That a system cannot be trained, because it collapses or its numbers overflow, is a result like others: it
-    is named there, and the rest goes on.
-
-    Args:
-        say: called with a line a step, and with the tables at the end.
-
-    Raises:
-        MimoError: with all that is wrong before anything starts; or as the steps.
-    """
-    checked = _checked(experiment, options)
-    with one_writer(options.output):
-        write_text(checked.layout.recipe, experiment.source.path.read_text(encoding="utf-8"))
-        running = _Running(experiment, checked, options, say)
-        running.run()
-        results = gather(experiment, checked, running.done, running.failed)
-        tables = make_tables(results)
-        write_text(checked.layout.results, results.to_json())
-        write_text(
-            checked.layout.tables, f"# {results.recipe.name}\n\n{render(tables, TableFormat.MARKDOWN)}"
-        )
-    say(render(tables, TableFormat.TEXT).rstrip())
-    say(f"{checked.layout.results}, {checked.layout.tables}")
-    return results
+    recipe = experiment.recipe
+    problems = Problems(UsageError)
+    data: dict[Path, DataManifest] = {}
+    measures: tuple[Measure, ...] = ()
+    for directory, kind in _data(experiment).items():
+        with problems.collect():
+            data[directory] = read_manifest(directory, kind)
+    problems.extend(_batch_problems(experiment, data))
+    _check_models(experiment, problems)
+    with problems.collect():
+        check_device(options.device)
+    with problems.collect():
+        measures = _measures(recipe.measures)
+    with problems.collect():
+        begun_by(Artifact(output, _KIND), "systems")
+    for name in options.only:
+        if name not in recipe.systems:
+            expected = f"expected one of {', '.join(recipe.systems)}"
+            problems.add(f"--only {name}: no such system{near(name, recipe.systems)}; {expected}")
+    there = len(recipe.seeds)
+    if options.seeds is not None and not 1 <= options.seeds <= there:
+        expected = f"expected a number from 1 to {there}"
+        problems.add(f"--seeds {options.seeds}: the recipe has {there} seeds, {expected}")
+    for specs in (*map(experiment.specs, recipe.collections), (experiment.dev,)):
+        with problems.collect():
+            require([spec for spec in specs if spec is not None], docs=True, queries=True, qrels=True)
+    problems.raise_any()
+    return data, measures
 
 
-def _checked(experiment: Experiment, options: ExperimentOptions) -> Checked:
-    return check_experiment(
-        experiment,
-        options.output,
-        only=options.only,
-        seeds=options.seeds,
-        device=options.device,
-        progress=options.progress,
-    )
+def _data(experiment: Experiment) -> dict[Path, Format]:
+    """Directory of training data -> what it must hold."""
+    pairs, table = experiment.tokenizer_texts
+    systems = experiment.systems.values()
+    tables = dict.fromkeys((table, *(system.table for system in systems)), Format.TABLE)
+    pairs_of = (pairs, *(system.pairs for system in systems))
+    return tables | {directory: Format.PAIRS for directory in pairs_of if directory is not None}
 
 
-def _steps(experiment: Experiment, checked: Checked) -> tuple[list[Step], Done]:
-    measures = tuple(map(str, checked.measures))
-    steps = all_steps(experiment, checked.layout, checked.systems, checked.seeds)
-    return steps, Done(checked.layout, checked.collections, measures, experiment.recipe.encoder)
-
-
-def _done(steps: Sequence[Step], done: Done) -> list[bool]:
-    """Whether each step is done.
-
-    Raises:
-        ArtifactError: with everything that is damaged.
-    """
-    findings = Findings()
-    marks = [findings.attempt(done, step) for step in steps]
-    findings.raise_any()
-    return [bool(mark) for mark in marks]
-
-
-class _Running:
-    """Carries out the steps that are not done.
-
-    Attributes:
-        failed: "SYSTEM, seed N" -> why it could not be trained.
-    """
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        checked: Checked,
-        options: ExperimentOptions,
-        say: Callable[[str], Any],
-    ) -> None:
-        self._experiment = experiment
-        self._checked = checked
-        self._options = options
-        self._say = say
-        self._steps, self.done = _steps(experiment, checked)
-        self.failed: dict[str, str] = {}
-        # Directories of runs that failed, and why.
-        self._broken: dict[Path, str] = {}
-
-    def run(self) -> None:
-        from mimo_plugin.training.trainer import TrainingFailed
-
-        began = time.monotonic()
-        marks = _done(self._steps, self.done)
-        missing = [step for step, mark in zip(self._steps, marks, strict=True) if not mark]
-        self._say(f"{self._options.output}: {sum(marks)} of {len(marks)} steps are done")
-        self._meet_teacher(missing)
-        for place, step in enumerate(missing):
-            if (reason := self._in_the_way(step)) is not None:
-                self._say(f"{step.text}: left out, {reason}")
-                self._note(step, reason)
+def _batch_problems(experiment: Experiment, data: dict[Path, DataManifest]) -> list[str]:
+    problems: dict[str, None] = {}
+    for system in experiment.systems.values():
+        for directory, options in ((system.pairs, system.stage1), (system.table, system.stage2)):
+            manifest = None if directory is None else data.get(directory)
+            if manifest is None or options is None:
                 continue
-            elapsed = timedelta(seconds=round(time.monotonic() - began))
-            following = missing[place + 1].text if place + 1 < len(missing) else "the tables"
-            self._say(f"[{place + 1}/{len(missing)}] {elapsed}  {step.text}  (then: {following})")
             try:
-                self._carry_out(step)
-            except TrainingFailed as error:
-                self._say(f"{step.text}: failed, {error}")
-                self._broken[step.directory] = str(error)
-                self._note(step, str(error))
-            if step.kind in (Kind.WARM_UP, Kind.TRAINING):
-                # A trainer refers to itself: its optimiser would stay until Python looks for such rings.
-                gc.collect()
+                steps = options.steps_on(manifest.rows)
+                options.steps_between_checkpoints(steps, scored=experiment.dev is not None)
+            except UsageError as error:
+                problems[f"{directory}: {error}"] = None
+    return list(problems)
 
-    def _meet_teacher(self, missing: Sequence[Step]) -> None:
-        """Begins or opens the teacher store: a teacher that cannot be had shows before hours of training."""
-        from mimo_plugin.training.teacher import fill
 
-        if any(step.taught for step in missing):
-            teacher = self._experiment.teacher
-            fill(
-                self._teacher_store,
-                teacher.on(self._options.device, self._options.encoder_batch_size),
-                {},
+def _check_models(experiment: Experiment, problems: Problems) -> None:
+    student, teacher = experiment.student.checkpoint, experiment.teacher.checkpoint
+    dimension = experiment.recipe.encoder.dimension
+    with problems.collect():
+        if experiment.new_student:
+            hidden = parse_size(student).hidden
+            if dimension is not None and dimension > hidden:
+                raise UsageError(
+                    f"encoder.dimension: {student} gives {hidden} dimensions, expected a number up to that "
+                    f"(found {dimension})"
+                )
+        else:
+            packaged.resolve(student)
+            checkpoint_of(student)
+    if any(system.taught or system.stage1 is not None for system in experiment.systems.values()):
+        with problems.collect():
+            packaged.resolve(teacher)
+        if student == teacher:
+            problems.add(
+                f"student and teacher are both {student}: the teacher is a frozen English encoder, the "
+                "student the multilingual one that is trained"
             )
 
-    def _in_the_way(self, step: Step) -> str | None:
-        """Why a step cannot be done, where a step before it has failed."""
-        layout, system, seed = self._checked.layout, step.system, step.seed
-        if system is None or step.kind is Kind.WARM_UP:
-            return None
-        needed = [layout.training(system, seed)] if step.kind is Kind.SCORES else []
-        if system.stage1 is not None:
-            needed.append(layout.warm_up(system, seed))
-        return next((self._broken[place] for place in needed if place in self._broken), None)
 
-    def _note(self, step: Step, reason: str) -> None:
-        if step.kind is Kind.TRAINING and step.system is not None:
-            self.failed[f"{step.system.name}, seed {step.seed}"] = reason
+def _measures(names: Sequence[str]) -> tuple["Measure", ...]:
+    from mimo_plugin.evaluation.measures import MeasureKind, parse_measures
 
-    def _carry_out(self, step: Step) -> None:
-        layout, experiment, options = self._checked.layout, self._experiment, self._options
-        start = layout.student(step.seed)
-        student = experiment.student.checkpoint if start is None else str(start)
-        if step.kind is Kind.STUDENT:
-            make_student(experiment, step.seed, step.directory)
-        elif step.system is None:
-            raise ValueError(f"{step.text} has no system")
-        elif step.kind is Kind.WARM_UP:
-            train_stage1(experiment.training(step.system, step.seed, student), self._settings(step.directory))
-        elif step.kind is Kind.TRAINING:
-            if step.system.stage1 is not None:
-                student = str(layout.warm_up(step.system, step.seed))
-            train_stage2(experiment.training(step.system, step.seed, student), self._settings(step.directory))
-        elif step.collection is not None:
-            score_student(
-                layout.training(step.system, step.seed),
-                step.system.name,
-                step.seed,
-                self._checked.collections[step.collection],
-                step.directory,
-                ScoringOptions(
-                    self._checked.measures,
-                    EncoderOptions(
-                        device=options.device,
-                        batch_size=options.encoder_batch_size,
-                        **experiment.recipe.encoder.model_dump(),
-                    ),
-                    options.keep_indexes,
-                    options.progress,
-                ),
-            )
-
-    @property
-    def _teacher_store(self) -> Path:
-        return self._options.teacher_store or self._options.output / _TEACHER_STORE
-
-    def _settings(self, output: Path) -> RunSettings:
-        options = self._options
-        return RunSettings(
-            output=output,
-            teacher_store=self._teacher_store,
-            device=options.device,
-            encoder_batch_size=options.encoder_batch_size,
-            progress=options.progress,
+    measures = parse_measures(names)
+    if measures[0].kind is MeasureKind.JUDGED:
+        raise UsageError(
+            f"measures begin with {measures[0]}, which is no measure of quality: the first is the one that "
+            "is tested, for example ndcg@20"
         )
+    return measures

@@ -1,31 +1,28 @@
-"""A benchmark's collections as they are used: opened, looked through, selected."""
+"""A benchmark's collections as they are used: opened, surveyed, selected."""
 
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import yaml
-
 from mimo_plugin.collections.survey import Selected, Survey, copies_text, select, selected_pool, survey
-from mimo_plugin.core.artifact import Held, SealedRecord, one_writer, parse_manifest
-from mimo_plugin.core.config import read_yaml
-from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Findings, UsageError
-from mimo_plugin.core.files import check_place, make_parent, write_text
+from mimo_plugin.core.artifact import SealedRecord, parse_manifest
+from mimo_plugin.core.errors import ArtifactError, DataError, Problems
+from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.data.sources import collection_identity, identity_key
+from mimo_plugin.evaluation.options import Gain, Setting
 
 if TYPE_CHECKING:
-    from mimo_plugin.benchmark.config import BenchmarkConfig, TopicOptions
+    from mimo_plugin.benchmark.config import BenchmarkConfig
 
 FORMAT: Final = "mimo-reproduction-survey"
 _SAMPLE = 256
 
 
-class Note(SealedRecord):
+class SurveyNote(SealedRecord):
     """What a pass over a collection found.
 
     Attributes:
@@ -34,6 +31,7 @@ class Note(SealedRecord):
         sample: texts drawn evenly, to measure the speed of an encoder with.
         docids: of a subset; None is all.
         judged: judged docids, where languages or documents were chosen.
+        judged_count: how many of them there are.
     """
 
     format: Literal["mimo-reproduction-survey"] = FORMAT
@@ -50,104 +48,71 @@ class Note(SealedRecord):
     copies: int = 0
     repeated: tuple[str, ...] = ()
 
+    @property
+    def survey(self) -> Survey:
+        found = {field.name: getattr(self, field.name) for field in fields(Survey)}
+        return Survey(**{**found, "repeated": frozenset(self.repeated)})
+
+    @property
+    def selected(self) -> Selected | None:
+        if self.judged is None:
+            return None
+        docids = None if self.docids is None else frozenset(self.docids)
+        return Selected(docids, frozenset(self.judged))
+
+
+def read_note(file: Path) -> SurveyNote | None:
+    """An earlier note; None where there is none, or one that is damaged: it is made again."""
+    try:
+        return parse_manifest(file, SurveyNote, "a survey")
+    except ArtifactError:
+        return None
+
 
 @dataclass(frozen=True)
-class Looked:
-    """Attributes:
-    pool: the documents, queries and qrels that were chosen.
-    survey: of these documents.
-    text_bytes: of their texts.
-    sample: some of their texts.
-    judged: judged documents in a subset; 0 where none was made.
+class _Selection:
+    """What is chosen of a benchmark's collections.
+
+    Attributes:
+        doc_languages, query_languages: None is all.
+        distractors: for a subset: documents without a judgment a language; None takes all documents.
+        seed: of the subset.
     """
 
-    pool: Any
-    survey: Survey
-    text_bytes: int
-    sample: tuple[str, ...]
-    judged: int
+    doc_languages: frozenset[str] | None
+    query_languages: frozenset[str] | None
+    distractors: int | None
+    seed: int
 
+    def of(self, pool: Any, note: SurveyNote) -> Any:
+        """The documents, queries and qrels that were chosen."""
+        selected = note.selected
+        return pool if selected is None else self._pool(pool, selected)
 
-def look(
-    pool: Any,
-    place: Path,
-    *,
-    doc_languages: frozenset[str] | None,
-    query_languages: frozenset[str] | None,
-    distractors: int | None,
-    seed: int,
-    progress: bool | None,
-) -> Looked:
-    """Chooses and surveys documents, or reads what `place` says of an earlier time.
-
-    Args:
-        place: file without its suffix; its name stands for all that decides what is found.
-
-    Raises:
-        DataError: the documents are not as they must be.
-    """
-    file = place.with_name(f"{place.name}.json")
-    chosen = doc_languages is not None or distractors is not None
-    note = _read(file)
-    if note is None:
-        selected = (
-            select(pool, languages=doc_languages, distractors=distractors, seed=seed, progress=progress)
-            if chosen
-            else None
-        )
-        part = _part(pool, doc_languages, query_languages, selected)
-        watched = _Watched(part, seed)
+    def survey(self, pool: Any, progress: bool | None) -> SurveyNote:
+        """Chooses and surveys documents."""
+        selected = None
+        if self.doc_languages is not None or self.distractors is not None:
+            selected = select(
+                pool,
+                languages=self.doc_languages,
+                distractors=self.distractors,
+                seed=self.seed,
+                progress=progress,
+            )
+        watched = _Watched(pool if selected is None else self._pool(pool, selected), self.seed)
         found = survey(watched, progress=progress)
-        note = Note(
-            documents=found.documents,
-            empty=found.empty,
-            languages=found.languages,
-            fingerprint=found.fingerprint,
+        return SurveyNote(
+            **{**vars(found), "repeated": sorted(found.repeated)},
             text_bytes=watched.text_bytes,
             sample=tuple(watched.sample),
             docids=None if selected is None or selected.docids is None else tuple(sorted(selected.docids)),
             judged=None if selected is None else tuple(sorted(selected.judged)),
             judged_count=None if selected is None else selected.judged_count,
-            copies=found.copies,
-            repeated=tuple(sorted(found.repeated)),
         )
-        make_parent(file)
-        write_text(file, note.sealed())
-    selected = None
-    if note.judged is not None:
-        docids = None if note.docids is None else frozenset(note.docids)
-        selected = Selected(docids, frozenset(note.judged), note.judged_count or 0, 0)
-    return Looked(
-        _part(pool, doc_languages, query_languages, selected),
-        Survey(
-            note.documents,
-            note.empty,
-            note.languages,
-            note.fingerprint,
-            note.copies,
-            frozenset(note.repeated),
-        ),
-        note.text_bytes,
-        note.sample,
-        note.judged_count or 0,
-    )
 
-
-def _part(
-    pool: Any,
-    doc_languages: frozenset[str] | None,
-    query_languages: frozenset[str] | None,
-    selected: Selected | None,
-) -> Any:
-    return pool if selected is None else selected_pool(pool, doc_languages, query_languages, selected)
-
-
-def _read(file: Path) -> Note | None:
-    """An earlier note; None where there is none, or one that is damaged: it is made again."""
-    try:
-        return parse_manifest(file, Note, "a survey")
-    except ArtifactError:
-        return None
+    def _pool(self, pool: Any, selected: Selected) -> Any:
+        return selected_pool(pool, self.doc_languages, self.query_languages, selected)
 
 
 class _Watched:
@@ -172,7 +137,7 @@ class _Watched:
 
 
 @dataclass(frozen=True)
-class Part:
+class BenchmarkPart:
     """Documents that go into one index, and the queries that are searched there.
 
     Attributes:
@@ -181,7 +146,7 @@ class Part:
         language: of all its documents; None where they have several.
         pool: an ir_datasets dataset of `Doc`, `Query` and qrels, under the ids of the whole benchmark.
         prefixes: see `pool_prefixes`; None where ids are the collection's own.
-        looked: what a pass over its documents found.
+        note: what a pass over its documents found.
         key: names the collections, and what was chosen of them.
     """
 
@@ -190,12 +155,17 @@ class Part:
     language: str | None
     pool: Any
     prefixes: Mapping[str, str] | None
-    looked: Looked
+    note: SurveyNote
     key: str
 
     @property
     def documents(self) -> int:
-        return self.looked.survey.documents
+        return self.note.documents
+
+    @property
+    def sample(self) -> tuple[str, ...]:
+        """Texts drawn evenly from its documents."""
+        return self.note.sample
 
     @cached_property
     def queries(self) -> list[tuple[str, str]]:
@@ -228,7 +198,7 @@ class Benchmark:
     """
 
     config: "BenchmarkConfig"
-    parts: tuple[Part, ...]
+    parts: tuple[BenchmarkPart, ...]
     pool: Any
     specs: tuple[str, ...]
     distractors: int | None
@@ -238,46 +208,46 @@ class Benchmark:
     def documents(self) -> int:
         return sum(part.documents for part in self.parts)
 
+    @property
+    def queries(self) -> int:
+        """Number of judged queries."""
+        return sum(len(part.queries) for part in self.parts)
+
     @cached_property
     def queries_fingerprint(self) -> str:
         """SHA-256 over ids and texts of the queries of all parts."""
         digest = hashlib.sha256()
         for part in self.parts:
             for query_id, text in part.queries:
-                digest.update(
-                    f"{len(query_id)} {len(text)} {query_id}{text}\n".encode("utf-8", "surrogatepass")
-                )
+                digest.update(query_bytes(query_id, text))
         return digest.hexdigest()
 
     @property
     def documents_identity(self) -> list[tuple[str, str]]:
         """The name and the fingerprint of each part's documents."""
-        return [(part.name, part.looked.survey.fingerprint) for part in self.parts]
+        return [(part.name, part.note.fingerprint) for part in self.parts]
 
     @property
     def warnings(self) -> list[str]:
         """What a user should know of the texts, a line each."""
-        documents = sum(part.looked.survey.empty for part in self.parts)
-        queries = [name for part in self.parts for name, text in part.queries if not text.strip()]
         found = []
-        copies = sum(part.looked.survey.copies for part in self.parts)
-        if copies:
+        if copies := sum(part.note.copies for part in self.parts):
             found.append(copies_text(copies))
-        if documents:
+        if documents := sum(part.note.empty for part in self.parts):
             found.append(
                 f"{documents:,} documents have no text; encoders take them all the same, BM25 does not"
             )
-        if queries:
+        if queries := [name for part in self.parts for name, text in part.queries if not text.strip()]:
             found.append(
                 f"{len(queries):,} queries have no text and are searched all the same, such as {queries[0]}"
             )
         return found
 
     def subset(self) -> dict[str, Any] | None:
-        """What a quick look left out, with the sentence that goes with every number; None for all of it."""
+        """What a subset leaves out, with the sentence that goes with every number; None for all documents."""
         if self.distractors is None:
             return None
-        judged = sum(part.looked.judged for part in self.parts)
+        judged = sum(part.note.judged_count or 0 for part in self.parts)
         others = f"up to {self.distractors:,} others a language" if self.distractors else "no others"
         return {
             "documents": self.documents,
@@ -292,6 +262,11 @@ class Benchmark:
         }
 
 
+def query_bytes(query_id: str, text: str) -> bytes:
+    """A query as fingerprints count it."""
+    return f"{len(query_id)} {len(text)} {query_id}{text}\n".encode("utf-8", "surrogatepass")
+
+
 def check_collections(config: "BenchmarkConfig") -> None:
     """Checks that the collections are there, or fetches them; nothing is read.
 
@@ -303,17 +278,18 @@ def check_collections(config: "BenchmarkConfig") -> None:
 
     check_data(config)
     source = config.topics.source
-    findings = Findings()
-    specs = tuple(config.chosen_collections.values())
-    findings.attempt(partial(require, docs=True, queries=source is None, qrels=True), specs)
+    problems = Problems(DataError)
+    with problems.collect():
+        require(tuple(config.chosen_collections.values()), docs=True, queries=source is None, qrels=True)
     if source is not None:
-        findings.attempt(partial(require, queries=True), [source])
-    findings.raise_any()
+        with problems.collect():
+            require([source], queries=True)
+    problems.raise_any()
 
 
 def open_benchmark(
     config: "BenchmarkConfig",
-    cache: Path,
+    cache: Path | None,
     *,
     distractors: int | None = None,
     seed: int = 0,
@@ -322,8 +298,9 @@ def open_benchmark(
     """Opens a benchmark's collections and reads their documents once, or what an earlier call noted of them.
 
     Args:
-        cache: directory for what a pass over documents found.
+        cache: directory for what a pass over documents found; None notes nothing.
         distractors: for a subset: documents without a judgment a language; None takes all documents.
+        seed: of the subset.
 
     Raises:
         DataError: the collections are not as they must be, with every problem of every collection.
@@ -331,7 +308,6 @@ def open_benchmark(
     """
     from mimo_plugin.benchmark.loading import at_hand, check_languages
     from mimo_plugin.collections.pool import pool_prefixes
-    from mimo_plugin.evaluation.options import Setting
 
     check_collections(config)
     chosen = config.chosen_collections
@@ -340,29 +316,26 @@ def open_benchmark(
     every = [spec for spec in config.all_collections.values() if spec in specs or at_hand(spec)]
     prefixes = pool_prefixes(every) if config.pooled else None
     whole = _pool(config, specs, prefixes)
-    groups: list[tuple[str, tuple[str, ...], str | None]]
+    groups: list[tuple[str, tuple[str, ...], str | None]] = [("all", specs, None)]
     if config.setting is Setting.MULTI_MONOLINGUAL:
         groups = [(language, (spec,), language) for language, spec in chosen.items()]
-    else:
-        groups = [("all", specs, None)]
     languages = config.languages_within
     queried = None if config.setting is Setting.CLIR else languages
+    selection = _Selection(languages, queried, distractors, seed)
     parts = []
     for name, some, language in groups:
         pool = whole if len(groups) == 1 else _pool(config, some, prefixes)
-        key = _key(config, some, prefixes, distractors, seed)
-        looked = look(
-            pool,
-            cache / f"{name}-{key}",
-            doc_languages=languages,
-            query_languages=queried,
-            distractors=distractors,
-            seed=seed,
-            progress=progress,
-        )
-        parts.append(Part(name, some, language, looked.pool, prefixes, looked, key))
-    if not isinstance(config.collections, dict):
-        check_languages(config, {language for part in parts for language in part.looked.survey.languages})
+        key = _key(config, some, prefixes, selection)
+        file = None if cache is None else cache / f"{name}-{key}.json"
+        note = None if file is None else read_note(file)
+        if note is None:
+            note = selection.survey(pool, progress)
+            if file is not None:
+                make_parent(file)
+                write_text(file, note.sealed())
+        parts.append(BenchmarkPart(name, some, language, selection.of(pool, note), prefixes, note, key))
+    if isinstance(config.collections, tuple):
+        check_languages(config, {language for part in parts for language in part.note.languages})
     pool = parts[0].pool if len(parts) == 1 else whole
     return Benchmark(config, tuple(parts), pool, specs, distractors, seed)
 
@@ -370,7 +343,6 @@ def open_benchmark(
 def _pool(config: "BenchmarkConfig", specs: Sequence[str], prefixes: Mapping[str, str] | None) -> Any:
     from mimo_plugin.collections.pool import load
     from mimo_plugin.collections.survey import binary
-    from mimo_plugin.evaluation.options import Gain
 
     topics = config.topics
     pool = load(
@@ -385,87 +357,25 @@ def _pool(config: "BenchmarkConfig", specs: Sequence[str], prefixes: Mapping[str
     return pool if config.gain is Gain.GRADED else binary(pool)
 
 
-def _topics_identity(topics: "TopicOptions") -> dict[str, Any]:
-    """Nothing of a source where there is none: what earlier versions noted stays valid."""
-    found = topics.model_dump(mode="json", exclude={"source"})
-    return found | ({"source": collection_identity(topics.source)} if topics.source else {})
-
-
 def _key(
     config: "BenchmarkConfig",
     specs: Sequence[str],
     prefixes: Mapping[str, str] | None,
-    distractors: int | None,
-    seed: int,
+    selection: _Selection,
 ) -> str:
     """Names all that decides what a pass over the documents finds."""
+    topics = config.topics.model_dump(mode="json", exclude={"source"})
+    # Nothing of a source where there is none: what earlier versions noted stays valid.
+    if config.topics.source is not None:
+        topics["source"] = collection_identity(config.topics.source)
     return identity_key(
         {
             "collections": [collection_identity(spec) for spec in specs],
             "prefixes": prefixes and sorted(prefixes.values()),
             "fields": config.fields,
-            "topics": _topics_identity(config.topics),
-            "languages": sorted(config.languages_within or ()),
-            "distractors": distractors,
-            "seed": seed if distractors is not None else None,
+            "topics": topics,
+            "languages": sorted(selection.doc_languages or ()),
+            "distractors": selection.distractors,
+            "seed": selection.seed if selection.distractors is not None else None,
         }
     )
-
-
-CONFIG, RESULTS, REPORT = "config.yaml", "results.json", "report"
-COLLECTIONS, INDEXES, RUNS, GEOMETRY = "collections", "indexes", "runs", "geometry"
-
-
-def check_output(output: Path, name: str) -> None:
-    """Raises an ArtifactError where something else than this benchmark's reproduction lies there."""
-    if output.exists() and not output.is_dir():
-        raise ArtifactError(f"{output} is a file: --output must name a new or empty directory")
-    check_place(output / CONFIG)
-    names = sorted(path.name for path in output.iterdir() if path.name[0] != ".") if output.exists() else []
-    if not names:
-        return
-    try:
-        there = read_yaml(output / CONFIG).values
-    except UsageError:
-        there = {}
-    if "setting" not in there:
-        raise ArtifactError(
-            f"{output} holds something else ({', '.join(names[:5])}): --output must name a new or empty "
-            "directory, or one that this command began"
-        )
-    if there.get("name") != name:
-        raise ArtifactError(
-            f"{output} holds {there.get('name')!r}, expected a directory of its own for {name!r}: choose "
-            "another --output"
-        )
-
-
-@contextmanager
-def held(output: Path, config: "BenchmarkConfig", *, only_looking: bool = False) -> Iterator[Held]:
-    """Holds the directory for one writer, writes down the config, removes what a kill has left.
-
-    Args:
-        only_looking: the config of what was made here before stays as it is.
-
-    Raises:
-        ArtifactError: another process is writing there.
-        EnvironmentProblem: the file system refuses, or somebody has removed the directory meanwhile.
-    """
-    with one_writer(output) as there:
-        for place in (output, *(output / name for name in (COLLECTIONS, RUNS, GEOMETRY))):
-            for leftover in place.glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
-        if not (only_looking and (output / CONFIG).exists()):
-            _write_config(output, config)
-        try:
-            yield there
-        finally:
-            # Where somebody removed the directory meanwhile, what was made again would look like another's.
-            if output.is_dir() and not (output / CONFIG).exists():
-                with suppress(EnvironmentProblem):
-                    _write_config(output, config)
-
-
-def _write_config(output: Path, config: "BenchmarkConfig") -> None:
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-    write_text(output / CONFIG, text)

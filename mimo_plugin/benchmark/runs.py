@@ -1,91 +1,237 @@
-"""A system's run: dense, BM25, fused."""
+"""How the run of a system is made: dense, BM25, fused."""
 
-import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.benchmark.parts import INDEXES, Benchmark, Part
+from mimo_plugin.benchmark.parts import Benchmark, BenchmarkPart
 from mimo_plugin.benchmark.systems import (
     BM25,
+    INDEXES,
     Facts,
     MadeRun,
+    Models,
     RunPlace,
-    directory_bytes,
-    discard,
     seconds_a_document,
     shortened,
 )
+from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.collections.dataset import Pool
-from mimo_plugin.core.artifact import MANIFEST, Artifact, FileRecord
+from mimo_plugin.core.artifact import Artifact, FileRecord, Kind
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
+from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.core.files import size_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.evaluation.options import Analyzers
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.faiss import new_index, resolve
-from mimo_plugin.indexing.open import WORK, open_index, read_manifest
+from mimo_plugin.indexing.open import DOCID, WORK, Index, open_index
+from mimo_plugin.indexing.open import INDEXES as DENSE_INDEXES
 from mimo_plugin.indexing.options import IndexOptions
 from mimo_plugin.indexing.search import Hits, cut_warning, find_hits
 from mimo_plugin.indexing.vectors import Shards
-from mimo_plugin.pyserini.bm25 import (
-    BM25_INDEXES,
-    K1,
-    PLAN,
-    B,
-    BuiltBm25,
-    index_bm25,
-    search_bm25,
-)
+from mimo_plugin.pyserini.bm25 import BM25_INDEXES, K1, B, index_bm25, search_bm25
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mimo_plugin.benchmark.config import Fusion
+    from mimo_plugin.evaluation.fairness import Similarity
+
+Lines = Iterable[tuple[str, list[str], "np.ndarray"]]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Attributes:
-    documents: still to encode.
-    seconds: to encode them, from a short measurement.
-    index_bytes: of all indexes, as flat ones.
-    disk_bytes: needed now: indexes that are missing, and for a while the vectors of the largest of them.
+def build_part(
+    part: BenchmarkPart,
+    encoder: Encoder,
+    directory: Path,
+    options: IndexOptions,
+    fields: tuple[str, ...] | None = None,
+) -> Index:
+    """Builds the index of a part, or goes on with it; see `indexing.build.index`."""
+    prefixes = None if part.prefixes is None else dict(part.prefixes)
+    pool = Pool(part.pool, specs=part.specs, prefixes=prefixes, fields=fields)
+    return index(pool, encoder, directory, options, found=part.note.survey)
+
+
+@dataclass
+class PartSearch:
+    """A search of a benchmark's queries, each part's in its own index.
+
+    Attributes:
+        indexes: directories, one a part.
+        short: queries that got fewer hits than asked for, of those that were searched.
+        cut: ids of queries whose last hits are an arbitrary choice.
     """
 
-    documents: int
-    seconds: float
-    index_bytes: int
-    disk_bytes: int
+    benchmark: Benchmark
+    indexes: Sequence[Path]
+    encoder: Encoder
+    short: int = 0
+    cut: list[str] = field(default_factory=list)
+
+    def hits(self, advance: Callable[[int], object]) -> Iterator[Hits]:
+        """The hits of a query at a time; errors as `open_index` and `find_hits`."""
+        for part, directory in zip(self.benchmark.parts, self.indexes, strict=True):
+            opened = open_index(directory)
+            most = min(self.benchmark.config.depth, len(opened))
+            for hits in find_hits(
+                [opened], self.encoder, part.queries, hits=most, advance=advance, cut=self.cut.append
+            ):
+                self.short += len(hits.docids) < most
+                yield hits
 
 
-class DenseSystem:
-    """Args:
-    facts: of the encoder.
-    load: the encoder itself; see `Models.load`.
+class IndexedSystem(ABC):
+    """A system with an index of each part: what is there of it, and how the rest is made.
+
+    Args:
+        kind: of its indexes.
+        index_identity, query_identity: all that decides its indexes, and besides these its run.
+        output: directory of the reproduction.
+        resume: False builds again what is there.
     """
 
     def __init__(
         self,
         name: str,
+        kind: Kind[Any],
+        benchmark: Benchmark,
+        output: Path,
+        index_identity: dict[str, Any],
+        query_identity: dict[str, Any],
+        resume: bool,
+        progress: bool | None,
+    ) -> None:
+        self.name = name
+        self.place = RunPlace(output, name)
+        self._kind = kind
+        self._benchmark = benchmark
+        self._identity = {"index": index_identity, **query_identity}
+        self._directory = output / INDEXES / f"{name}-{identity_key(index_identity)}"
+        self._resume = resume
+        self._progress = progress
+
+    @property
+    def key(self) -> str:
+        """Names all that decides the run."""
+        queries, depth = self._benchmark.queries_fingerprint, self._benchmark.config.depth
+        return identity_key({**self._identity, "queries": queries, "depth": depth})
+
+    def finished(self) -> MadeRun | None:
+        """The note of the run, where it is there and whole."""
+        return self.place.finished(self.key)
+
+    def index_of(self, part: BenchmarkPart) -> Path:
+        return self._directory / part.name
+
+    @property
+    def indexes(self) -> list[Path]:
+        """Directories, one a part."""
+        return [self.index_of(part) for part in self._benchmark.parts]
+
+    def whole(self, directory: Path) -> bool:
+        """Whether there is an index, and no damaged one."""
+        try:
+            Artifact(directory, self._kind).read()
+        except ArtifactError:
+            return False
+        return True
+
+    def outlook(self) -> tuple[str, int]:
+        """What the system still takes, for a reader, and the bytes on disk that it needs."""
+        if self.finished() is not None:
+            return "done", 0
+        missing = [
+            part for part in self._benchmark.parts if not (self._resume and self.whole(self.index_of(part)))
+        ]
+        return self._estimate(missing) if missing else ("indexed, to be searched", 0)
+
+    def make(self) -> MadeRun:
+        """Indexes what is missing, searches, writes run and note.
+
+        Raises: as `index`, `index_bm25`, `find_hits` and `write_run`.
+        """
+        benchmark = self._benchmark
+        began = time.perf_counter()
+        built = [self._index(part) for part in benchmark.parts]
+        # Of what an earlier command did, nothing is known.
+        seconds = {"index": round(time.perf_counter() - began, 3)} if all(built) else {}
+        began = time.perf_counter()
+        with bar(
+            total=benchmark.queries, what=f"searching {self.name}", unit="queries", enabled=self._progress
+        ) as counter:
+            lines = write_run(self.place.file, self._search(counter.update), self.name)
+        seconds["search"] = round(time.perf_counter() - began, 3)
+        return self.place.finish(
+            MadeRun(
+                system=self.name,
+                key=self.key,
+                documents=benchmark.documents,
+                index_bytes=sum(file.stat().st_size for file in self._directory.rglob("*") if file.is_file()),
+                seconds=seconds,
+                queries=benchmark.queries,
+                lines=lines,
+                run=FileRecord.of(self.place.file),
+                **self._described(),
+            )
+        )
+
+    def _index(self, part: BenchmarkPart) -> bool:
+        """Builds a part's index where it is missing; whether all of it was built now."""
+        directory = self.index_of(part)
+        artifact = Artifact(directory, self._kind)
+        begun = artifact.mark is not None and artifact.mark.exists() and not artifact.manifest.exists()
+        if directory.exists() and not begun and not self.whole(directory):
+            # What a damaged index has left.
+            artifact.start_over()
+        return self._build(part, directory)
+
+    @abstractmethod
+    def _estimate(self, missing: Sequence[BenchmarkPart]) -> tuple[str, int]:
+        """What the missing indexes take, for a reader, and in bytes."""
+
+    @abstractmethod
+    def _build(self, part: BenchmarkPart, directory: Path) -> bool: ...
+
+    @abstractmethod
+    def _search(self, advance: Callable[[int], object]) -> Lines: ...
+
+    @abstractmethod
+    def _described(self) -> dict[str, Any]:
+        """Further fields of the note of a run that was just made."""
+
+
+# Of an encoder, for readers of the results.
+_PROMPTS = ("document_prompt", "query_prompt")
+_DETAILS = ("dimension", "pooling", "max_length", *_PROMPTS, "dtype", "device", "backend")
+
+
+class DenseSystem(IndexedSystem):
+    """A system that searches the vectors of an encoder."""
+
+    def __init__(
+        self,
+        encoder: NamedEncoder,
         facts: Facts,
-        load: Callable[[], Encoder],
+        models: Models,
         benchmark: Benchmark,
         output: Path,
         options: IndexOptions,
     ) -> None:
-        self.name = name
+        self.encoder = encoder
         self.facts = facts
-        self.load = load
-        self._benchmark = benchmark
+        self._models = models
         self._options = options
         factory = resolve(options.factory, facts.dimension, benchmark.documents).factory
         trained = not new_index(factory, facts.dimension).is_trained
-        self._index_identity = {
+        index_identity = {
             "encoder": facts.fingerprint,
             "prompt": facts.document_prompt,
             "max_length": facts.max_length,
@@ -95,301 +241,124 @@ class DenseSystem:
             "documents": benchmark.documents_identity,
             **shortened(facts),
         }
-        self._indexes = output / INDEXES / f"{name}-{identity_key(self._index_identity)}"
-        self.place = RunPlace(output, name)
-
-    @property
-    def key(self) -> str:
-        return identity_key(
-            {
-                "index": self._index_identity,
-                "query_prompt": self.facts.query_prompt,
-                "queries": self._benchmark.queries_fingerprint,
-                "depth": self._benchmark.config.depth,
-                "name": self.name,
-            }
+        query_identity = {"query_prompt": facts.query_prompt, "name": encoder.label}
+        super().__init__(
+            encoder.label,
+            DENSE_INDEXES,
+            benchmark,
+            output,
+            index_identity,
+            query_identity,
+            options.resume,
+            options.progress,
         )
 
-    def finished(self) -> MadeRun | None:
-        return self.place.finished(self.key)
+    def load(self) -> Encoder:
+        """The encoder itself; see `Models.load`."""
+        return self._models.load(self.encoder, self.facts)
 
-    def index_of(self, part: Part) -> Path:
-        return self._indexes / part.name
-
-    def whole_indexes(self) -> list[Path]:
-        """The indexes of all parts; none where one of them is missing or damaged."""
-        parts = self._benchmark.parts
-        return [self.index_of(part) for part in parts] if all(map(self._indexed, parts)) else []
-
-    def missing_parts(self) -> list[Part]:
-        """Those whose index is to be built."""
-        return [part for part in self._benchmark.parts if not (self._options.resume and self._indexed(part))]
-
-    def estimate(self) -> Estimate:
-        """What is still to do; the encoder runs on some texts of the collection to tell."""
-        missing = self.missing_parts()
+    def _estimate(self, missing: Sequence[BenchmarkPart]) -> tuple[str, int]:
         left = [self._left(part) for part in missing]
-        vector = 4 * self.facts.dimension
-        return Estimate(
-            documents=sum(left),
-            seconds=sum(left) * seconds_a_document(self.load(), missing, self.facts.batch_size)
-            if sum(left)
-            else 0.0,
-            index_bytes=vector * self._benchmark.documents,
-            disk_bytes=vector * (sum(part.documents for part in missing) + max(left, default=0)),
+        vector, seconds = 4 * self.facts.dimension, 0.0
+        if sum(left):
+            # The encoder runs on some texts of the collection to tell.
+            seconds = sum(left) * seconds_a_document(self.load(), missing, self.facts.batch_size)
+        text = (
+            f"{sum(left):,} documents to encode, about {timedelta(seconds=round(seconds))} by a short "
+            f"measurement on this {self.facts.device}, index {size_text(vector * self._benchmark.documents)} "
+            "as a flat one"
         )
+        # For a while, the vectors of the largest index are there, too.
+        return text, vector * (sum(part.documents for part in missing) + max(left, default=0))
 
-    def _left(self, part: Part) -> int:
+    def _left(self, part: BenchmarkPart) -> int:
         """Documents of a part whose vectors are not there yet."""
         if not self._options.resume:
             return part.documents
-        shards = Shards(
-            self.index_of(part) / WORK, part.documents, self._options.shard_size, self.facts.dimension
-        )
+        work = self.index_of(part) / WORK
+        shards = Shards(work, part.documents, self._options.shard_size, self.facts.dimension)
         try:
             return shards.documents_in(shards.missing())
         except ArtifactError:
             # Other shards, which `make` reports.
             return part.documents
 
-    def make(self) -> MadeRun:
-        """Indexes what is missing, searches, writes run and note.
-
-        Raises: as `index`, `search` and `write_run`.
-        """
-        student = self.load()
-        parts = self._benchmark.parts
-        built = [self._index(part, student) for part in parts]
-        seconds = {}
-        # Of what an earlier command did nothing is known.
-        if None not in built:
-            seconds["index"] = round(sum(took for took in built if took is not None), 3)
-        began = time.perf_counter()
-        depth = self._benchmark.config.depth
-        total = sum(len(part.queries) for part in parts)
-        short = 0
-        cut: list[str] = []
-
-        def found() -> Iterator[Hits]:
-            nonlocal short
-            for part in parts:
-                index = open_index(self.index_of(part))
-                most = min(depth, index.faiss.ntotal)
-                for hits in find_hits(
-                    [index], student, part.queries, hits=most, advance=counter.update, cut=cut.append
-                ):
-                    short += len(hits.docids) < most
-                    yield hits
-
-        with bar(
-            total=total, what=f"searching {self.name}", unit="queries", enabled=self._options.progress
-        ) as counter:
-            lines = write_run(self.place.file, found(), self.name)
-        seconds["search"] = round(time.perf_counter() - began, 3)
-        return self.place.finish(
-            MadeRun(
-                system=self.name,
-                key=self.key,
-                encoder=self.facts.name,
-                fingerprint=self.facts.fingerprint,
-                documents=self._benchmark.documents,
-                index_bytes=directory_bytes(self._indexes),
-                seconds=seconds,
-                queries=total,
-                lines=lines,
-                run=FileRecord.of(self.place.file),
-                details={
-                    "dimension": self.facts.dimension,
-                    "pooling": self.facts.pooling,
-                    "max_length": self.facts.max_length,
-                    "document_prompt": self.facts.document_prompt,
-                    "query_prompt": self.facts.query_prompt,
-                    "factory": self._options.factory,
-                    "dtype": self.facts.dtype,
-                    "device": self.facts.device,
-                    "backend": self.facts.backend,
-                },
-                warnings=(
-                    *(
-                        [
-                            f"{self.name}: {short:,} queries got fewer hits than asked for from an "
-                            f"approximate index ({self._options.factory}): choose another --factory, such as "
-                            "Flat"
-                        ]
-                        if short
-                        else []
-                    ),
-                    *(f"{self.name}: {warning}" for warning in cut_warning(cut)),
-                ),
-            )
-        )
-
-    def _index(self, part: Part, student: Encoder) -> float | None:
-        """Builds a part's index where it is missing.
-
-        Returns:
-            Seconds; None where an earlier command did some of it.
-        """
-        directory = self.index_of(part)
-        indexed = self._indexed(part)
-        if self._options.resume and indexed:
-            # Also where another batch size or device made it: its vectors differ by rounding only.
-            return None
-        begun = (directory / WORK).is_dir() and not (directory / MANIFEST).exists()
-        if directory.exists() and not begun and not indexed:
-            discard(directory)
-        began = time.perf_counter()
-        documents = Pool(
-            part.pool,
-            specs=part.specs,
-            prefixes=dict(part.prefixes) if part.prefixes is not None else None,
-            fields=self._benchmark.config.fields,
-        )
-        built = index(documents, student, directory, self._options, found=part.looked.survey)
-        return None if built.resumed else time.perf_counter() - began
-
-    def _indexed(self, part: Part) -> bool:
-        try:
-            read_manifest(self.index_of(part))
-        except ArtifactError:
+    def _build(self, part: BenchmarkPart, directory: Path) -> bool:
+        # Also where another batch size or device made it: its vectors differ by rounding only.
+        if self._options.resume and self.whole(directory):
             return False
-        return True
+        fields = self._benchmark.config.fields
+        return not build_part(part, self.load(), directory, self._options, fields).resumed
+
+    def _search(self, advance: Callable[[int], object]) -> Lines:
+        self._searched = PartSearch(self._benchmark, self.indexes, self.load())
+        return self._searched.hits(advance)
+
+    def _described(self) -> dict[str, Any]:
+        facts, searched = self.facts, self._searched
+        warnings = cut_warning(searched.cut)
+        if searched.short:
+            warnings.insert(
+                0,
+                f"{searched.short:,} queries got fewer hits than asked for from an approximate index "
+                f"({self._options.factory}): choose another --factory, such as Flat",
+            )
+        return {
+            "encoder": facts.name,
+            "fingerprint": facts.fingerprint,
+            "details": {name: getattr(facts, name) for name in _DETAILS} | {"factory": self._options.factory},
+            "warnings": tuple(f"{self.name}: {warning}" for warning in warnings),
+        }
 
 
-def require_space(output: Path, needed: int) -> None:
-    """Raises an EnvironmentProblem where the disk cannot hold what is to be made."""
-    free = free_bytes(output)
-    if free < needed:
-        raise EnvironmentProblem(
-            f"{output} has {size_text(free)} free and the indexes need about {size_text(needed)}: make room, "
-            "choose another --output, fewer systems or --languages, or look at a part with --docs judged+1000"
-        )
-
-
-def free_bytes(output: Path) -> int:
-    place = output.absolute()
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free
-
-
-class LexicalSystem:
+class LexicalSystem(IndexedSystem):
     """BM25 through Pyserini."""
 
-    name = BM25
-
     def __init__(self, benchmark: Benchmark, output: Path, threads: int, progress: bool | None) -> None:
-        self._benchmark = benchmark
+        bm25 = benchmark.config.bm25
+        by_language = bm25 is not None and bm25.analyzers is Analyzers.LANGUAGE
+        # None is one analysis for all languages.
+        self._languages = {part.name: part.language if by_language else None for part in benchmark.parts}
         self._threads = threads
-        self._progress = progress
-        self._identity = {
+        identity = {
             "documents": benchmark.documents_identity,
-            "languages": [self._language(part) for part in benchmark.parts],
+            "languages": list(self._languages.values()),
             "k1": K1,
             "b": B,
         }
-        self._indexes = output / INDEXES / f"{BM25}-{identity_key(self._identity)}"
-        self.place = RunPlace(output, BM25)
+        super().__init__(BM25, BM25_INDEXES, benchmark, output, identity, {}, True, progress)
 
-    @property
-    def key(self) -> str:
-        return identity_key(
-            {
-                "index": self._identity,
-                "queries": self._benchmark.queries_fingerprint,
-                "depth": self._benchmark.config.depth,
-            }
-        )
+    def _estimate(self, missing: Sequence[BenchmarkPart]) -> tuple[str, int]:
+        # An inverted index is smaller than its texts.
+        needed = sum(part.note.text_bytes for part in missing)
+        return f"to be indexed by Lucene, less than {size_text(needed)}", needed
 
-    def finished(self) -> MadeRun | None:
-        return self.place.finished(self.key)
-
-    def missing_parts(self) -> list[Part]:
-        """Those without a finished index."""
-        return [part for part in self._benchmark.parts if not self._indexed(part)]
-
-    @property
-    def disk_bytes(self) -> int:
-        """What missing indexes need at most: an inverted index is smaller than its texts."""
-        return sum(part.looked.text_bytes for part in self.missing_parts())
-
-    def make(self) -> MadeRun:
-        """Indexes what is missing, searches, writes run and note."""
-        began = time.perf_counter()
-        built = [self._index(part) for part in self._benchmark.parts]
-        manifests = [one.manifest for one in built]
-        seconds = {}
-        if not any(one.already for one in built):
-            seconds["index"] = round(time.perf_counter() - began, 3)
-        began = time.perf_counter()
-        total = sum(len(part.queries) for part in self._benchmark.parts)
-
-        def found() -> Iterator[tuple[str, list[str], "np.ndarray"]]:
-            for part in self._benchmark.parts:
-                yield from search_bm25(
-                    self._indexes / part.name,
-                    part.queries,
-                    hits=self._benchmark.config.depth,
-                    threads=self._threads,
-                    advance=counter.update,
-                )
-
-        with bar(total=total, what="searching bm25", unit="queries", enabled=self._progress) as counter:
-            lines = write_run(self.place.file, found(), BM25)
-        seconds["search"] = round(time.perf_counter() - began, 3)
-        return self.place.finish(
-            MadeRun(
-                system=BM25,
-                key=self.key,
-                documents=self._benchmark.documents,
-                index_bytes=directory_bytes(self._indexes),
-                seconds=seconds,
-                queries=total,
-                lines=lines,
-                run=FileRecord.of(self.place.file),
-                details={
-                    "k1": K1,
-                    "b": B,
-                    "analyzers": {
-                        part.name: manifest.plan.analyzer.rpartition(".")[2]
-                        for part, manifest in zip(self._benchmark.parts, manifests, strict=True)
-                    },
-                },
-                warnings=tuple(
-                    f"bm25, {part.name}: {manifest.note}"
-                    for part, manifest in zip(self._benchmark.parts, manifests, strict=True)
-                    if manifest.note
-                ),
-            )
-        )
-
-    def _index(self, part: Part) -> BuiltBm25:
-        directory = self._indexes / part.name
-        begun = (directory / PLAN).exists() and not (directory / MANIFEST).exists()
-        if directory.exists() and not begun and not self._indexed(part):
-            discard(directory)
-        return index_bm25(
+    def _build(self, part: BenchmarkPart, directory: Path) -> bool:
+        return not index_bm25(
             part.pool,
             directory,
-            language=self._language(part),
-            surveyed=part.looked.survey,
+            language=self._languages[part.name],
+            surveyed=part.note.survey,
             threads=self._threads,
             progress=self._progress,
-        )
+        ).already
 
-    def _indexed(self, part: Part) -> bool:
-        try:
-            Artifact(self._indexes / part.name, BM25_INDEXES).read()
-        except ArtifactError:
-            return False
-        return True
+    def _search(self, advance: Callable[[int], object]) -> Lines:
+        depth = self._benchmark.config.depth
+        for part in self._benchmark.parts:
+            yield from search_bm25(
+                self.index_of(part), part.queries, hits=depth, threads=self._threads, advance=advance
+            )
 
-    def _language(self, part: Part) -> str | None:
-        """The language whose analyzer is used; None is one analysis for all."""
-        from mimo_plugin.evaluation.options import Analyzers
-
-        bm25 = self._benchmark.config.bm25
-        return part.language if bm25 is not None and bm25.analyzers is Analyzers.LANGUAGE else None
+    def _described(self) -> dict[str, Any]:
+        manifests = {directory.name: Artifact(directory, BM25_INDEXES).read() for directory in self.indexes}
+        analyzers = {name: found.plan.analyzer.rpartition(".")[2] for name, found in manifests.items()}
+        return {
+            "details": {"k1": K1, "b": B, "analyzers": analyzers},
+            "warnings": tuple(
+                f"bm25, {name}: {found.note}" for name, found in manifests.items() if found.note
+            ),
+        }
 
 
 def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path, depth: int) -> MadeRun:
@@ -399,14 +368,15 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
         parts: the runs by name, in the order of the weights.
         depth: hits a query.
     """
-    from mimo_plugin.evaluation.fusion import FusionOptions, fused_queries, fusion_warnings
+    from mimo_plugin.evaluation.fusion import fused_queries, fusion_warnings
     from mimo_plugin.evaluation.runs import read_run
 
     place = RunPlace(output, name)
+    described = fusion.model_dump(mode="json")
     key = identity_key(
         {
             "parts": {part: made.run.sha256 for part, made in parts.items()},
-            "fusion": fusion.model_dump(mode="json"),
+            "fusion": described,
             "depth": depth,
             "name": name,
         }
@@ -415,12 +385,11 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
         return made
     began = time.perf_counter()
     runs = [read_run(RunPlace(output, part).file, part) for part in parts]
-    options = FusionOptions(fusion.method, fusion.k, fusion.norm, fusion.weights)
     queries = 0
 
-    def fused() -> Iterator[tuple[str, list[str], "np.ndarray"]]:
+    def fused() -> Lines:
         nonlocal queries
-        for query_id, found in fused_queries(runs, options, hits=depth):
+        for query_id, found in fused_queries(runs, replace(fusion.options, hits=depth)):
             queries += 1
             yield query_id, [docid.decode() for docid in found.docids.tolist()], found.scores
 
@@ -433,7 +402,55 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
             queries=queries,
             lines=lines,
             run=FileRecord.of(place.file),
-            details=fusion.model_dump(mode="json"),
+            details=described,
             warnings=tuple(f"fusion {name!r}: {warning}" for warning in fusion_warnings(runs)),
         )
     )
+
+
+def similarity_in(
+    index_dir: Path, part: BenchmarkPart, load: Callable[[], Encoder], docids: Iterable[str]
+) -> "Similarity | None":
+    """Inner products of the part's queries with these documents, on the scale of the run's scores.
+
+    Memory holds the vectors of the queries and of these documents.
+
+    Args:
+        load: the encoder of the index.
+
+    Returns:
+        None where the index does not give its vectors back.
+
+    Raises:
+        ArtifactError: there is no index, or a damaged one.
+    """
+    import numpy as np
+
+    index = open_index(index_dir)
+    wanted = {docid.encode() for docid in docids}
+    rows: dict[bytes, int] = {}
+    with (index_dir / DOCID).open("rb") as lines:
+        for row, line in enumerate(lines):
+            if (docid := line.rstrip(b"\n")) in wanted:
+                rows[docid] = row
+    try:
+        documents: np.ndarray = index.faiss.reconstruct_batch(np.fromiter(rows.values(), dtype=np.int64))
+    except RuntimeError:
+        return None
+    ids, texts = zip(*part.queries, strict=True)
+    return inner_products(rows, documents, ids, load().encode_queries(list(texts)))
+
+
+def inner_products(
+    docids: Iterable[bytes], documents: "np.ndarray", query_ids: Iterable[str], queries: "np.ndarray"
+) -> "Similarity":
+    """The similarity of a query and some documents, from their vectors, (n, d) and (m, d)."""
+    document_of = {docid: row for row, docid in enumerate(docids)}
+    query_of = {query_id: row for row, query_id in enumerate(query_ids)}
+
+    def similarity(query_id: str, some: "np.ndarray") -> "np.ndarray":
+        rows = [document_of[docid] for docid in some.tolist()]
+        found: np.ndarray = documents[rows] @ queries[query_of[query_id]]
+        return found
+
+    return similarity

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field
 
+from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.grid import EncoderSettings
+from mimo_plugin.benchmark.parts import Benchmark, open_benchmark, query_bytes
+from mimo_plugin.benchmark.runs import PartSearch, build_part, inner_products
 from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
+from mimo_plugin.core.environment import bar, environment
 from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import remove_tree, write_text
-from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
+from mimo_plugin.evaluation.options import Setting
 from mimo_plugin.training.run import MODEL, RunDirectory, TrainingManifest
 
 if TYPE_CHECKING:
@@ -23,7 +29,6 @@ if TYPE_CHECKING:
     from mimo_plugin.evaluation.measures import Measure
     from mimo_plugin.evaluation.runs import Run
     from mimo_plugin.evaluation.topics import Topics
-    from mimo_plugin.indexing.open import Index
 
 SCORES, RUN, INDEX = "scores.json", "run.trec.gz", "index"
 FORMAT: Final = "mimo-experiment-scores"
@@ -65,9 +70,6 @@ class Scores(SealedRecord):
     seconds: float
     encoding: Annotated[dict[str, Any], Field(default_factory=dict)]
 
-    def write(self, directory: Path) -> None:
-        write_text(directory / SCORES, self.sealed())
-
 
 def weights(manifest: TrainingManifest) -> dict[str, str]:
     """File -> hash of what a training run made."""
@@ -97,58 +99,6 @@ def read_scores(
     return found if there == wanted else None
 
 
-@dataclass(frozen=True)
-class ScoredCollection:
-    """Attributes:
-    name: in the recipe.
-    specs: the collections of the pool.
-    topics: their judged topics.
-    doc_languages: docid -> language, of every document.
-    queries: query id -> text, of the judged topics.
-    fingerprint: SHA-256 over documents, queries and judgments.
-    """
-
-    name: str
-    specs: tuple[str, ...]
-    topics: "Topics"
-    doc_languages: Mapping[str, str]
-    queries: Mapping[str, str]
-    fingerprint: str
-
-    @classmethod
-    def load(cls, name: str, specs: Sequence[str], *, progress: bool | None = None) -> "ScoredCollection":
-        """Reads a pool; what is held of a document are its id and language.
-
-        Raises:
-            DataError: the collections are not as they must be.
-        """
-        from mimo_plugin.collections.pool import load
-        from mimo_plugin.collections.survey import survey
-        from mimo_plugin.evaluation.topics import load_topics
-
-        pool = load(*specs)
-        topics = load_topics(pool)
-        found = survey(pool, progress=progress)
-        digest = hashlib.sha256(found.fingerprint.encode())
-        texts = {query.query_id: query.text for query in pool.queries_iter()}
-        for query_id, text in sorted(texts.items()):
-            digest.update(f"{len(query_id)} {len(text)} {query_id}{text}\n".encode("utf-8", "surrogatepass"))
-        for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
-            digest.update(f"{query_id} {len(judged.docids)}\n".encode())
-            digest.update(b"\n".join(judged.docids.tolist()))
-            digest.update(judged.relevance.tobytes())
-        digest.update("\n".join(topics.languages).encode())
-        digest.update(topics.language_of.astype("<i8").tobytes())
-        return cls(
-            name,
-            tuple(specs),
-            topics,
-            {doc.doc_id: doc.lang for doc in pool.docs_iter()},
-            {query_id: texts.get(query_id, "") for query_id in topics.query_ids},
-            digest.hexdigest(),
-        )
-
-
 CUTOFF = 20
 _HITS = 100
 
@@ -161,18 +111,60 @@ DIAGNOSTICS = (SAME_LANGUAGE, OWN_SHARE, ALIGNMENT, UNIFORMITY, MRC, PEER)
 
 
 @dataclass(frozen=True)
-class ScoringOptions:
+class ScoredCollection:
     """Attributes:
-    measures: the measures asked for.
-    encoder: how the student is run.
-    keep_index: False removes the index when it is scored.
-    progress: see `progress.bar`.
+    benchmark: the pool, indexed and searched as one part.
+    topics: its judged topics.
+    doc_languages: docid -> language, of every document.
+    queries: query id -> text, of the judged topics.
+    fingerprint: SHA-256 over documents, queries and judgments.
     """
 
-    measures: tuple["Measure", ...]
-    encoder: EncoderOptions
-    keep_index: bool = False
-    progress: bool | None = None
+    benchmark: Benchmark
+    topics: "Topics"
+    doc_languages: Mapping[str, str]
+    queries: Mapping[str, str]
+    fingerprint: str
+
+    @classmethod
+    def load(
+        cls, name: str, specs: Sequence[str], measures: Sequence["Measure"], progress: bool | None = None
+    ) -> "ScoredCollection":
+        """Reads a pool; what is held of a document are its id and language.
+
+        Raises:
+            DataError: the collections are not as they must be.
+        """
+        from mimo_plugin.evaluation.topics import load_topics
+
+        config = BenchmarkConfig(
+            name=name,
+            title=name,
+            setting=Setting.MLIR,
+            collections=tuple(specs),
+            measures=tuple(map(str, measures)),
+            depth=max(_HITS, CUTOFF, *(measure.cutoff or 0 for measure in measures)),
+        )
+        benchmark = open_benchmark(config, None, progress=progress)
+        pool = benchmark.pool
+        topics = load_topics(pool)
+        digest = hashlib.sha256(benchmark.parts[0].note.fingerprint.encode())
+        texts = {query.query_id: query.text for query in pool.queries_iter()}
+        for query_id, text in sorted(texts.items()):
+            digest.update(query_bytes(query_id, text))
+        for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
+            digest.update(f"{query_id} {len(judged.docids)}\n".encode())
+            digest.update(b"\n".join(judged.docids.tolist()))
+            digest.update(judged.relevance.tobytes())
+        digest.update("\n".join(topics.languages).encode())
+        digest.update(topics.language_of.astype("<i8").tobytes())
+        return cls(
+            benchmark,
+            topics,
+            {doc.doc_id: doc.lang for doc in pool.docs_iter()},
+            {query_id: texts.get(query_id, "") for query_id in topics.query_ids},
+            digest.hexdigest(),
+        )
 
 
 def score_student(
@@ -181,7 +173,11 @@ def score_student(
     seed: int,
     collection: ScoredCollection,
     directory: Path,
-    options: ScoringOptions,
+    measures: Sequence["Measure"],
+    encoding: EncoderOptions,
+    *,
+    keep_index: bool = False,
+    progress: bool | None = None,
 ) -> Scores:
     """Indexes a collection with the student of a finished training run, searches it, scores the run.
 
@@ -189,46 +185,37 @@ def score_student(
 
     Args:
         directory: of index, run and scores.
+        encoding: how the student encodes.
+        keep_index: False removes the index when it is scored.
 
-    Raises: as `index` and `search_to_run`.
+    Raises: as `index` and `find_hits`.
     """
-    from mimo_plugin.core.environment import environment
     from mimo_plugin.evaluation.measures import average, score_run
-    from mimo_plugin.evaluation.runs import read_run
-    from mimo_plugin.indexing.build import index
-    from mimo_plugin.indexing.options import IndexOptions, SearchOptions
-    from mimo_plugin.indexing.search import search_to_run
+    from mimo_plugin.evaluation.runs import read_run, write_run
+    from mimo_plugin.evaluation.trained_on import write_run_record
+    from mimo_plugin.indexing.options import IndexOptions
 
     began = time.perf_counter()
     manifest = RunDirectory(training).read()
-    index_dir, run_file = directory / INDEX, directory / RUN
-
-    def build(resume: bool) -> "Index":
-        indexing = IndexOptions(resume=resume, progress=options.progress)
-        return index(collection.specs, str(training / MODEL), index_dir, indexing, options.encoder)
-
+    index, run_file = directory / INDEX, directory / RUN
+    benchmark, (part,) = collection.benchmark, collection.benchmark.parts
+    encoder = Encoder(str(training / MODEL), encoding)
     try:
-        built = build(resume=True)
+        built = build_part(part, encoder, index, IndexOptions(progress=progress))
     except ArtifactError:
         # Left behind by scores of other documents, or of another batch size: nothing else needs it.
-        built = build(resume=False)
-    depth = max(_HITS, CUTOFF, *(measure.cutoff or 0 for measure in options.measures))
-    search_to_run(
-        index_dir,
-        collection.specs,
-        run_file,
-        SearchOptions(hits=depth, tag=system, progress=options.progress),
-        options.encoder,
-    )
+        built = build_part(part, encoder, index, IndexOptions(resume=False, progress=progress))
+    searched = PartSearch(benchmark, [index], encoder)
+    with bar(total=benchmark.queries, what="searching", unit="queries", enabled=progress) as counter:
+        write_run(run_file, searched.hits(counter.update), system)
+    write_run_record(run_file, encoder.name, encoder.fingerprint)
     run = read_run(run_file, system)
-    scored = score_run(run, collection.topics, options.measures)
-    averages = {
-        str(measure): average(scored.per_topic[measure], collection.topics) for measure in options.measures
-    }
-    look = _Look(run, collection, _Vectors.read(index_dir, collection, options.encoder))
-    diagnostics, remarks = look.all()
+    scored = score_run(run, collection.topics, measures)
+    averages = {str(measure): average(scored.per_topic[measure], collection.topics) for measure in measures}
+    diagnostics, remarks = _Diagnostics(run, collection, index, encoder).all()
     ran_on = environment(built.manifest.plan.device, 1)
     ran_on["versions"] |= {name: version(name) for name in ("faiss-cpu", "ranx", "scipy", "pyserini")}
+    said = {name: getattr(encoding, name) for name in EncoderSettings.model_fields}
     scores = Scores(
         system=system,
         seed=seed,
@@ -240,60 +227,38 @@ def score_student(
         diagnostics=diagnostics,
         remarks=remarks,
         query_ids=collection.topics.query_ids,
-        per_query={str(measure): tuple(scored.per_topic[measure].tolist()) for measure in options.measures},
+        per_query={str(measure): tuple(scored.per_topic[measure].tolist()) for measure in measures},
         run=FileRecord.of(run_file),
         environment=ran_on,
         seconds=round(time.perf_counter() - began, 3),
-        encoding={
-            name: value
-            for name in EncoderSettings.model_fields
-            if (value := getattr(options.encoder, name)) is not None
-        },
+        encoding={name: value for name, value in said.items() if value is not None},
     )
-    scores.write(directory)
-    if not options.keep_index:
-        remove_tree(index_dir)
+    write_text(directory / SCORES, scores.sealed())
+    if not keep_index:
+        remove_tree(index)
     return scores
 
 
-@dataclass(frozen=True)
-class _Vectors:
-    """Attributes:
-    documents: of the index, float32 (n, d); the inner product of two vectors is a run's score.
-    docids: (n,)
-    queries: of the judged topics, in their order, float32 (m, d).
-    """
+class _Diagnostics:
+    """What the table says beside the measures."""
 
-    documents: "np.ndarray"
-    docids: list[str]
-    queries: "np.ndarray"
-
-    @classmethod
-    def read(cls, index: Path, collection: ScoredCollection, encoder: EncoderOptions) -> "_Vectors":
-        from mimo_plugin.encoder.encoder import Encoder
+    def __init__(self, run: "Run", collection: ScoredCollection, index: Path, encoder: Encoder) -> None:
         from mimo_plugin.indexing.open import open_index
 
         opened = open_index(index)
-        documents = opened.faiss.reconstruct_n(0, opened.faiss.ntotal)
-        docids = [opened.docids[row] for row in range(len(opened.docids))]
-        student = Encoder(opened.manifest.plan.encoder, encoder)
-        return cls(documents, docids, student.encode_queries(list(collection.queries.values())))
-
-
-class _Look:
-    """What the table says beside the measures."""
-
-    def __init__(self, run: "Run", collection: ScoredCollection, vectors: _Vectors) -> None:
         self._run = run
-        self._collection = collection
-        self._vectors = vectors
-        self._languages = [collection.doc_languages[docid] for docid in vectors.docids]
+        self._topics = collection.topics
+        self._doc_languages = collection.doc_languages
+        self._documents: np.ndarray = opened.faiss.reconstruct_n(0, opened.faiss.ntotal)
+        self._docids = [opened.docids[row] for row in range(len(opened.docids))]
+        self._languages = [collection.doc_languages[docid] for docid in self._docids]
+        self._queries = encoder.encode_queries(list(collection.queries.values()))
 
     def all(self) -> tuple[dict[str, float | None], dict[str, str]]:
         """Values, None where one is not defined, and remarks."""
         values: dict[str, float | None] = {}
         remarks: dict[str, str] = {}
-        ways: Mapping[str, Callable[[], float]] = {
+        ways: Mapping[str, Callable[[], float | None]] = {
             SAME_LANGUAGE: self._same_language,
             OWN_SHARE: self._own_share,
             ALIGNMENT: self._alignment,
@@ -306,22 +271,26 @@ class _Look:
             except DataError as error:
                 values[name] = None
                 remarks[name] = str(error)
-        values[PEER], sensitive, remark = self._peer()
+        values[PEER], sensitive, topics = self._peer()
         values[PEER_SENSITIVE] = sensitive
-        if remark:
-            remarks[PEER] = remark
+        if sensitive < topics:
+            remarks[PEER] = (
+                f"{sensitive} of {topics} topics have relevant documents in several languages and two or "
+                f"more in one of them; in the others {PEER} does not depend on the order of what was found "
+                "and cannot tell systems apart"
+            )
         return values, remarks
 
     def _same_language(self) -> float:
         """Each language's queries searched in that language's documents alone."""
         import numpy as np
 
-        from mimo_plugin.evaluation.crosslingual import same_language
+        from mimo_plugin.evaluation.language import same_language
         from mimo_plugin.evaluation.measures import Measure, MeasureKind, score_run
 
-        own = same_language(self._searched_within(), self._collection.topics, self._collection.doc_languages)
+        run, topics = same_language(self._searched_within(), self._topics, self._doc_languages)
         measure = Measure(MeasureKind.NDCG, CUTOFF)
-        return float(np.mean(score_run(own.run, own.topics, [measure]).per_topic[measure]))
+        return float(np.mean(score_run(run, topics, [measure]).per_topic[measure]))
 
     def _searched_within(self) -> "Run":
         import numpy as np
@@ -329,68 +298,48 @@ class _Look:
         from mimo_plugin.evaluation.runs import Ranking, Run
         from mimo_plugin.indexing.nearest import nearest
 
-        topics, vectors = self._collection.topics, self._vectors
-        of_document = np.array(self._languages)
+        topics, of_document = self._topics, np.array(self._languages)
         found: dict[str, Ranking] = {}
         for code, language in enumerate(topics.languages):
             rows = np.flatnonzero(of_document == language)
             asked = np.flatnonzero(topics.language_of == code)
-            if not len(rows):
-                continue
-            found |= nearest(
-                [topics.query_ids[query] for query in asked],
-                vectors.queries[asked],
-                [vectors.docids[row] for row in rows],
-                vectors.documents[rows],
-                CUTOFF,
-            )
+            if len(rows):
+                found |= nearest(
+                    [topics.query_ids[query] for query in asked],
+                    self._queries[asked],
+                    [self._docids[row] for row in rows],
+                    self._documents[rows],
+                    CUTOFF,
+                )
         return Run(self._run.name, found)
 
     def _own_share(self) -> float:
         from mimo_plugin.evaluation.language import language_mix
 
-        collection = self._collection
-        return language_mix(
-            self._run, collection.topics.query_languages, collection.doc_languages, CUTOFF
-        ).own
+        return language_mix(self._run, self._topics.query_languages, self._doc_languages, CUTOFF).own
 
     def _alignment(self) -> float:
         from mimo_plugin.evaluation.geometry import alignment
         from mimo_plugin.evaluation.topics import version_groups
 
-        groups = version_groups(self._vectors.docids, self._languages, self._collection.topics)
-        return alignment(self._vectors.documents, groups, self._languages)
+        groups = version_groups(self._docids, self._languages, self._topics)
+        return alignment(self._documents, groups, self._languages)
 
     def _uniformity(self) -> float:
         from mimo_plugin.evaluation.geometry import uniformity
 
-        return uniformity(self._vectors.documents)
+        return uniformity(self._documents)
 
-    def _mrc(self) -> float:
+    def _mrc(self) -> float | None:
         from mimo_plugin.evaluation.fairness import mrc
 
-        vectors = self._vectors
-        query_of = {query_id: row for row, query_id in enumerate(self._collection.topics.query_ids)}
-        document_of = {docid.encode(): row for row, docid in enumerate(vectors.docids)}
+        docids = [docid.encode() for docid in self._docids]
+        similarity = inner_products(docids, self._documents, self._topics.query_ids, self._queries)
+        return mrc(self._run, self._topics, CUTOFF, similarity).mean
 
-        def similarity(query_id: str, docids: "np.ndarray") -> "np.ndarray":
-            rows = [document_of[docid] for docid in docids.tolist()]
-            found: np.ndarray = vectors.documents[rows] @ vectors.queries[query_of[query_id]]
-            return found
-
-        return mrc(self._run, self._collection.topics, CUTOFF, similarity).mean
-
-    def _peer(self) -> tuple[float, int, str]:
+    def _peer(self) -> tuple[float | None, int, int]:
+        """PEER, the topics that it depends on, and all topics."""
         from mimo_plugin.evaluation.fairness import peer
 
-        found = peer(self._run, self._collection.topics, self._collection.doc_languages, CUTOFF)
-        topics = len(found.per_topic)
-        if found.sensitive == topics:
-            return found.mean, found.sensitive, ""
-        return (
-            found.mean,
-            found.sensitive,
-            f"{found.sensitive} of {topics} topics have relevant documents in several languages and two "
-            f"or more in one of them; in the others {PEER} does not depend on the order of what was found "
-            "and cannot tell systems apart",
-        )
+        found = peer(self._run, self._topics, self._doc_languages, CUTOFF)
+        return found.mean, found.sensitive, found.topics

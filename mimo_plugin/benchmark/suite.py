@@ -1,23 +1,23 @@
 """Several benchmarks with the same systems; those that lack data are said at once, and the others go on."""
 
-import csv
-import io
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mimo_plugin.benchmark.parts import check_collections, check_output
-from mimo_plugin.benchmark.reproduce import ReproduceOptions, Say, plan, reproduce
-from mimo_plugin.core.errors import DataError, Findings, UsageError
+from mimo_plugin.benchmark.config import BenchmarkConfig
+from mimo_plugin.benchmark.loading import load_config
+from mimo_plugin.benchmark.options import ReproduceOptions
+from mimo_plugin.benchmark.parts import check_collections
+from mimo_plugin.benchmark.reproduce import Say, check_output, plan, reproduce
+from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import make_parent, write_text
+from mimo_plugin.core.table import Table, number, words
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.options import Setting
-
-if TYPE_CHECKING:
-    from mimo_plugin.benchmark.config import BenchmarkConfig
-    from mimo_plugin.evaluation.results import BenchmarkResults
-    from mimo_plugin.evaluation.tables import Table
+from mimo_plugin.evaluation.results import BenchmarkResults
 
 # What the MIMO paper reports.
 SUITES = {
@@ -31,6 +31,7 @@ SUITES = {
         "miracl-hard-negatives-10",
     )
 }
+_MEAN = "mean of MLIR"
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Suite:
     lacking: name -> why it was left out.
     """
 
-    configs: "Mapping[str, BenchmarkConfig]"
-    results: "Mapping[str, BenchmarkResults]"
+    configs: Mapping[str, BenchmarkConfig]
+    results: Mapping[str, BenchmarkResults]
     lacking: Mapping[str, str]
 
     def raise_lacking(self) -> None:
@@ -54,69 +55,68 @@ class Suite:
                 "it is there"
             )
 
-    def table(self) -> "Table":
-        """A row a system, the first measure of each benchmark, and its mean over those that are MLIR."""
-        from mimo_plugin.evaluation.tables import MISSING, Table
-
-        headers = ["system", *(f"{name} {config.measures[0]}" for name, config in self._done.items())]
-        rows = [
-            [system, *(MISSING if score is None else f"{score:.4f}" for score in scores)]
-            for system, scores in self._scores().items()
-        ]
-        notes = [f"{name}: left out" for name in self.lacking]
-        notes += [
-            f"{name}: {results.subset.text}" for name, results in self.results.items() if results.subset
-        ]
-        return Table("all benchmarks", [*headers, "mean of MLIR"], rows, notes=tuple(notes))
-
-    @property
-    def _done(self) -> "dict[str, BenchmarkConfig]":
-        return {name: self.configs[name] for name in self.results}
-
-    def _scores(self) -> dict[str, list[float | None]]:
-        systems = dict.fromkeys(
-            system for results in self.results.values() for system in results.evaluation.runs
-        )
-        found: dict[str, list[float | None]] = {}
+    def scores(self) -> dict[str, dict[str, float | None]]:
+        """System -> the first measure of each benchmark, and its mean over those that are MLIR."""
+        systems = dict.fromkeys(name for found in self.results.values() for name in found.evaluation.runs)
+        scores: dict[str, dict[str, float | None]] = {}
         for system in systems:
-            scores: dict[str, float | None] = {}
-            for name, config in self._done.items():
-                run = self.results[name].evaluation.runs.get(system)
-                scores[name] = None if run is None else run.macro[config.measures[0]]
-            mixed = [scores[name] for name, config in self._done.items() if config.setting is Setting.MLIR]
+            own: dict[str, float | None] = {}
+            for name, found in self.results.items():
+                run = found.evaluation.runs.get(system)
+                own[name] = None if run is None else run.macro[self.configs[name].measures[0]]
+            mixed = [own[name] for name in self.results if self.configs[name].setting is Setting.MLIR]
             known = [score for score in mixed if score is not None]
-            mean = fmean(known) if known and len(known) == len(mixed) else None
-            found[system] = [*scores.values(), mean]
-        return found
+            scores[system] = {**own, _MEAN: fmean(known) if known and len(known) == len(mixed) else None}
+        return scores
 
-    def as_json(self) -> dict[str, Any]:
-        columns = [*self.results, "mean of MLIR"]
-        return {
+    def table(self) -> Table:
+        """A row a system, a column a benchmark."""
+        rows = [[words(system), *map(number, scores.values())] for system, scores in self.scores().items()]
+        notes = [f"{name}: left out" for name in self.lacking]
+        notes += [f"{name}: {found.subset.text}" for name, found in self.results.items() if found.subset]
+        return Table.of("all benchmarks", ["system", *self._columns()], rows, notes)
+
+    def _columns(self) -> list[str]:
+        return [*(f"{name} {self.configs[name].measures[0]}" for name in self.results), _MEAN]
+
+    def write(self, output: Path) -> list[Path]:
+        """Writes `summary.json` and `summary.csv`."""
+        import pandas as pd
+
+        content = {
             "benchmarks": {
-                name: {"title": config.title, "measure": config.measures[0], "setting": config.setting.value}
-                for name, config in self._done.items()
+                name: {
+                    "title": self.configs[name].title,
+                    "measure": self.configs[name].measures[0],
+                    "setting": self.configs[name].setting.value,
+                }
+                for name in self.results
             },
-            "systems": {
-                system: dict(zip(columns, scores, strict=True)) for system, scores in self._scores().items()
-            },
+            "systems": self.scores(),
             "left_out": dict(self.lacking),
         }
-
-    def as_csv(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        table = self.table()
-        writer.writerow(table.headers)
-        writer.writerows([system, *scores] for system, scores in self._scores().items())
-        return text.getvalue()
+        frame = pd.DataFrame.from_dict(self.scores(), orient="index").set_axis(
+            self._columns(), axis="columns"
+        )
+        files = {
+            output / "summary.json": json.dumps(content, ensure_ascii=False, indent=2) + "\n",
+            output / "summary.csv": frame.to_csv(index_label="system"),
+        }
+        for file, text in files.items():
+            make_parent(file)
+            write_text(file, text)
+        return list(files)
 
 
 def reproduce_suite(
     name: str,
-    load: "Callable[[str], BenchmarkConfig]",
-    options: ReproduceOptions,
-    say: Say,
+    output: Path,
+    encoders: Sequence[str],
+    options: Mapping[str, Any],
     *,
+    encoding: EncoderOptions,
+    command: str,
+    say: Say,
     only_plan: bool = False,
 ) -> Suite:
     """Reproduces the benchmarks of a suite one after the other, each in a directory of its own.
@@ -125,8 +125,8 @@ def reproduce_suite(
     once, and left out; where all lack data nothing is done.
 
     Args:
-        load: reads the config of a name.
-        options: output: of all; `summary.json` and `summary.csv` lie beside the directories.
+        output: of all; `summary.json` and `summary.csv` lie beside the directories.
+        encoders, options, encoding, command, say: see `reproduce`.
 
     Raises:
         UsageError: no such suite, or as `load_config`.
@@ -135,12 +135,14 @@ def reproduce_suite(
     """
     if name not in SUITES:
         raise UsageError(f"--suite {name!r}: no such suite, expected one of {', '.join(SUITES)}")
-    findings = Findings()
-    read = {config: findings.attempt(load, config) for config in SUITES[name]}
+    problems = Problems(UsageError)
+    configs: dict[str, BenchmarkConfig] = {}
     for config in SUITES[name]:
-        findings.attempt(check_output, options.output / config, config)
-    findings.raise_any()
-    configs = {config: found for config, found in read.items() if found is not None}
+        with problems.collect():
+            configs[config] = load_config(config, **ReproduceOptions(**options).loading)
+        with problems.collect():
+            check_output(output / config, config)
+    problems.raise_any()
     lacking: dict[str, str] = {}
     for config, found in configs.items():
         try:
@@ -154,24 +156,25 @@ def reproduce_suite(
             say(f"{config}: left out: {line}")
     results: dict[str, BenchmarkResults] = {}
     for config in (one for one in configs if one not in lacking):
-        some = replace(options, output=options.output / config)
         say(f"== {config}")
         if only_plan:
-            plan(configs[config], some, say)
+            plan(configs[config], output / config, encoders, encoding=encoding, say=say, **options)
             continue
         try:
-            results[config] = reproduce(configs[config], some, say).results
+            results[config] = reproduce(
+                configs[config],
+                output / config,
+                encoders,
+                encoding=encoding,
+                command=command,
+                say=say,
+                **options,
+            ).results
         except DataError as error:
             # Of its contents, which only reading them tells.
             lacking[config] = str(error)
             say(f"{config}: left out: {error}")
     suite = Suite(configs, results, lacking)
     if results:
-        for file, text in (
-            ("summary.json", json.dumps(suite.as_json(), ensure_ascii=False, indent=2) + "\n"),
-            ("summary.csv", suite.as_csv()),
-        ):
-            make_parent(options.output / file)
-            write_text(options.output / file, text)
-        say(f"{options.output / 'summary.json'}, {options.output / 'summary.csv'}")
+        say(", ".join(map(str, suite.write(output))))
     return suite

@@ -1,31 +1,28 @@
-"""The systems of a reproduction: names, models, what is made of each, how long it takes."""
+"""The systems of a reproduction: names, encoders and how fast they are, the notes of their runs."""
 
 import re
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mimo_plugin.benchmark.parts import RUNS, Part
+from mimo_plugin.benchmark.parts import BenchmarkPart
 from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, ModelError, Problems, UsageError
-from mimo_plugin.core.files import sha256, write_text, writing
+from mimo_plugin.core.files import sha256, write_text
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.options import SignificanceTest
 from mimo_plugin.evaluation.runs import file_problem, run_files
-from mimo_plugin.indexing.open import DOCID, open_index
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mimo_plugin.benchmark.config import BenchmarkConfig, Fusion
-    from mimo_plugin.evaluation.fairness import Similarity
 
+# Folders of an output directory.
+COLLECTIONS, INDEXES, RUNS, GEOMETRY = "collections", "indexes", "runs", "geometry"
 BM25 = "bm25"
 # Among the parts of a config's fusion: there is one fusion for each encoder.
 _EACH_ENCODER = "encoder"
@@ -34,7 +31,7 @@ _FOR_TUKEY = 3
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
-class Kind(StrEnum):
+class SystemKind(StrEnum):
     DENSE = "dense"
     BM25 = "bm25"
     FUSION = "fusion"
@@ -45,17 +42,15 @@ class Kind(StrEnum):
 class System:
     """Attributes:
     name: in tables, files and the runs' sixth column.
-    encoder: checkpoint; of dense systems.
-    training: the run that the checkpoint is of, where a run was named.
+    encoder: of dense systems.
     run: file; of runs made elsewhere.
     fusion: how parts are fused; of fusions.
     parts: names of the systems that are fused.
     """
 
     name: str
-    kind: Kind
-    encoder: str | None = None
-    training: Path | None = None
+    kind: SystemKind
+    encoder: NamedEncoder | None = None
     run: Path | None = None
     fusion: "Fusion | None" = None
     parts: tuple[str, ...] = ()
@@ -74,22 +69,19 @@ def all_systems(
         UsageError: with every name that cannot be used or is there twice, and every file that is missing.
     """
     problems = Problems(UsageError)
-    systems = [System(BM25, Kind.BM25)] if bm25 else []
-    dense = [
-        System(encoder.label, Kind.DENSE, encoder=encoder.checkpoint, training=encoder.run)
-        for encoder in encoders
-    ]
+    systems = [System(BM25, SystemKind.BM25)] if bm25 else []
+    dense = [System(encoder.label, SystemKind.DENSE, encoder=encoder) for encoder in encoders]
     systems += dense
     systems += _fusions(config, {system.name for system in systems}, [system.name for system in dense])
     for file in run_files(runs):
         if problem := file_problem(file.path):
             problems.add(problem)
-        systems.append(System(file.name, Kind.RUN, run=file.path))
+        systems.append(System(file.name, SystemKind.RUN, run=file.path))
     for system in systems:
-        if not _LABEL.fullmatch(system.name):
+        if system.fusion is None and not _LABEL.fullmatch(system.name):
             problems.add(
                 f"system {system.name!r}: expected a name of at most 64 letters, digits and . _ + -: give it "
-                f"one, for example mine={system.encoder or system.run}"
+                f"one, for example mine={system.encoder.checkpoint if system.encoder else system.run}"
             )
     names = [system.name for system in systems]
     for name in dict.fromkeys(name for name in names if names.count(name) > 1):
@@ -108,7 +100,7 @@ def _fusions(config: "BenchmarkConfig", there: set[str], dense: Sequence[str]) -
             parts = tuple(encoder if part == _EACH_ENCODER else part for part in fusion.systems)
             if set(parts) <= there:
                 name = f"{fusion.name}-{encoder}" if len(each) > 1 else fusion.name
-                yield System(name, Kind.FUSION, fusion=fusion, parts=parts)
+                yield System(name, SystemKind.FUSION, fusion=fusion, parts=parts)
 
 
 def chosen_test(config: "BenchmarkConfig", systems: Sequence[System]) -> SignificanceTest | None:
@@ -196,19 +188,6 @@ class RunPlace:
         return made
 
 
-def directory_bytes(directory: Path) -> int:
-    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
-
-
-def discard(directory: Path) -> None:
-    """Removes a damaged index; renamed first, so that a kill leaves none that is half there."""
-    gone = directory.with_name(f".{directory.name}.discarded")
-    shutil.rmtree(gone, ignore_errors=True)
-    with writing(directory):
-        directory.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
-
-
 @dataclass(frozen=True)
 class Facts:
     """What is known of an encoder without having it in memory; the fields are `Encoder`'s.
@@ -231,20 +210,20 @@ class Facts:
     truncate: int | None = None
 
     @classmethod
-    def of(cls, student: Encoder) -> "Facts":
+    def of(cls, encoder: Encoder) -> "Facts":
         return cls(
-            name=student.name,
-            fingerprint=student.fingerprint,
-            dimension=student.dimension,
-            pooling=student.pooling,
-            max_length=student.max_length,
-            document_prompt=student.document_prompt,
-            query_prompt=student.query_prompt,
-            device=student.device_type,
-            dtype=student.options.dtype,
-            backend=student.backend,
-            batch_size=student.options.batch_size,
-            truncate=student.options.dimension,
+            name=encoder.name,
+            fingerprint=encoder.fingerprint,
+            dimension=encoder.dimension,
+            pooling=encoder.pooling,
+            max_length=encoder.max_length,
+            document_prompt=encoder.document_prompt,
+            query_prompt=encoder.query_prompt,
+            device=encoder.device_type,
+            dtype=encoder.options.dtype,
+            backend=encoder.backend,
+            batch_size=encoder.options.batch_size,
+            truncate=encoder.options.dimension,
         )
 
 
@@ -260,31 +239,33 @@ class Models:
         self._options = options
         self._held: tuple[str, Encoder] | None = None
 
-    def facts(self, checkpoint: str) -> Facts:
+    def facts(self, encoder: NamedEncoder) -> Facts:
         """Raises: as `Encoder`."""
-        return Facts.of(self._load(checkpoint))
+        return Facts.of(self._load(encoder))
 
-    def load(self, checkpoint: str, facts: Facts) -> Encoder:
+    def load(self, encoder: NamedEncoder, facts: Facts) -> Encoder:
         """The encoder that the facts are of; keep it no longer than it is used.
 
         Raises:
             ModelError: the checkpoint is another one than it was; or as `Encoder`.
         """
-        student = self._load(checkpoint)
-        if student.fingerprint != facts.fingerprint:
+        found = self._load(encoder)
+        if found.fingerprint != facts.fingerprint:
             raise ModelError(
                 f"{facts.name} has changed since this command began, expected fingerprint "
-                f"{facts.fingerprint[:12]}, found {student.fingerprint[:12]}: run it again"
+                f"{facts.fingerprint[:12]}, found {found.fingerprint[:12]}: run it again"
             )
-        return student
+        return found
 
     def release(self) -> None:
         self._held = None
 
-    def _load(self, checkpoint: str) -> Encoder:
-        if self._held is None or self._held[0] != checkpoint:
+    def _load(self, encoder: NamedEncoder) -> Encoder:
+        if encoder.model is not None:
+            return encoder.model
+        if self._held is None or self._held[0] != encoder.checkpoint:
             self._held = None
-            self._held = checkpoint, Encoder(checkpoint, self._options)
+            self._held = encoder.checkpoint, encoder.load(self._options)
         return self._held[1]
 
 
@@ -294,31 +275,31 @@ _LENGTHS = 16
 _CPU_BATCH = 4
 
 
-def seconds_a_document(student: Encoder, parts: Sequence[Part], batch_size: int) -> float:
+def seconds_a_document(encoder: Encoder, parts: Sequence[BenchmarkPart], batch_size: int) -> float:
     """Seconds to encode one document of these parts on average.
 
     Documents are encoded in batches of like length, padded to the longest; so are the texts here, see
     `lengths`.
     """
     texts = list(lengths(parts))
-    batch = min(batch_size, _CPU_BATCH) if student.device_type == "cpu" else batch_size
+    batch = min(batch_size, _CPU_BATCH) if encoder.device_type == "cpu" else batch_size
     # To warm up, also what depends on the shape.
     for text in (texts[0], texts[-1]):
-        student.encode_documents([text] * batch)
+        encoder.encode_documents([text] * batch)
     began = time.perf_counter()
     for text in texts:
-        student.encode_documents([text] * batch)
+        encoder.encode_documents([text] * batch)
     return (time.perf_counter() - began) / (len(texts) * batch)
 
 
-def lengths(parts: Sequence[Part]) -> Iterator[str]:
+def lengths(parts: Sequence[BenchmarkPart]) -> Iterator[str]:
     """Texts from short to long, each of which stands for as many documents.
 
     Documents are cut into slices in the order of their number of characters. Of each slice it is the text
     with the most bytes, as a sign of the most tokens: in a mix of languages these pad their batch.
     """
     sample = sorted(
-        ((text, part.documents / len(part.looked.sample)) for part in parts for text in part.looked.sample),
+        ((text, part.documents / len(part.sample)) for part in parts for text in part.sample),
         key=lambda weighted: len(weighted[0]),
     )
     ends = list(accumulate(weight for _, weight in sample))
@@ -331,43 +312,3 @@ def lengths(parts: Sequence[Part]) -> Iterator[str]:
             if start < high and end > low
         )
         yield max(slice_, key=lambda text: len(text.encode("utf-8", "surrogatepass")))
-
-
-def similarity_in(
-    index_dir: Path, part: Part, load: Callable[[], Encoder], docids: Iterable[str]
-) -> "Similarity | None":
-    """Inner products of the part's queries with these documents, on the scale of the run's scores.
-
-    Memory holds the vectors of the queries and of these documents.
-
-    Args:
-        load: the encoder of the index.
-
-    Returns:
-        None where the index does not give its vectors back.
-
-    Raises:
-        ArtifactError: there is no index, or a damaged one.
-    """
-    import numpy as np
-
-    index = open_index(index_dir)
-    wanted = {docid.encode() for docid in docids}
-    rows: dict[bytes, int] = {}
-    with (index_dir / DOCID).open("rb") as lines:
-        for row, line in enumerate(lines):
-            if (docid := line.rstrip(b"\n")) in wanted:
-                rows[docid] = row
-    place = {docid: number for number, docid in enumerate(rows)}
-    try:
-        documents: np.ndarray = index.faiss.reconstruct_batch(np.fromiter(rows.values(), dtype=np.int64))
-    except RuntimeError:
-        return None
-    queries = load().encode_queries([text for _, text in part.queries])
-    query_of = {query_id: number for number, (query_id, _) in enumerate(part.queries)}
-
-    def similarity(query_id: str, some: "np.ndarray") -> "np.ndarray":
-        found: np.ndarray = documents[[place[docid] for docid in some.tolist()]] @ queries[query_of[query_id]]
-        return found
-
-    return similarity

@@ -262,7 +262,7 @@ def model_fields(model: type[Any]) -> dict[str, ModelField]:
         hints = [get_annotations(base)[name] for base in model.__mro__ if name in get_annotations(base)]
         options = [option for hint in hints if (option := _annotated(hint, Option)) is not None]
         if options:
-            kind, several = _plain(hints[0])
+            kind, several = (str, False) if options[0].parse else _plain(hints[0])
             found[name] = ModelField(name, options[0], kind, several, default)
     return found
 

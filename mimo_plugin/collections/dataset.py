@@ -221,8 +221,9 @@ class Pool(Dataset):
 def collection(*, docs: Any = None, queries: Any = None, qrels: Any = None, lang: str = "") -> Pool:
     """Makes a collection of records in memory; it can be used wherever what `load` returns can.
 
-    Its name is a fingerprint of its content, `memory:` and 16 hexadecimal digits, so that an index made of it
-    is recognised, and refused when the content has changed. No command can find the records by that name.
+    Its name is `memory:` and a fingerprint of its documents; without any, of its queries and judgments. An
+    index made of it is recognised, and refused when a document has changed. No command can find the records
+    by that name.
 
     >>> docs = {"d1": "Der See ist tief.", "d2": {"text": "Ziwa ni refu.", "lang": "sw"}}
     >>> lakes = collection(docs=docs, queries=["Wie tief?"], qrels={"0": {"d1": 1}}, lang="de")
@@ -260,12 +261,12 @@ def collection(*, docs: Any = None, queries: Any = None, qrels: Any = None, lang
     digest = hashlib.sha256()
     with Problems() as problems:
         for part, handler in parts.items():
-            digest.update(f"{part}\n".encode())
             languages = set()
             with problems.collect():
                 for record in getattr(handler, f"{part}_iter")():
-                    digest.update(json.dumps(record).encode() + b"\n")
                     languages.add(getattr(record, "lang", None))
+                    if part == "docs" or docs is None:
+                        digest.update(json.dumps(record).encode() + b"\n")
             parts[part] = replace(handler, lang=common_language(languages))
     return Pool(*parts.values(), specs=(f"{MEMORY}{digest.hexdigest()[:16]}",))
 

@@ -38,7 +38,7 @@ def open_collection(spec: str) -> Any:
         An ir_datasets dataset.
 
     Raises:
-        DataError: no such collection, or one that is only the parent of others.
+        DataError: there is no such collection, or it is only the parent of others.
     """
     if spec.startswith(FOLDER_PREFIX):
         return load_folder(spec)
@@ -68,7 +68,7 @@ def open_collection(spec: str) -> Any:
 
 def _repaired(spec: str, dataset: Any) -> Any:
     """NeuCLIR 2023: ir_datasets 0.6.3 keeps the topics that the judgments of 2022 name, so that none is left
-    (allenai/ir_datasets#292). Here they are those that the collection's own judgments name."""
+    (allenai/ir_datasets#292). Here the collection's own judgments name them."""
     from ir_datasets import Dataset
     from ir_datasets.datasets.base import FilteredQueries
     from ir_datasets.util import Lazy
@@ -196,6 +196,7 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
         place = snapshot / name
         return place.is_dir() or bool(find_parts(place.parent, place.name))
 
+    caused: Exception | None = None
     try:
         snapshot = fetch([f"{folder}/*"] if folder else None)
         # Of the files of a subset some may be missing, where a hub can be asked.
@@ -210,21 +211,19 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
             fetch(patterns)
         if found and is_there(found):
             return snapshot, found
+        reason = f"the repository has no folder {folder}, expected one with corpus.jsonl in it"
     except DataError:
         raise
     except Exception as error:
-        if offline:
-            raise DataError(_not_here(hub, offline)) from error
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        raise DataError(f"{hub.key}: cannot be fetched from the hub: {reason}") from error
-    if offline:
-        raise DataError(_not_here(hub, offline))
-    raise DataError(f"{hub.key}: the repository has no folder {folder}, expected one with corpus.jsonl in it")
+        caused = error
+        shown = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"cannot be fetched from the hub: {shown}"
+    raise DataError(_not_here(hub, offline) if offline else f"{hub.key}: {reason}") from caused
 
 
 def _alike(files: list[str], hub: HubSpec) -> tuple[str, list[str]]:
-    """The folder that stands for one that the repository does not have, and patterns of its files; "" without
-    any.
+    """A folder with a like name where the repository lacks the one asked for, and patterns of its files; ""
+    without any.
 
     Raises:
         DataError: several could.
@@ -296,7 +295,7 @@ def _stem(name: str) -> tuple[str, str]:
 
 
 def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, qrels: bool = False) -> None:
-    """Checks that every collection exists and has the parts asked for, and that their files can be had.
+    """Checks that every collection exists, has the parts asked for, and has its files here or within reach.
 
     Raises:
         DataError: with every problem of every collection.

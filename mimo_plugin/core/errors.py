@@ -7,9 +7,8 @@ without a traceback and exits with the class's `exit_code`.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import ParamSpec, Self, TypeVar
+from typing import Self, TypeVar
 
-P = ParamSpec("P")
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -43,7 +42,7 @@ class ArtifactError(MimoError):
 
 
 def near(name: str, known: Iterable[str], count: int = 3) -> str:
-    """`"; near: NAME, ..."` for a message, with the known names like one that is not; "" without any.
+    """`"; near: NAME, ..."` for a message about an unknown name; "" where no known name is like it.
 
     >>> near("ndgc", ["map", "ndcg"])
     '; near: ndcg'
@@ -141,49 +140,3 @@ class Problems:
         elif self._added > self._limit:
             lines.append(f"... and {self._added - self._limit} more")
         raise kind("\n".join(lines))
-
-
-class Findings:
-    """Collects what several checks raise, so that none hides another's problems.
-
-    >>> findings = Findings()
-    >>> findings.attempt(int, "7")
-    7
-    >>> findings.add(UsageError, ["alpha is 5, expected a level between 0 and 1"])
-    >>> bool(findings)
-    True
-    """
-
-    def __init__(self) -> None:
-        self._kinds: list[type[MimoError]] = []
-        self._messages: list[str] = []
-
-    def attempt(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What the call returns; None, and its problems are noted, where it raises one of our errors."""
-        try:
-            return call(*args, **kwargs)
-        except MimoError as error:
-            self.add(type(error), str(error).splitlines())
-            return None
-
-    def add(self, kind: type[MimoError], messages: Iterable[str]) -> None:
-        for message in messages:
-            self._kinds.append(kind)
-            self._messages.append(message)
-
-    def __bool__(self) -> bool:
-        return bool(self._messages)
-
-    def raise_any(self) -> None:
-        """Raises all problems, a line each, if there are any: a `UsageError` when each is one, else an
-        error of the first other kind."""
-        if self._messages:
-            kind = next((kind for kind in self._kinds if not issubclass(kind, UsageError)), UsageError)
-            raise kind("\n".join(self._messages))
-
-    def complete(self, value: T | None) -> T:
-        """Raises all problems; where there are none, returns what an attempt returned."""
-        self.raise_any()
-        if value is None:
-            raise TypeError("no problem was noted, and there is no value")
-        return value

@@ -4,11 +4,11 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mimo_plugin.core.errors import EnvironmentProblem, UsageError
+from mimo_plugin.core.errors import EnvironmentProblem, Problems, UsageError
 
 
 @contextmanager
@@ -78,6 +78,32 @@ def check_place(path: Path) -> None:
         ) from error
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise UsageError(f"{path}: cannot be written, {parent} is not a directory where you may write")
+
+
+def check_outputs(outputs: Sequence[Path], inputs: Mapping[str, Path]) -> None:
+    """Raises a UsageError for files that cannot be written, or would take an input's place or each other's.
+
+    Args:
+        inputs: what it is, such as "the run 'e5'" -> a file that is read.
+    """
+    problems = Problems(UsageError)
+    for position, path in enumerate(outputs):
+        with problems.collect():
+            check_place(path)
+        for what, file in inputs.items():
+            if _same_file(path, file):
+                problems.add(f"{path}: is the file of {what}, expected another one to write to")
+        if any(_same_file(path, other) for other in outputs[:position]):
+            problems.add(f"{path}: named for two outputs, expected a file each for tables and JSON")
+    problems.raise_any()
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Whether two names lead to one file, also when it does not exist yet."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one.resolve() == other.resolve()
 
 
 def make_parent(path: Path) -> None:

@@ -62,7 +62,7 @@ def parse_members(specs: Sequence[str], mmarco: Sequence[str] = ()) -> list[Memb
         mmarco: see `mmarco_members`.
 
     Raises:
-        MimoError: with everything that is wrong with the options.
+        MimoError: with every problem of the options.
     """
     members: list[Member] = []
     with Problems() as problems:
@@ -82,15 +82,15 @@ def parse_members(specs: Sequence[str], mmarco: Sequence[str] = ()) -> list[Memb
 
 
 def check_members(members: Sequence[Member], options: AlignedOptions) -> tuple[str, Positives]:
-    """Checks that the collections can be had and that a table can be made of them.
+    """Checks that the collections are available and that a table can be made of them.
 
     Returns:
-        The collection that says which passages are positive, and by what: triples where there are any, else
-        qrels. Unless `positives_from` names its language, it is the first that is not the anchor's: the
-        triples of msmarco-passage in ir_datasets are not those of mMARCO and of the paper.
+        The collection whose triples or qrels name the positive passages, and which of the two: triples where
+        there are any. Unless `positives_from` names its language, it is the first collection that is not the
+        anchor's: ir_datasets' triples of msmarco-passage are not those of mMARCO and of the paper.
 
     Raises:
-        MimoError: with everything that is wrong.
+        MimoError: with every problem of the collections and the options.
     """
     problems = Problems()
     problems.extend(_usage_problems(members, options.anchor, options.positives_from), UsageError)
@@ -143,7 +143,7 @@ def _own_language(dataset: Any) -> str:
 
 
 def _positives(spec: str, asked: Positives | None) -> Positives:
-    """What says which of a collection's passages are positive; raises where its files cannot be had."""
+    """Whether triples or qrels name a collection's positive passages; raises where files are missing."""
     dataset = open_collection(spec)
     there = [kind for kind in Positives if dataset.has(kind.part)]
     if not there or (asked is not None and asked not in there):
@@ -167,10 +167,10 @@ class _TriplesAsQrels:
 
 
 def read_positives(spec: str, kind: Positives, progress: bool | None = None) -> set[tuple[str, str]]:
-    """The distinct (query id, passage id): of the triples' positives, or judged with a relevance above 0.
+    """The distinct (query id, passage id) of the triples' positives, or of qrels with a relevance above 0.
 
     Raises:
-        DataError: they cannot be read, or there is none.
+        DataError: the file cannot be read, or names no positive passage.
     """
     triples = kind is Positives.TRIPLES
     dataset = open_collection(spec)
@@ -187,11 +187,7 @@ def read_positives(spec: str, kind: Positives, progress: bool | None = None) -> 
 
 @contextmanager
 def _database(path: Path) -> Iterator[sqlite3.Connection]:
-    """An SQLite file for texts that wait to be aligned; it is gone after the block.
-
-    Raises:
-        EnvironmentProblem: the file system refuses.
-    """
+    """An SQLite file for the texts until they are aligned; the block's end removes it."""
     try:
         with closing(sqlite3.connect(path)) as connection:
             # Nothing needs to outlive this process.
@@ -207,7 +203,7 @@ def _database(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _fill(connection: sqlite3.Connection, table: str, texts: Iterable[tuple[int, str]]) -> None:
-    """Stores (number, text) in a new table; of a number that comes twice the first."""
+    """Stores (number, text) in a new table; the first text of a number is kept."""
     connection.execute(f"CREATE TABLE {table} (number INTEGER PRIMARY KEY, text TEXT NOT NULL)")
     connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", texts)
     connection.commit()
@@ -216,7 +212,7 @@ def _fill(connection: sqlite3.Connection, table: str, texts: Iterable[tuple[int,
 def _join(
     connection: sqlite3.Connection, rows: Iterable[tuple[int, int]], languages: int
 ) -> Iterator[tuple[tuple[str | None, str | None], ...]]:
-    """Yields for each (query number, passage number) the two texts in each language; None is missing."""
+    """Yields, for each (query number, passage number), both texts in each language; None where missing."""
     connection.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, query INTEGER, passage INTEGER)")
     connection.executemany("INSERT INTO rows (query, passage) VALUES (?, ?)", rows)
     connection.commit()
@@ -240,12 +236,12 @@ INCOMPLETE = "row not in every language"
 def make_table(members: Sequence[Member], output: Path, options: AlignedOptions | None = None) -> Made:
     """Aligns the positive (query, passage) pairs over languages by their ids and writes a table of them.
 
-    Each collection is read once. Memory holds the ids of the positive pairs; the texts wait in a file beside
-    the output. A text that a collection lacks is counted, and the language left out of its rows.
+    Each collection is read once. Memory holds the ids of the positive pairs, a temporary file their texts.
+    Where a collection lacks a text, its language is left out of the row, and counted.
 
     Raises:
-        DataError: collections that cannot be read, no positive passages, a language without any row.
-        ArtifactError, UsageError: the output, see `TableWriter`; options that make no sense.
+        DataError: a collection cannot be read, has no positive passages, or no row has its language.
+        ArtifactError, UsageError: the output holds something else; options contradict each other.
     """
     options = options or AlignedOptions()
     problems = Problems()
@@ -323,7 +319,7 @@ def _reason(query: str | None, passage: str | None, max_characters: int | None) 
 def _wanted(
     member: Member, part: str, numbers: Mapping[str, int], progress: bool | None
 ) -> Iterator[tuple[int, str]]:
-    """(number, text) of the queries or passages that rows need; the collection is read to its end."""
+    """Yields (number, text) of a collection's queries or passages that are in a positive pair."""
     pool = load(member.spec, pooled=False)
     records = pool.queries_iter() if part == "queries" else pool.docs_iter()
     for record in bar(records, what=f"{member.lang} {part}", unit=part, enabled=progress):
@@ -339,7 +335,7 @@ def _wanted(
 
 
 def _by_number(pair: tuple[str, str]) -> tuple[int, str, int, str]:
-    """Orders by passage, then query, and ids of digits as numbers."""
+    """Sorts by passage, then query; ids of digits as numbers."""
     query_id, passage_id = pair
     return len(passage_id), passage_id, len(query_id), query_id
 

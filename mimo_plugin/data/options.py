@@ -144,7 +144,7 @@ class ParallelOptions:
 
 
 class Positives(StrEnum):
-    """What says which passages are positive."""
+    """Which part of a collection names its positive passages."""
 
     TRIPLES = "triples"
     QRELS = "qrels"
@@ -251,7 +251,7 @@ def language_code(archive_code: str) -> str:
 
 @dataclass(frozen=True)
 class DebianOptions:
-    """What `mimo data debian` takes, and what it makes of it."""
+    """What `mimo data debian` reads, and how it splits and writes it."""
 
     sources: Annotated[
         Texts,
@@ -299,24 +299,24 @@ class DebianOptions:
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """The languages that were asked for, without countries, as in what is written."""
+        """The languages without countries, as in the output."""
         return tuple(map(language_code, self.languages))
 
     @property
     def given(self) -> dict[Split, Path]:
-        """The tables that are a split."""
+        """The tables of a split."""
         tables = {Split.DEV: self.dev_table, Split.TEST: self.test_table}
         return {split: path for split, path in tables.items() if path is not None}
 
     @property
     def tables(self) -> dict[str, Path]:
-        """All tables that are read, by what they are."""
+        """All tables: "main", "dev", "test"."""
         main = {} if self.main is None else {"main": self.main}
         return main | {str(split): path for split, path in self.given.items()}
 
     @property
     def shares(self) -> Mapping[Split, float]:
-        """The shares of dev and test; only those that have no table of their own."""
+        """The shares of dev and test, where they have no table of their own."""
         shares = {Split.DEV: self.split.dev_share, Split.TEST: self.split.test_share}
         return {split: share for split, share in shares.items() if split not in self.given}
 

@@ -18,7 +18,7 @@ from typing import Any
 from mimo_plugin.collections.rows import unreadable
 from mimo_plugin.core.environment import hub_problem
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.data.sources import DatasetColumns, MosesFiles, Source, TsvFile, error_line
+from mimo_plugin.data.sources import DatasetColumns, MosesFiles, PairSource, TsvFile, error_line
 
 HUB = "hub"
 LANGUAGES = ("ar", "de", "es", "fr", "hi", "id", "it", "ja", "nl", "pt", "ru", "vi", "zh")
@@ -78,11 +78,11 @@ _CODES = {
 class Opus:
     """Attributes:
     sources: a source for each corpus and language that there is.
-    absent: corpus -> languages that it does not have.
-    missing: corpus -> languages that it has elsewhere, but not here; only where these may be missing.
+    absent: corpus -> languages that the corpus does not have.
+    missing: corpus -> languages that the folder lacks, with `skip_missing`.
     """
 
-    sources: Sequence[Source]
+    sources: Sequence[PairSource]
     absent: Mapping[str, Sequence[str]]
     missing: Mapping[str, Sequence[str]]
 
@@ -109,13 +109,12 @@ def opus_sources(
 
     Args:
         place: a folder of downloads, or "hub".
-        corpora: names of those to take; none means all eight.
+        corpora: names; none means all eight.
         languages: codes; none means the paper's thirteen.
-        skip_missing: take what is there.
+        skip_missing: go on where the folder lacks texts.
 
     Raises:
-        DataError: texts that a corpus has are not there, with all of them; a text is there twice; the hub
-            does not answer.
+        DataError: the folder lacks texts, all of them named, or has some twice; the hub does not answer.
         UsageError: an unknown corpus, or English as a language.
     """
     chosen = _chosen(corpora, languages)
@@ -123,7 +122,7 @@ def opus_sources(
     if on_hub:
         _require_hub()
     find = _on_hub if on_hub else _Downloads(Path(place).expanduser()).source
-    sources: list[Source] = []
+    sources: list[PairSource] = []
     absent, missing = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     problems = Problems()
     for corpus, lang in product(chosen, dict.fromkeys(languages or LANGUAGES)):
@@ -180,8 +179,8 @@ def _require_hub() -> None:
         )
 
 
-def _on_hub(corpus: Corpus, lang: str) -> Source | None:
-    """A corpus's texts in a language; None where the hub's dataset has no folder of it."""
+def _on_hub(corpus: Corpus, lang: str) -> PairSource | None:
+    """A corpus's texts in a language; None where the hub's dataset has no folder for it."""
     name = f"{_REPOSITORY}{corpus.slug}"
     config = next((f"en-{code}" for code in _codes(lang) if f"en-{code}" in _hub_folders(name)), None)
     return None if config is None else _columns(lang, name, config)
@@ -198,7 +197,7 @@ def _hub_folders(name: str) -> set[str]:
 
 
 class _Downloads:
-    """A folder of downloads, looked through once; names are compared without regard to case."""
+    """A folder of downloads, listed once; case does not matter in names."""
 
     def __init__(self, directory: Path) -> None:
         if not directory.is_dir():
@@ -220,12 +219,8 @@ class _Downloads:
             else:
                 self._plain[path.name.lower()].append(path)
 
-    def source(self, corpus: Corpus, lang: str) -> Source | None:
-        """A corpus's texts in a language; None where nothing is there.
-
-        Raises:
-            DataError: they are there twice.
-        """
+    def source(self, corpus: Corpus, lang: str) -> PairSource | None:
+        """A corpus's texts in a language; None where the folder has none. Raises where it has them twice."""
         named = list(product(corpus.all_names, _codes(lang), _codes(_ANCHOR)))
         for files, (name, code, anchor) in product((self._plain, self._zipped), named):
             for pair in (f"{anchor}-{code}", f"{code}-{anchor}"):

@@ -13,17 +13,16 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.data.options import Drop, ParallelOptions, SourceOptions
 from mimo_plugin.data.opus import Opus, opus_sources
-from mimo_plugin.data.sources import DatasetColumns, MosesFiles, Source, TsvFile
+from mimo_plugin.data.sources import DatasetColumns, MosesFiles, PairSource, TsvFile
 from mimo_plugin.data.writers import Made, PairsWriter
 from mimo_plugin.training.data import Format, data_directory
 
 
-def parse_sources(options: SourceOptions) -> tuple[list[Source], Opus | None]:
-    """The sources that options name, in order, those of OPUS first; and what was found of OPUS.
+def parse_sources(options: SourceOptions) -> tuple[list[PairSource], Opus | None]:
+    """The sources that options name, in order, OPUS first; and what was found of OPUS.
 
     Raises:
-        UsageError: with everything that is wrong with the options.
-        DataError: OPUS's texts are not there.
+        UsageError, DataError: with every problem of the options and of OPUS's downloads.
     """
     problems = Problems(UsageError)
     opus = None
@@ -39,7 +38,7 @@ def parse_sources(options: SourceOptions) -> tuple[list[Source], Opus | None]:
             problems.add(f"--anchor {options.anchor}: OPUS's texts of the paper are with en, expected that")
     elif options.opus_corpora or options.opus_languages or options.skip_missing:
         problems.add("--opus-corpora, --opus-languages and --skip-missing go with --opus")
-    sources: list[Source] = list(opus.sources) if opus else []
+    sources: list[PairSource] = list(opus.sources) if opus else []
     for option, specs in (
         ("--tsv", options.tsv),
         ("--moses", options.moses),
@@ -61,7 +60,7 @@ def parse_sources(options: SourceOptions) -> tuple[list[Source], Opus | None]:
     return sources, opus
 
 
-def _source(option: str, spec: str, options: SourceOptions) -> Source:
+def _source(option: str, spec: str, options: SourceOptions) -> PairSource:
     lang, equals, rest = spec.partition("=")
     anchor = options.anchor
     if not equals or not rest or lang.split() != [lang]:
@@ -96,12 +95,12 @@ def _source(option: str, spec: str, options: SourceOptions) -> Source:
 
 
 class Sample:
-    """Records with the smallest hashes of their keys, at most `size`, the first record of each key.
+    """A uniform sample of `size` distinct keys in one pass, with the first record of each key.
 
-    A keyed hash puts the distinct keys into a random order that depends on nothing but the seed; its first
-    `size` are a uniform sample. One pass finds them: a key beyond the largest hash of `size` others can never
-    come back, so only `size` hashes are held in memory. Records that were among the first when they came are
-    put on disk, of n distinct keys about size * (1 + ln(n / size)).
+    A keyed hash puts the distinct keys into a random order that depends on the seed alone; the sample is its
+    first `size` keys. Memory holds `size` hashes: a key beyond the largest of them can never come back.
+    Records of keys that were in the sample when they came go to disk, for n distinct keys about
+    size * (1 + ln(n / size)).
 
     Args:
         path: file for the records while the sample is in use; removed at the end.
@@ -127,10 +126,10 @@ class Sample:
         self._path.unlink(missing_ok=True)
 
     def offer(self, key: str, *record: str) -> bool:
-        """Takes a record for the time being, unless its key is beyond the sample or held already.
+        """Takes a record for now, unless its key is beyond the sample or repeated.
 
         Returns:
-            False where the key is held already. A key that was pushed out before and comes again is as new.
+            False for a repeated key. A key that left the sample counts as new when it comes again.
         """
         value = self._hash(key)
         if value in self._held:
@@ -146,7 +145,7 @@ class Sample:
         return True
 
     def settle(self) -> None:
-        """Ends the taking of records, and frees the memory that it needed."""
+        """Ends the sampling and frees its memory."""
         self._file.flush()
         self._count = len(self._heap)
         self._largest = -self._heap[0] if self._heap else -1
@@ -168,16 +167,16 @@ class Sample:
         return int.from_bytes(blake2b(key.encode(), digest_size=16, key=self._key).digest(), "big")
 
 
-def make_pairs(sources: Sequence[Source], output: Path, options: ParallelOptions | None = None) -> Made:
+def make_pairs(sources: Sequence[PairSource], output: Path, options: ParallelOptions | None = None) -> Made:
     """Filters, deduplicates and samples the sources' pairs and writes them to a directory.
 
-    An anchor text is kept once in each language, with the text that came with it first. Where a language has
-    more than `max_pairs` of them, a uniform sample over all its sources is kept. Memory holds hashes of
-    `max_pairs` anchor texts, the texts themselves wait on disk beside the output.
+    An anchor text is kept once in each language, with its first translation. Where a language has more than
+    `max_pairs` of them, a uniform sample over all its sources is kept. Memory holds hashes of `max_pairs`
+    anchor texts, temporary files the texts.
 
     Raises:
-        DataError: sources that cannot be read, lines that are not right (up to 20), languages without a pair.
-        ArtifactError, UsageError: the output, see `PairsWriter`.
+        DataError: a source cannot be read or has bad lines (the first 20), or a language has no pair left.
+        ArtifactError, UsageError: the output holds something else, or cannot be written.
     """
     options = options or ParallelOptions()
     problems = Problems()
@@ -203,9 +202,9 @@ def make_pairs(sources: Sequence[Source], output: Path, options: ParallelOptions
 
 
 def _sampled(
-    sources: Sequence[Source], options: ParallelOptions, writer: PairsWriter, samples: ExitStack
+    sources: Sequence[PairSource], options: ParallelOptions, writer: PairsWriter, samples: ExitStack
 ) -> dict[str, Sample]:
-    """Reads every source, language by language; raises what is wrong with any of them."""
+    """Reads every source, language by language; raises with the problems of all."""
     faults, empty = Problems(stop=True), []
     found: dict[str, Sample] = {}
     for number, lang in enumerate(dict.fromkeys(source.lang for source in sources)):

@@ -1,4 +1,4 @@
-"""Where parallel texts come from: TSV and Moses files, datasets; and what names a source in a manifest."""
+"""Sources of parallel texts: TSV files, Moses files, datasets; and how a manifest identifies its sources."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ AnyPath = Path | zipfile.Path
 
 
 def identity_key(identity: Mapping[str, Any]) -> str:
-    """A short name for all that decides what a step makes, as plain data."""
+    """A short hash of plain data that decides what a step makes."""
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
@@ -54,7 +54,7 @@ def files_identity(path: Path) -> list[dict[str, Any]]:
 
 
 def collection_identity(spec: str) -> Any:
-    """A collection's id; of a folder, here or on the hub, which may change, its name and files.
+    """A collection's id; for a folder, here or on the hub, its name and files, which may change.
 
     Raises:
         DataError: there is no such folder, or a file of it cannot be read.
@@ -69,7 +69,7 @@ def collection_identity(spec: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Source:
+class PairSource:
     """Parallel texts in two languages.
 
     Attributes:
@@ -81,20 +81,20 @@ class Source:
     anchor: str
 
     def check(self) -> None:
-        """Raises a DataError where the texts cannot be had, before they are read."""
+        """Raises a DataError where the texts are missing or unreadable; called before any source is read."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
-        """What the manifest says of the source: kind, language, files with their SHA-256."""
+        """The source as the manifest has it: kind, language, files with their SHA-256."""
         raise NotImplementedError
 
     def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
-        """Yields (text, anchor text), "" for one that is missing; what is no such pair becomes a fault."""
+        """Yields (text, anchor text), "" for a missing one; adds a fault for a line that is no pair."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class TsvFile(Source):
+class TsvFile(PairSource):
     """Lines `anchor<TAB>text`."""
 
     path: Path
@@ -119,7 +119,7 @@ class TsvFile(Source):
 
 
 @dataclass(frozen=True)
-class MosesFiles(Source):
+class MosesFiles(PairSource):
     """Two files with as many lines: line n of one is the translation of line n of the other."""
 
     anchor_path: AnyPath
@@ -183,7 +183,7 @@ _BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "
 
 
 @dataclass(frozen=True)
-class DatasetColumns(Source):
+class DatasetColumns(PairSource):
     """Two columns of a split of a dataset; it is streamed, nothing is put into the cache of `datasets`.
 
     Attributes:
@@ -223,7 +223,7 @@ class DatasetColumns(Source):
         return chain.from_iterable(faults.convert(enumerate(self._rows(), start=1), self._texts))
 
     def _texts(self, numbered: tuple[int, Any]) -> list[tuple[str, str]]:
-        """A row's pairs: every text with every anchor text, where it has several translations."""
+        """A row's pairs; several translations are each paired with every anchor text."""
         number, row = numbered
         text, anchor = (
             [
@@ -244,7 +244,7 @@ class DatasetColumns(Source):
 
     @cached_property
     def _revision(self) -> str:
-        """The commit that the hub's dataset is at: all of one command reads the same."""
+        """The commit of the hub's dataset: one command reads one commit."""
         from huggingface_hub import HfApi
 
         return str(HfApi().dataset_info(self.name).sha)
@@ -308,7 +308,7 @@ class DatasetColumns(Source):
             ) from error
 
     def _values(self, row: Any, column: str) -> list[Any]:
-        """What a column holds in a row, at least one value; None where it is null, at whatever depth."""
+        """A column's values in a row, at least one; None where it is null, at any depth."""
         value = row
         # A name with a dot in it may be that of a column, or lead into a nested one.
         keys = [column] if column in row else column.split(".")
@@ -328,7 +328,7 @@ class DatasetColumns(Source):
 
 
 def _translations(value: Any, lang: str, where: str) -> list[Any] | None:
-    """A language's texts in a list of translations, or two aligned lists; None where it is no such thing."""
+    """A language's texts in a list of translations or two aligned lists; None for another value."""
     if isinstance(value, dict) and isinstance(value.get("language"), list) and "translation" in value:
         languages, texts = value["language"], value["translation"]
         count = len(texts) if isinstance(texts, list) else "no list of"
@@ -344,5 +344,5 @@ def _translations(value: Any, lang: str, where: str) -> list[Any] | None:
 
 
 def error_line(error: Exception) -> str:
-    """What an error of another library says, in one line."""
+    """Another library's error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

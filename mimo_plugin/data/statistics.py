@@ -1,8 +1,7 @@
-"""What is in training data, in figures: what was kept and dropped, lengths, and the pairs of languages."""
+"""Training data in figures: rows kept and dropped, mean lengths, and rows per pair of languages."""
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,24 +10,13 @@ from mimo_plugin.data.writers import Made
 from mimo_plugin.training.data import DataManifest, Format, Pairs, Table, open_pairs, open_table
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pandas as pd
 
 _BATCH = 10_000
 
 
-@dataclass(frozen=True)
-class LanguageFigures:
-    """Attributes:
-    rows: with a text in the language.
-    characters: column -> mean length of its texts, in characters.
-    """
-
-    rows: int
-    characters: dict[str, float]
-
-
 def report(directory: Path, made: Made, *, statistics: bool) -> str:
-    """What a command prints when the data is there; with `statistics_text`, the data is read."""
+    """A command's summary of the data; `statistics` adds `statistics_text`, which reads the data."""
     blocks = [opening(directory, made.new), kept_and_dropped(made.manifest)]
     if statistics:
         pairs = made.manifest.format is Format.PAIRS
@@ -38,7 +26,7 @@ def report(directory: Path, made: Made, *, statistics: bool) -> str:
 
 
 def opening(directory: Path, new: bool) -> str:
-    """A line that says whether the data was made now."""
+    """Says whether the data was made now."""
     return f"{directory}: {'written' if new else 'finished before, made from the same; left as it is'}"
 
 
@@ -56,28 +44,23 @@ def counts_table(counts: Mapping[str, Mapping[str, int]]) -> str:
     return _aligned(["language", *counts], rows)
 
 
-def language_figures(data: Pairs | Table) -> dict[str, LanguageFigures]:
-    """Rows and mean lengths per language, sorted; reads the data once, in bounded memory."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+def language_figures(data: Pairs | Table) -> "pd.DataFrame":
+    """A line a language, sorted: `rows`, and the mean length of each column of texts, in characters.
 
-    columns = ("text", "anchor") if isinstance(data, Pairs) else ("queries", "passages")
-    rows: Counter[str] = Counter()
-    characters = {column: Counter[str]() for column in columns}
-    for batch in data.dataset.with_format("arrow").iter(_BATCH):
-        langs = _flat(batch, "lang" if isinstance(data, Pairs) else "langs")
-        lengths = {column: pc.utf8_length(_flat(batch, column)) for column in columns}
-        sums = pa.table({"lang": langs, **lengths}).group_by("lang")
-        for found in sums.aggregate(
-            [("lang", "count"), *((column, "sum") for column in columns)]
-        ).to_pylist():
-            rows[found["lang"]] += found["lang_count"]
-            for column in columns:
-                characters[column][found["lang"]] += found[f"{column}_sum"]
-    return {
-        lang: LanguageFigures(count, {column: characters[column][lang] / count for column in columns})
-        for lang, count in sorted(rows.items())
-    }
+    The data is read once, in bounded memory.
+    """
+    import pandas as pd
+
+    pairs = isinstance(data, Pairs)
+    lang, columns = ("lang", ["text", "anchor"]) if pairs else ("langs", ["queries", "passages"])
+    sums = pd.DataFrame()
+    for batch in data.dataset.with_format("pandas").iter(_BATCH):
+        texts = batch[[lang, *columns]]
+        if not pairs:
+            texts = texts.explode([lang, *columns], ignore_index=True)
+        lengths = texts[columns].apply(lambda column: column.str.len())
+        sums = sums.add(lengths.assign(rows=1).groupby(texts[lang]).sum(), fill_value=0)
+    return sums[columns].div(sums["rows"], axis=0).assign(rows=sums["rows"].astype(int)).sort_index()
 
 
 def language_pairs(table: Table) -> dict[tuple[str, str], int]:
@@ -95,30 +78,22 @@ def language_pairs(table: Table) -> dict[tuple[str, str], int]:
 def statistics_text(data: Pairs | Table) -> str:
     """What `--stats` prints: per language rows and mean lengths; of a table also per pair of languages."""
     figures = language_figures(data)
-    columns = list(next(iter(figures.values())).characters)
+    columns = [column for column in figures if column != "rows"]
     headers = ["language", "rows", *(f"characters ({column})" for column in columns)]
     lines = [
-        [lang, f"{own.rows:,}", *(f"{own.characters[column]:.1f}" for column in columns)]
-        for lang, own in figures.items()
+        [lang, f"{own['rows']:,.0f}", *(f"{own[column]:.1f}" for column in columns)]
+        for lang, own in figures.iterrows()
     ]
     blocks = ["Rows and mean length per language", _aligned(headers, lines)]
     if isinstance(data, Table):
         counts = language_pairs(data)
-        langs = list(figures)
+        langs = list(figures.index)
         matrix = [
             [one, *("-" if one == other else f"{counts[one, other]:,}" for other in langs)] for one in langs
         ]
         blocks += ["", "Rows that have both languages (query language down, passage language across)"]
         blocks += [_aligned(["", *langs], matrix)]
     return "\n".join(blocks)
-
-
-def _flat(batch: "pa.Table", column: str) -> "pa.ChunkedArray":
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    values = batch[column]
-    return pc.list_flatten(values) if pa.types.is_list(values.type) else values
 
 
 def _aligned(headers: list[str], rows: list[list[str]]) -> str:

@@ -32,16 +32,16 @@ class Made:
 
 
 class _Writer:
-    """Writes rows in a `with` block; they take their place, and the manifest is written, on a clean exit.
+    """Writes rows in a `with` block; its end puts the files in their place and writes the manifest.
 
     Args:
         directory: new, empty, or one that `mimo data` wrote or began.
         anchor: language of the texts that the teacher sees.
-        parameters, source: what the manifest says about the making; values that JSON has.
+        parameters, source: options and sources for the manifest, as JSON values.
         overwrite: whether a finished directory may be replaced; it stays as it is until the new one is whole.
 
     Attributes:
-        work: folder for what is needed meanwhile; inside the block.
+        work: folder for temporary files; inside the block.
         manifest: what was written; after the block.
 
     Raises:
@@ -79,10 +79,10 @@ class _Writer:
         self._parquet: Any = None
 
     def finished(self) -> DataManifest | None:
-        """The manifest of what lies there; None where there is none, or it is to be replaced.
+        """The manifest of finished data; None where there is none, or it is to be replaced.
 
         Raises:
-            ArtifactError: it was made from other sources, or with other parameters.
+            ArtifactError: the data was made from other sources, or with other parameters.
         """
         if self._overwrite or not self._artifact.manifest.exists():
             return None

@@ -11,13 +11,20 @@ if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-# What a tokenizer hands to a model: name -> tensor (texts, tokens), or something that is no tensor.
+# One text, or a (title, text) pair that the tokenizer joins in its own way.
+Text = str | tuple[str, str]
+# What a tokenizer hands to a model: name -> array (texts, tokens), or something that is no array.
 Features = Mapping[str, Any]
 
 # With more, what a layer works on leaves a core's own cache, and there is more padding.
 CPU_TOKENS = 512
 # They keep a GPU busy, and XLM-R-large needs less than 4 GiB for them.
 GPU_TOKENS = 16_384
+# Texts that are tokenised at a time, and characters of their padded rows at most.
+_PIECE_TEXTS = 1024
+_PIECE_CHARACTERS = 2**22
+# Batches that lie ready for each worker.
+_AHEAD = 2
 
 
 class Runner(Protocol):
@@ -39,20 +46,19 @@ class Runner(Protocol):
         """The vectors of one batch, float32 (texts, dimension); several threads may call it at once."""
 
 
-def first_batch(names: Sequence[str]) -> dict[str, "np.ndarray"]:
-    """A small batch that whoever makes a runner runs at once, in its own thread.
+class Tokenised(Protocol):
+    """What makes vectors of texts: a tokenizer, and what computes."""
 
-    The layer between a library and NumPy sets itself up at its first conversion. Two threads that come first
-    together can lock each other out for ever: one sets up and waits for the GIL, which the other holds while
-    it waits for the set-up.
+    @property
+    def runner(self) -> Runner:
+        """What computes."""
 
-    Args:
-        names: of the features, each with a row of tokens.
-    """
-    import numpy as np
+    @property
+    def dimension(self) -> int:
+        """Components of a vector that count, its first ones."""
 
-    tokens: np.ndarray = np.zeros((1, 2), dtype=np.int64)
-    return {name: tokens + 1 if "mask" in name else tokens for name in names}
+    def tokenise(self, texts: Sequence[Text], prompt: str, task: str | None) -> Features:
+        """Features of texts; `task` is "query" or "document", for modules that treat them differently."""
 
 
 class TorchRunner:
@@ -65,7 +71,7 @@ class TorchRunner:
 
         self._model = model
         # For the reason that `first_batch` gives.
-        torch.zeros(1).numpy()
+        torch.from_numpy(torch.zeros(1).numpy())
 
     @property
     def workers(self) -> int:
@@ -91,17 +97,32 @@ class TorchRunner:
         return vectors
 
     def _moved(self, value: Any) -> Any:
+        import numpy as np
+        import torch
+
         device = self._model.device
-        if not hasattr(value, "to") or device.type == "cpu":
+        if not isinstance(value, np.ndarray):
             return value
+        tensor = torch.from_numpy(value)
         if device.type == "cuda":
-            return value.pin_memory().to(device, non_blocking=True)
-        return value.to(device)
+            return tensor.pin_memory().to(device, non_blocking=True)
+        return tensor.to(device)
 
 
-# Texts that are tokenised at a time, and characters of their padded rows at most.
-_PIECE_TEXTS = 1024
-_PIECE_CHARACTERS = 2**22
+def first_batch(names: Sequence[str]) -> dict[str, "np.ndarray"]:
+    """A small batch that whoever makes a runner runs at once, in its own thread.
+
+    The layer between a library and NumPy sets itself up at its first conversion. Two threads that come first
+    together can lock each other out for ever: one sets up and waits for the GIL, which the other holds while
+    it waits for the set-up.
+
+    Args:
+        names: of the features, each with a row of tokens.
+    """
+    import numpy as np
+
+    tokens: np.ndarray = np.zeros((1, 2), dtype=np.int64)
+    return {name: tokens + 1 if "mask" in name else tokens for name in names}
 
 
 class Batch(NamedTuple):
@@ -132,7 +153,7 @@ def pieces(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def rectangular(features: Features, texts: int) -> bool:
-    """Whether every tensor has a row a text and a column a token, so that rows can be batched again."""
+    """Whether every array has a row a text and a column a token, so that rows can be batched again."""
     mask = features.get("attention_mask")
     if mask is None or mask.ndim != 2 or len(mask) != texts:
         return False
@@ -140,8 +161,10 @@ def rectangular(features: Features, texts: int) -> bool:
 
 
 def batches(features: Features, *, texts: int, tokens: int) -> Iterator[Batch]:
-    """Cuts the features of a piece into batches of like length, the longest first; texts without tokens, as
-    some tokenizers make of empty ones, have batches of their own with one column of padding.
+    """Cuts the features of a piece into batches of like length, the longest first.
+
+    Texts without tokens, as some tokenizers make of empty ones, have batches of their own with one column of
+    padding: what such a text gets must not depend on the others.
 
     Args:
         texts: most texts a batch.
@@ -150,7 +173,7 @@ def batches(features: Features, *, texts: int, tokens: int) -> Iterator[Batch]:
     import numpy as np
 
     mask = features["attention_mask"]
-    lengths = mask.sum(dim=1).numpy()
+    lengths = mask.sum(axis=1)
     # Padding is on one side for all: on the right where every text that has tokens begins with one.
     on_right = bool((mask[lengths > 0, 0] == 1).all())
     order = np.argsort(-lengths, kind="stable")
@@ -159,19 +182,16 @@ def batches(features: Features, *, texts: int, tokens: int) -> Iterator[Batch]:
         longest = max(1, int(lengths[order[start]]))
         rows = order[start : start + max(1, min(texts, tokens // longest))]
         if lengths[rows[0]] > 0:
-            # What a text without tokens gets must not depend on the others.
             rows = rows[lengths[rows] > 0]
         columns = slice(0, longest) if on_right else slice(mask.shape[1] - longest, None)
-        yield Batch(rows, {name: _cut_by_length(value, rows, columns) for name, value in features.items()})
+        yield Batch(
+            rows,
+            {
+                name: np.ascontiguousarray(value[rows][:, columns]) if hasattr(value, "shape") else value
+                for name, value in features.items()
+            },
+        )
         start += len(rows)
-
-
-def _cut_by_length(value: Any, rows: "np.ndarray", columns: slice) -> Any:
-    return value[rows][:, columns].contiguous() if hasattr(value, "shape") else value
-
-
-# Batches that lie ready for each worker.
-_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -180,39 +200,33 @@ class Texts:
 
     Attributes:
         texts: texts, or (title, text) pairs.
-        lengths: theirs, in characters.
         prompt: put before each text.
         batch_size: most texts a batch.
         task: "query" or "document", for modules that treat them differently.
     """
 
-    texts: Sequence[Any]
-    lengths: Sequence[int]
+    texts: Sequence[Text]
     prompt: str
     batch_size: int
     task: str | None = None
 
+    def lengths(self) -> list[int]:
+        """In characters, each."""
+        return [len(text) if isinstance(text, str) else sum(map(len, text)) for text in self.texts]
 
-def encode(
-    model: "SentenceTransformer",
-    runner: Runner,
-    source: Texts,
-    advance: Callable[[int], object] | None = None,
-) -> "np.ndarray":
+
+def encode(side: Tokenised, source: Texts, advance: Callable[[int], object] | None = None) -> "np.ndarray":
     """Vectors in the texts' order, float32 (texts, dimension); arguments as for `encode_each`."""
     import numpy as np
 
     if not source.texts:
-        return np.empty((0, _width(model)), dtype=np.float32)
-    with closing(encode_each(model, runner, [source], advance)) as found:
+        return np.empty((0, side.dimension), dtype=np.float32)
+    with closing(encode_each(side, [source], advance)) as found:
         return next(found)
 
 
 def encode_each(
-    model: "SentenceTransformer",
-    runner: Runner,
-    sources: Iterable[Texts],
-    advance: Callable[[int], object] | None = None,
+    side: Tokenised, sources: Iterable[Texts], advance: Callable[[int], object] | None = None
 ) -> Generator["np.ndarray", None, None]:
     """Yields the vectors of one source after the other: those that it has alone.
 
@@ -221,23 +235,20 @@ def encode_each(
     and tokenised by a thread of its own meanwhile.
 
     Args:
-        model: whose tokenizer and maximum length are used.
-        runner: what computes.
         sources: of one text at least. What reading them raises is raised after what was read before it has
             been yielded.
         advance: called with the number of texts done since the last call.
     """
     import numpy as np
 
-    model.eval()
     vectors: np.ndarray | None = None
     with (
-        closing(_ahead(_tokenised(model, sources, runner.tokens))) as jobs,
-        closing(_computed(runner, jobs)) as done,
+        closing(_ahead(_jobs(side, sources))) as jobs,
+        closing(_computed(side.runner, jobs)) as done,
     ):
         for job, found in done:
             if vectors is None:
-                vectors = np.empty((len(job.source.texts), _width(model)), dtype=np.float32)
+                vectors = np.empty((len(job.source.texts), side.dimension), dtype=np.float32)
             # A checkpoint may say that only the first dimensions count.
             vectors[job.rows] = found[:, : vectors.shape[1]]
             if advance is not None:
@@ -263,30 +274,22 @@ class _Job(NamedTuple):
     last: bool
 
 
-def _width(model: "SentenceTransformer") -> int:
-    return int(model.get_embedding_dimension())
-
-
-def _tokenised(model: "SentenceTransformer", sources: Iterable[Texts], tokens: int) -> Iterator[list[_Job]]:
+def _jobs(side: Tokenised, sources: Iterable[Texts]) -> Iterator[list[_Job]]:
     """The batches of a piece at a time, of one source after the other."""
     for source in sources:
-        parts = pieces(source.lengths)
+        parts = pieces(source.lengths())
         for number, piece in enumerate(parts, start=1):
-            cut = _cut(model, source, piece, tokens)
+            cut = _cut(side, source, piece)
             alone, end = len(parts) == len(cut) == 1, number == len(parts)
             yield [_Job(source, *batch, alone, end and batch is cut[-1]) for batch in cut]
 
 
-def _cut(model: "SentenceTransformer", source: Texts, piece: list[int], tokens: int) -> list[Batch]:
+def _cut(side: Tokenised, source: Texts, piece: list[int]) -> list[Batch]:
     import numpy as np
 
     def tokenise(positions: list[int], *others: str) -> Features:
-        found: Features = model.preprocess(
-            [*(source.texts[position] for position in positions), *others],
-            prompt=source.prompt,
-            task=source.task,
-        )
-        return found
+        texts = [*(source.texts[position] for position in positions), *others]
+        return side.tokenise(texts, source.prompt, source.task)
 
     features, positions = tokenise(piece), np.asarray(piece)
     if rectangular(features, len(piece)):
@@ -296,7 +299,7 @@ def _cut(model: "SentenceTransformer", source: Texts, piece: list[int], tokens: 
             features = {
                 name: value[:-1] if hasattr(value, "shape") else value for name, value in padded.items()
             }
-        cut = batches(features, texts=source.batch_size, tokens=tokens)
+        cut = batches(features, texts=source.batch_size, tokens=side.runner.tokens)
         return [Batch(positions[rows], part) for rows, part in cut]
     # Something else than rows of tokens: it cannot be cut, only made again.
     parts = [piece[start : start + source.batch_size] for start in range(0, len(piece), source.batch_size)]
@@ -316,7 +319,7 @@ def _computed(runner: Runner, jobs: Iterator[_Job]) -> Generator[tuple[_Job, "np
     """Every batch with its vectors, in the batches' order."""
     waiting: deque[tuple[_Job, Future[np.ndarray]]] = deque()
     trouble: Exception | None = None
-    with _one_core_each(runner.workers) as pool:
+    with _one_core_each(runner) as pool:
         while True:
             try:
                 job = next(jobs, None)
@@ -337,14 +340,19 @@ def _computed(runner: Runner, jobs: Iterator[_Job]) -> Generator[tuple[_Job, "np
 
 
 @contextmanager
-def _one_core_each(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads in which torch computes with one core."""
+def _one_core_each(runner: Runner) -> Iterator[ThreadPoolExecutor]:
+    """Threads in which a batch is computed with one core; a graph's runner has no other."""
+    if runner.name != "torch":
+        with _threads(ThreadPoolExecutor(runner.workers)) as pool:
+            yield pool
+        return
     import torch
 
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        with _threads(pool):
+        with _threads(
+            ThreadPoolExecutor(runner.workers, initializer=torch.set_num_threads, initargs=(1,))
+        ) as pool:
             yield pool
     finally:
         # It is also what threads start with that begin later.

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.environment import reachable, without_model_bars
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError, UsageError
-from mimo_plugin.encoder.backend import affordable, reading_at_most
-from mimo_plugin.encoder.batching import Runner, Texts, encode
+from mimo_plugin.encoder.backend import reading_at_most
+from mimo_plugin.encoder.batching import Texts, encode
 from mimo_plugin.encoder.export import reason
+from mimo_plugin.encoder.side import TorchSide, capacity, no_limit, normalizes
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -149,7 +150,7 @@ def _adapter(config: Path, checkpoint: str) -> str:
 def _why_not(path: str, checkpoint: str, error: Exception) -> str:
     """What to do about a checkpoint that sentence-transformers cannot load."""
     said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-    root = _root(path)
+    root = files_root(path, fetch=False)
     adapter = root / "adapter_config.json" if root else None
     if adapter is not None and adapter.is_file():
         return _adapter(adapter, checkpoint)
@@ -170,20 +171,28 @@ def _why_not(path: str, checkpoint: str, error: Exception) -> str:
     )
 
 
-def _root(path: str) -> Path | None:
-    """Where a checkpoint's files lie, of the hub in the local cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if Path(path).is_dir():
-        return Path(path)
-    found = (try_to_load_from_cache(path, name) for name in ("config.json", "adapter_config.json"))
-    return next((Path(file).parent for file in found if isinstance(file, str)), None)
-
-
 def _own_code(root: Path | None) -> str:
     """The files of a checkpoint's own code, in brackets."""
     files = sorted(file.name for file in root.glob("*.py")) if root else []
     return f" ({', '.join(files[:5])})" if files else ""
+
+
+def files_root(path: str, *, fetch: bool) -> Path | None:
+    """Where a checkpoint's files lie; None where they are not on this machine.
+
+    Args:
+        fetch: whether the hub is asked for its newest version.
+    """
+    if Path(path).is_dir():
+        return Path(path)
+    from huggingface_hub import hf_hub_download
+
+    for name in ("config.json", "adapter_config.json"):
+        try:
+            return Path(hf_hub_download(path, name, local_files_only=not fetch or _only_local(path))).parent
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def _only_local(path: str) -> bool:
@@ -251,24 +260,10 @@ def apply_overrides(
         )
     elif own is None or own > most:
         model.max_seq_length = most
-        allowed = "any number of tokens" if _no_limit(own) else f"{own} tokens"
+        allowed = "any number of tokens" if no_limit(own) else f"{own} tokens"
         _log.warning(
             f"{checkpoint} allows {allowed} and has positions for {most}: texts are cut to {most} tokens"
         )
-
-
-def normalizes(model: "SentenceTransformer") -> bool:
-    """Whether the last module makes the length of every vector 1."""
-    from sentence_transformers.sentence_transformer.modules import Normalize
-
-    last, key = next(reversed(model._modules.values())), "sentence_embedding"
-    return isinstance(last, Normalize) and getattr(last, "module_output_name", key) == key
-
-
-def whole_dimension(model: "SentenceTransformer") -> int:
-    """Of the vectors that the modules give, before a checkpoint's `truncate_dim` cuts them."""
-    with model.truncate_embeddings(None):
-        return int(model.get_embedding_dimension())
 
 
 def has_routes(model: "SentenceTransformer") -> bool:
@@ -324,36 +319,7 @@ def _flat(modules: Iterable[Any], task: str, modality: Any) -> Iterator[Any]:
             yield module
 
 
-def capacity(model: "SentenceTransformer") -> int | None:
-    """The most tokens that the model's positions allow, its own maximum where its config says nothing; None
-    where neither does."""
-    config, own = model.config, model.max_seq_length
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None and hasattr(config, "get_text_config"):
-        positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if not positions or positions < 0:  # XLNet's config says -1
-        return None if _no_limit(own) else int(own)
-    return int(positions) - _first_position(model)
-
-
-def _no_limit(length: int | None) -> bool:
-    """Whether a tokenizer's maximum is what transformers puts where none was given."""
-    return length is None or length > 10**9
-
-
-def _first_position(model: "SentenceTransformer") -> int:
-    """The position of a text's first token: RoBERTa's kind counts from the padding's index + 1 on."""
-    import torch
-
-    for module in model.modules():
-        table = getattr(module, "position_embeddings", None)
-        padding = getattr(module, "padding_idx", None)
-        if isinstance(padding, int) and isinstance(table, torch.nn.Embedding):
-            return padding + 1
-    return 0
-
-
-def probe(model: "SentenceTransformer", runner: Runner, checkpoint: str) -> None:
+def probe(side: TorchSide, checkpoint: str) -> None:
     """Encodes nothing, a word and a text over the limit, so that what is wrong shows before the work.
 
     Args:
@@ -364,14 +330,15 @@ def probe(model: "SentenceTransformer", runner: Runner, checkpoint: str) -> None
     """
     import numpy as np
 
-    longest = max(affordable(model, _PROBE_WORK), _PROBE_LEAST)
+    longest = max(side.affordable(_PROBE_WORK), _PROBE_LEAST)
+    model = side.model
     # Static embeddings have no limit and cost nothing.
     longest = _PROBE_LEAST if math.isinf(model.max_seq_length) else min(int(model.max_seq_length), longest)
     long = "word " * (longest + 1)
     for what, text in (("an empty text", ""), ("one word", "word"), (f"a text of {longest} tokens", long)):
         try:
             with reading_at_most(model, longest):
-                vectors = encode(model, runner, Texts([text], [len(text)], prompt="", batch_size=1))
+                vectors = encode(side, Texts([text], prompt="", batch_size=1))
         except Exception as error:
             raise ModelError(
                 f"{checkpoint} cannot encode {what}: {reason(error)}: expected weights, tokenizer and "

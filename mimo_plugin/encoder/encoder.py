@@ -2,45 +2,45 @@
 
 import hashlib
 import logging
-import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.errors import ModelError, UsageError
-from mimo_plugin.encoder import checkpoint as checkpoint_files
-from mimo_plugin.encoder import fingerprint, packaged
+from mimo_plugin.encoder import checkpoint as files
+from mimo_plugin.encoder import exported, fingerprint, packaged
 from mimo_plugin.encoder.backend import choose, wanted
-from mimo_plugin.encoder.batching import Runner, Texts, TorchRunner, encode, encode_each
-from mimo_plugin.encoder.options import EncoderOptions as EncoderOptions
+from mimo_plugin.encoder.batching import Runner, Text, Texts, encode, encode_each
+from mimo_plugin.encoder.options import ONNX, OPENVINO, TORCH, EncoderOptions
 from mimo_plugin.encoder.prompts import Prompts, resolve
+from mimo_plugin.encoder.side import Side, TorchSide, normalizes
 
 if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
+__all__ = ["Encoder", "EncoderOptions", "NotFinite", "Text", "lengths", "unit"]
+
 _log = logging.getLogger(__name__)
 _QUERY, _DOCUMENT = "query", "document"
-_OWN_LENGTHS = (f"{_QUERY}_length", f"{_DOCUMENT}_length")
-# Of static embeddings, which have no bound, it is what manifests say.
-_LONGEST = 2**31 - 1
 # As torch's normalize: what is shorter is not scaled to 1.
 _SHORTEST = 1e-12
-
-# One text, or a (title, text) pair that the tokenizer joins in its own way.
-Text = str | tuple[str, str]
+_INT8 = (
+    "--dtype int8 changes the vectors: use it for documents and queries alike; performance/README.md has the "
+    "loss that was measured"
+)
 
 
 class Encoder:
     """A loaded encoder. Vectors are those of `encode_query` and `encode_document` of sentence-transformers.
 
     Where the checkpoint is no sentence-transformers one, pooling is the mean over tokens (the last token
-    for a decoder-only model, as sentence-transformers has it) and vectors are L2-normalised.
-
-    A checkpoint with a Router has two sides, for queries and for documents, of other modules each.
+    for a decoder-only model, as sentence-transformers has it) and vectors are L2-normalised. A checkpoint
+    with a Router has two sides, for queries and for documents, of other modules each. An encoder that ran as
+    a graph before runs again without torch.
 
     Args:
         checkpoint: a directory, a hub id or `packaged:all-MiniLM-L6-v2`. Only safetensors weights are read,
@@ -49,7 +49,6 @@ class Encoder:
         settings: fields of `EncoderOptions` that replace those of `options`, such as `device="cpu"`.
 
     Attributes:
-        model: the checkpoint as it was loaded.
         name: for messages and manifests.
         options: how it was loaded.
 
@@ -66,39 +65,59 @@ class Encoder:
 
     # Name and path of the checkpoint; None for a model in memory, whose family nobody knows.
     _source: tuple[str, str] | None = None
+    _queries: Side
+    _documents: Side
 
     def __init__(self, checkpoint: str, options: EncoderOptions | None = None, **settings: Any) -> None:
         _log.info(f"loading encoder {checkpoint}")
-        options = replace(options or EncoderOptions(), **settings)
+        self.options = options = replace(options or EncoderOptions(), **settings)
         path = packaged.resolve(checkpoint)
         backend = wanted(options.backend, options.dtype, options.device)
-        on_cpu = backend in ("onnx", "openvino")
-        device = checkpoint_files.check_device("cpu" if on_cpu else options.device)
-        # A graph is made of the model in float32; torch needs it in no other format than it runs in.
-        dtype = options.dtype if backend == "torch" else "float32"
-        model = checkpoint_files.load_model(path, checkpoint, device, dtype, attention=options.attention)
+        files.check_files(path, checkpoint)
         # Whoever reads the name later may be in another directory.
-        name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
-        self._take(model, name, options)
-        own_modules = checkpoint_files.has_modules_file(path)
-        for side in self._sides():
-            side.override(options, own_modules, checkpoint)
-        self._require_one_dimension()
-        if backend != "torch":
-            for side in self._sides():
-                which = f"the route of {name} for {self._texts_of(side)}" if self.asymmetric else name
+        self.name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
+        self._source = checkpoint, path
+        found = exported.recall(checkpoint, path, backend, options)
+        if found is not None:
+            self._queries = self._documents = found
+        else:
+            with exported.warnings_noted() as warnings:
+                self._load(backend)
+            if not self.asymmetric:
+                exported.remember(self._documents, checkpoint, path, backend, options, warnings)
+        if options.dtype == "int8":
+            _log.warning(_INT8)
+
+    def _load(self, backend: str) -> None:
+        """Loads the checkpoint with torch, and what runs it."""
+        checkpoint, path = self._source or ("", "")
+        options = self.options
+        device = files.check_device("cpu" if backend in (ONNX, OPENVINO) else options.device)
+        # A graph is made of the model in float32; torch needs it in no other format than it runs in.
+        dtype = options.dtype if backend == TORCH else "float32"
+        self.model = files.load_model(path, checkpoint, device, dtype, attention=options.attention)
+        sides = self._take(self.model)
+        own_modules = files.has_modules_file(path)
+        for side in sides:
+            _override(side, options, own_modules, checkpoint)
+        if self._queries.dimension != self._documents.dimension:
+            raise ModelError(
+                f"{self.name} gives {self._queries.dimension} dimensions for queries and "
+                f"{self._documents.dimension} for documents, expected the same: its Router's routes do not "
+                "belong together"
+            )
+        for side, texts in zip(sides, ("documents", "queries"), strict=False):
+            if backend != TORCH:
+                which = f"the route of {self.name} for {texts}" if self.asymmetric else self.name
                 # A graph is compared with torch in all components: others may want more of them.
                 with side.model.truncate_embeddings(None):
-                    side.runner = choose(side.model, backend, options.dtype, which, side.identity)
-        elif dtype != "float32":
-            for side in self._sides():
+                    side.runner = choose(side, backend, options.dtype, which)
+            elif dtype != "float32":
                 side.fingerprint = fingerprint.fingerprint(side.model, path)
-                checkpoint_files.cast_others(side.model, dtype)
-        for side in self._sides():
-            if side.runner.name == "torch":
+                files.cast_others(side.model, dtype)
+            if side.runner.name == TORCH:
                 # A graph was compared with torch on such texts before.
-                checkpoint_files.probe(side.model, side.runner, checkpoint)
-        self._source = checkpoint, path
+                files.probe(side, checkpoint)
 
     @classmethod
     def of(
@@ -116,26 +135,32 @@ class Encoder:
             runner: what computes; None is torch.
         """
         encoder = cls.__new__(cls)
-        encoder._take(model, name, options or EncoderOptions(), runner)
+        encoder.model, encoder.name, encoder.options = model, name, options or EncoderOptions()
+        encoder._take(model, runner)
         return encoder
 
-    def _take(
-        self, model: "SentenceTransformer", name: str, options: EncoderOptions, runner: Runner | None = None
-    ) -> None:
-        self.model = model
-        self.name = name
-        self.options = options
-        queries, documents = checkpoint_files.sides(model, name)
-        self._documents = self._queries = _Side(documents, runner or TorchRunner(documents))
+    def _take(self, model: "SentenceTransformer", runner: Runner | None = None) -> list[TorchSide]:
+        """The sides of a model: one, or that of documents and that of queries."""
+        queries, documents = files.sides(model, self.name)
+        sides = [TorchSide(documents, runner)]
         if queries is not documents:
-            self._queries = _Side(queries, TorchRunner(queries))
+            sides.append(TorchSide(queries))
+        self._documents, self._queries = sides[0], sides[-1]
+        return sides
+
+    @cached_property
+    def model(self) -> "SentenceTransformer":
+        """The model of sentence-transformers, loaded when first asked for by an encoder without torch."""
+        return Encoder(self.name, replace(self.options, backend=TORCH, dtype="float32")).model
 
     @cached_property
     def prompts(self) -> Prompts:
-        """Put before queries and documents; the first look gives the notices of `prompts.resolve`."""
+        """Put before queries and documents; the first look logs the warnings of `prompts.resolve`."""
         checkpoint, path = self._source or (self.name, "")
+        facts = getattr(self._documents, "facts", None) or self.model
         return resolve(
-            self.model,
+            facts.prompts,
+            facts.default_prompt_name,
             checkpoint,
             path,
             query=self.options.query_prompt,
@@ -150,6 +175,7 @@ class Encoder:
 
     @property
     def dimension(self) -> int:
+        """Components of a vector."""
         return self._documents.dimension
 
     @property
@@ -160,25 +186,26 @@ class Encoder:
     @property
     def pooling(self) -> str | None:
         """The pooling's name, or None where the model does not pool in a module of its own."""
-        modes = (getattr(module, "pooling_mode", None) for module in self._documents.model)
-        return next((mode if isinstance(mode, str) else "+".join(mode) for mode in modes if mode), None)
+        return self._documents.pooling
 
     @property
     def normalizes(self) -> bool:
         """Whether vectors have length 1."""
-        return all(side.normalizes for side in self._sides())
+        return self._documents.normalizes and self._queries.normalizes
 
     @property
     def document_prompt(self) -> str:
+        """Put before each document."""
         return self.prompts.document
 
     @property
     def query_prompt(self) -> str:
+        """Put before each query."""
         return self.prompts.query
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the model, see `checkpoint.fingerprint`; of one with two sides it is of both."""
+        """Identity of the model, see `fingerprint.fingerprint`; of one with two sides it is of both."""
         if not self.asymmetric:
             return self._documents.fingerprint
         both = f"query {self._queries.fingerprint} document {self._documents.fingerprint}"
@@ -192,7 +219,7 @@ class Encoder:
     @property
     def device_type(self) -> str:
         """cpu, cuda or mps."""
-        return str(self.model.device.type)
+        return str(self.model.device.type) if self.backend == TORCH else "cpu"
 
     def encode_documents(
         self,
@@ -206,7 +233,7 @@ class Encoder:
 
         Args:
             texts: texts, or (title, text) pairs.
-            prompt: put before each text in place of the student's document prompt.
+            prompt: put before each text in place of the encoder's document prompt.
             max_length: longest text in tokens for this call.
             advance: called after every batch with the number of texts done since the last call.
 
@@ -214,7 +241,19 @@ class Encoder:
             NotFinite: a vector holds NaN or infinity.
         """
         prompt = self.document_prompt if prompt is None else prompt
-        return self._encode(_DOCUMENT, texts, prompt, max_length, advance)
+        return self._encode(self._documents, _DOCUMENT, texts, prompt, max_length, advance)
+
+    def encode_queries(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        max_length: int | None = None,
+        advance: Callable[[int], object] | None = None,
+    ) -> "np.ndarray":
+        """Vectors of queries, float32 of shape (len(texts), dimension); arguments as for documents."""
+        prompt = self.query_prompt if prompt is None else prompt
+        return self._encode(self._queries, _QUERY, texts, prompt, max_length, advance)
 
     def encode_each(
         self, batches: Iterable[Sequence[Text]], *, advance: Callable[[int], object] | None = None
@@ -228,55 +267,27 @@ class Encoder:
         Raises:
             NotFinite: a vector holds NaN or infinity; the ones before have been yielded.
         """
-        side = self._documents
-        sources = (self._texts(_DOCUMENT, texts, self.document_prompt) for texts in batches)
-        with closing(encode_each(side.model, side.runner, sources, advance)) as found:
+        sources = (
+            Texts(texts, self.document_prompt, self.options.batch_size, _DOCUMENT) for texts in batches
+        )
+        with closing(encode_each(self._documents, sources, advance)) as found:
             for vectors in found:
-                yield self._finished(side, vectors)
-
-    def encode_queries(
-        self,
-        texts: Sequence[str],
-        *,
-        prompt: str | None = None,
-        max_length: int | None = None,
-        advance: Callable[[int], object] | None = None,
-    ) -> "np.ndarray":
-        """Vectors of queries, float32 of shape (len(texts), dimension); arguments as for documents."""
-        prompt = self.query_prompt if prompt is None else prompt
-        return self._encode(_QUERY, texts, prompt, max_length, advance)
-
-    def _sides(self) -> "list[_Side]":
-        return [self._documents, self._queries] if self.asymmetric else [self._documents]
-
-    def _texts_of(self, side: "_Side") -> str:
-        return "queries" if side is self._queries else "documents"
-
-    def _require_one_dimension(self) -> None:
-        if self._queries.dimension != self._documents.dimension:
-            raise ModelError(
-                f"{self.name} gives {self._queries.dimension} dimensions for queries and "
-                f"{self._documents.dimension} for documents, expected the same: its Router's routes do not "
-                "belong together"
-            )
+                yield self._finished(self._documents, vectors)
 
     def _encode(
         self,
+        side: Side,
         task: str,
         texts: Sequence[Text],
         prompt: str,
         max_length: int | None,
         advance: Callable[[int], object] | None,
     ) -> "np.ndarray":
-        side = self._queries if task == _QUERY else self._documents
         with side.cut_to(max_length, task):
-            source = self._texts(task, texts, prompt)
-            return self._finished(side, encode(side.model, side.runner, source, advance))
+            source = Texts(texts, prompt, self.options.batch_size, task)
+            return self._finished(side, encode(side, source, advance))
 
-    def _texts(self, task: str, texts: Sequence[Text], prompt: str) -> Texts:
-        return Texts(texts, [_length(text) for text in texts], prompt, self.options.batch_size, task)
-
-    def _finished(self, side: "_Side", vectors: "np.ndarray") -> "np.ndarray":
+    def _finished(self, side: Side, vectors: "np.ndarray") -> "np.ndarray":
         vectors = self._finite(vectors)
         return unit(vectors) if side.normalizes_cut else vectors
 
@@ -289,99 +300,37 @@ class Encoder:
         return vectors
 
 
-class _Side:
-    """The modules that queries or documents go through, and what runs them.
+def _override(side: TorchSide, options: EncoderOptions, own_modules: bool, checkpoint: str) -> None:
+    """Changes what the user asked to change.
 
-    Attributes:
-        normalizes_cut: vectors of which only the first components count are normalised again.
+    Raises:
+        UsageError: the checkpoint cannot be run that way.
     """
-
-    def __init__(self, model: "SentenceTransformer", runner: Runner) -> None:
-        self.model = model
-        self.runner = runner
-        self.normalizes_cut = False
-
-    def override(self, options: EncoderOptions, own_modules: bool, checkpoint: str) -> None:
-        """Changes what the user asked to change.
-
-        Raises:
-            UsageError: the checkpoint cannot be run that way.
-        """
-        asked = options.override or not own_modules
-        # Static embeddings read a text whole.
-        limited = self.model.transformers_model is not None
-        checkpoint_files.apply_overrides(
-            self.model,
-            own_modules,
-            pooling=options.pooling if asked else None,
-            normalize=options.normalize if asked else None,
-            max_length=options.max_length if limited else None,
-            checkpoint=checkpoint,
-        )
-        if options.max_length is not None and limited:
-            self._limit(self.model.max_seq_length, None, None)
-        if options.dimension is not None:
-            whole = checkpoint_files.whole_dimension(self.model)
-            if options.dimension > whole:
-                raise UsageError(
-                    f"--dimension {options.dimension}: {checkpoint} gives {whole} dimensions, expected a "
-                    "number up to that"
-                )
-            self.model.truncate_dim = options.dimension
-        self.normalizes_cut = (
-            self._is_cut
-            and checkpoint_files.normalizes(self.model)
-            and (options.dimension is not None or (asked and options.normalize is True))
-        )
-
-    @property
-    def dimension(self) -> int:
-        return int(self.model.get_embedding_dimension())
-
-    @property
-    def normalizes(self) -> bool:
-        return checkpoint_files.normalizes(self.model) and (self.normalizes_cut or not self._is_cut)
-
-    @property
-    def _is_cut(self) -> bool:
-        return self.model.truncate_dim is not None and self.dimension < checkpoint_files.whole_dimension(
-            self.model
-        )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        return fingerprint.fingerprint(self.model)
-
-    def identity(self) -> str:
-        return self.fingerprint
-
-    def max_length(self, task: str) -> int:
-        """Longest text in tokens; a task may have a length of its own."""
-        own = getattr(self.model[0], f"{task}_length", None)
-        return int(min(own or self.model.max_seq_length, _LONGEST))
-
-    @contextmanager
-    def cut_to(self, max_length: int | None, task: str) -> Iterator[None]:
-        """Cuts texts to so many tokens for a while; None leaves it as it is."""
-        before = self.model.max_seq_length
-        if max_length is None or max_length == self.max_length(task) or not math.isfinite(before):
-            yield
-            return
-        first = self.model[0]
-        own = [getattr(first, name, None) for name in _OWN_LENGTHS]
-        most = checkpoint_files.capacity(self.model)
-        self._limit(max_length if most is None else min(max_length, most), None, None)
-        try:
-            yield
-        finally:
-            self._limit(before, *own)
-
-    def _limit(self, length: int, *own: int | None) -> None:
-        """own: lengths of a task's own, which go before the model's."""
-        self.model.max_seq_length = length
-        for name, value in zip(_OWN_LENGTHS, own, strict=True):
-            if hasattr(self.model[0], name):
-                setattr(self.model[0], name, value)
+    asked = options.override or not own_modules
+    # Static embeddings read a text whole.
+    limited = side.model.transformers_model is not None
+    files.apply_overrides(
+        side.model,
+        own_modules,
+        pooling=options.pooling if asked else None,
+        normalize=options.normalize if asked else None,
+        max_length=options.max_length if limited else None,
+        checkpoint=checkpoint,
+    )
+    if options.max_length is not None and limited:
+        side.limit(side.model.max_seq_length, None, None)
+    if options.dimension is not None:
+        if options.dimension > side.whole_dimension:
+            raise UsageError(
+                f"--dimension {options.dimension}: {checkpoint} gives {side.whole_dimension} dimensions, "
+                "expected a number up to that"
+            )
+        side.model.truncate_dim = options.dimension
+    side.normalizes_cut = (
+        side.is_cut
+        and normalizes(side.model)
+        and (options.dimension is not None or (asked and options.normalize is True))
+    )
 
 
 class NotFinite(ModelError):
@@ -409,7 +358,3 @@ def unit(vectors: "np.ndarray") -> "np.ndarray":
     """Scales vectors (n, d), in place, to length 1; a vector of zeros stays one."""
     vectors /= lengths(vectors).clip(_SHORTEST)
     return vectors
-
-
-def _length(text: Text) -> int:
-    return len(text) if isinstance(text, str) else len(text[0]) + len(text[1])

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +18,7 @@ from mimo_plugin.core.artifact import FileRecord, Record
 from mimo_plugin.core.errors import ModelError
 from mimo_plugin.core.files import user_caches, write_text, writing
 from mimo_plugin.encoder.batching import CPU_TOKENS, Features, first_batch, rectangular
+from mimo_plugin.encoder.options import OPENVINO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 # Three texts of different length: a size of one would be taken for a constant.
 _EXAMPLE = ["a", "two words", "a few more words than before"]
+_ONNX_FILE, _OPENVINO_FILE = "model.onnx", "model.xml"
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
+_MANIFEST = "graph.json"
 
 
 class NotExportable(ModelError):
@@ -58,41 +62,33 @@ def trace(model: "SentenceTransformer") -> Traced:
     if any(getattr(module, "include_prompt", True) is False for module in model):
         raise NotExportable("its pooling leaves out the prompt")
     others = {name: value for name, value in features.items() if name not in tensors}
-    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    try:
-        with exporting(), torch.no_grad():
-            program = torch.export.export(
-                _whole(model, tuple(tensors), others),
-                tuple(tensors.values()),
-                dynamic_shapes=(tuple(dynamic for _ in tensors),),
-                strict=False,
-            )
-    except Exception as error:
-        raise NotExportable(reason(error)) from error
-    return Traced(program, tuple(tensors))
-
-
-def _whole(model: "SentenceTransformer", names: tuple[str, ...], others: dict[str, Any]) -> Any:
-    import torch
 
     class Whole(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.parts = torch.nn.ModuleList(list(model))
 
-        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-            features: Any = {**others, **dict(zip(names, tensors, strict=True))}
+        def forward(self, *given: torch.Tensor) -> torch.Tensor:
+            features: Any = {**others, **dict(zip(tensors, given, strict=True))}
             for part in self.parts:
                 features = part(features)
             vectors: torch.Tensor = features["sentence_embedding"]
             return vectors
 
-    return Whole().eval()
+    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    with _exporting(), torch.no_grad():
+        program = torch.export.export(
+            Whole().eval(),
+            tuple(tensors.values()),
+            dynamic_shapes=(tuple(dynamic for _ in tensors),),
+            strict=False,
+        )
+    return Traced(program, tuple(tensors))
 
 
 @contextmanager
-def exporting() -> Iterator[None]:
-    """Without what exporters say of torch's own insides."""
+def _exporting() -> Iterator[None]:
+    """Without what exporters say of torch's own insides; what they raise but for files is NotExportable."""
     loggers = [logging.getLogger(name) for name in (None, "torch.onnx", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -101,6 +97,10 @@ def exporting() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise NotExportable(reason(error)) from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
@@ -112,9 +112,6 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-_ONNX_FILE = "model.onnx"
-
-
 def write_onnx(traced: Traced, directory: Path) -> None:
     """Writes the graph as `model.onnx`, its weights beside it: the file itself may not exceed 2 GiB.
 
@@ -123,21 +120,16 @@ def write_onnx(traced: Traced, directory: Path) -> None:
     """
     import torch
 
-    try:
+    with _exporting():
         # The exporter before this one (dynamo=False) gives wrong vectors without a word.
-        with exporting():
-            exported = torch.onnx.export(
-                traced.program,
-                dynamo=True,
-                input_names=list(traced.inputs),
-                output_names=["vectors"],
-                verbose=False,
-            )
-            exported.save(directory / _ONNX_FILE, external_data=True)
-    except OSError:
-        raise
-    except Exception as error:
-        raise NotExportable(reason(error)) from error
+        exported = torch.onnx.export(
+            traced.program,
+            dynamo=True,
+            input_names=list(traced.inputs),
+            output_names=["vectors"],
+            verbose=False,
+        )
+        exported.save(directory / _ONNX_FILE, external_data=True)
 
 
 def write_int8(source: Path, directory: Path) -> None:
@@ -150,10 +142,7 @@ def write_int8(source: Path, directory: Path) -> None:
     _import_onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
+    with _exporting():
         quantize_dynamic(
             source / _ONNX_FILE,
             directory / _ONNX_FILE,
@@ -162,55 +151,6 @@ def write_int8(source: Path, directory: Path) -> None:
             weight_type=QuantType.QInt8,
             use_external_data_format=True,
         )
-    except OSError:
-        raise
-    except Exception as error:
-        raise NotExportable(reason(error)) from error
-    finally:
-        root.setLevel(level)
-
-
-def _import_onnxruntime() -> Any:
-    # Left alone, it reports its use to its makers, and gives the machine an identity for that.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    return onnxruntime
-
-
-class OnnxRunner:
-    """A graph on the CPU.
-
-    Args:
-        directory: what `write` or `write_int8` wrote.
-        workers: batches at a time, each on one core.
-    """
-
-    name = "onnx"
-    tokens = CPU_TOKENS
-
-    def __init__(self, directory: Path, workers: int) -> None:
-        onnxruntime = _import_onnxruntime()
-        self.workers = workers
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            directory / _ONNX_FILE, options, providers=["CPUExecutionProvider"]
-        )
-        self._names = [given.name for given in self._session.get_inputs()]
-        self._infer(first_batch(self._names))
-
-    def run(self, features: Features) -> "np.ndarray":
-        return self._infer({name: features[name].numpy() for name in self._names})
-
-    def _infer(self, feed: dict[str, "np.ndarray"]) -> "np.ndarray":
-        vectors: np.ndarray = self._session.run(None, feed)[0]
-        return vectors
-
-
-_OPENVINO_FILE = "model.xml"
-_PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 def write_openvino(traced: Traced, directory: Path) -> None:
@@ -223,37 +163,81 @@ def write_openvino(traced: Traced, directory: Path) -> None:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
-    try:
+    with _exporting():
         # openvino.convert_model does the same, and reports each use to its makers.
-        with exporting():
-            frontend = FrontEndManager().load_by_framework("pytorch")
-            decoder = TorchFXPythonDecoder.from_exported_program(traced.program)
-            converted = openvino.Model(frontend.convert(frontend.load(decoder)))
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchFXPythonDecoder.from_exported_program(traced.program)
+        converted = openvino.Model(frontend.convert(frontend.load(decoder)))
         for given, name in zip(converted.inputs, traced.inputs, strict=True):
             given.get_tensor().set_names({name})
         openvino.save_model(converted, directory / _OPENVINO_FILE, compress_to_fp16=False)
-    except OSError:
-        raise
-    except Exception as error:
-        raise NotExportable(reason(error)) from error
 
 
-class OpenVinoRunner:
-    """A graph on the CPU.
+def _import_onnxruntime() -> Any:
+    # Left alone, it reports its use to its makers, and gives the machine an identity for that.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
+class GraphRunner:
+    """A graph on the CPU, several batches at a time, each on one core.
+
+    Attributes:
+        directory: of the graph.
+        inputs: names of the features that it takes.
+    """
+
+    name: str
+    tokens = CPU_TOKENS
+
+    def __init__(self, directory: Path, inputs: Sequence[str], workers: int) -> None:
+        self.directory = directory
+        self.inputs = inputs
+        self.workers = workers
+        self._infer(first_batch(inputs))
+
+    def run(self, features: Features) -> "np.ndarray":
+        """The vectors of one batch, float32 (texts, dimension); several threads may call it at once."""
+        return self._infer({name: features[name] for name in self.inputs})
+
+    def _infer(self, feed: dict[str, "np.ndarray"]) -> "np.ndarray":
+        raise NotImplementedError
+
+
+class OnnxRunner(GraphRunner):
+    """What `write_onnx` or `write_int8` wrote into a directory."""
+
+    name = "onnx"
+
+    def __init__(self, directory: Path, workers: int) -> None:
+        onnxruntime = _import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            directory / _ONNX_FILE, options, providers=["CPUExecutionProvider"]
+        )
+        super().__init__(directory, [given.name for given in self._session.get_inputs()], workers)
+
+    def _infer(self, feed: dict[str, "np.ndarray"]) -> "np.ndarray":
+        vectors: np.ndarray = self._session.run(None, feed)[0]
+        return vectors
+
+
+class OpenVinoRunner(GraphRunner):
+    """What `write_openvino` wrote into a directory.
 
     Args:
-        directory: what `write` wrote.
         dtype: float32, or bfloat16 for products and sums.
-        workers: batches at a time, each on one core.
     """
 
     name = "openvino"
-    tokens = CPU_TOKENS
 
     def __init__(self, directory: Path, dtype: str, workers: int) -> None:
         import openvino
 
-        self.workers = workers
         compiled = openvino.Core().compile_model(
             directory / _OPENVINO_FILE,
             "CPU",
@@ -266,14 +250,10 @@ class OpenVinoRunner:
                 "ENABLE_CPU_PINNING": False,
             },
         )
-        self._names = [given.any_name for given in compiled.inputs]
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(workers):
             self._requests.put(compiled.create_infer_request())
-        self._infer(first_batch(self._names))
-
-    def run(self, features: Features) -> "np.ndarray":
-        return self._infer({name: features[name].numpy() for name in self._names})
+        super().__init__(directory, [given.any_name for given in compiled.inputs], workers)
 
     def _infer(self, feed: dict[str, "np.ndarray"]) -> "np.ndarray":
         import numpy as np
@@ -285,14 +265,18 @@ class OpenVinoRunner:
             self._requests.put(request)
 
 
-_MANIFEST = "graph.json"
+def open_graph(directory: Path, backend: str, dtype: str, workers: int) -> GraphRunner:
+    """What runs a graph; `workers` batches at a time."""
+    return (
+        OpenVinoRunner(directory, dtype, workers) if backend == OPENVINO else OnnxRunner(directory, workers)
+    )
 
 
 class GraphManifest(Record):
     """Attributes:
-    key: what the graph was made of and by.
-    files: of the graph, by name; none where it could not be made.
-    problem: why it could not be made.
+    key: what the files were made of and by.
+    files: by name; none where they could not be made.
+    problem: why they could not be made.
     """
 
     key: dict[str, str]
@@ -305,7 +289,9 @@ def graphs_directory() -> Path:
     return user_caches() / "graphs"
 
 
-def cached(key: Mapping[str, str], make: Callable[[Path], None]) -> Path:
+def cached(
+    key: Mapping[str, str], make: Callable[[Path], None], where: Callable[[], Path] = graphs_directory
+) -> Path:
     """The directory of a graph. It is made where it is not there, or not as it was written.
 
     Another process that makes the same graph is waited for.
@@ -318,26 +304,32 @@ def cached(key: Mapping[str, str], make: Callable[[Path], None]) -> Path:
         EnvironmentProblem: the file system refuses.
         NotExportable: it cannot be made; that is kept, too.
     """
-    name = sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
-    directory = graphs_directory() / name
+    directory = directory_of(key, where)
     with writing(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(directory.with_name(f".{name}.lock")):
-            found = _read(directory)
-            if found is None:
-                found = _make(directory, dict(key), make)
+        with directory.with_name(f".{directory.name}.lock").open("w") as lock:
+            # A file system without locks: the worst is that a graph is made twice.
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            found = whole(directory) or _make(directory, dict(key), make)
     if found.problem is not None:
         raise NotExportable(found.problem)
     return directory
 
 
-def _read(directory: Path) -> GraphManifest | None:
+def directory_of(key: Mapping[str, str], where: Callable[[], Path] = graphs_directory) -> Path:
+    """Where `cached` keeps what has this key."""
+    return where() / sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def whole(directory: Path) -> GraphManifest | None:
+    """The manifest of a directory that is as it was written, else None."""
     try:
         manifest = GraphManifest.model_validate_json((directory / _MANIFEST).read_bytes())
-        whole = all(FileRecord.of(directory / name) == record for name, record in manifest.files.items())
+        same = all(FileRecord.of(directory / name) == record for name, record in manifest.files.items())
     except (OSError, ValueError):
         return None
-    return manifest if whole else None
+    return manifest if same else None
 
 
 def _make(directory: Path, key: dict[str, str], make: Callable[[Path], None]) -> GraphManifest:
@@ -351,21 +343,10 @@ def _make(directory: Path, key: dict[str, str], make: Callable[[Path], None]) ->
             make(beside)
         except NotExportable as error:
             problem = str(error)
-        paths = [] if problem else sorted(beside.iterdir())
-        manifest = GraphManifest(
-            key=key, files={path.name: FileRecord.of(path) for path in paths}, problem=problem
-        )
+        files = {} if problem else {path.name: FileRecord.of(path) for path in sorted(beside.iterdir())}
+        manifest = GraphManifest(key=key, files=files, problem=problem)
         write_text(beside / _MANIFEST, manifest.model_dump_json(indent=2) + "\n")
         beside.replace(directory)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return manifest
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        # A file system without locks: the worst is that a graph is made twice.
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

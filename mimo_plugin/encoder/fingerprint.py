@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.encoder.checkpoint import _root, load_model, sides
+from mimo_plugin.encoder.checkpoint import files_root, load_model, sides
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def _rounds(path: str, weights: "Mapping[str, torch.Tensor]") -> bool:
 
 
 def _weight_files(path: str) -> list[Path]:
-    root = _root(path)
+    root = files_root(path, fetch=False)
     return sorted(root.rglob("*.safetensors")) if root else []
 
 

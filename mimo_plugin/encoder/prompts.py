@@ -3,11 +3,12 @@
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mimo_plugin.encoder import packaged
+from mimo_plugin.encoder.checkpoint import files_root
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -80,16 +81,19 @@ FAMILIES = (
 )
 
 
-def own_prompts(model: "SentenceTransformer") -> Prompts:
-    """What `encode_query` and `encode_document` of sentence-transformers put before a text of this model.
+def own_prompts(prompts: Mapping[str, str], default: str | None) -> Prompts:
+    """What `encode_query` and `encode_document` of sentence-transformers put before a text.
 
     A prompt that is there counts, an empty one, too; only where none is there the default one is used.
+
+    Args:
+        prompts: the model's, by name.
+        default: name of the default one.
     """
-    default = model.prompts.get(model.default_prompt_name) if model.default_prompt_name else ""
 
     def of(role: str) -> str:
-        there = (model.prompts[name] for name in _NAMES[role] if name in model.prompts)
-        return str(next(there, default) or "")
+        there = (prompts[name] for name in _NAMES[role] if name in prompts)
+        return str(next(there, prompts.get(default or "")) or "")
 
     return Prompts(of("query"), of("document"))
 
@@ -100,7 +104,8 @@ def former_query_prompt(model: "SentenceTransformer") -> str:
 
 
 def resolve(
-    model: "SentenceTransformer",
+    prompts: Mapping[str, str],
+    default: str | None,
     checkpoint: str,
     path: str,
     *,
@@ -108,20 +113,21 @@ def resolve(
     document: str | None,
     known: bool,
 ) -> Prompts:
-    """The prompts of a checkpoint, with a notice where they are not the ones that its files name.
+    """The prompts of a checkpoint, with a warning where they are not the ones that its files name.
 
     Args:
+        prompts, default: see `own_prompts`.
         checkpoint: as given.
         path: the same, resolved.
         query, document: in place of the checkpoint's own.
         known: where the files are silent, those of a known family are used.
     """
-    own = own_prompts(model)
+    own = own_prompts(prompts, default)
     asked = Prompts(own.query if query is None else query, own.document if document is None else document)
     if not known or (query is not None and document is not None):
         return asked
     # sentence-transformers writes two empty prompts into every checkpoint that has none.
-    silent = not (own.query or own.document or model.default_prompt_name)
+    silent = not (own.query or own.document or default)
     found = family(checkpoint, path) if silent and not _ours(path) else None
     if found is not None:
         filled = Prompts(
@@ -134,12 +140,12 @@ def resolve(
                 f"before queries, {filled.document!r} before documents (--no-known-prompts leaves them out)"
             )
         return filled
-    unused = next((name for name in _NAMES["document"] if model.prompts.get(name)), None)
+    unused = next((name for name in _NAMES["document"] if prompts.get(name)), None)
     if document is None and not own.document and unused is not None:
         _log.warning(
             f"{checkpoint}: its files have a prompt {unused!r} and none for 'document': nothing is put "
             "before documents, as in encode_document of sentence-transformers; to use it, give "
-            f"--document-prompt {model.prompts[unused]!r}"
+            f"--document-prompt {prompts[unused]!r}"
         )
     elif silent and query is None and document is None and not _ours(path):
         _log.warning(
@@ -180,10 +186,8 @@ def _ours(path: str) -> bool:
 
 def _read(path: str, name: str) -> str:
     """A file of a checkpoint; "" where it is not there."""
-    from sentence_transformers.util import load_file_path
-
+    root = files_root(path, fetch=False)
     try:
-        file = load_file_path(path, name, local_files_only=True)
-        return "" if file is None else Path(file).read_text(encoding="utf-8", errors="replace")
+        return "" if root is None else (root / name).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

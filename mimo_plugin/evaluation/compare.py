@@ -1,16 +1,16 @@
 """Runs against a baseline, or against each other: one record a measure, pair and language."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from itertools import combinations
 from math import fsum
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import Problems, UsageError, near
 from mimo_plugin.evaluation.measures import Measure, MeasureKind, RunScores
 from mimo_plugin.evaluation.options import Correction, SignificanceTest
+from mimo_plugin.evaluation.results import ComparisonResult
 from mimo_plugin.evaluation.significance import (
     TINY,
     Outcome,
@@ -19,7 +19,6 @@ from mimo_plugin.evaluation.significance import (
     Values,
     difference,
     macro_test,
-    pairs_of,
     permutation,
     student,
     tukey_hsd,
@@ -35,39 +34,11 @@ _TESTS: dict[SignificanceTest, Callable[[Values, Plan], dict[Pair, Outcome]]] = 
 }
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Run minus baseline for one measure on one language, or on the macro average (`language` is "all").
-
-    effect_size: d_z, the mean difference over the standard deviation of the differences; for "all", over
-    the root of the languages' mean variance. wins, ties, losses: topics. None where a value is not
-    defined, and then why in `note`. p is never 0: where it is too small to be computed, it and
-    p_corrected are upper bounds, which `note` says.
-    """
-
-    baseline: str
-    run: str
-    measure: Measure
-    language: str
-    queries: int
-    difference: float
-    ci_low: float | None
-    ci_high: float | None
-    effect_size: float | None
-    wins: int
-    ties: int
-    losses: int
-    p: float | None
-    p_corrected: float | None
-    significant: bool
-    note: str
-
-
 def compared_pairs(names: Sequence[str], baseline: str | None, test: SignificanceTest | None) -> list[Pair]:
-    """Which runs are compared: all with the baseline; without one, all pairs for Tukey's test and none
-    otherwise.
+    """Which runs are compared: all with the baseline; without one, all pairs for Tukey's test, else none.
 
-    Raises `UsageError` with a baseline that is no run, and a test that the runs do not allow.
+    Raises:
+        UsageError: the baseline is no run, or the runs do not allow the test.
     """
     problems = Problems(UsageError)
     if baseline is not None and baseline not in names:
@@ -77,7 +48,7 @@ def compared_pairs(names: Sequence[str], baseline: str | None, test: Significanc
         )
     elif baseline is not None and len(names) < 2:
         problems.add(f"baseline {baseline!r} is the only run, expected another one to compare with it")
-    tukey = test is SignificanceTest.TUKEY_HSD
+    tukey = test == SignificanceTest.TUKEY_HSD
     if tukey and len(names) < 3:
         problems.add(f"{test} compares three runs or more, found {len(names)}: use student or permutation")
     elif test is not None and not tukey and baseline is None:
@@ -89,69 +60,61 @@ def compared_pairs(names: Sequence[str], baseline: str | None, test: Significanc
     return [(first, run) for run in range(len(names)) if run != first]
 
 
+def tested_measures(measures: Sequence[Measure]) -> list[Measure]:
+    """The measures without Judged@k, which is none of quality."""
+    return [measure for measure in measures if measure.kind is not MeasureKind.JUDGED]
+
+
 def compare_runs(
     scores: Sequence[RunScores],
     topics: Topics,
     measures: Sequence[Measure],
     pairs: Sequence[Pair],
     plan: Plan,
-    advance: Callable[[], object] = lambda: None,
-) -> list[Comparison]:
-    """Compares pairs of runs, measure by measure; Judged@k is no measure of quality and is left out.
+    progress: bool | None = False,
+) -> list[ComparisonResult]:
+    """Compares pairs of runs, by measure, pair and language; Judged@k is left out.
 
     p-values are corrected within families: for each measure, those of all pairs and languages are one,
-    the macro tests of all pairs another. `advance` is called after each test.
+    the macro tests of all pairs another.
     """
-    comparisons: list[Comparison] = []
     listed, topics = topics.in_languages, topics.listed()
-    for measure in tested_measures(measures):
-        values = np.stack([score.per_topic[measure][listed] for score in scores])
-        families: dict[bool, list[Comparison]] = {False: [], True: []}
-        for rows, wanted in _groups(len(scores), pairs, plan.test):
-            for language in (*topics.languages, ALL_LANGUAGES):
-                outcomes = _test(values[rows], language, topics, plan)
-                for pair in wanted:
-                    names = scores[rows[pair[0]]].name, scores[rows[pair[1]]].name
-                    families[language == ALL_LANGUAGES].append(
-                        _compare(values[rows], pair, names, measure, language, topics, outcomes)
-                    )
-                advance()
-        for macro, family in families.items():
-            comparisons += _corrected(family, plan, len(topics.languages), macro)
-    order = {(scores[baseline].name, scores[run].name): place for place, (baseline, run) in enumerate(pairs)}
-    # Sorting is stable: languages keep their order, "all" comes last.
-    places = {measure: place for place, measure in enumerate(measures)}
-    return sorted(comparisons, key=lambda c: (places[c.measure], order[c.baseline, c.run]))
-
-
-def tested_measures(measures: Sequence[Measure]) -> list[Measure]:
-    return [measure for measure in measures if measure.kind is not MeasureKind.JUDGED]
-
-
-def count_tests(
-    runs: int, topics: Topics, measures: Sequence[Measure], pairs: Sequence[Pair], plan: Plan
-) -> int:
-    """How often `compare_runs` will call `advance`."""
-    return len(tested_measures(measures)) * len(_groups(runs, pairs, plan.test)) * (len(topics.languages) + 1)
-
-
-def _groups(runs: int, pairs: Sequence[Pair], test: SignificanceTest) -> list[tuple[list[int], list[Pair]]]:
-    """The runs that go into one test, and the pairs of its rows that are wanted."""
-    if not pairs:
-        return []
-    if test is SignificanceTest.TUKEY_HSD:
-        return [(list(range(runs)), list(pairs))]
-    return [([baseline, run], [(0, 1)]) for baseline, run in pairs]
+    measures = tested_measures(measures)
+    # Tukey's test takes all runs at once, the others a pair.
+    groups = [[baseline, run] for baseline, run in pairs]
+    if plan.test is SignificanceTest.TUKEY_HSD and pairs:
+        groups = [list(range(len(scores)))]
+    comparisons: list[ComparisonResult] = []
+    total = len(measures) * len(groups) * (len(topics.languages) + 1)
+    with bar(total=total, what="comparing", unit="tests", enabled=progress) as counter:
+        for measure in measures:
+            values = np.stack([score.per_topic[measure][listed] for score in scores])
+            outcomes: dict[tuple[Pair, str], Outcome] = {}
+            for rows in groups:
+                for language in (*topics.languages, ALL_LANGUAGES):
+                    for (first, second), outcome in _test(values[rows], language, topics, plan).items():
+                        outcomes[(rows[first], rows[second]), language] = outcome
+                        outcomes[(rows[second], rows[first]), language] = _swapped(outcome)
+                    counter.update()
+            found = {
+                (pair, language): _compare(
+                    values, pair, scores, measure, language, topics, outcomes[pair, language]
+                )
+                for pair in pairs
+                for language in (*topics.languages, ALL_LANGUAGES)
+            }
+            for macro in (False, True):
+                family = {key: one for key, one in found.items() if (key[1] == ALL_LANGUAGES) is macro}
+                values_of = corrected(list(family.values()), plan, len(topics.languages), macro)
+                found |= zip(family, values_of, strict=True)
+            comparisons += found.values()
+    return comparisons
 
 
 def _test(values: Values, language: str, topics: Topics, plan: Plan) -> dict[Pair, Outcome]:
     if language == ALL_LANGUAGES:
-        outcomes = macro_test(values, topics, plan)
-    else:
-        outcomes = _TESTS[plan.test](values[:, _of(language, topics)], plan)
-    return outcomes | {
-        (run, baseline): _swapped(outcomes[baseline, run]) for baseline, run in pairs_of(values)
-    }
+        return macro_test(values, topics, plan)
+    return _TESTS[plan.test](values[:, topics.is_in(language)], plan)
 
 
 def _swapped(outcome: Outcome) -> Outcome:
@@ -161,51 +124,61 @@ def _swapped(outcome: Outcome) -> Outcome:
     return outcome._replace(ci_low=0.0 - high, ci_high=0.0 - low)
 
 
-def _of(language: str, topics: Topics) -> NDArray[np.bool_]:
-    return np.asarray(topics.language_of == topics.languages.index(language))
-
-
 def _compare(
     values: Values,
     pair: Pair,
-    names: tuple[str, str],
+    scores: Sequence[RunScores],
     measure: Measure,
     language: str,
     topics: Topics,
-    outcomes: dict[Pair, Outcome],
-) -> Comparison:
+    outcome: Outcome,
+) -> ComparisonResult:
     change = difference(values, pair)
     if language == ALL_LANGUAGES:
-        parts = [change[_of(name, topics)] for name in topics.languages]
+        parts = [change[topics.is_in(name)] for name in topics.languages]
     else:
-        change = change[_of(language, topics)]
+        change = change[topics.is_in(language)]
         parts = [change]
-    outcome = outcomes[pair]
     mean = fsum(fsum(part) / len(part) for part in parts) / len(parts)
-    return Comparison(
-        baseline=names[0],
-        run=names[1],
-        measure=measure,
-        language=language,
+    found = compared(scores[pair[0]].name, scores[pair[1]].name, change, parts, outcome, mean)
+    return found.model_copy(update={"measure": str(measure), "language": language})
+
+
+def compared(
+    baseline: str, run: str, change: Values, parts: Sequence[Values], outcome: Outcome, mean: float
+) -> ComparisonResult:
+    """What was found of a run and a baseline; p is not corrected yet, measure and language are not said.
+
+    Args:
+        change: difference of each topic, (n,).
+        parts: differences that the effect size is of, one array a language.
+        mean: of the differences.
+    """
+    return ComparisonResult(
+        baseline=baseline,
+        run=run,
+        measure="",
+        language="",
         queries=len(change),
         difference=mean,
         ci_low=outcome.ci_low,
         ci_high=outcome.ci_high,
-        effect_size=effect_size(mean, parts),
+        effect_size=effect_size(fsum(fsum(part) / len(part) for part in parts) / len(parts), parts),
         wins=int(np.count_nonzero(change > 0)),
         ties=int(np.count_nonzero(change == 0)),
         losses=int(np.count_nonzero(change < 0)),
         p=outcome.p,
         p_corrected=None,
         significant=False,
-        note=outcome.note,
+        note=outcome.note or None,
     )
 
 
 def effect_size(mean: float, parts: Sequence[Values]) -> float | None:
     """d_z: the mean difference over the root of the parts' mean variance; None where it is not defined.
 
-    parts: differences, (n,) each, one array a language
+    Args:
+        parts: differences, (n,) each, one array a language.
     """
     if not any(part.any() for part in parts):
         return 0.0
@@ -215,24 +188,26 @@ def effect_size(mean: float, parts: Sequence[Values]) -> float | None:
     return mean / deviation if deviation > TINY else None
 
 
-def _corrected(family: list[Comparison], plan: Plan, languages: int, macro: bool) -> list[Comparison]:
-    tested = [position for position, comparison in enumerate(family) if comparison.p is not None]
-    corrected: list[float | None] = [None] * len(family)
-    values = correct(np.array([family[position].p for position in tested]), plan, languages, macro)
-    for position, value in zip(tested, values.tolist(), strict=True):
-        corrected[position] = value
-    return [
-        replace(comparison, p_corrected=p, significant=p is not None and p <= plan.alpha)
-        for comparison, p in zip(family, corrected, strict=True)
-    ]
+def corrected(
+    family: Sequence[ComparisonResult], plan: Plan, languages: int, macro: bool
+) -> list[ComparisonResult]:
+    """A family of comparisons with corrected p-values, see `correct`."""
+    p_values = np.array([one.p for one in family if one.p is not None])
+    corrected = iter(correct(p_values, plan, languages, macro).tolist())
+    found = []
+    for one in family:
+        p = None if one.p is None else next(corrected)
+        found.append(
+            one.model_copy(update={"p_corrected": p, "significant": p is not None and p <= plan.alpha})
+        )
+    return found
 
 
 def correct(p_values: Values, plan: Plan, languages: int, macro: bool) -> Values:
-    """Corrects a family of p-values, those of the pairs of all languages or of the macro tests. (m,) ->
-    (m,)
+    """Corrects a family of p-values, those of the pairs of all languages or of the macro tests. (m,) -> (m,)
 
     Tukey's p-values already hold for all pairs of a language at once (and the macro's for all pairs):
-    what is left is the number of languages, and Holm's step-down is not valid over sets of pairs that are
+    what is left is the number of languages. Holm's step-down is not valid over sets of pairs that are
     rejected in part, so it and Bonferroni both multiply by the number of languages. Benjamini-Hochberg
     takes them as they are, one by one.
     """
@@ -245,7 +220,5 @@ def correct(p_values: Values, plan: Plan, languages: int, macro: bool) -> Values
             return p_values
         if plan.correction is not Correction.BH:
             return np.minimum(p_values * languages, 1.0)
-    method = {Correction.HOLM: "holm", Correction.BONFERRONI: "bonferroni", Correction.BH: "fdr_bh"}[
-        plan.correction
-    ]
-    return np.asarray(multipletests(p_values, alpha=plan.alpha, method=method)[1])
+    method = {Correction.HOLM: "holm", Correction.BONFERRONI: "bonferroni", Correction.BH: "fdr_bh"}
+    return np.asarray(multipletests(p_values, alpha=plan.alpha, method=method[plan.correction])[1])

@@ -1,22 +1,15 @@
-"""An evaluation from its request to its numbers, and these as JSON."""
+"""Runs scored on the judgments of collections, and compared with significance tests."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mimo_plugin.collections.records import ERROR
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
-from mimo_plugin.core.files import check_place
-from mimo_plugin.evaluation.compare import (
-    Comparison,
-    compare_runs,
-    compared_pairs,
-    count_tests,
-    tested_measures,
-)
+from mimo_plugin.core.errors import DataError, Problems, UsageError
+from mimo_plugin.core.files import check_outputs, make_parent, write_text
+from mimo_plugin.evaluation.compare import compare_runs, compared_pairs, tested_measures
 from mimo_plugin.evaluation.measures import (
     Averages,
     Measure,
@@ -26,268 +19,323 @@ from mimo_plugin.evaluation.measures import (
     parse_measures,
     score_run,
 )
-from mimo_plugin.evaluation.options import Correction, SignificanceTest
-from mimo_plugin.evaluation.runs import RunFile, file_problem, read_run, run_files, same_names
-from mimo_plugin.evaluation.significance import Pair, Plan
+from mimo_plugin.evaluation.options import Correction, EvaluationOptions, SignificanceTest, TableFormat
+from mimo_plugin.evaluation.results import (
+    ComparisonResult,
+    EvaluationResult,
+    ProcedureResult,
+    RunResult,
+    TopicsResult,
+    TrainedOnResult,
+)
+from mimo_plugin.evaluation.runs import Run, RunFile, read_run, run_files, run_problems
+from mimo_plugin.evaluation.significance import Plan
 from mimo_plugin.evaluation.topics import (
     Topics,
     check_docids,
     check_own,
     check_queries,
     load_topics,
-    open_pool,
+    open_qrels,
     without_queries,
 )
-from mimo_plugin.evaluation.trained_on import TrainedOn, of_runs
+from mimo_plugin.evaluation.trained_on import of_runs
 
-DEFAULT_MEASURES = "ndcg@10,recall@100"
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """How runs are evaluated.
-
-    measures: names as `parse_measures` reads them. baseline: the run that others are compared with. test:
-    None is student where there is a baseline, and no comparison where there is none. alpha, permutations,
-    seed: see `Plan`. pooled: topics get their pool's prefix also for a single collection; None gives it
-    to several only. shared_topics, topic_field, topic_lang: see `load`. languages: of the topics to
-    evaluate on, `"de,en"` or several such, none for all. ignore_unknown_queries: leave out queries of a run
-    that are no topics. topics, lang, duplicates: see `open_pool`. remove_query: hits whose docid is the
-    query's id are left out. progress: None shows bars on a terminal.
-    """
-
-    measures: str | Sequence[str] = DEFAULT_MEASURES
-    baseline: str | None = None
-    test: SignificanceTest | None = None
-    correction: Correction = Correction.HOLM
-    alpha: float = Plan.alpha
-    permutations: int = Plan.permutations
-    seed: int = Plan.seed
-    pooled: bool | None = None
-    shared_topics: bool = False
-    topic_field: str | None = None
-    topic_lang: str | None = None
-    languages: str | Sequence[str] = ()
-    ignore_unknown_queries: bool = False
-    topics: Sequence[str] = ()
-    lang: Sequence[str] = ()
-    duplicates: str = ERROR
-    remove_query: bool = False
-    progress: bool | None = None
-
-
-class Request(NamedTuple):
-    """What is to be read and computed. pool: the collections as one dataset. plan: None without pairs."""
-
-    files: Sequence[RunFile]
-    pool: Any
-    measures: tuple[Measure, ...]
-    pairs: Sequence[Pair]
-    plan: Plan | None
-
-
-def check_request(
-    runs: Sequence[str],
-    collections: Sequence[str],
-    options: EvaluationOptions,
-    outputs: Sequence[Path] = (),
-    pool: Any = None,
-) -> Request:
-    """Checks everything that can be checked without reading runs, topics and judgments.
-
-    A missing run file alone raises nothing yet, unless all are missing: `read_run` reports it together
-    with what is wrong in the other runs.
-
-    Raises one error with every problem: `UsageError` when all are about options, else `DataError`.
-    """
-    findings = Findings()
-    files = run_files(runs)
-    findings.add(DataError, same_names(files))
-    measures = findings.attempt(parse_measures, options.measures) or ()
-    findings.attempt(_check_numbers, options)
-    pairs = findings.attempt(compared_pairs, [file.name for file in files], options.baseline, options.test)
-    if measures and not tested_measures(measures) and (options.test or options.baseline is not None):
-        findings.add(
-            UsageError,
-            [
-                f"{', '.join(map(str, measures))}: judged@k is no measure of quality and is not tested, "
-                "expected another measure, such as ndcg@10, to compare runs with"
-            ],
-        )
-    findings.attempt(check_outputs, outputs, files)
-    if pool is None:
-        pool = findings.attempt(
-            open_pool,
-            collections,
-            options.pooled,
-            shared_topics=options.shared_topics,
-            topic_field=options.topic_field,
-            topic_lang=options.topic_lang,
-            topics=options.topics,
-            lang=options.lang,
-            duplicates=options.duplicates,
-        )
-    missing = [problem for problem in (file_problem(file.path) for file in files) if problem]
-    if findings or len(missing) == len(files):
-        findings.add(DataError, dict.fromkeys(missing))
-    findings.raise_any()
-    plan = Plan(
-        options.test or SignificanceTest.STUDENT,
-        options.correction,
-        options.alpha,
-        options.permutations,
-        options.seed,
-    )
-    return Request(files, pool, measures, pairs or [], plan if pairs else None)
-
-
-def _check_numbers(options: EvaluationOptions) -> None:
-    problems = Problems(UsageError)
-    if not 0 < options.alpha < 1:
-        problems.add(f"alpha is {options.alpha}, expected a level between 0 and 1, such as 0.05")
-    if options.permutations < 1000:
-        problems.add(f"{options.permutations} permutations, expected 1000 or more for a stable p-value")
-    problems.raise_any()
-
-
-def check_outputs(outputs: Sequence[Path], files: Sequence[RunFile] = ()) -> None:
-    """Raises `UsageError` for files that cannot be written, or that would take the place of a run or of
-    each other."""
-    problems = Problems(UsageError)
-    for position, path in enumerate(outputs):
-        try:
-            check_place(path)
-        except UsageError as error:
-            problems.add(str(error))
-            continue
-        for file in files:
-            if _same_file(path, file.path):
-                problems.add(
-                    f"{path}: is the file of the run {file.name!r}, expected another one to write to"
-                )
-        if any(_same_file(path, other) for other in outputs[:position]):
-            problems.add(f"{path}: named for two outputs, expected a file each for tables and JSON")
-    problems.raise_any()
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    """Whether two names lead to one file, also when it does not exist yet."""
-    try:
-        return one.samefile(other)
-    except OSError:
-        return one.resolve() == other.resolve()
-
+if TYPE_CHECKING:
+    import pandas
 
 _DEFAULT_DEPTH = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
-    """Runs scored and compared.
+    """Runs scored and compared; it prints as the tables of `mimo evaluate`.
 
-    measures: those asked for. judged: the Judged@k that goes with them. comparisons and plan: empty and
-    None where nothing was compared. trained_on: run -> what its encoder was trained on, where that is known.
-    warnings: what a user should know, a line each.
+    Attributes:
+        measures: those asked for.
+        judged: the Judged@k that goes with them.
+        compared: empty where nothing was compared; `plan` is None then.
+        warnings: what a user should know, a line each.
+        trained_on: run -> what its encoder was trained on, where that is known.
     """
 
     topics: Topics
     measures: tuple[Measure, ...]
     judged: Measure
     scores: tuple[RunScores, ...]
-    comparisons: tuple[Comparison, ...]
-    plan: Plan | None
-    baseline: str | None
-    warnings: tuple[str, ...]
-    trained_on: Mapping[str, TrainedOn] = field(default_factory=dict)
+    compared: tuple[ComparisonResult, ...] = ()
+    plan: Plan | None = None
+    baseline: str | None = None
+    warnings: tuple[str, ...] = ()
+    trained_on: Mapping[str, TrainedOnResult] = field(default_factory=dict)
 
     def averages(self, scores: RunScores, measure: Measure) -> Averages:
+        """Of the scores of one of the runs."""
         return average(scores.per_topic[measure], self.topics)
+
+    @cached_property
+    def result(self) -> EvaluationResult:
+        """All numbers, as they are written to JSON.
+
+        Values that are not defined are None, never NaN. A p that is too small to be computed is an upper
+        bound, never 0; the comparison's note says so.
+        """
+        measures = tuple(dict.fromkeys((*self.measures, self.judged)))
+        topics = self.topics
+        return EvaluationResult(
+            measures=tuple(map(str, measures)),
+            runs={scores.name: self._run(scores, measures) for scores in self.scores},
+            comparisons=self.compared,
+            test=self._test(),
+            topics=TopicsResult(
+                judged=len(topics.query_ids),
+                languages=topics.counts,
+                parallel=topics.parallel,
+                units=topics.blocks,
+            ),
+        )
+
+    def _run(self, scores: RunScores, measures: Sequence[Measure]) -> RunResult:
+        averages = {str(measure): self.averages(scores, measure) for measure in measures}
+        return RunResult(
+            mean={name: found.mean for name, found in averages.items()},
+            macro={name: found.macro for name, found in averages.items()},
+            per_language={
+                language: {name: found.per_language[language] for name, found in averages.items()}
+                | {"queries": queries}
+                for language, queries in self.topics.counts.items()
+            },
+            queries=scores.counts,
+            trained_on=self.trained_on.get(scores.name),
+        )
+
+    def _test(self) -> ProcedureResult | None:
+        plan = self.plan
+        if plan is None:
+            return None
+        units, within = "topics", "within their language"
+        if self.topics.parallel:
+            units, within = "units (a topic in all its languages)", "from one stratum of all units"
+        return ProcedureResult(
+            name=plan.test,
+            macro={
+                "p": f"randomisation of run labels within {units}",
+                "interval": f"percentile bootstrap of {units}, drawn {within}",
+                "note": "p and interval come from different methods and can disagree at the level",
+            },
+            baseline=self.baseline,
+            correction=plan.correction,
+            alpha=plan.alpha,
+            confidence=1 - plan.alpha,
+            permutations=plan.permutations,
+            seed=plan.seed,
+        )
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A row a run and language, then its "macro" and "mean"; a column a measure, and `queries`."""
+        import pandas
+
+        rows = []
+        for name, run in self.result.runs.items():
+            parts = {**run.per_language, "macro": run.macro, "mean": run.mean}
+            rows += [{"run": name, "language": language, **values} for language, values in parts.items()]
+        return pandas.DataFrame(rows).set_index(["run", "language"])
+
+    def comparisons(self) -> "pandas.DataFrame":
+        """A row a comparison, with the fields of `ComparisonResult`."""
+        import pandas
+
+        fields = ComparisonResult.model_fields
+        columns = list(dict.fromkeys(("baseline", "run", "measure", "language", *fields)))
+        return pandas.DataFrame([one.model_dump() for one in self.compared], columns=columns)
+
+    def render(self, form: TableFormat = TableFormat.TEXT) -> str:
+        """The tables of `mimo evaluate` as text, Markdown or LaTeX."""
+        from mimo_plugin.core.table import render
+        from mimo_plugin.evaluation.tables import make_tables
+
+        return render(make_tables(self), form)
+
+    def save(self, path: str | Path) -> None:
+        """Writes all numbers as JSON, as `mimo evaluate --json` does."""
+        make_parent(Path(path))
+        write_text(Path(path), self.result.to_json())
+
+    def __repr__(self) -> str:
+        return self.render().rstrip()
+
+    def _repr_html_(self) -> str:
+        from mimo_plugin.core.table import to_html
+        from mimo_plugin.evaluation.tables import make_tables
+
+        return "\n".join(map(to_html, make_tables(self)))
 
 
 def evaluate(
-    runs: Sequence[str],
-    collections: Sequence[str],
+    runs: Any,
+    qrels: Any,
     options: EvaluationOptions | None = None,
-    outputs: Sequence[Path] = (),
     *,
-    pool: Any = None,
-    seen: Mapping[str, TrainedOn] | None = None,
+    outputs: Sequence[Path] = (),
+    seen: Mapping[str, TrainedOnResult] | None = None,
+    **changes: Any,
 ) -> Evaluation:
-    """Evaluates run files, FILE or NAME=FILE, against the judgments of one collection or a pool of
-    several.
+    """Evaluates runs against judgments; scores equal `trec_eval -c`.
 
-    outputs: files that the caller will write afterwards; they are checked with the options. pool: an
-    ir_datasets dataset with the topics and judgments, in place of the one that is made of the collections.
-    seen: what `Evaluation.trained_on` is to hold; None looks for the encoders of the runs, and where one has
-    a record of its training reads the documents.
+    ::
 
-    Problems are reported in two steps: first everything about options, files and collections that can be
-    seen without reading them (see `check_request`), then everything about the contents of the collections
-    and of all runs. Each step raises one error, `UsageError` when all its problems are about options, else
-    `DataError`.
+        evaluate({"e5": run, "bm25": "bm25.trec"}, "miracl/sw/dev", measures=["nDCG@10"], baseline="bm25")
+
+    Args:
+        runs: name -> run, or several runs; each a `Run`, a file, `NAME=FILE`, or what else `Run.of` takes.
+        qrels: collections or files of judgments, or their names; an ir_datasets dataset; or query id ->
+            docid -> relevance, as a mapping or a DataFrame.
+        outputs: files that the caller will write afterwards; they are checked with the options.
+        seen: what `Evaluation.trained_on` is to hold; None looks for the encoders of the runs, and where one
+            has a record of its training reads the documents.
+        changes: fields of `EvaluationOptions`.
+
+    Raises:
+        UsageError, DataError: in two steps, each with all its problems. First what can be seen of options,
+            files and collections without reading them; then what is wrong in the contents of the collections
+            and of all runs. A `UsageError` when all of it is about options.
     """
-    options = options or EvaluationOptions()
-    request = check_request(runs, collections, options, outputs, pool)
+    options = replace(options or EvaluationOptions(), **changes)
+    request = _check(runs, qrels, options, outputs)
     measures, plan = request.measures, request.plan
-    judged = _judged_measure(measures)
-    topics, scores, warnings = _read(request, tuple(dict.fromkeys((*measures, judged))), options)
+    depth = next((measure.cutoff for measure in measures if measure.cutoff), _DEFAULT_DEPTH)
+    judged = next(
+        (measure for measure in measures if measure.kind is MeasureKind.JUDGED),
+        Measure(MeasureKind.JUDGED, depth),
+    )
+    topics, scores, warnings = _score(request, tuple(dict.fromkeys((*measures, judged))), options)
     if seen is None:
-        runs_by_name = {file.name: file.path for file in request.files}
-        seen, told = of_runs(runs_by_name, request.pool, collections, options.progress)
+        files = {source.name: source.path for source in request.runs if isinstance(source, RunFile)}
+        seen, told = of_runs(files, request.pool, request.collections, options.progress)
         warnings += told
-    comparisons: list[Comparison] = []
+    compared: list[ComparisonResult] = []
     if plan is not None:
-        total = count_tests(len(scores), topics, measures, request.pairs, plan)
-        with bar(total=total, what="comparing", unit="tests", enabled=options.progress) as counter:
-            comparisons = compare_runs(scores, topics, measures, request.pairs, plan, counter.update)
+        compared = compare_runs(scores, topics, measures, request.pairs, plan, options.progress)
     return Evaluation(
         topics=topics,
         measures=measures,
         judged=judged,
         scores=tuple(scores),
-        trained_on=seen,
-        comparisons=tuple(comparisons),
+        compared=tuple(compared),
         plan=plan,
         baseline=options.baseline,
         warnings=(*warnings, *_warnings(topics, scores, measures, plan)),
+        trained_on=seen,
     )
 
 
-def _judged_measure(measures: Sequence[Measure]) -> Measure:
-    for measure in measures:
-        if measure.kind is MeasureKind.JUDGED:
-            return measure
-    depth = next((measure.cutoff for measure in measures if measure.cutoff), _DEFAULT_DEPTH)
-    return Measure(MeasureKind.JUDGED, depth)
+class _Request(NamedTuple):
+    """What is to be read and computed. pool: the judgments, opened. plan: None without pairs."""
+
+    runs: Sequence[RunFile | Run]
+    pool: Any
+    collections: Sequence[str]
+    measures: tuple[Measure, ...]
+    pairs: Sequence[tuple[int, int]]
+    plan: Plan | None
 
 
-def _read(
-    request: Request, measures: Sequence[Measure], options: EvaluationOptions
+def _check(runs: Any, qrels: Any, options: EvaluationOptions, outputs: Sequence[Path]) -> _Request:
+    """Checks everything that can be checked without reading files of runs, topics and judgments."""
+    problems = Problems()
+    sources: list[RunFile | Run] = []
+    measures: tuple[Measure, ...] = ()
+    with problems.collect():
+        sources = _named_runs(runs)
+    with problems.collect():
+        measures = parse_measures(options.measures)
+    with problems.collect():
+        plan = _plan(options)
+    with problems.collect():
+        pairs = compared_pairs([source.name for source in sources], options.baseline, options.test)
+    if measures and not tested_measures(measures) and (options.test or options.baseline is not None):
+        problems.add(
+            f"{', '.join(map(str, measures))}: judged@k is no measure of quality and is not tested, "
+            "expected another measure, such as ndcg@10, to compare runs with",
+            UsageError,
+        )
+    files = [source for source in sources if isinstance(source, RunFile)]
+    with problems.collect():
+        check_outputs(outputs, {f"the run {name!r}": path for name, path in files})
+    with problems.collect():
+        pool, collections = open_qrels(qrels, options)
+    problems.extend(run_problems(files))
+    problems.raise_any()
+    return _Request(sources, pool, collections, measures, pairs, plan if pairs else None)
+
+
+def _named_runs(runs: Any) -> list[RunFile | Run]:
+    if isinstance(runs, Mapping) and not isinstance(runs, Run):
+        return [
+            RunFile(name, Path(run)) if isinstance(run, str | Path) else Run.of(run, name)
+            for name, run in runs.items()
+        ]
+    several = runs if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
+    found = [run_files([run])[0] if isinstance(run, str | Path) else Run.of(run) for run in several]
+    names = [run.name for run in found]
+    for run in found:
+        if isinstance(run, Run) and names.count(run.name) > 1:
+            raise DataError(f"two runs are named {run.name!r}, expected different names: give {{name: run}}")
+    return found
+
+
+def _plan(options: EvaluationOptions) -> Plan:
+    problems = Problems(UsageError)
+    kinds = {"test": SignificanceTest, "correction": Correction}
+    for name, kind in kinds.items():
+        given = getattr(options, name)
+        if given is not None and given not in list(kind):
+            problems.add(f"{name} is {given!r}, expected one of {', '.join(kind)}")
+    if not 0 < options.alpha < 1:
+        problems.add(f"alpha is {options.alpha}, expected a level between 0 and 1, such as 0.05")
+    if options.permutations < 1000:
+        problems.add(f"{options.permutations} permutations, expected 1000 or more for a stable p-value")
+    problems.raise_any()
+    return Plan(
+        SignificanceTest(options.test or SignificanceTest.STUDENT),
+        Correction(options.correction),
+        options.alpha,
+        options.permutations,
+        options.seed,
+    )
+
+
+def _score(
+    request: _Request, measures: Sequence[Measure], options: EvaluationOptions
 ) -> tuple[Topics, list[RunScores], list[str]]:
     """The topics, and each run's scores and warnings.
 
     Runs are read and scored one after the other, so that memory holds one; all problems come together.
     """
-    findings = Findings()
-    topics = findings.attempt(load_topics, request.pool, options.languages)
+    problems = Problems()
+    with problems.collect():
+        topics = load_topics(request.pool, options.languages)
+    known = not problems
     scores = []
     warnings = []
-    for file in bar(request.files, what="scoring", unit="runs", enabled=options.progress):
-        run = findings.attempt(read_run, file.path, file.name)
-        if run is None or topics is None:
-            continue
-        if options.remove_query:
-            run = without_queries(run)
-        findings.add(DataError, check_queries(run, topics, options.ignore_unknown_queries))
-        if not findings:
-            warnings += [*check_docids(run, topics), *check_own(run, topics)]
-            scores.append(score_run(run, topics, measures))
-    return findings.complete(topics), scores, warnings
+    for source in bar(request.runs, what="scoring", unit="runs", enabled=options.progress):
+        with problems.collect():
+            run = read_run(source.path, source.name) if isinstance(source, RunFile) else source
+            if not known:
+                continue
+            if options.remove_query:
+                run = without_queries(run)
+            problems.extend(check_queries(run, topics, options.ignore_unknown_queries))
+            if not problems:
+                warnings += [*check_docids(run, topics), *check_own(run, topics)]
+                scores.append(score_run(run, topics, measures))
+    problems.raise_any()
+    return topics, scores, warnings
 
 
 def _warnings(
     topics: Topics, scores: Sequence[RunScores], measures: Sequence[Measure], plan: Plan | None
-) -> Iterable[str]:
+) -> Iterator[str]:
     if plan is None and len(scores) > 1:
         yield "runs were not compared: name one as --baseline, or use --test tukey-hsd for all pairs of three"
     if topics.unlisted:
@@ -313,80 +361,3 @@ def _warnings(
                 f"run {score.name!r} has {score.depth} hits a query at most, fewer than the cutoff of "
                 f"{', '.join(shallow)}: search deeper, or read them as cut at {score.depth}"
             )
-
-
-def to_json(evaluation: Evaluation) -> str:
-    """Text of a JSON object: measures, runs, comparisons, test, topics.
-
-    Values that are not defined are null, never NaN. A p that is too small to be computed is an upper
-    bound, never 0; the comparison's note says so.
-    """
-    measures = tuple(dict.fromkeys((*evaluation.measures, evaluation.judged)))
-    content = {
-        "measures": [str(measure) for measure in measures],
-        "runs": {scores.name: _run(evaluation, scores, measures) for scores in evaluation.scores},
-        "comparisons": [_comparison(comparison) for comparison in evaluation.comparisons],
-        "test": _test(evaluation),
-        "topics": {
-            "judged": len(evaluation.topics.query_ids),
-            "languages": evaluation.topics.counts,
-            "parallel": evaluation.topics.parallel,
-            "units": evaluation.topics.blocks,
-        },
-    }
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-
-
-def _run(evaluation: Evaluation, scores: RunScores, measures: tuple[Measure, ...]) -> dict[str, Any]:
-    averages = {str(measure): evaluation.averages(scores, measure) for measure in measures}
-    counts = scores.counts
-    trained_on = evaluation.trained_on.get(scores.name)
-    return {
-        "mean": {name: average.mean for name, average in averages.items()},
-        "macro": {name: average.macro for name, average in averages.items()},
-        "per_language": {
-            language: {name: average.per_language[language] for name, average in averages.items()}
-            | {"queries": queries}
-            for language, queries in evaluation.topics.counts.items()
-        },
-        "queries": {
-            "judged": counts.judged,
-            "retrieved": counts.retrieved,
-            "missing": counts.missing,
-            "unjudged": counts.unjudged,
-            "unknown": counts.unknown,
-        },
-        **({"trained_on": trained_on.as_json()} if trained_on else {}),
-    }
-
-
-def _comparison(comparison: Comparison) -> dict[str, Any]:
-    return vars(comparison) | {"measure": str(comparison.measure), "note": comparison.note or None}
-
-
-def _test(evaluation: Evaluation) -> dict[str, Any] | None:
-    plan = evaluation.plan
-    if plan is None:
-        return None
-    return {
-        "name": plan.test.value,
-        "macro": _macro(evaluation),
-        "baseline": evaluation.baseline,
-        "correction": plan.correction.value,
-        "alpha": plan.alpha,
-        "confidence": 1 - plan.alpha,
-        "permutations": plan.permutations,
-        "seed": plan.seed,
-    }
-
-
-def _macro(evaluation: Evaluation) -> dict[str, str]:
-    if evaluation.topics.parallel:
-        units, within = "units (a topic in all its languages)", "from one stratum of all units"
-    else:
-        units, within = "topics", "within their language"
-    return {
-        "p": f"randomisation of run labels within {units}",
-        "interval": f"percentile bootstrap of {units}, drawn {within}",
-        "note": "p and interval come from different methods and can disagree at the level",
-    }

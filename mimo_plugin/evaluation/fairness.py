@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from math import fsum, log
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from mimo_plugin.core.errors import DataError
 from mimo_plugin.evaluation.measures import Scores
+from mimo_plugin.evaluation.results import AwrfResult, MrcResult, PeerResult
 from mimo_plugin.evaluation.runs import Ranking, Run
 from mimo_plugin.evaluation.topics import Topics, languages_of, topic_versions
 
@@ -21,8 +21,7 @@ Scorer = Callable[[NDArray[np.bytes_]], NDArray[np.float32]]
 
 
 class Correlations(NamedTuple):
-    """matrix: (v, v), 0 on the diagonal. compared: how many scores of documents that took. missing: how many
-    of these the rankings did not hold."""
+    """matrix: (v, v), 0 on the diagonal. compared: scores of documents. missing: of these, in no ranking."""
 
     matrix: Matrix
     compared: int
@@ -30,11 +29,11 @@ class Correlations(NamedTuple):
 
 
 def correlate(rankings: Sequence[Ranking], k: int, scorers: Sequence[Scorer] = ()) -> Correlations:
-    """Correlates every two of v rankings over the union of their first k documents.
+    """Spearman's correlation of every two of v rankings over the union of their first k documents.
 
-    A document that a ranking does not hold, at any depth, has the score that the ranking's scorer gives it:
-    docids (m,) -> (m,). Without scorers it is below all that the ranking holds, tied with the others that are
-    missing. Where both sides' scores are all equal the correlation is 1, where one's are, 0.
+    A document that a ranking lacks at every depth gets its score from the ranking's scorer, docids (m,) ->
+    (m,). Without scorers it is tied with all missing ones, below the ranking's last. The correlation is 1
+    where both sides' scores are constant, and 0 where one side's are.
     """
     tops = [ranking.docids[:k] for ranking in rankings]
     docids, columns = np.unique(np.concatenate(tops), return_inverse=True)
@@ -86,75 +85,71 @@ def _spearman(x: Matrix, y: Matrix, counted: NDArray[np.bool_]) -> Matrix:
 Similarity = Callable[[str, NDArray[np.bytes_]], NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class Peer:
-    """PEER@k. per_topic: (n,) in the order of the topics. mean: over topics. per_language: over a query
-    language's topics.
+class PeerTopics(NamedTuple):
+    """PEER@k of each topic.
 
-    compared: topics with relevant documents in two languages or more (in `peer_raw`, of one relevance level);
-    the others have 1, whatever the run. sensitive: of these, with two documents or more in one of the
-    languages. In the others PEER does not depend on the order of what was found, see `peer`.
+    Attributes:
+        values: (n,) in the order of the topics.
+        compared: topics with relevant documents in two languages or more (`peer_raw`: of one relevance
+            level). All others have 1, whatever the run.
+        sensitive: of these, topics with two documents or more in one language. In all others PEER does not
+            depend on the order of the documents found, see `peer`.
     """
 
-    per_topic: Scores
-    mean: float
-    per_language: Mapping[str, float]
+    values: Scores
     compared: int
     sensitive: int
 
+    def result(self, topics: Topics) -> PeerResult:
+        """The means over topics and over a query language's topics."""
+        return PeerResult(
+            mean=fsum(self.values) / len(self.values),
+            per_language=topics.means(self.values),
+            sensitive=self.sensitive,
+            topics=len(self.values),
+        )
 
-@dataclass(frozen=True)
-class RankCorrelation:
-    """MRC@k, all values times 100.
 
-    per_topic: (n,) in the order of the topics, NaN for those without a version in another language.
-    per_language: the mean over a language's topics. mean: over languages. per_pair: (language, language), in
-    alphabetical order -> the mean over the topics that are in both. topics: those with a version in another
-    language. missing: of these, without a hit. unscored: share of the documents compared that a ranking did
-    not hold and no similarity was given for; 0 where MRC is exact.
+class MrcTopics(NamedTuple):
+    """MRC@k of each topic, times 100.
+
+    Attributes:
+        values: (n,) in the order of the topics, NaN without a version in another language.
+        per_pair: (language, language), in alphabetical order -> mean over the topics in both.
+        missing: topics without a hit.
+        unscored: share of the compared documents without a score; 0 where MRC is exact.
     """
 
-    mean: float
-    per_topic: Scores
-    per_language: Mapping[str, float]
+    values: Scores
     per_pair: Mapping[tuple[str, str], float]
-    topics: int
     missing: int
     unscored: float
 
 
-def peer(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> Peer:
+def peer(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> PeerResult:
     """Probability of Equal Expected Rank: 1 where relevant documents rank alike whatever their language.
 
-    Per topic, the p-value of the Kruskal-Wallis test on the ranks of the relevant documents (relevance of 1
-    or more, as one level), grouped by the document's language. One that is not among the first k has rank k +
-    1. A topic with relevant documents in one language only, and one where all ranks are the same, has 1. Yang
-    et al., Language Fairness in Multilingual Information Retrieval (SIGIR 2024).
+    A topic's value is the p of the Kruskal-Wallis test on the ranks of its relevant documents (relevance of 1
+    or more), grouped by language. A document below rank k has rank k + 1. A topic with relevant documents in
+    one language only, or with equal ranks, has 1. Source: Yang et al., Language Fairness in Multilingual
+    Information Retrieval, SIGIR 2024.
 
-    Two things to know when reading it. A run that finds nothing is fair: 1. And with one relevant document a
-    language, as in a parallel collection, the statistic is always the number of languages less one: PEER then
-    has one fixed value where anything relevant is among the first k and 1 where nothing is, so that a better
-    run has the lower PEER. `Peer.sensitive` says for how many topics it can tell orders apart.
+    Two caveats. A run that finds nothing is fair: 1. With one relevant document a language, as in a parallel
+    collection, the statistic is always the number of languages less one. PEER then has one fixed value where
+    anything relevant is found and 1 where nothing is, so a better run has the lower PEER.
+    `PeerResult.sensitive` says for how many topics PEER can tell orders apart.
 
-    doc_langs: docid -> language, of every relevant document; `DataError` for others.
+    Args:
+        doc_langs: docid -> language, of every relevant document.
+
+    Raises:
+        DataError: a relevant document has no language.
     """
-    from scipy.stats import rankdata
-
-    values = np.ones(len(topics.query_ids))
-    compared = sensitive = 0
-    for position, (query_id, judged) in enumerate(zip(topics.query_ids, topics.judged, strict=True)):
-        relevant = judged.docids[judged.relevance > 0]
-        if len(relevant):
-            languages = np.unique(languages_of(relevant, doc_langs), return_inverse=True)[1]
-            compared += int(languages.max() > 0)
-            sensitive += int(0 < languages.max() < len(relevant) - 1)
-            ranks = _ranks(run.queries.get(query_id), relevant, k)
-            values[position] = _equal_rank_p(rankdata(ranks), languages)
-    return _peer(values, topics, compared, sensitive)
+    return peer_topics(run, topics, doc_langs, k).result(topics)
 
 
-def peer_raw(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> Peer:
-    """PEER as its authors compute it: on the ranks in the run themselves, one relevance level at a time.
+def peer_raw(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> PeerResult:
+    """PEER as its authors compute it: on the run's own ranks, one relevance level at a time.
 
     For the N documents of one relevance level, 1 or more, in G languages,
 
@@ -163,21 +158,33 @@ def peer_raw(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> 
     where r_d is the document's rank in the run, m_g the mean of a language's n_g documents and m that of all.
     The level's p is the chance of a larger H under chi-square with G - 1 degrees of freedom; 1 where G is 1
     or all ranks are the same. A topic's value is the mean of its levels' p; 1 where nothing is relevant.
-    Yang et al., Language Fairness in Multilingual Information Retrieval (SIGIR 2024), as the program that
-    goes with it computes it (`peer_measure` 0.0.1), levels weighing the same as in its example.
+    Source: the paper of `peer` and its program (`peer_measure` 0.0.1), levels weighted equally as in its
+    example.
 
-    It differs from `peer` in three ways. `peer` is the Kruskal-Wallis test proper: it ranks the documents
-    once more among themselves, so that the distance between ranks plays no part. It takes all relevant
-    documents as one level. And it puts each that is not among the first k on rank k + 1; here the n of a
-    level that are not have the mean of the ranks k + 1 to k + n, as if they came next.
+    Three differences from `peer`: it does not rank the documents once more among themselves, so the distance
+    between ranks counts; levels are separate; and the n documents of a level that are not among the first k
+    have the mean of the ranks k + 1 to k + n instead of k + 1.
 
-    Where all relevant documents are among the first k, and a topic has all levels that are weighted, the
-    values are those of the program. Elsewhere they are not: by a condition that is never true it counts on
-    from N instead of k, so that documents which were not found can stand before some that were; and a level
-    that a topic lacks adds 0 to its value there, where here the other levels share the weight.
+    The values are those of the program where all relevant documents are among the first k and a topic has all
+    weighted levels. Elsewhere the program differs: a condition that is never true makes it count on from N
+    instead of k, so documents that were not found can precede found ones; and a level that a topic lacks adds
+    0, where here the other levels share its weight.
 
-    doc_langs: docid -> language, of every relevant document; `DataError` for others.
+    Args:
+        doc_langs: docid -> language, of every relevant document.
+
+    Raises:
+        DataError: a relevant document has no language.
     """
+    return peer_topics(run, topics, doc_langs, k, raw=True).result(topics)
+
+
+def peer_topics(
+    run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int, raw: bool = False
+) -> PeerTopics:
+    """PEER of each topic, as `peer` or as `peer_raw` has it."""
+    from scipy.stats import rankdata
+
     values = np.ones(len(topics.query_ids))
     compared = sensitive = 0
     for position, (query_id, judged) in enumerate(zip(topics.query_ids, topics.judged, strict=True)):
@@ -187,45 +194,38 @@ def peer_raw(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> 
         relevant, relevance = judged.docids[above], judged.relevance[above]
         languages = np.unique(languages_of(relevant, doc_langs), return_inverse=True)[1]
         ranks = _ranks(run.queries.get(query_id), relevant, k)
-        levels = [relevance == level for level in np.unique(relevance)]
+        levels = [relevance == level for level in np.unique(relevance)] if raw else [relevance > 0]
         values[position] = fsum(
-            _equal_rank_p(_behind(ranks[one], k), languages[one]) for one in levels
+            _equal_rank_p(_behind(ranks[one], k) if raw else rankdata(ranks), languages[one])
+            for one in levels
         ) / len(levels)
         sizes = [np.unique(languages[one], return_counts=True)[1] for one in levels]
         compared += any(len(counts) > 1 for counts in sizes)
         sensitive += any(1 < len(counts) < counts.sum() for counts in sizes)
-    return _peer(values, topics, compared, sensitive)
-
-
-def _peer(values: Scores, topics: Topics, compared: int, sensitive: int) -> Peer:
-    per_language = {}
-    for language, name in enumerate(topics.languages):
-        part = values[topics.language_of == language]
-        if len(part):
-            per_language[name] = fsum(part) / len(part)
-    return Peer(values, fsum(values) / len(values), per_language, compared, sensitive)
+    return PeerTopics(values, compared, sensitive)
 
 
 def _ranks(ranking: Ranking | None, relevant: NDArray[np.bytes_], k: int) -> NDArray[np.intp]:
-    """The ranks of documents; k + 1 for those that are not among the first k. (m,) -> (m,)"""
+    """The ranks of documents; k + 1 for those not among the first k. (m,) -> (m,)"""
     first = [] if ranking is None else ranking.docids[:k].tolist()
     rank_of = {docid: rank for rank, docid in enumerate(first, start=1)}
     return np.array([rank_of.get(docid, k + 1) for docid in relevant.tolist()], dtype=np.intp)
 
 
 def _behind(ranks: NDArray[np.intp], k: int) -> NDArray[np.float64]:
-    """The n ranks that are k + 1, as `_ranks` has them, become the mean of k + 1 to k + n. (m,) -> (m,)"""
+    """Replaces the n ranks of k + 1 by the mean of k + 1 to k + n. (m,) -> (m,)"""
     missing = ranks > k
     return np.where(missing, k + (np.count_nonzero(missing) + 1) / 2, ranks)
 
 
 def _equal_rank_p(ranks: NDArray[np.float64], languages: NDArray[np.intp]) -> float:
-    """The p of H as `peer_raw` has it; that of the Kruskal-Wallis test, ties corrected, where the ranks are
-    those within their own number, ties with their average.
+    """The p of H in `peer_raw`; of ranks among the documents themselves, that of the Kruskal-Wallis test.
 
-    scipy's `kruskal` gives the same p and takes five times as long, most of it to check its arguments.
+    Ties are corrected. scipy's `kruskal` takes five times as long.
 
-    ranks: (m,). languages: (m,) numbers from 0, not all of which need occur.
+    Args:
+        ranks: (m,).
+        languages: (m,) numbers from 0, not all of which need occur.
     """
     if np.all(languages == languages[0]) or np.all(ranks == ranks[0]):
         return 1.0
@@ -239,25 +239,47 @@ def _equal_rank_p(ranks: NDArray[np.float64], languages: NDArray[np.intp]) -> fl
     return float(chdtrc(np.count_nonzero(there) - 1, statistic))
 
 
-def mrc(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) -> RankCorrelation:
+def mrc(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) -> MrcResult:
     """Mean rank correlation: 100 where a query finds the same documents in the same order in every language.
 
-    For two language versions of a query, Spearman's correlation of the two queries' scores for the union of
-    their first k documents, ties with their average rank. Mean over the other languages, over the queries,
-    over the languages. Yang, Jiang and Baldwin, Language Bias in Information Retrieval (arXiv 2509.06195),
-    with the union and the cutoff of the MIMO paper (arXiv 2605.31171).
+    For two language versions of a query: Spearman's correlation of their scores over the union of their first
+    k documents. Mean over the other languages, over the queries, over the languages. Source: Yang, Jiang and
+    Baldwin, Language Bias in Information Retrieval (arXiv 2509.06195), with the union and the cutoff of the
+    MIMO paper (arXiv 2605.31171).
 
-    A document among the first k of only one version takes the score that the other version's ranking gives
-    it, at any depth, or else its `similarity` with the other version, on the scale of the run's scores. Where
-    neither is there it is below all that the ranking holds, tied with the others that are missing: a run says
-    no more. That makes rankings look more different than they are, and the value one of the run's depth too:
-    `RankCorrelation.unscored` says how much is missing, and only runs of one depth compare. Two rankings of
-    the same single document have 1; a version without hits has 0 with every other.
+    A document among the first k of only one version takes its score in the other version's ranking, at any
+    depth, or else its `similarity` with the other version, on the scale of the run's scores. Without either
+    it is tied with all missing documents, below the ranking's last. That makes rankings look more different
+    than they are, and the value depend on the run's depth: `MrcResult.unscored` says how much is missing, and
+    only runs of one depth compare. Two rankings of the same single document have 1; a version without hits
+    has 0 with every other.
 
-    Versions of one query are topics with the same relevant documents and the same id after the language
-    (`de:7`, `fi:7`): neither alone would do, as there are pools whose ids agree by chance, and passages with
-    several questions. Raises `DataError` where no topic has versions in two languages.
+    Versions of one query have the same relevant documents and the same id after the language (`de:7`,
+    `fi:7`). Neither alone would do: ids of some pools agree by chance, and a passage may have several
+    questions.
+
+    Raises:
+        DataError: no topic has versions in two languages.
     """
+    found = mrc_topics(run, topics, k, similarity)
+    per_language = topics.means(found.values)
+    if not per_language:
+        raise DataError(
+            f"none of {len(found.values):,} topics has versions in two languages, expected parallel queries, "
+            "such as de:7 and fi:7 with the same relevant documents: MRC compares them"
+        )
+    return MrcResult(
+        mean=fsum(per_language.values()) / len(per_language),
+        per_language=per_language,
+        per_pair=tuple((*pair, value) for pair, value in found.per_pair.items()),
+        topics=int(np.count_nonzero(~np.isnan(found.values))),
+        missing=found.missing,
+        unscored=found.unscored,
+    )
+
+
+def mrc_topics(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) -> MrcTopics:
+    """MRC of each topic, as `mrc` has it."""
     total, count = np.zeros((2, len(topics.languages), len(topics.languages)))
     values = np.full(len(topics.query_ids), np.nan)
     missing = compared = unscored = 0
@@ -279,25 +301,12 @@ def mrc(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) 
         languages = topics.language_of[positions]
         total[np.ix_(languages, languages)] += 100 * matrix
         count[np.ix_(languages, languages)] += 1
-    per_language = {}
-    for language, name in enumerate(topics.languages):
-        part = values[(topics.language_of == language) & ~np.isnan(values)]
-        if len(part):
-            per_language[name] = fsum(part) / len(part)
-    if not per_language:
-        raise DataError(
-            f"none of {len(values):,} topics has versions in two languages, expected parallel queries, such "
-            "as de:7 and fi:7 with the same relevant documents: MRC compares them"
-        )
-    return RankCorrelation(
-        mean=fsum(per_language.values()) / len(per_language),
-        per_topic=values,
-        per_language=per_language,
+    return MrcTopics(
+        values,
         per_pair={
             (topics.languages[a], topics.languages[b]): float(total[a, b] / count[a, b])
             for a, b in np.argwhere(np.triu(count, 1)).tolist()
         },
-        topics=int(np.count_nonzero(~np.isnan(values))),
         missing=missing,
         unscored=unscored / compared if compared else 0.0,
     )
@@ -318,21 +327,6 @@ class Target(StrEnum):
     UNIFORM = "uniform"
 
 
-@dataclass(frozen=True)
-class Awrf:
-    """AWRF of a run.
-
-    per_topic: (n,) in the order of the topics, NaN for those left out. mean: over the topics that are not.
-    per_language: query language -> the mean over its topics. queries: how many that are.
-    """
-
-    per_topic: Scores
-    mean: float
-    per_language: Mapping[str, float]
-    target: Target
-    queries: int
-
-
 def awrf(
     run: Run,
     topics: Topics,
@@ -340,30 +334,50 @@ def awrf(
     k: int,
     target: Target = Target.RELEVANT,
     collection: Mapping[str, int] | None = None,
-) -> Awrf:
+) -> AwrfResult:
     """1 where the languages of the first k hits get the attention that the target gives them, else less.
 
-    The hit at rank i has the attention 1 / log2(max(i, 2)), and a language the sum of its hits', over that of
-    all hits: its exposure. AWRF is 1 less the Jensen-Shannon divergence (natural logarithm, not its root, the
-    distance) of exposure and target, so that it lies between 1 - ln 2 = 0.307, where they share no language,
-    and 1. Attention and divergence are those of the TREC Fair Ranking Track 2021 and 2022 (its `wptrec`
-    program), where the target was another: the mean of the relevant documents' and the world's shares. The
-    idea is Sapiezynski et al.'s, Quantifying the Impact of User Attention on Fair Group Representation in
-    Ranked Lists (WWW 2019), compared with others by Raj and Ekstrand, Measuring Fairness in Ranked Results
-    (SIGIR 2022).
+    The hit at rank i has the attention 1 / log2(max(i, 2)). A language's exposure is the sum of its hits'
+    over that of all hits. AWRF is 1 less the Jensen-Shannon divergence (natural logarithm, not its root) of
+    exposure and target: from 1 - ln 2 = 0.307, where they share no language, to 1. Attention and divergence
+    are those of the TREC Fair Ranking Track 2021 and 2022 (`wptrec`), whose target was another. Sources:
+    Sapiezynski et al., Quantifying the Impact of User Attention on Fair Group Representation in Ranked Lists,
+    WWW 2019; Raj and Ekstrand, Measuring Fairness in Ranked Results, SIGIR 2022.
 
-    Whether the hits are relevant plays no part. Topics without a hit show nothing and are left out, for the
-    target `relevant` those without a relevant document, too. A topic with fewer relevant documents than
-    languages can only be fair in a ranking as short: with one relevant document, all other hits count as the
-    wrong language unless they share its own.
+    Relevance of the hits plays no part. Topics without a hit are left out, and for the target `relevant`
+    those without a relevant document. A topic with fewer relevant documents than languages can only be fair
+    in a ranking as short.
 
     Args:
         doc_langs: docid -> language, of the hits and the relevant documents.
-        collection: language -> number of documents; None counts `doc_langs`, which then holds them all. Only
-            the targets `collection` and `uniform` need it.
+        collection: language -> number of documents, for the targets `collection` and `uniform`; None counts
+            `doc_langs`, which then holds them all.
 
-    Raises `DataError` where no topic is left, or for a document without a language.
+    Raises:
+        DataError: a document has no language, or no topic is left.
     """
+    values = awrf_topics(run, topics, doc_langs, k, target, collection)
+    counted = values[~np.isnan(values)]
+    if not len(counted):
+        needed = "a hit and a relevant document" if target is Target.RELEVANT else "a hit"
+        raise DataError(f"none of {len(values):,} topics has {needed}, which AWRF needs")
+    return AwrfResult(
+        mean=fsum(counted) / len(counted),
+        per_language=topics.means(values),
+        target=target,
+        queries=len(counted),
+    )
+
+
+def awrf_topics(
+    run: Run,
+    topics: Topics,
+    doc_langs: Mapping[str, str],
+    k: int,
+    target: Target = Target.RELEVANT,
+    collection: Mapping[str, int] | None = None,
+) -> Scores:
+    """AWRF of each topic, as `awrf` has it; NaN for those left out. (n,) in the order of the topics."""
     counts = Counter(doc_langs.values()) if collection is None else collection
     languages = {name: code for code, name in enumerate(sorted({*doc_langs.values(), *counts}))}
     positions, exposures, targets = [], [], []
@@ -379,15 +393,14 @@ def awrf(
         if target is Target.RELEVANT:
             codes = [languages[name] for name in languages_of(relevant, doc_langs)]
             targets.append(np.bincount(codes, minlength=len(languages)))
+    values = np.full(len(topics.query_ids), np.nan)
     if not positions:
-        needed = "a hit and a relevant document" if target is Target.RELEVANT else "a hit"
-        raise DataError(f"none of {len(topics.query_ids):,} topics has {needed}, which AWRF needs")
+        return values
     if target is not Target.RELEVANT:
         sizes = [counts.get(name, 0) for name in languages]
         targets = [np.sign(sizes) if target is Target.UNIFORM else np.array(sizes)]
-    values = np.full(len(topics.query_ids), np.nan)
     values[positions] = 1 - _divergences(_shares(exposures), _shares(targets))
-    return _averaged(values, topics, target)
+    return values
 
 
 def _shares(rows: Sequence[NDArray[Any]]) -> Shares:
@@ -406,14 +419,3 @@ def _divergences(x: Shares, y: Shares) -> Shares:
     # Rounding alone goes beyond.
     divergences: Shares = np.clip(halves / 2, 0, log(2))
     return divergences
-
-
-def _averaged(values: Scores, topics: Topics, target: Target) -> Awrf:
-    there = ~np.isnan(values)
-    per_language = {}
-    for code, name in enumerate(topics.languages):
-        part = values[there & (topics.language_of == code)]
-        if len(part):
-            per_language[name] = fsum(part) / len(part)
-    counted = values[there]
-    return Awrf(values, fsum(counted) / len(counted), per_language, target, len(counted))

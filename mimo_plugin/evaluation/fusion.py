@@ -1,32 +1,27 @@
 """Runs fused: reciprocal ranks, or a weighted sum of normalised scores."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import combinations, islice
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import DataError, Findings, Problems, UsageError
-from mimo_plugin.evaluation.evaluate import check_outputs
+from mimo_plugin.core.errors import DataError, Problems, UsageError
+from mimo_plugin.core.files import check_outputs
+from mimo_plugin.evaluation.options import FusionMethod, FusionOptions, Normalization
 from mimo_plugin.evaluation.runs import (
     Ranking,
     Run,
-    file_problem,
+    decoded,
     read_run,
     run_files,
-    same_names,
+    run_problems,
     trec_order,
     write_run,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
 
 DEFAULT_K = 60
 _NAMED = 3
@@ -34,79 +29,13 @@ _NAMED = 3
 Values = NDArray[np.float64]
 
 
-class FusionMethod(StrEnum):
-    """What a run says of a document: the reciprocal of its rank, or its score."""
-
-    RRF = "rrf"
-    SUM = "sum"
-
-
-class Normalization(StrEnum):
-    """How the scores of one run for one query are made comparable with another run's."""
-
-    MIN_MAX = "min-max"
-    Z = "z"
-    NONE = "none"
+def fuse_runs(runs: Sequence[Run], options: FusionOptions | None = None) -> Run:
+    """Fuses runs into one whose score is the sum over runs of weight x contribution, see `fused_queries`."""
+    options = options or FusionOptions()
+    return Run(options.tag, dict(fused_queries(runs, options)))
 
 
-@dataclass(frozen=True)
-class FusionOptions:
-    """Attributes:
-    method: what is added up.
-    k: of rrf, 60 where it is None.
-    norm: of sum, min-max where it is None.
-    weights: what each run counts, in the runs' order; None is 1 each.
-    """
-
-    method: FusionMethod = FusionMethod.RRF
-    k: int | None = None
-    norm: Normalization | None = None
-    weights: tuple[float, ...] | None = None
-
-    def problems(self, runs: int) -> list[str]:
-        """What makes no sense for so many runs, a line each."""
-        found = []
-        if runs < 2:
-            found.append(f"{runs} run to fuse, expected two or more")
-        if self.method is FusionMethod.RRF and self.norm is not None:
-            found.append(f"norm is {self.norm}: rrf looks at ranks only, leave it out or use the method sum")
-        if self.method is FusionMethod.SUM and self.k is not None:
-            found.append(f"k is {self.k}: it belongs to rrf, leave it out or use the method rrf")
-        if self.k is not None and self.k < 0:
-            found.append(f"k is {self.k}, expected 0 or more")
-        if self.weights is not None:
-            if len(self.weights) != runs:
-                found.append(f"{len(self.weights)} weights for {runs} runs, expected one for each run")
-            if not all(isfinite(weight) and weight >= 0 for weight in self.weights):
-                shown = ", ".join(f"{weight:g}" for weight in self.weights)
-                found.append(f"weights are {shown}, expected finite numbers from 0")
-            elif not any(self.weights):
-                found.append("all weights are 0, expected one above it")
-        return found
-
-
-def fuse_runs(
-    runs: Sequence[Run],
-    options: FusionOptions | None = None,
-    *,
-    name: str = "fusion",
-    hits: int | None = None,
-) -> Run:
-    """Fuses runs into one whose score is the sum over runs of weight x contribution, see `fused_queries`.
-
-    Args:
-        hits: documents a query at most; None keeps all.
-
-    Raises:
-        DataError: two runs share no query; a fused score leaves float32's range.
-        UsageError: the options do not make sense for these runs.
-    """
-    return Run(name, dict(fused_queries(runs, options, hits=hits)))
-
-
-def fused_queries(
-    runs: Sequence[Run], options: FusionOptions | None = None, *, hits: int | None = None
-) -> Iterator[tuple[str, Ranking]]:
+def fused_queries(runs: Sequence[Run], options: FusionOptions | None = None) -> Iterator[tuple[str, Ranking]]:
     """Yields query id and fused hits, a query at a time in the order of first appearance.
 
     rrf: 1 / (k + rank), ranks from 1 in trec_eval's order (Cormack, Clarke and Buettcher, SIGIR 2009); a
@@ -122,15 +51,16 @@ def fused_queries(
     small to large, so that the order of runs changes no bit; the sums are rounded to float32, which is what
     trec_eval reads, and ties are in its order.
 
-    Raises as `fuse_runs` does, before the first query or at the query in question.
+    Raises:
+        UsageError: the options do not make sense for these runs.
+        DataError: two runs share no query; or, at that query, a fused score leaves float32's range.
     """
     options = options or FusionOptions()
-    problems = Problems(UsageError)
-    problems.extend(options.problems(len(runs)))
+    problems = Problems()
+    problems.extend(options.problems(len(runs)), UsageError)
     problems.raise_any()
-    strangers = Problems(DataError)
-    strangers.extend(_strangers(runs))
-    strangers.raise_any()
+    problems.extend(_strangers(runs))
+    problems.raise_any()
     weights = options.weights or (1.0,) * len(runs)
     for query_id in dict.fromkeys(query_id for run in runs for query_id in run.queries):
         lists = [
@@ -138,7 +68,7 @@ def fused_queries(
             for run, weight in zip(runs, weights, strict=True)
             if query_id in run.queries
         ]
-        fused = _fuse([ranking for ranking, _ in lists], [weight for _, weight in lists], options, hits)
+        fused = _fuse([ranking for ranking, _ in lists], [weight for _, weight in lists], options)
         if not np.all(np.isfinite(fused.scores)):
             raise DataError(
                 f"query {query_id!r}: a fused score is beyond float32's range: use smaller weights, or "
@@ -187,9 +117,7 @@ def _common_document(one: Run, other: Run) -> bool:
     )
 
 
-def _fuse(
-    rankings: Sequence[Ranking], weights: Sequence[float], options: FusionOptions, hits: int | None
-) -> Ranking:
+def _fuse(rankings: Sequence[Ranking], weights: Sequence[float], options: FusionOptions) -> Ranking:
     docids, places = np.unique(np.concatenate([ranking.docids for ranking in rankings]), return_inverse=True)
     parts = np.empty((len(rankings), len(docids)))  # (runs, documents)
     start = 0
@@ -204,7 +132,7 @@ def _fuse(
         scores = parts.sum(axis=0).astype(np.float32)
     # -0.0 and 0.0 are one score, and one text in the file.
     scores += np.float32(0.0)
-    order = trec_order(docids, scores)[:hits]
+    order = trec_order(docids, scores)[: options.hits]
     return Ranking(docids[order], scores[order])
 
 
@@ -225,28 +153,15 @@ def _contributions(ranking: Ranking, options: FusionOptions) -> tuple[Values, fl
     return normal, 0.0
 
 
-@dataclass(frozen=True)
-class Fused:
-    """Attributes:
-    queries: number of queries.
-    lines: lines of the run.
-    warnings: what a user should know, a line each.
-    """
+class Fused(NamedTuple):
+    """What a fusion wrote: queries and lines of the run, and warnings, a line each."""
 
     queries: int
     lines: int
-    warnings: tuple[str, ...]
+    warnings: list[str]
 
 
-def fuse_files(
-    specs: Sequence[str],
-    output: Path,
-    options: FusionOptions | None = None,
-    *,
-    hits: int | None = None,
-    tag: str = "fusion",
-    progress: bool | None = None,
-) -> Fused:
+def fuse_files(specs: Sequence[str], output: Path, options: FusionOptions | None = None) -> Fused:
     """Reads runs, FILE or NAME=FILE, and writes their fusion query by query.
 
     Memory holds the runs that are read, and one query of the result.
@@ -258,36 +173,20 @@ def fuse_files(
         EnvironmentProblem: the run cannot be written.
     """
     options = options or FusionOptions()
-    findings = Findings()
     files = run_files(specs)
-    findings.add(DataError, same_names(files))
-    findings.add(UsageError, options.problems(len(files)))
-    if hits is not None and hits < 1:
-        findings.add(UsageError, [f"hits is {hits}, expected 1 or more"])
-    findings.attempt(check_outputs, [output], files)
-    if tag.split() != [tag]:
-        findings.add(UsageError, [f"tag is {tag!r}, expected one word: a TREC run is split at white space"])
-    missing = [problem for problem in (file_problem(file.path) for file in files) if problem]
-    if findings:
-        findings.add(DataError, dict.fromkeys(missing))
-    findings.raise_any()
-    runs: list[Run] = []
-    for file in bar(files, what="reading", unit="runs", enabled=progress):
-        run = findings.attempt(read_run, file.path, file.name)
-        if run is not None:
-            runs.append(run)
-    findings.raise_any()
-    warnings = fusion_warnings(runs)
+    problems = Problems()
+    problems.extend(options.problems(len(files)), UsageError)
+    with problems.collect():
+        check_outputs([output], {f"the run {name!r}": path for name, path in files})
+    problems.extend(run_problems(files))
+    problems.raise_any()
+    runs = []
+    for file in bar(files, what="reading", unit="runs", enabled=options.progress):
+        with problems.collect():
+            runs.append(read_run(file.path, file.name))
+    problems.raise_any()
     total = len(set().union(*(run.queries for run in runs)))
-
-    def hits_of_queries() -> Iterator[tuple[str, list[str], "np.ndarray"]]:
-        for query_id, ranking in bar(
-            fused_queries(runs, options, hits=hits),
-            total=total,
-            what="fusing",
-            unit="queries",
-            enabled=progress,
-        ):
-            yield query_id, [docid.decode() for docid in ranking.docids.tolist()], ranking.scores
-
-    return Fused(total, write_run(output, hits_of_queries(), tag), tuple(warnings))
+    fused = bar(
+        fused_queries(runs, options), total=total, what="fusing", unit="queries", enabled=options.progress
+    )
+    return Fused(total, write_run(output, decoded(fused), options.tag), fusion_warnings(runs))

@@ -1,7 +1,6 @@
 """The geometry of an encoder's space: alignment, uniformity, separability, centroids."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from math import fsum, log
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo_plugin.core.errors import DataError, ModelError
+from mimo_plugin.evaluation.results import SeparabilityResult
 
 Vectors = NDArray[np.float32]
 
@@ -20,16 +20,16 @@ _PAIRS_A_BLOCK = 1 << 16
 
 
 def alignment(vectors: Vectors, groups: Sequence[str], langs: Sequence[str]) -> float:
-    """Mean squared distance between language versions of the same text: 0 is best, 4 the most there can be.
+    """Mean squared distance between language versions of the same text: 0 is best, 4 is the largest.
 
-    The mean over language pairs of `pair_alignment`, so that every pair counts the same, however many texts
-    there are in both languages. Arguments and errors as there.
+    The mean of `pair_alignment` over language pairs: every pair counts the same, however many texts it has.
+    Arguments and errors as there.
     """
     return mean_over_pairs(pair_alignment(vectors, groups, langs))
 
 
 def mean_over_pairs(distances: Mapping[tuple[str, str], float]) -> float:
-    """Alignment from what `pair_alignment` returns."""
+    """Alignment from the result of `pair_alignment`."""
     return fsum(distances.values()) / len(distances)
 
 
@@ -99,13 +99,13 @@ def version_pairs(
 def uniformity(vectors: Vectors, *, pairs: int = 1_000_000, seed: int = 0) -> float:
     """Logarithm of the mean of exp(-2 ||u - v||^2) over pairs of vectors: the lower, the more even.
 
-    From -8, which two opposite vectors have, to 0, where all vectors are the same; the uniform distribution
-    on a sphere of many dimensions has a little above -4.
+    From -8, for two opposite vectors, to 0, where all vectors are the same. The uniform distribution on a
+    sphere of many dimensions has a little above -4.
 
     Args:
         vectors: (n, d), of length 1.
-        pairs: how many different pairs are drawn, from `seed`; all pairs are looked at where there are at
-            most so many, or at most 10,000 vectors.
+        pairs: number of different pairs drawn from `seed`; all pairs are used if there are no more, or at
+            most 10,000 vectors.
 
     Raises:
         ModelError: vectors that are not of length 1.
@@ -128,8 +128,7 @@ def uniformity(vectors: Vectors, *, pairs: int = 1_000_000, seed: int = 0) -> fl
 
 
 def _numbered_pairs(numbers: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs with these numbers, of all n (n - 1) / 2: `first` and what lies 1, 2, ... n // 2 after it on
-    a circle of n places."""
+    """The pairs with these numbers: `first`, and the vectors 1, 2, ... n // 2 after it on a circle of n."""
     step, first = np.divmod(numbers, count)
     return first, (first + step + 1) % count
 
@@ -147,7 +146,7 @@ def _sum_over_all(vectors: Vectors) -> float:
 
 
 def _potential(distances: NDArray[np.float32]) -> float:
-    """Sum of the Gaussian potential of squared distances, which rounding can have put below 0."""
+    """Sum of the Gaussian potential of squared distances; rounding can have put some below 0."""
     return float(np.exp(-2 * np.maximum(distances, 0)).sum(dtype=np.float64))
 
 
@@ -161,45 +160,30 @@ def _check_unit(vectors: Vectors) -> None:
         )
 
 
-FOLDS = 5
-NEIGHBOURS = 5
-
-
-@dataclass(frozen=True)
-class Separability:
-    """Accuracies from 0 to 1, of which each language has the same share: the mean over languages of the
-    share of its texts whose language was told. chance: what a probe has that knows nothing, 1 / languages.
-
-    centroid: of the language whose mean vector is nearest. knn: of the majority of the nearest `neighbours`.
-    left_out: languages with fewer texts than folds.
-    """
-
-    centroid: float
-    knn: float
-    neighbours: int
-    folds: int
-    chance: float
-    left_out: tuple[str, ...]
-
-
 def separability(
     vectors: NDArray[np.float32],
     langs: Sequence[str],
     groups: Sequence[str],
     *,
-    folds: int = FOLDS,
-    neighbours: int = NEIGHBOURS,
+    folds: int = 5,
+    neighbours: int = 5,
     seed: int = 0,
-) -> Separability:
-    """Asks two probes for the language of each vector, trained on the other folds.
+) -> tuple[SeparabilityResult, list[str]]:
+    """Cross-validates two probes that tell the language of each vector.
 
-    Folds hold like numbers of each language, and all versions of a text: with a translation among the
-    training vectors, nearest neighbours would tell the text and not the language. A text that exists in few
-    languages can still tell them by what it is about.
+    One names the language with the nearest mean vector, the other that of most of the nearest neighbours.
+    Accuracies are averaged over languages.
+
+    Folds are stratified by language and hold all versions of a text: with a translation among the training
+    vectors, nearest neighbours would tell the text and not the language. A text that exists in few languages
+    can still tell them by its subject.
 
     Args:
         vectors: (n, d), of length 1: the nearest by distance are the nearest by cosine.
         langs, groups: (n,) languages, and names that are equal for the versions of one text.
+
+    Returns:
+        The accuracies, and the languages that were left out: they have fewer texts than folds.
 
     Raises:
         DataError: fewer than two languages with as many texts as folds, or all vectors are the same.
@@ -227,14 +211,14 @@ def separability(
         told = cross_val_predict(probe, vectors, labels, cv=parts) == labels
         return float(np.mean([told[labels == label].mean() for label in probed]))
 
-    return Separability(
+    found = SeparabilityResult(
         centroid=accuracy(NearestCentroid()),
         knn=accuracy(KNeighborsClassifier(neighbours, algorithm="brute")),
         neighbours=neighbours,
         folds=folds,
         chance=1 / len(probed),
-        left_out=tuple(str(name) for name in np.delete(names, probed)),
     )
+    return found, np.delete(names, probed).tolist()
 
 
 def centroid_distances(
@@ -242,15 +226,14 @@ def centroid_distances(
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Euclidean distances between the mean vectors of each two languages.
 
-    With groups, the means are over the texts that are in both. Means of different texts lie apart even
-    where the languages do not: about the square root of 2 / n for n texts that have nothing to do with each
-    other, where n versions of the same texts lie apart by chance about the square root of alignment / n.
+    With groups, the means are over the texts in both languages. Means of different texts lie apart even where
+    the languages do not: by about the square root of 2 / n for n unrelated texts. n versions of the same
+    texts lie apart by chance by about the square root of alignment / n.
 
     Args:
         vectors: (n, d), n at least 1.
         langs: (n,) languages.
-        groups: (n,) equal for the versions of one text, at most one a language; None where no text has
-            versions.
+        groups: (n,) equal for the versions of one text, at most one a language; None without versions.
 
     Returns:
         The m languages in alphabetical order, and distances (m, m), NaN where no text is in both.

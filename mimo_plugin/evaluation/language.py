@@ -1,57 +1,35 @@
-"""What a run does with languages: language mix and bias, gathered per run."""
+"""What a run does with languages: language mix, preference and gap, and all of the bias of a run."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from math import fsum, isnan, log, nan
+from math import fsum, log
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.evaluation.crosslingual import (
-    CrossLingualGap,
-    Gap,
-    Preference,
-    cross_lingual_gap,
-    same_language_preference,
+from mimo_plugin.evaluation.fairness import PeerTopics, Similarity, Target, awrf, mrc, peer_topics
+from mimo_plugin.evaluation.measures import Averages, Measure, MeasureKind, average, score_run
+from mimo_plugin.evaluation.results import (
+    BiasResult,
+    GapResult,
+    LanguageGapResult,
+    LanguageMixResult,
+    PeerResult,
+    PreferenceResult,
 )
-from mimo_plugin.evaluation.fairness import (
-    Awrf,
-    Peer,
-    RankCorrelation,
-    Similarity,
-    Target,
-    awrf,
-    mrc,
-    peer,
-    peer_raw,
-)
-from mimo_plugin.evaluation.runs import Run
-from mimo_plugin.evaluation.topics import Topics, documents_of, languages_of
+from mimo_plugin.evaluation.runs import Ranking, Run
+from mimo_plugin.evaluation.topics import Judged, Topics, documents_of, languages_of
 
+CUTOFF = 20
+PEER, PEER_RAW, MRC, AWRF = "peer", "peer_raw", "mrc", "awrf"
+PREFERENCE, GAP = "same_language_preference", "cross_lingual_gap"
 
-@dataclass(frozen=True)
-class LanguageMix:
-    """The languages of the top k.
-
-    own: mean share of hits in the query's own language. entropy: mean entropy of a query's hits over the
-    collection's languages, divided by its largest value: 0 where all hits of each query share a language, 1
-    where all languages have the same share. shares: (query languages, document languages), the mean over a
-    language's queries of the share of their hits; rows add up to 1. queries: those that all this is about;
-    without_hits: those that it leaves out.
-    """
-
-    own: float
-    entropy: float
-    query_languages: tuple[str, ...]
-    doc_languages: tuple[str, ...]
-    shares: NDArray[np.float64]
-    queries: int
-    without_hits: int
+T = TypeVar("T")
 
 
 def language_mix(
@@ -60,14 +38,21 @@ def language_mix(
     doc_langs: Mapping[str, str],
     k: int,
     collection_languages: Iterable[str] = (),
-) -> LanguageMix:
-    """The language mix of the first k hits, of those that there are where they are fewer.
+) -> LanguageMixResult:
+    """Which languages the first k hits are in. Every query with a hit counts the same.
 
-    Every query with a hit counts the same. query_langs: query id -> language, the queries to look at.
-    doc_langs: docid -> language, of the whole collection, or of the hits: then `collection_languages` names
-    the languages that the collection has, for those without a hit.
+    `shares`: the share of hits in each document language, averaged over a query language's queries. `own`:
+    the mean share of hits in the query's own language. `entropy`: of a query's hits over the collection's
+    languages, averaged and divided by its largest possible value; 0 where each query's hits share a language,
+    1 where all languages have the same share.
 
-    Raises `DataError` where no query has a hit, or a hit's language is not known.
+    Args:
+        query_langs: query id -> language, of the queries to look at.
+        doc_langs: docid -> language, of the whole collection or of the hits alone.
+        collection_languages: the languages of the collection, where `doc_langs` holds only the hits.
+
+    Raises:
+        DataError: no query has a hit, or the language of a hit is unknown.
     """
     doc_languages = tuple(sorted({*doc_langs.values(), *collection_languages}))
     code = {language: position for position, language in enumerate(doc_languages)}
@@ -91,19 +76,19 @@ def language_mix(
     ]
     query_languages = tuple(sorted(set(languages)))
     names = np.array(languages)
-    return LanguageMix(
+    return LanguageMixResult(
         own=fsum(own) / len(own),
         entropy=fsum(_entropies(shares)) / len(shares),
         query_languages=query_languages,
         doc_languages=doc_languages,
-        shares=np.array([shares[names == language].mean(axis=0) for language in query_languages]),
+        shares=tuple(tuple(shares[names == language].mean(axis=0).tolist()) for language in query_languages),
         queries=len(shares),
         without_hits=len(query_langs) - len(shares),
     )
 
 
 def _entropies(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Entropy of each row over its largest possible value; 0 where there is one language. (n, m) -> (n,)"""
+    """Entropy of each row over its largest possible value; 0 with a single language. (n, m) -> (n,)"""
     if shares.shape[1] == 1:
         return np.zeros(len(shares))
     logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
@@ -111,30 +96,193 @@ def _entropies(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     return entropies
 
 
-CUTOFF = 20
-PEER, PEER_RAW, MRC, AWRF = "peer", "peer_raw", "mrc", "awrf"
-PREFERENCE, GAP = "same_language_preference", "cross_lingual_gap"
+def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> tuple[Run, Topics]:
+    """Keeps only documents in the query's own language, in rankings and judgments.
 
-T = TypeVar("T")
+    Scored by `score_run`, this is monolingual retrieval from the mixed index. It tells a model that is bad in
+    a language from one that prefers other languages. It equals a search of that language's documents only as
+    deep as the run goes: 100 hits over 14 languages hold about 7 in each, so nDCG@20 needs a deeper run.
+    Unjudged queries are dropped, and topics with nothing relevant in their language. A topic whose hits are
+    all in other languages scores 0.
+
+    Args:
+        doc_langs: docid -> language, of every document of the run and of the judgments.
+
+    Raises:
+        DataError: a document has no language, or no topic is left.
+    """
+    kept = _Kept(run, topics)
+    for position, documents in enumerate(topics.judged):
+        language = topics.language(position)
+        own = _is_own(documents.docids, language, doc_langs)
+        if np.any(documents.relevance[own] > 0):
+            kept.add(position, own, partial(_is_own, language=language, doc_langs=doc_langs))
+    if not kept.judged:
+        raise DataError(
+            f"none of {len(topics.query_ids):,} topics has a relevant document in its own language, expected "
+            "some: are the languages of queries and documents written alike?"
+        )
+    return kept.run, topics.restricted(kept.judged)
+
+
+def _is_own(docids: NDArray[np.bytes_], language: str, doc_langs: Mapping[str, str]) -> NDArray[np.bool_]:
+    return np.array([name == language for name in languages_of(docids, doc_langs)], dtype=bool)
+
+
+class _Kept:
+    """Some of the documents of a run and its judgments."""
+
+    def __init__(self, run: Run, topics: Topics) -> None:
+        self._all = run
+        self._topics = topics
+        self._rankings: dict[str, Ranking] = {}
+        self.judged: dict[int, Judged] = {}
+        self.run = Run(run.name, self._rankings)
+
+    def add(
+        self,
+        position: int,
+        judged: NDArray[np.bool_],
+        hits: Callable[[NDArray[np.bytes_]], NDArray[np.bool_]],
+    ) -> None:
+        """Adds a topic. judged: (m,), which of its judged documents are kept. hits: docids (n,) -> (n,)."""
+        documents = self._topics.judged[position]
+        self.judged[position] = Judged(documents.docids[judged], documents.relevance[judged])
+        query_id = self._topics.query_ids[position]
+        ranking = self._all.queries.get(query_id)
+        if ranking is not None and (kept := hits(ranking.docids)).any():
+            self._rankings[query_id] = Ranking(ranking.docids[kept], ranking.scores[kept])
+
+    def without(self, position: int, out: NDArray[np.bool_]) -> None:
+        """Adds a topic without some of its judged documents. out: (m,)"""
+        gone = self._topics.judged[position].docids[out]
+        self.add(position, ~out, lambda docids: ~np.isin(docids, gone))
+
+    def averages(self, measure: Measure) -> Averages:
+        topics = self._topics.restricted(self.judged)
+        return average(score_run(self.run, topics, [measure]).per_topic[measure], topics)
+
+
+def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> GapResult:
+    """nDCG@k for the relevant documents in the query's language, minus that for the relevant ones in others.
+
+    Each time, the relevant documents of the other kind are removed from judgments and ranking. Documents that
+    are not relevant stay, in every language. So both kinds compete with the same wrong documents, and a
+    perfect run has 1 and 1. If the other kind stayed and counted as not relevant, the larger kind would push
+    the smaller one down, and a perfect run would have a gap. If all documents of other languages were
+    removed, as in `same_language`, the preference itself would be gone.
+
+    Removing documents moves the others up. A run should be deeper than k by the number of relevant documents
+    a topic. Topics without relevant documents of both kinds are left out; a topic without a hit has 0.
+
+    Args:
+        doc_langs: docid -> language, of the relevant documents.
+
+    Raises:
+        DataError: a document has no language, or no topic is left.
+    """
+    measure = Measure(MeasureKind.NDCG, k)
+    own, other = _Kept(run, topics), _Kept(run, topics)
+    for position, judged in enumerate(topics.judged):
+        relevant = judged.relevance > 0
+        language = topics.language(position)
+        same = np.zeros(len(relevant), dtype=bool)
+        same[relevant] = [name == language for name in languages_of(judged.docids[relevant], doc_langs)]
+        if same.any() and (relevant & ~same).any():
+            own.without(position, relevant & ~same)
+            other.without(position, same)
+    total = len(topics.query_ids)
+    if not own.judged:
+        raise DataError(
+            f"none of {total:,} topics has relevant documents both in its own language and in others, which "
+            "are compared: that takes judgments across languages"
+        )
+    left = topics.restricted(own.judged)
+    same_scores, other_scores = own.averages(measure), other.averages(measure)
+
+    def parts(same: float, other: float, queries: int) -> dict[str, Any]:
+        return {"same": same, "other": other, "gap": same - other, "queries": queries}
+
+    return GapResult(
+        measure=str(measure),
+        **parts(same_scores.mean, other_scores.mean, len(left.query_ids)),
+        per_language={
+            language: LanguageGapResult(
+                **parts(same_scores.per_language[language], other_scores.per_language[language], count)
+            )
+            for language, count in left.counts.items()
+        },
+        left_out=total - len(left.query_ids),
+    )
+
+
+def same_language_preference(
+    run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int
+) -> PreferenceResult:
+    """Share of same-language documents among the first k hits, over their share among the relevant documents.
+
+    1 is no preference, 2 is twice as many same-language hits as expected. Both shares are averaged over
+    topics before they are divided: a mean of the topics' own quotients would depend on a few of them.
+
+    All hits count, relevant or not. A run that finds all relevant documents and goes on in the query's
+    language has a preference at a k above their number. A random run has 1 only where the query's language is
+    as common in the collection as among the relevant documents. Where each language was judged alone the
+    value is 1 at most and says nothing about preference. Topics without a hit or without a relevant document
+    in their own language are left out.
+
+    Args:
+        doc_langs: docid -> language, of the hits and the relevant documents.
+
+    Raises:
+        DataError: a document has no language, or no topic is left.
+    """
+    observed, expected = np.zeros((2, len(topics.languages)))
+    counted = 0
+    for position, (query_id, judged) in enumerate(zip(topics.query_ids, topics.judged, strict=True)):
+        ranking = run.queries.get(query_id)
+        relevant = languages_of(judged.docids[judged.relevance > 0], doc_langs)
+        code = topics.language_of[position]
+        own = relevant.count(topics.language(position))
+        if ranking is not None and len(ranking.docids) and own:
+            found = languages_of(ranking.docids[:k], doc_langs)
+            observed[code] += found.count(topics.languages[code]) / len(found)
+            expected[code] += own / len(relevant)
+            counted += 1
+    total = len(topics.query_ids)
+    if not counted:
+        raise DataError(
+            f"none of {total:,} topics has a hit and a relevant document in its own language, expected some: "
+            "are the languages of queries and documents written alike?"
+        )
+    return PreferenceResult(
+        mean=float(observed.sum() / expected.sum()),
+        per_language={
+            name: float(observed[code] / expected[code])
+            for code, name in enumerate(topics.languages)
+            if expected[code]
+        },
+        queries=counted,
+        left_out=total - counted,
+    )
 
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """Cutoffs at which PEER and MRC are measured besides that of all the rest."""
+    """More cutoffs of PEER and MRC, besides the one that everything is measured at."""
 
     peer: tuple[int, ...] = ()
     mrc: tuple[int, ...] = ()
 
     def deepest(self, cutoff: int) -> int:
-        """The deepest of these and the cutoff of all the rest."""
+        """The deepest of these and the given cutoff."""
         return max((cutoff, *self.peer, *self.mrc))
 
 
 def parse_cutoffs(texts: Sequence[str]) -> Cutoffs:
-    """Reads `MRC@5,10,20,PEER@20,100`: a number without a name is of the one before it.
+    """Reads `MRC@5,10,20,PEER@20,100`: a number without a name belongs to the name before it.
 
     Raises:
-        UsageError: with everything that is no such measure.
+        UsageError: with every item that is no such measure.
     """
     found: dict[str, list[int]] = {PEER: [], MRC: []}
     problems = Problems(UsageError)
@@ -150,28 +298,6 @@ def parse_cutoffs(texts: Sequence[str]) -> Cutoffs:
     return Cutoffs(*(tuple(dict.fromkeys(found[name])) for name in (PEER, MRC)))
 
 
-@dataclass(frozen=True)
-class LanguageBias:
-    """Language bias of the first `cutoff` hits; each part says what it holds.
-
-    peer_at, mrc_at: cutoff -> PEER and MRC there, of further cutoffs that were asked for.
-    skipped: name of a part that could not be computed -> why, in one line. Such a part is None; of `peer` and
-    `peer_raw`, the mean is NaN.
-    """
-
-    cutoff: int
-    peer: Peer
-    peer_raw: Peer
-    mrc: RankCorrelation | None
-    awrf: Awrf | None
-    language_mix: LanguageMix
-    same_language_preference: Preference | None
-    cross_lingual_gap: CrossLingualGap | None
-    skipped: Mapping[str, str]
-    peer_at: Mapping[int, Peer]
-    mrc_at: Mapping[int, RankCorrelation]
-
-
 def language_bias(
     run: Run,
     topics: Topics,
@@ -182,22 +308,23 @@ def language_bias(
     collection: Mapping[str, int] | None = None,
     similarity: Similarity | None = None,
     further: Cutoffs = Cutoffs(),
-) -> LanguageBias:
+) -> BiasResult:
     """Measures the language bias of a run, as far as its topics and their judgments allow.
+
+    A part that cannot be computed is None, and `skipped` says why; of PEER the mean is None.
 
     Args:
         doc_langs: docid -> language, of the whole collection, or of `documents_of(run, topics, k)` with the
             deepest cutoff.
         target: of AWRF, see `Target`.
-        collection: language -> number of documents, as an index's manifest has it; None where `doc_langs`
-            holds the whole collection. Documents without a language do not count.
+        collection: language -> number of documents, as in an index's manifest; None counts `doc_langs`, which
+            then holds the whole collection. Documents without a language do not count.
         similarity: of a query and documents that its ranking does not hold, see `mrc`.
-        further: cutoffs of PEER and MRC besides k.
+        further: more cutoffs of PEER and MRC.
 
     Raises:
-        UsageError: an unknown target, a cutoff below 1.
-        DataError: a document without a language, or in one that the collection does not have; a run without a
-            hit for any of the topics.
+        UsageError: an unknown target, or a cutoff below 1.
+        DataError: a document has no language, or one that the collection lacks; no topic has a hit.
     """
     chosen = _check(k, target)
     sizes = _sizes(collection, doc_langs, documents_of(run, topics, k))
@@ -217,18 +344,19 @@ def language_bias(
             skipped[name] = str(error)
             return None
 
-    def compared(name: str, found: Peer, where: str) -> Peer:
+    def compared(name: str, found: PeerTopics, where: str) -> PeerResult:
         if found.compared:
-            return found
+            return found.result(topics)
         skipped.setdefault(name, f"no topic has relevant documents {where}two languages, which PEER compares")
-        return replace(found, mean=nan, per_language={})
+        return PeerResult(mean=None, sensitive=found.sensitive, topics=len(found.values))
 
-    peers = {at: peer(run, topics, doc_langs, at) for at in (k, *further.peer)}
+    peers = {at: compared(PEER, peer_topics(run, topics, doc_langs, at), "in ") for at in (k, *further.peer)}
+    raw = peer_topics(run, topics, doc_langs, k, raw=True)
     correlations = {at: attempt(MRC, partial(mrc, run, topics, at, similarity)) for at in (k, *further.mrc)}
-    return LanguageBias(
+    return BiasResult(
         cutoff=k,
-        peer=compared(PEER, peers[k], "in "),
-        peer_raw=compared(PEER_RAW, peer_raw(run, topics, doc_langs, k), "of one relevance level in "),
+        peer=peers[k],
+        peer_raw=compared(PEER_RAW, raw, "of one relevance level in "),
         mrc=correlations[k],
         awrf=attempt(AWRF, lambda: awrf(run, topics, doc_langs, k, chosen, sizes)),
         language_mix=mix,
@@ -237,7 +365,7 @@ def language_bias(
         ),
         cross_lingual_gap=attempt(GAP, lambda: cross_lingual_gap(run, topics, doc_langs, k)),
         skipped=skipped,
-        peer_at={at: compared(PEER, peers[at], "in ") for at in further.peer},
+        peer_at={at: peers[at] for at in further.peer},
         mrc_at={at: found for at in further.mrc if (found := correlations[at]) is not None},
     )
 
@@ -255,7 +383,7 @@ def _check(k: int, target: str) -> Target:
 def _sizes(
     collection: Mapping[str, int] | None, doc_langs: Mapping[str, str], needed: set[str]
 ) -> Mapping[str, int]:
-    """The languages of the collection, and how many documents each has. needed: docids of run and qrels."""
+    """Language -> number of documents of the collection. needed: docids of run and qrels."""
     docids = sorted(needed)
     found = languages_of(np.array([docid.encode() for docid in docids], dtype=np.bytes_), doc_langs)
     if "" in found:
@@ -272,89 +400,3 @@ def _sizes(
             f"{', '.join(sorted(sizes))}: expected the languages of the collection that was searched"
         )
     return sizes
-
-
-def as_json(bias: LanguageBias) -> dict[str, Any]:
-    """What `json.dumps` takes. What is not defined is null, never NaN or 0; `skipped` says why.
-
-    `peer_at` and `mrc_at`, cutoff -> what `peer` and `mrc` hold, are there where further cutoffs are.
-    """
-    further = {
-        "peer_at": {str(at): _peer(found) for at, found in bias.peer_at.items()},
-        "mrc_at": {str(at): _mrc(found) for at, found in bias.mrc_at.items()},
-    }
-    return {
-        "cutoff": bias.cutoff,
-        "peer": _peer(bias.peer),
-        "peer_raw": _peer(bias.peer_raw),
-        "mrc": _mrc(bias.mrc) if bias.mrc else None,
-        "awrf": _awrf(bias.awrf) if bias.awrf else None,
-        "language_mix": _mix(bias.language_mix),
-        "same_language_preference": (
-            _preference(bias.same_language_preference) if bias.same_language_preference else None
-        ),
-        "cross_lingual_gap": _cross_lingual_gap(bias.cross_lingual_gap) if bias.cross_lingual_gap else None,
-        "skipped": dict(bias.skipped),
-        **{name: found for name, found in further.items() if found},
-    }
-
-
-def _peer(found: Peer) -> dict[str, Any]:
-    mean = {"mean": None if isnan(found.mean) else found.mean}
-    languages = {"per_language": dict(found.per_language)} if found.per_language else {}
-    return {**mean, **languages, "sensitive": found.sensitive, "topics": len(found.per_topic)}
-
-
-def _mrc(found: RankCorrelation) -> dict[str, Any]:
-    return {
-        "mean": found.mean,
-        "per_language": dict(found.per_language),
-        "per_pair": [[first, second, value] for (first, second), value in found.per_pair.items()],
-        "topics": found.topics,
-        "missing": found.missing,
-        "unscored": found.unscored,
-    }
-
-
-def _awrf(found: Awrf) -> dict[str, Any]:
-    return {
-        "mean": found.mean,
-        "per_language": dict(found.per_language),
-        "target": found.target.value,
-        "attention": "log",
-        "queries": found.queries,
-    }
-
-
-def _mix(found: LanguageMix) -> dict[str, Any]:
-    return {
-        "query_languages": list(found.query_languages),
-        "doc_languages": list(found.doc_languages),
-        "shares": found.shares.tolist(),
-        "own": found.own,
-        "entropy": found.entropy,
-        "queries": found.queries,
-        "without_hits": found.without_hits,
-    }
-
-
-def _preference(found: Preference) -> dict[str, Any]:
-    return {
-        "mean": found.mean,
-        "per_language": dict(found.per_language),
-        "queries": found.queries,
-        "left_out": found.left_out,
-    }
-
-
-def _cross_lingual_gap(found: CrossLingualGap) -> dict[str, Any]:
-    return {
-        "measure": str(found.measure),
-        **_gap(found.overall),
-        "per_language": {language: _gap(gap) for language, gap in found.per_language.items()},
-        "left_out": found.left_out,
-    }
-
-
-def _gap(found: Gap) -> dict[str, Any]:
-    return {"same": found.same, "other": found.other, "gap": found.gap, "queries": found.queries}

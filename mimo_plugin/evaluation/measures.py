@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from mimo_plugin.core.errors import Problems, UsageError, near
 from mimo_plugin.core.files import user_caches
-from mimo_plugin.evaluation.options import split_names
+from mimo_plugin.evaluation.options import OFFERED_MEASURES, split_names
+from mimo_plugin.evaluation.results import CountsResult
 from mimo_plugin.evaluation.runs import Run
 from mimo_plugin.evaluation.topics import Judged, Topics
 
@@ -47,7 +48,6 @@ _ALIASES = {
     "r-precision": MeasureKind.RPREC,
 }
 _CUTOFF_OPTIONAL = {MeasureKind.NDCG, MeasureKind.MAP, MeasureKind.MRR}
-OFFERED = "ndcg, ndcg@k, map, map@k, mrr, mrr@k, recall@k, p@k, success@k, rprec, judged@k"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _parse(name: str) -> Measure:
     known = {kind.value: kind for kind in MeasureKind} | _ALIASES
     if base not in known:
         meant = near(re.split(r"[_.@]", base)[0], known)
-        raise UsageError(f"unknown measure {name!r}{meant}; expected one of {OFFERED}")
+        raise UsageError(f"unknown measure {name!r}{meant}; expected one of {OFFERED_MEASURES}")
     kind = known[base]
     if not at:
         if kind in _CUTOFF_OPTIONAL or kind is MeasureKind.RPREC:
@@ -115,28 +115,13 @@ Scores = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Counts:
-    """How a run's queries and the judged topics meet.
-
-    judged: judged topics. retrieved: of these, with a hit or more. missing: of these, without; they score
-    0. unjudged: topics in the run that have no judgments. unknown: queries in the run that are no topics.
-    """
-
-    judged: int
-    retrieved: int
-    missing: int
-    unjudged: int
-    unknown: int
-
-
-@dataclass(frozen=True)
 class RunScores:
     """The scores of one run. per_topic: measure -> (n,) in the order of the topics. depth: longest
     ranking."""
 
     name: str
     per_topic: Mapping[Measure, Scores]
-    counts: Counts
+    counts: CountsResult
     depth: int
 
 
@@ -171,11 +156,17 @@ def score_run(run: Run, topics: Topics, measures: Sequence[Measure]) -> RunScore
     )
 
 
-def _counts(run: Run, topics: Topics) -> Counts:
+def _counts(run: Run, topics: Topics) -> CountsResult:
     judged = len(topics.query_ids)
     retrieved = sum(query_id in run.queries for query_id in topics.query_ids)
     in_topics = sum(query_id in topics.all_ids for query_id in run.queries)
-    return Counts(judged, retrieved, judged - retrieved, in_topics - retrieved, len(run.queries) - in_topics)
+    return CountsResult(
+        judged=judged,
+        retrieved=retrieved,
+        missing=judged - retrieved,
+        unjudged=in_topics - retrieved,
+        unknown=len(run.queries) - in_topics,
+    )
 
 
 def _match(run: Run, query_id: str, judged: Judged) -> NDArray[np.intp]:

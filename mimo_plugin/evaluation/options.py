@@ -1,8 +1,26 @@
-"""The choices of an evaluation that options and configs name."""
+"""The options of evaluation and fusion, and the names that they and configs choose from.
+
+It is imported for `mimo --help`: nothing heavy is imported here.
+"""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
+from typing import Annotated
+
+from mimo_plugin.core.errors import UsageError
+from mimo_plugin.core.options import (
+    FileLang,
+    Option,
+    Progress,
+    RemoveQuery,
+    SharedTopics,
+    TopicField,
+    TopicLang,
+    duplicates_of,
+)
 
 
 class SignificanceTest(StrEnum):
@@ -76,3 +94,128 @@ class Analyzers(StrEnum):
 
     LANGUAGE = "language"
     PLAIN = "plain"
+
+
+OFFERED_MEASURES = "ndcg, ndcg@k, map, map@k, mrr, mrr@k, recall@k, p@k, success@k, rprec, judged@k"
+_DUPLICATES = duplicates_of("queries with one id and different text")
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How runs are evaluated.
+
+    `measures`, `languages`: one text or several, such as `"de,en"`. `test`: None is student with a baseline,
+    and no comparison without one. `pooled`: several collections are pooled anyway.
+    """
+
+    topics: Annotated[
+        Sequence[str],
+        Option(
+            "Whose topics, where --qrels is a FILE; without them its query ids are the topics.",
+            metavar="COLLECTION|FILE...",
+        ),
+    ] = ()
+    measures: Annotated[Sequence[str], Option(f"{OFFERED_MEASURES}.", metavar="MEASURE,...")] = (
+        "ndcg@10,recall@100",
+    )
+    baseline: Annotated[str | None, Option("Compare every other run with this one.", metavar="NAME")] = None
+    test: Annotated[
+        SignificanceTest | None,
+        Option(
+            "Paired t, paired randomisation, or (three runs or more) Tukey's HSD with topics as blocks, "
+            "which without a baseline compares all pairs.  [default: student, with a baseline]"
+        ),
+    ] = None
+    correction: Annotated[Correction, Option("For the number of tests, runs x languages, of a measure.")] = (
+        Correction.HOLM
+    )
+    alpha: Annotated[float, Option("Level of tests and intervals.")] = 0.05
+    permutations: Annotated[
+        int,
+        Option(
+            "Most permutations and bootstrap samples; where there are fewer, all are looked at.", min=1000
+        ),
+    ] = 10_000
+    seed: Annotated[int, Option("For both of these.", min=0)] = 42
+    languages: Annotated[
+        Sequence[str], Option("Evaluate on these only.  [default: all]", metavar="LANG,...")
+    ] = ()
+    pooled: Annotated[bool, Option("Ids are lang:id also for a single collection.")] = False
+    shared_topics: SharedTopics = False
+    topic_field: TopicField = None
+    topic_lang: TopicLang = None
+    lang: FileLang = ()
+    remove_query: RemoveQuery = False
+    duplicates: Annotated[str, _DUPLICATES] = "error"
+    ignore_unknown_queries: Annotated[bool, Option("Leave out queries that are no topics.")] = False
+    progress: Progress = None
+
+
+class FusionMethod(StrEnum):
+    """What a run says of a document: the reciprocal of its rank, or its score."""
+
+    RRF = "rrf"
+    SUM = "sum"
+
+
+class Normalization(StrEnum):
+    """How the scores of one run for one query are made comparable with another run's."""
+
+    MIN_MAX = "min-max"
+    Z = "z"
+    NONE = "none"
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"weights are {text!r}, expected numbers with commas between them, such as 0.4,0.6"
+        ) from None
+
+
+@dataclass(frozen=True)
+class FusionOptions:
+    """How runs are fused, see `fusion.fused_queries`."""
+
+    method: Annotated[FusionMethod, Option("Reciprocal rank fusion, or a sum of normalised scores.")] = (
+        FusionMethod.RRF
+    )
+    k: Annotated[int | None, Option("Of rrf: 1 / (k + rank).  [default: 60]", min=0)] = None
+    norm: Annotated[
+        Normalization | None,
+        Option("Of sum: how scores are normalised, per run and query.  [default: min-max]"),
+    ] = None
+    weights: Annotated[
+        tuple[float, ...] | None,
+        Option("What each run counts, in order.  [default: 1 each]", metavar="W,...", parse=_numbers),
+    ] = None
+    hits: Annotated[int | None, Option("Documents a query.  [default: all]", min=1)] = None
+    tag: Annotated[str, Option("Sixth column of the run.")] = "fusion"
+    progress: Progress = None
+
+    def problems(self, runs: int) -> list[str]:
+        """What makes no sense for so many runs, a line each."""
+        found = []
+        if runs < 2:
+            found.append(f"{runs} run to fuse, expected two or more")
+        if self.method is FusionMethod.RRF and self.norm is not None:
+            found.append(f"norm is {self.norm}: rrf looks at ranks only, leave it out or use the method sum")
+        if self.method is FusionMethod.SUM and self.k is not None:
+            found.append(f"k is {self.k}: it belongs to rrf, leave it out or use the method rrf")
+        if self.k is not None and self.k < 0:
+            found.append(f"k is {self.k}, expected 0 or more")
+        if self.hits is not None and self.hits < 1:
+            found.append(f"hits is {self.hits}, expected 1 or more")
+        if self.tag.split() != [self.tag]:
+            found.append(f"tag is {self.tag!r}, expected one word: a TREC run is split at white space")
+        if self.weights is not None:
+            if len(self.weights) != runs:
+                found.append(f"{len(self.weights)} weights for {runs} runs, expected one for each run")
+            if not all(isfinite(weight) and weight >= 0 for weight in self.weights):
+                shown = ", ".join(f"{weight:g}" for weight in self.weights)
+                found.append(f"weights are {shown}, expected finite numbers from 0")
+            elif not any(self.weights):
+                found.append("all weights are 0, expected one above it")
+        return found

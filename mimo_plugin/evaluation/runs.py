@@ -4,7 +4,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from io import TextIOWrapper
@@ -156,18 +156,15 @@ def nested(source: Any, value: str) -> dict[str, dict[str, Any]]:
 
 
 def _of_frame(frame: Any, value: str) -> dict[str, dict[str, Any]]:
-    problems = Problems(DataError)
     names = []
     for what in ("query id", "docid", value):
         offered = _FRAME_COLUMNS[what]
-        name = next((name for name in offered if name in frame.columns), None)
-        names.append(name)
-        if name is None:
+        names += [name for name in offered if name in frame.columns][:1]
+        if not names or names[-1] not in offered:
             shown = ", ".join(map(str, frame.columns))
-            problems.add(f"the frame has the columns {shown}; expected {' or '.join(offered)} for the {what}")
-    problems.raise_any()
+            raise DataError(f"no {what} among the columns {shown}; expected {' or '.join(offered)}")
     found: dict[str, dict[str, Any]] = {}
-    for query_id, docid, number in zip(*(frame[name].tolist() for name in names), strict=True):
+    for query_id, docid, number in frame[names].itertuples(index=False):
         inner = found.setdefault(str(query_id), {})
         if str(docid) in inner:
             raise DataError(f"query {query_id!r} has docid {docid!r} twice, expected each document once")
@@ -184,10 +181,9 @@ def decoded(
 
 
 def trec_order(docids: NDArray[np.bytes_], scores: NDArray[np.float32]) -> NDArray[np.intp]:
-    """The permutation that puts hits into trec_eval's order: score as float32, then docid, both
-    descending.
+    """The permutation into trec_eval's order: score as float32, then docid as UTF-8 bytes, both descending.
 
-    trec_eval compares docids with `strcmp`, that is by their UTF-8 bytes. Ranks in the file play no part.
+    trec_eval ignores the ranks in the file.
     """
     if np.all(scores[:-1] > scores[1:]):
         return np.arange(len(scores))
@@ -205,12 +201,16 @@ def ranking(docids: Sequence[str], scores: ArrayLike) -> Ranking:
 def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]], tag: str) -> int:
     """Writes a TREC run query by query and returns the number of its lines.
 
-    Each item is (query id, docids, scores) in any order of hits; six columns are written, ranks from 1 in
-    trec_eval's order, scores with nine significant digits, which give every float32 back exactly. The
-    file appears under its name when it is complete; `.gz` is compressed.
+    Ranks count from 1 in trec_eval's order. Scores have nine significant digits, which give every float32
+    back exactly. The file appears when it is complete; `.gz` is compressed.
 
-    Raises `DataError` for ids or a tag that are empty or hold white space, scores that are not finite, a
-    docid twice in a query or a query twice, and `EnvironmentProblem` when the file cannot be written.
+    Args:
+        items: query id, docids, scores; hits in any order.
+
+    Raises:
+        DataError: an id or the tag is empty or holds white space, a score is not finite, a query or a docid
+            of a query comes twice.
+        EnvironmentProblem: the file cannot be written.
     """
     _check_token("run tag", tag)
     lines = 0
@@ -231,16 +231,12 @@ def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]],
 def _open_new(path: Path) -> Iterator[TextIO]:
     make_parent(path)
     with replacing(path) as beside, beside.open("wb") as raw:
+        packed: Any = nullcontext(raw)
         if path.suffix == ".gz":
             # No name and no time in the header: the same run gives the same bytes.
-            with (
-                gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
-                TextIOWrapper(packed, encoding="utf-8", newline="\n") as stream,
-            ):
-                yield stream
-        else:
-            with TextIOWrapper(raw, encoding="utf-8", newline="\n") as stream:
-                yield stream
+            packed = gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+        with packed as binary, TextIOWrapper(binary, encoding="utf-8", newline="\n") as stream:
+            yield stream
 
 
 def _lines(query_id: str, docids: Sequence[str], scores: NDArray[np.float32], tag: str) -> str:
@@ -296,7 +292,6 @@ _COLUMNS = "query Q0 docid rank score tag"
 
 _RANK = re.compile(rb"[+-]?[0-9]{1,18}")  # fits int64
 _RANKS = re.compile(rb"(?:%b(?: |\Z))*" % _RANK.pattern)
-_MOST_SHOWN = 40
 
 
 class RunFile(NamedTuple):
@@ -307,7 +302,7 @@ class RunFile(NamedTuple):
 
 
 class _Hits(NamedTuple):
-    """Neighbouring lines of one query, as they lie in the file. All (n,)."""
+    """Neighbouring lines of one query in the file. All (n,)."""
 
     docids: NDArray[np.bytes_]
     scores: NDArray[np.float32]
@@ -318,7 +313,7 @@ class _Hits(NamedTuple):
 def run_files(specs: Iterable[str | Path]) -> list[RunFile]:
     """Names runs by `NAME=FILE`, else by the file without `.trec`, `.txt`, `.run` and `.gz`.
 
-    Whether the files are there and the names differ, `file_problem` and `same_names` say.
+    `run_problems` checks names and files.
     """
     files = []
     for spec in map(str, specs):
@@ -329,20 +324,6 @@ def run_files(specs: Iterable[str | Path]) -> list[RunFile]:
         else:
             files.append(RunFile(_name_of(Path(spec)), Path(spec)))
     return files
-
-
-def same_names(files: Sequence[RunFile]) -> list[str]:
-    """A problem for every run that has an earlier one's name."""
-    first: dict[str, Path] = {}
-    problems = []
-    for name, path in files:
-        if name in first:
-            problems.append(
-                f"two runs are named {name!r} ({first[name]} and {path}), expected different names: give one "
-                f"as NAME=FILE, for example {name}-2={path}"
-            )
-        first.setdefault(name, path)
-    return problems
 
 
 def file_problem(path: Path) -> str | None:
@@ -356,6 +337,20 @@ def file_problem(path: Path) -> str | None:
             return None
     except OSError as error:
         return f"{path}: cannot be read as a run: {error.strerror or error}"
+
+
+def run_problems(files: Sequence[RunFile]) -> list[str]:
+    """A problem for every run that has an earlier one's name, and for every file that cannot be opened."""
+    first: dict[str, Path] = {}
+    problems = []
+    for name, path in files:
+        if name in first:
+            problems.append(
+                f"two runs are named {name!r} ({first[name]} and {path}), expected different names: give one "
+                f"as NAME=FILE, for example {name}-2={path}"
+            )
+        first.setdefault(name, path)
+    return [*problems, *dict.fromkeys(filter(None, (file_problem(path) for _, path in files)))]
 
 
 def _name_of(path: Path) -> str:
@@ -412,7 +407,7 @@ def _blocks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def _segments(block: bytes, first: int, path: Path, problems: Problems) -> Iterator[tuple[bytes, _Hits]]:
-    """Cuts the good lines of a block where the query changes, and notes what is wrong with the others."""
+    """Cuts the good lines of a block where the query changes, and notes the faults of the others."""
     lines = np.arange(first, first + block.count(b"\n"))
     try:
         query_ids, docids, ranks, scores = _columns(block)
@@ -434,9 +429,9 @@ def _segments(block: bytes, first: int, path: Path, problems: Problems) -> Itera
 
 
 def _columns(block: bytes) -> tuple[list[bytes], list[bytes], NDArray[np.int64], NDArray[np.float32]]:
-    """The query ids, docids, ranks and scores of good lines; raises `ValueError` when any line is not good.
+    """The query ids, docids, ranks and scores of good lines; raises `ValueError` for any other.
 
-    A block is split in one go: reading a run takes half the time that it takes line by line.
+    A block is split in one go: reading takes half the time that it takes line by line.
     """
     # No id may hold a NUL, as numpy drops those at its end: one can mark the ends of lines.
     if b"\0" in block:
@@ -472,17 +467,13 @@ def _fault(row: list[bytes]) -> str | None:
     if b"\0" in query_id + docid:
         return "the query id or docid holds a NUL character, expected text"
     if not _RANK.fullmatch(rank):
-        return f"rank {_shown(rank)}, expected an integer"
+        return f"rank {rank.decode(errors='replace')[:40]!r}, expected an integer"
     try:
         _columns(b"q Q0 d 1 %b t\n" % score)
     except ValueError:
-        return f"score {_shown(score)}, expected a finite number (trec_eval reads it as float32)"
+        shown = score.decode(errors="replace")[:40]
+        return f"score {shown!r}, expected a finite number (trec_eval reads it as float32)"
     return None
-
-
-def _shown(column: bytes) -> str:
-    text = column.decode(errors="replace")
-    return repr(text) if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]!r}..."
 
 
 def _ranking(query_id: str, parts: list[_Hits], path: Path, problems: Problems) -> Ranking:

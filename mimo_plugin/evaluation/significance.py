@@ -1,4 +1,4 @@
-"""Paired tests: Encoder's t, randomisation, Tukey's HSD, and the test of a macro average."""
+"""Paired tests: Student's t, randomisation, Tukey's HSD, and the test of a macro average."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,9 +32,11 @@ _TUKEY_RESOLVED = 1e-9
 class Plan:
     """How runs are compared.
 
-    alpha: level of the tests; intervals have confidence 1 - alpha. permutations: most sign patterns (or
-    label permutations, or bootstrap samples) that are drawn. Every test starts from the same seed, so
-    that no row of a table depends on the others.
+    Every test starts from the same seed, so that no row of a table depends on the others.
+
+    Attributes:
+        alpha: level of the tests; intervals have confidence 1 - alpha.
+        permutations: most sign patterns, label permutations or bootstrap samples that are drawn.
     """
 
     test: SignificanceTest
@@ -45,10 +47,9 @@ class Plan:
 
 
 class Outcome(NamedTuple):
-    """What a test says about one pair; None where it has nothing to say, and then why in `note`.
+    """The result of a test for one pair; what is not defined is None, and `note` says why.
 
-    No p is 0: one that is too small to be computed is replaced by an upper bound, and `note` is
-    `UPPER_BOUND`.
+    No p is 0: where it is too small to be computed it is an upper bound, and `note` is `UPPER_BOUND`.
     """
 
     p: float | None
@@ -71,7 +72,7 @@ def difference(values: Values, pair: Pair) -> Values:
 
 
 def degenerate(change: Values) -> Outcome | None:
-    """What every test on normal theory says when the differences do not vary; None when they do."""
+    """The result of tests on normal theory when the differences do not vary; None when they do."""
     if not change.any():
         return Outcome(1.0, 0.0, 0.0)
     if len(change) == 1:
@@ -102,11 +103,11 @@ def student(values: Values, plan: Plan) -> dict[Pair, Outcome]:
 def tukey_hsd(values: Values, plan: Plan) -> dict[Pair, Outcome]:
     """Tukey's honestly significant differences with topics as blocks. values: (runs, n)
 
-    Two-way layout without replication, score = run + topic + error; the error's mean square has (runs -
-    1)(n - 1) degrees of freedom, the largest of the differences follows the studentised range. p-values
-    and intervals hold for all pairs at once. Unlike the unpaired test of the same name, easy and hard
-    topics cost no power. Source: Carterette, Multiple testing in statistical analysis of systems-based IR
-    experiments, TOIS 30(1), 2012.
+    Two-way layout without replication, score = run + topic + error; the error's mean square has (runs - 1)(n
+    - 1) degrees of freedom, and the largest difference follows the studentised range. p-values and intervals
+    hold for all pairs at once. Unlike in the unpaired test of that name, easy and hard topics cost no power.
+    Source: Carterette, Multiple testing in statistical analysis of systems-based IR experiments, TOIS 30(1),
+    2012.
     """
     runs, topics = values.shape
     freedom = (runs - 1) * (topics - 1)
@@ -130,8 +131,8 @@ def tukey_hsd(values: Values, plan: Plan) -> dict[Pair, Outcome]:
 def _tukey_p(statistic: float, runs: int, freedom: int) -> tuple[float, str]:
     """The p of a studentised range, and a note where it is too small for the integral.
 
-    There it is Bonferroni's bound, the number of pairs times the p of a pair's own t = statistic /
-    sqrt(2), which is never below Tukey's p.
+    There it is Bonferroni's bound: the number of pairs times the p of a pair's own t = statistic / sqrt(2).
+    It is never below Tukey's p.
     """
     from scipy.stats import studentized_range, t
 
@@ -162,13 +163,15 @@ def permutation(values: Values, plan: Plan) -> dict[Pair, Outcome]:
 
 
 def randomised_p(contributions: Values, plan: Plan) -> dict[Pair, float]:
-    """p-values of differences between row sums when, within each column, the rows' labels mean nothing.
+    """p-values of differences between row sums, under random exchange of the rows' labels within each column.
 
-    contributions: (runs, units), what a unit (topic) adds to each run's mean. The statistic is the
-    largest difference between any two runs, so that p-values hold for all pairs at once (randomised Tukey
-    HSD: Carterette, TOIS 30(1), 2012); with two runs it is the paired sign-flip test. All permutations
-    are looked at when there are at most `plan.permutations`; otherwise so many are drawn and the observed
-    one is counted with them (Phipson and Smyth, SAGMB 9(1), 2010): p is never 0.
+    The statistic is the largest difference between any two runs, so p-values hold for all pairs at once
+    (randomised Tukey HSD: Carterette, TOIS 30(1), 2012). With two runs it is the paired sign-flip test. All
+    permutations are used when there are at most `plan.permutations`. Otherwise that many are drawn and the
+    observed one is counted with them (Phipson and Smyth, SAGMB 9(1), 2010), so p is never 0.
+
+    Args:
+        contributions: (runs, units), what a unit (topic) adds to each run's mean.
     """
     from scipy.stats import permutation_test
 
@@ -205,12 +208,11 @@ def _largest_difference(*samples: Values, axis: int) -> Values:
 
 
 def subset_mean_interval(change: Values, plan: Plan) -> tuple[float | None, float | None, str]:
-    """The mean differences that the sign-flip test does not reject, from the means of subsets. change:
-    (n,)
+    """The mean differences that the sign-flip test does not reject, from the means of subsets. change: (n,)
 
-    Shifted by m, the test counts the sign patterns whose flipped topics have a mean below m (or above):
-    the ends are order statistics of the means of all non-empty subsets, or of random ones (Hartigan, JASA
-    64, 1969). Both are None, with the reason, when there are too few topics for the level.
+    Shifted by m, the test counts the sign patterns whose flipped topics have a mean below m (or above). So
+    the ends are order statistics of the means of all non-empty subsets, or of random ones (Hartigan, JASA 64,
+    1969). Both are None, with the reason, when there are too few topics for the level.
     """
     topics = len(change)
     if not change.any():
@@ -242,14 +244,13 @@ def _means(change: Values, chosen: NDArray[np.integer]) -> Values:
     return np.asarray(chosen.astype(np.float64) @ change / chosen.sum(axis=1, dtype=np.int64))
 
 
-_MACRO_CELLS = 1_000_000
-
-
 class Units(NamedTuple):
     """What is relabelled and resampled as one: a topic, or all versions of a topic.
 
-    contributions: (runs, units), summing to each run's macro average. centred: the same of the scores
-    minus their run's mean in that language. stratum: (units,) the group within which a unit is resampled.
+    Attributes:
+        contributions: (runs, units), summing to each run's macro average.
+        centred: the same of the scores minus their run's mean in that language.
+        stratum: (units,) the group within which a unit is resampled.
     """
 
     contributions: Values
@@ -278,12 +279,11 @@ def _sum_by_block(values: Values, topics: Topics) -> Values:
 
 
 def macro_test(values: Values, topics: Topics, plan: Plan) -> dict[Pair, Outcome]:
-    """Tests the macro averages of every pair of rows; with more than two rows, of all pairs at once.
-    values: (runs, n)
+    """Tests the macro averages of all pairs of rows, of more than two rows at once. values: (runs, n)
 
-    p: randomisation of the run labels within units (see `randomised_p`). Interval: percentile bootstrap
-    within strata, see `_bootstrap`; with more than two runs the same margin for every pair, the quantile
-    of the largest deviation of any difference, as in Tukey's intervals.
+    p: randomisation of the run labels within units, see `randomised_p`. Interval: percentile bootstrap within
+    strata, see `_bootstrap`. With more than two runs every pair has the same margin, the quantile of the
+    largest deviation of any difference, as in Tukey's intervals.
     """
     units = make_units(values, topics)
     p_values = randomised_p(units.contributions, plan)
@@ -321,11 +321,11 @@ def _interval(change: float, p: float, deviations: Values, pair: Pair, plan: Pla
 def _bootstrap(units: Units, plan: Plan) -> Values:
     """How far the macro averages of resampled topics lie from the observed ones. (runs, samples)
 
-    Units are drawn with replacement within their stratum; the deviations are scaled by sqrt(m / (m - 1))
-    for m units, so that their variance is the unbiased estimate. In simulations on scores like nDCG's
-    differences (half of them 0, the others skewed) these percentiles covered at least as well as BCa at
-    every size, and clearly better below 30 topics; BCa is also undefined where a language has one topic
-    or constant differences.
+    Units are drawn with replacement within their stratum. Deviations are scaled by sqrt(m / (m - 1)) for m
+    units, so that their variance is the unbiased estimate. In simulations on scores like nDCG's differences
+    (half of them 0, the others skewed) these percentiles covered at least as well as BCa at every size, and
+    clearly better below 30 topics. BCa is also undefined where a language has one topic or constant
+    differences.
     """
     from scipy.stats import bootstrap
 
@@ -340,7 +340,7 @@ def _bootstrap(units: Units, plan: Plan) -> Values:
         vectorized=True,
         axis=-1,
         n_resamples=plan.permutations,
-        batch=max(1, _MACRO_CELLS // units.centred.size),
+        batch=max(1, _CELLS_A_BATCH // units.centred.size),
         method="percentile",
         rng=np.random.default_rng(plan.seed),
     )

@@ -4,15 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import fsum
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.collections.records import ERROR, FIRST
+from mimo_plugin.collections.records import ERROR, FIRST, usual_language
 from mimo_plugin.core.errors import DataError, Problems, UsageError, near
-from mimo_plugin.evaluation.options import split_names
-from mimo_plugin.evaluation.runs import Ranking, Run
+from mimo_plugin.evaluation.options import EvaluationOptions, split_names
+from mimo_plugin.evaluation.runs import Ranking, Run, nested
 
 Judgments = Mapping[str, Mapping[str, int]]
 
@@ -24,10 +25,7 @@ _CHANCE = 10
 
 
 class Judged(NamedTuple):
-    """The judged documents of one topic.
-
-    docids: (m,) bytes, UTF-8, ascending. relevance: (m,) float64, aligned.
-    """
+    """The judged documents of one topic. docids: (m,) bytes, UTF-8, ascending. relevance: (m,) float64."""
 
     docids: NDArray[np.bytes_]
     relevance: NDArray[np.float64]
@@ -37,10 +35,14 @@ class Judged(NamedTuple):
 class Topics:
     """Every judged topic, in the order of `query_ids`, which all score arrays share.
 
-    language_of: (n,) positions in `languages`. block_of: (n,) topics with the same number are language
-    versions of one topic; `parallel` says whether there are any. all_ids: judged or not. unlisted:
-    judged, but not among the collection's queries; they count in means over topics, and in no language:
-    their position is that of no name. copies: queries and judgments that were there once more.
+    Attributes:
+        language_of: (n,) positions in `languages`.
+        block_of: (n,) language versions of one topic have the same number; `parallel` says whether there are
+            any.
+        all_ids: of all topics, judged or not.
+        unlisted: judged topics that are not among the collection's queries. They count in means over topics
+            and in no language.
+        copies: how many queries and judgments were repeated.
     """
 
     query_ids: tuple[str, ...]
@@ -59,39 +61,53 @@ class Topics:
         return dict(zip(self.languages, numbers, strict=False))
 
     def language(self, position: int) -> str:
-        """A topic's language; "" where it is among those that no query has."""
+        """A topic's language; "" for an unlisted one."""
         code = int(self.language_of[position])
         return self.languages[code] if code < len(self.languages) else ""
 
     def listed(self) -> "Topics":
-        """The topics without those that no query has."""
-        kept = np.flatnonzero(self.in_languages)
+        """The topics without the unlisted ones."""
+        kept = np.flatnonzero(self.in_languages).tolist()
         if len(kept) == len(self.query_ids):
             return self
+        return self.restricted({position: self.judged[position] for position in kept})
+
+    def restricted(self, judged: Mapping[int, Judged]) -> "Topics":
+        """Some of the topics that are in a language, with other judgments.
+
+        Args:
+            judged: position -> its judgments, one topic at least.
+        """
+        kept = np.array(list(judged), dtype=np.intp)
+        languages, language_of = np.unique(self.language_of[kept], return_inverse=True)
         return replace(
             self,
             query_ids=tuple(self.query_ids[position] for position in kept),
-            judged=tuple(self.judged[position] for position in kept),
-            language_of=self.language_of[kept],
+            judged=tuple(judged.values()),
+            languages=tuple(self.languages[language] for language in languages),
+            language_of=language_of.astype(np.intp),
             block_of=np.unique(self.block_of[kept], return_inverse=True)[1].astype(np.intp),
             unlisted=(),
         )
 
     @property
     def in_languages(self) -> NDArray[np.bool_]:
-        """Whether a topic has a language, that is, a query. (n,)"""
+        """Whether a topic is in a language, that is, not unlisted. (n,)"""
         return np.asarray(self.language_of < len(self.languages))
 
     @property
     def query_languages(self) -> dict[str, str]:
-        """Query id -> language, of the judged topics that are queries."""
+        """Query id -> language, of the judged topics that are not unlisted."""
         listed = self.listed()
         names = (self.languages[position] for position in listed.language_of.tolist())
         return dict(zip(listed.query_ids, names, strict=True))
 
+    def is_in(self, language: str) -> NDArray[np.bool_]:
+        """Which topics are in a language. (n,)"""
+        return np.asarray(self.language_of == self.languages.index(language))
+
     def means(self, values: NDArray[np.float64]) -> dict[str, float]:
-        """Language -> mean of its topics' values, exactly summed. NaN does not count, nor a language of NaN
-        only. values: (n,)"""
+        """Language -> mean of its topics' values, exactly summed; NaN is left out. values: (n,)"""
         per_language = {}
         for code, language in enumerate(self.languages):
             part = values[(self.language_of == code) & ~np.isnan(values)]
@@ -109,12 +125,17 @@ class Topics:
 
 
 def make_topics(judgments: Judgments, languages: Mapping[str, str]) -> Topics:
-    """Prepares judgments; `languages` gives every topic's language, judged or not.
+    """Prepares judgments.
 
-    Topics with the same relevant documents in two languages or more are taken for versions of one topic,
-    as in a parallel collection, where every version of the gold passage is relevant to every version of
-    the query. Where `languages` has some of the judged ids, the others are in no language; where it has
-    none, all are in one that is unknown. Raises `DataError` when nothing is judged.
+    Topics with the same relevant documents in two languages or more are versions of one topic, as in a
+    parallel collection. Where `languages` has some of the judged ids, the others are unlisted; where it has
+    none, all topics are in one unknown language.
+
+    Args:
+        languages: topic -> language, judged or not.
+
+    Raises:
+        DataError: nothing is judged.
     """
     query_ids = tuple(sorted(query_id for query_id, documents in judgments.items() if documents))
     if not query_ids:
@@ -158,25 +179,55 @@ def _blocks(judgments: Sequence[Mapping[str, int]], languages: Sequence[str]) ->
     return np.unique(label, return_inverse=True)[1].astype(np.intp)
 
 
+def open_qrels(qrels: Any, options: EvaluationOptions) -> tuple[Any, Sequence[str]]:
+    """Opens topics and judgments for `load_topics`; nothing is read yet.
+
+    Args:
+        qrels: one name or several, see `open_pool`; an ir_datasets dataset; or query id -> docid ->
+            relevance, as a mapping, a DataFrame or ranx's qrels.
+
+    Returns:
+        The opened judgments, and the names of collections.
+    """
+    from mimo_plugin.collections.dataset import collection
+
+    if hasattr(qrels, "qrels_iter"):
+        return qrels, ()
+    named = [qrels] if isinstance(qrels, str | Path) else qrels
+    if not isinstance(named, Sequence):
+        return collection(qrels=nested(qrels, "relevance")), ()
+    specs = [str(name) for name in named]
+    pool = open_pool(
+        specs,
+        options.pooled or None,
+        topics=options.topics,
+        lang=options.lang,
+        shared_topics=options.shared_topics,
+        topic_field=options.topic_field,
+        topic_lang=options.topic_lang,
+        duplicates=options.duplicates,
+    )
+    return pool, specs
+
+
 def open_pool(
     collections: Sequence[str],
     pooled: bool | None = None,
     *,
-    shared_topics: bool = False,
-    topic_field: str | None = None,
-    topic_lang: str | None = None,
     topics: Sequence[str] = (),
     lang: Sequence[str] = (),
-    duplicates: str = ERROR,
+    **how: Any,
 ) -> Any:
-    """One ir_datasets dataset over collections, or files, that have topics and judgments; nothing is read
-    yet.
+    """One ir_datasets dataset over collections or files with topics and judgments; nothing is read yet.
 
-    topics: collections or files with the topics; none takes those of the collections, and of files with
-    judgments the ids that they judge. Other arguments as for `load`; `lang` is of the files among the
-    collections and, in the same order, of those among the topics.
+    Args:
+        topics: collections or files with the topics. By default they are those of the collections, and the
+            judged ids of files.
+        lang: of the files among the collections, then of those among the topics.
+        how: further arguments of `load`.
 
-    Raises `DataError` with every collection that has none, and the problems that `load` finds.
+    Raises:
+        DataError: with every collection without topics or judgments, and the problems of `load`.
     """
     from ir_datasets import Dataset
 
@@ -186,19 +237,15 @@ def open_pool(
     problems = Problems()
     sources = [spec for spec in collections if not is_file(spec)]
     with problems.collect():
-        require(collections, qrels=True)
+        require(sources, queries=not topics, qrels=True)
     with problems.collect():
-        require(topics or sources, queries=True)
+        require([spec for spec in collections if spec not in sources], qrels=True)
+    with problems.collect():
+        require(topics, queries=True)
     if lang and len(sources) == len(collections) and not any(map(is_file, topics)):
         problems.add("--lang is the language of a file of topics or qrels, and none was given", UsageError)
     problems.raise_any()
-    how: dict[str, Any] = {
-        "pooled": len(collections) > 1 if pooled is None else pooled,
-        "shared_topics": shared_topics,
-        "topic_field": topic_field,
-        "topic_lang": topic_lang,
-        "duplicates": duplicates,
-    }
+    how["pooled"] = len(collections) > 1 if pooled is None else pooled
     pool = load(*collections, lang=lang if len(sources) < len(collections) else (), **how)
     if not topics:
         return pool
@@ -209,19 +256,27 @@ def open_pool(
 
 
 def load_topics(pool: Any, only: str | Sequence[str] = ()) -> Topics:
-    """Reads the topics and judgments of a dataset from `open_pool`.
+    """Reads the topics and judgments of a dataset.
 
-    only: languages to evaluate on, `"de,en"` or several such; none means all. The other languages' topics
-    stay known, unjudged.
+    Args:
+        pool: without queries, its topics have the language before the colon of their ids.
+        only: languages to evaluate on, `"de,en"` or several such; none means all. Topics in other languages
+            stay known, unjudged.
 
-    Raises `DataError` with every document that a topic judges in two ways, unless the pool takes the first,
-    `UsageError` with every language that no judged topic has.
+    Raises:
+        DataError: with every document that a topic judges in two ways, unless the pool takes the first.
+        UsageError: with every language that no judged topic has.
     """
-    languages = {query.query_id: query.lang for query in pool.queries_iter()}
+    from mimo_plugin.collections.rows import language_of_id
+
     judgments: dict[str, dict[str, int]] = {}
     problems = Problems(DataError, limit=_CONTRADICTIONS)
-    queries = pool.queries_handler()
+    queries = pool.queries_handler() if pool.has_queries() else None
     first = getattr(queries, "duplicates", ERROR) == FIRST
+    languages = {}
+    if queries is not None:
+        common = usual_language(pool.queries_lang())
+        languages = {query.query_id: getattr(query, "lang", common) for query in pool.queries_iter()}
     copies = len(getattr(queries, "copies", ()))
     for qrel in pool.qrels_iter():
         judged = judgments.setdefault(qrel.query_id, {})
@@ -236,6 +291,8 @@ def load_topics(pool: Any, only: str | Sequence[str] = ()) -> Topics:
                 f"{qrel.relevance}, expected one relevance: keep one of the two judgments"
             )
     problems.raise_any()
+    if queries is None:
+        languages = {query_id: language_of_id(query_id) for query_id in judgments}
     chosen = _only(judgments, languages, split_names(only)) if only else judgments
     return replace(make_topics(chosen, languages), copies=copies)
 
@@ -257,7 +314,7 @@ def _only(judgments: Judgments, languages: Mapping[str, str], only: Sequence[str
 
 
 def check_queries(run: Run, topics: Topics, ignore_unknown: bool = False) -> list[str]:
-    """What is wrong with the queries of a run: none judged, or some that are no topics at all."""
+    """Problems with the queries of a run: unknown ones, or no judged one."""
     problems = []
     unknown = sorted(run.queries.keys() - topics.all_ids)
     if unknown and not ignore_unknown:
@@ -276,7 +333,7 @@ def check_queries(run: Run, topics: Topics, ignore_unknown: bool = False) -> lis
 
 
 def check_docids(run: Run, topics: Topics) -> list[str]:
-    """A warning where none of a run's hits, at any depth and in any topic, is judged."""
+    """A warning where no hit of a run is judged in any topic."""
     example: tuple[bytes, bytes] | None = None
     for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
         ranking = run.queries.get(query_id)
@@ -295,7 +352,7 @@ def check_docids(run: Run, topics: Topics) -> list[str]:
 
 
 def without_queries(run: Run) -> Run:
-    """The run without hits that are the query itself: their docid is its id, in a pool with the prefix."""
+    """The run without hits whose docid is the query's id."""
     kept = {query_id: ranking.docids != query_id.encode() for query_id, ranking in run.queries.items()}
     return Run(
         run.name,
@@ -308,30 +365,24 @@ def without_queries(run: Run) -> Run:
 
 
 def check_own(run: Run, topics: Topics) -> list[str]:
-    """A warning where many topics' first hit has the topic's own id, and is not judged relevant to it."""
+    """A warning where many topics find themselves first, and are not judged relevant."""
     first = 0
     for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
         ranking = run.queries.get(query_id)
         own = query_id.encode()
         if ranking is not None and ranking.docids[0] == own:
             first += own not in judged.docids[judged.relevance > 0]
-    return (
-        [f"run {run.name!r}: {own_text(first, len(run.queries))}"]
-        if often_own(first, len(run.queries))
-        else []
-    )
+    return [f"run {run.name!r}: {warning}" for warning in own_warning(first, len(run.queries))]
 
 
-def often_own(first: int, queries: int) -> bool:
-    """Whether so many queries find themselves first that it is no chance."""
-    return first * _CHANCE >= max(queries, 1)
-
-
-def own_text(first: int, queries: int) -> str:
-    return (
+def own_warning(first: int, queries: int) -> list[str]:
+    """A warning where too many queries find themselves first for chance."""
+    if first * _CHANCE < max(queries, 1):
+        return []
+    return [
         f"the first hit of {first} of {queries} queries has the query's own id: where queries are documents "
         "of the collection (ArguAna, Quora), leave them out of the hits with --remove-query"
-    )
+    ]
 
 
 def _prefix_hint(unknown: Iterable[str], topics: frozenset[str]) -> str:
@@ -346,8 +397,7 @@ def _prefix_hint(unknown: Iterable[str], topics: frozenset[str]) -> str:
 
 
 def _without_prefix(query_id: str) -> list[str]:
-    """What may follow the prefix, which is a language or a collection's name and can hold colons
-    itself."""
+    """What may follow an id's prefix, which can itself hold colons."""
     parts = query_id.split(":")
     return [":".join(parts[cut:]) for cut in range(1, len(parts))]
 
@@ -355,9 +405,9 @@ def _without_prefix(query_id: str) -> list[str]:
 def version_groups(docids: Sequence[str], languages: Sequence[str], topics: Topics) -> list[str]:
     """A name for each document, the same for the language versions of one text.
 
-    Versions have the same id after their language: `de:7`, `fi:7`. In a pool of collections that have nothing
-    to do with each other such ids agree by chance. So the judgments must show it, too: where no topic has two
-    versions of a text among its relevant documents, no document is taken for a version of another.
+    Versions have the same id after their language: `de:7`, `fi:7`. Ids of unrelated collections can agree by
+    chance, so the judgments must confirm it: some topic has two versions of a text among its relevant
+    documents. Without such a topic, no document is a version of another.
 
     Args:
         docids, languages: (n,) all documents of the collection.
@@ -379,8 +429,8 @@ def _without_language(docid: str, language: str) -> str:
 def topic_versions(topics: Topics) -> list[list[int]]:
     """The positions of each topic's versions, where there are two or more.
 
-    They have the same relevant documents and the same id after the language: neither alone would do, as there
-    are pools whose ids agree by chance, and passages with several questions.
+    Versions have the same relevant documents and the same id after the language. Neither alone would do: ids
+    of some pools agree by chance, and a passage may have several questions.
     """
     together: dict[tuple[int, str], list[int]] = {}
     for position, query_id in enumerate(topics.query_ids):
@@ -392,9 +442,14 @@ def topic_versions(topics: Topics) -> list[list[int]]:
 
 
 def languages_of(docids: NDArray[np.bytes_], doc_langs: Mapping[str, str]) -> list[str]:
-    """The language of each document. docids: (n,) UTF-8. doc_langs: docid -> language.
+    """The language of each document.
 
-    Raises `DataError` with the first document that has none.
+    Args:
+        docids: (n,) UTF-8.
+        doc_langs: docid -> language.
+
+    Raises:
+        DataError: with the first document without a language.
     """
     try:
         return [doc_langs[docid.decode()] for docid in docids.tolist()]
@@ -406,10 +461,7 @@ def languages_of(docids: NDArray[np.bytes_], doc_langs: Mapping[str, str]) -> li
 
 
 def documents_of(run: Run, topics: Topics, k: int) -> set[str]:
-    """The docids whose language `language_bias` needs: relevant documents and first k hits of judged topics.
-
-    So few that they fit into memory however large the collection is.
-    """
+    """The docids whose language `language_bias` needs: relevant documents and first k hits of topics."""
     docids: set[bytes] = set()
     for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
         docids.update(judged.docids[judged.relevance > 0].tolist())
@@ -420,10 +472,12 @@ def documents_of(run: Run, topics: Topics, k: int) -> set[str]:
 
 
 def pool_doc_languages(pool: Any, wanted: Iterable[str]) -> dict[str, str]:
-    """Docid -> language, of those wanted documents that a collection has and whose language it tells.
+    """Docid -> language, of the wanted documents that a collection has in a known language.
 
-    pool: what `load` returns. Its documents are streamed until all that are wanted have been met; memory
-    grows with these only. Raises `DataError` where a record before is not as it must be.
+    The documents of `pool`, from `load`, are streamed until all wanted ones have been met.
+
+    Raises:
+        DataError: a record before is invalid.
     """
     missing = set(wanted)
     found: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The texts that a student was trained on, and whether a collection holds some of them."""
+"""The texts that a student was trained on, and how many of them a collection holds."""
 
 import hashlib
 import unicodedata
@@ -6,15 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mimo_plugin.core.artifact import FileRecord, SealedRecord, said_format, unseal
+from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem
 from mimo_plugin.core.files import replacing, sha256, write_text
 from mimo_plugin.encoder import packaged
-
-if TYPE_CHECKING:
-    import numpy as np
+from mimo_plugin.evaluation.results import TrainedOnResult
 
 FILE = "training_texts.npz"
 # Hashes that are kept, 8 bytes each: all of smaller data, of larger data a sample.
@@ -37,7 +39,7 @@ class SeenTexts:
     """
 
     training_data: str
-    hashes: "np.ndarray"
+    hashes: NDArray[np.uint64]
     highest: int
 
     @classmethod
@@ -50,8 +52,6 @@ class SeenTexts:
         Raises:
             ArtifactError: the record is damaged.
         """
-        import numpy as np
-
         path = _find(str(checkpoint))
         if path is None:
             return None
@@ -70,13 +70,11 @@ class SeenTexts:
 
     @property
     def share(self) -> float:
-        """Of the training texts, how many the record holds; 1.0 is all."""
+        """The share of the training texts that the record holds; 1.0 is all."""
         return (self.highest + 1) / (_LARGEST + 1)
 
     def count(self, texts: Iterable[str]) -> int:
         """How many of the given texts were trained on; an estimate where `share` is below 1."""
-        import numpy as np
-
         found = total = 0
         for hashes in _hashes(texts):
             found += int(np.isin(hashes, self.hashes).sum())
@@ -87,15 +85,13 @@ class SeenTexts:
 def write_seen(
     directory: Path, texts: Iterable[str], *, training_data: str = "", before: SeenTexts | None = None
 ) -> FileRecord:
-    """Writes the record of a student into its directory. Memory is bounded, whatever the data.
+    """Writes the record of a student into its directory, in bounded memory.
 
     Args:
         texts: that it was trained on, read once; a text may occur several times.
         training_data: name of the data.
-        before: record of the checkpoint that training started from, which is added to.
+        before: record of the checkpoint that training started from, which is extended.
     """
-    import numpy as np
-
     kept, highest, names = np.empty(0, dtype=np.uint64), _LARGEST, [training_data]
     if before is not None:
         kept, highest = before.hashes, before.highest
@@ -117,10 +113,8 @@ def write_seen(
     return FileRecord.of(path)
 
 
-def _hashes(texts: Iterable[str]) -> Iterator["np.ndarray"]:
+def _hashes(texts: Iterable[str]) -> Iterator[NDArray[np.uint64]]:
     """uint64, some thousands at a time."""
-    import numpy as np
-
     stream = iter(texts)
     while read := list(islice(stream, _READ_AT_ONCE)):
         yield np.fromiter(map(_hash, read), dtype=np.uint64, count=len(read))
@@ -133,7 +127,7 @@ def _hash(text: str) -> int:
 
 
 def _find(checkpoint: str) -> Path | None:
-    """The record's file; None where there is none."""
+    """The file of a checkpoint's record, if there is one."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -158,39 +152,7 @@ _FORMATS = (RUN_FORMAT, "mimo-reproduction-run")
 _AT_ONCE = 1 << 14
 
 
-@dataclass(frozen=True)
-class TrainedOn:
-    """Attributes:
-    documents: how many of the texts an encoder was trained on; an estimate where its record is a sample.
-    of: texts that were looked at.
-    training_data: names of the data.
-    """
-
-    documents: int
-    of: int
-    training_data: str
-
-    def as_json(self) -> dict[str, Any]:
-        share = self.documents / self.of if self.of else 0.0
-        return {
-            "documents": self.documents,
-            "of": self.of,
-            "share": share,
-            "training_data": self.training_data,
-        }
-
-    def warnings(self, name: str, what: str = "documents") -> list[str]:
-        if not self.documents:
-            return []
-        data = f" ({self.training_data})" if self.training_data else ""
-        return [
-            f"{name} was trained on {self.documents:,} of the {self.of:,} {what} here "
-            f"({self.documents / self.of:.1%}){data}: its scores do not compare with those of systems that "
-            "were not"
-        ]
-
-
-def trained_on(texts: Iterable[str], seen: "Mapping[str, SeenTexts]") -> dict[str, TrainedOn]:
+def trained_on(texts: Iterable[str], seen: Mapping[str, SeenTexts]) -> dict[str, TrainedOnResult]:
     """Name -> how many of the texts it was trained on; they are read once."""
     counts = dict.fromkeys(seen, 0)
     total = 0
@@ -199,16 +161,34 @@ def trained_on(texts: Iterable[str], seen: "Mapping[str, SeenTexts]") -> dict[st
         total += len(some)
         for name, one in seen.items():
             counts[name] += one.count(some)
-    return {name: TrainedOn(counts[name], total, one.training_data) for name, one in seen.items()}
+    return {
+        name: TrainedOnResult(
+            documents=counts[name],
+            of=total,
+            share=counts[name] / total if total else 0.0,
+            training_data=one.training_data,
+        )
+        for name, one in seen.items()
+    }
 
 
-def open_seen(encoders: Mapping[str, str]) -> "tuple[dict[str, SeenTexts], list[str]]":
-    """The records that there are of what encoders were trained on, and what is wrong with others.
+def trained_on_warnings(found: Mapping[str, TrainedOnResult], what: str = "documents") -> list[str]:
+    """A line for each encoder that was trained on some of the texts. what: kind of the texts."""
+    return [
+        f"{name} was trained on {one.documents:,} of the {one.of:,} {what} here ({one.share:.1%})"
+        f"{f' ({one.training_data})' if one.training_data else ''}: its scores do not compare with those of "
+        "systems that were not"
+        for name, one in found.items()
+        if one.documents
+    ]
+
+
+def open_seen(encoders: Mapping[str, str]) -> tuple[dict[str, SeenTexts], list[str]]:
+    """Opens the records of encoders' training texts; a damaged one becomes a warning.
 
     Args:
         encoders: name -> checkpoint.
     """
-
     found, warnings = {}, []
     for name, checkpoint in encoders.items():
         try:
@@ -238,13 +218,11 @@ class RunRecord(SealedRecord):
 
 
 def write_run_record(run: Path, encoder: str, fingerprint: str) -> list[str]:
-    """Notes beside a run which encoder made it, where that one may have been trained on what it searched.
+    """Records beside a run which encoder made it, if that may have been trained on the collection.
 
     Returns:
-        What a user should know, a line each.
+        Warnings, a line each.
     """
-    from mimo_plugin.encoder import packaged
-
     place = run.with_name(f"{run.name}.json")
     if not run.is_file() or (place.exists() and said_format(place) != RUN_FORMAT):
         return []
@@ -262,7 +240,7 @@ def write_run_record(run: Path, encoder: str, fingerprint: str) -> list[str]:
 
 
 def encoder_of(run: Path) -> str | None:
-    """The checkpoint that made a run, as the record beside it says; None where none says so of this file."""
+    """The checkpoint that made a run, if a record beside it names this very file."""
     stem = run.name.removesuffix(".gz").removesuffix(".trec")
     for place in (run.with_name(f"{run.name}.json"), run.with_name(f"{stem}.json")):
         if said_format(place) not in _FORMATS:
@@ -280,49 +258,36 @@ def encoder_of(run: Path) -> str | None:
 
 def of_runs(
     files: Mapping[str, Path], pool: Any, specs: Sequence[str], progress: bool | None = None
-) -> tuple[dict[str, TrainedOn], list[str]]:
-    """What the encoders of runs were trained on, of the documents of a collection; and warnings, a line each.
+) -> tuple[dict[str, TrainedOnResult], list[str]]:
+    """How many documents of a collection the encoders of runs were trained on; and warnings, a line each.
 
     Args:
         files: name -> run.
-        pool: an ir_datasets dataset of `Doc`s, of these collections.
+        pool: an ir_datasets dataset of the collections `specs`; or judgments alone.
     """
     encoders = {name: encoder for name, file in files.items() if (encoder := encoder_of(file)) is not None}
     seen, warnings = open_seen(encoders)
     if not seen:
         return {}, warnings
-    names = ", ".join(seen)
-    if not _at_hand(pool, specs):
-        return {}, [
-            *warnings,
-            f"{names}: not known whether it was trained on documents here: they are not on this machine",
-        ]
     try:
-        found = trained_on(_texts(pool, progress), seen)
+        if not _at_hand(pool, specs):
+            raise DataError("they are not on this machine")
+        docs = bar(pool.docs_iter(), what="comparing with training", unit="documents", enabled=progress)
+        found = trained_on((doc.default_text() for doc in docs), seen)
     except DataError as error:
         reason = str(error).splitlines()[0]
+        names = ", ".join(seen)
         return {}, [*warnings, f"{names}: not known whether it was trained on documents here: {reason}"]
-    return found, [
-        *warnings,
-        *(line for name, one in found.items() for line in one.warnings(f"run {name!r}")),
-    ]
-
-
-def _texts(pool: Any, progress: bool | None) -> Iterator[str]:
-    from mimo_plugin.core.environment import bar
-
-    for doc in bar(pool.docs_iter(), what="comparing with training", unit="documents", enabled=progress):
-        yield doc.text
+    told = trained_on_warnings({f"run {name!r}": one for name, one in found.items()})
+    return found, [*warnings, *told]
 
 
 def _at_hand(pool: Any, specs: Sequence[str]) -> bool:
-    """Whether the documents are there and need not be fetched."""
+    """Whether the documents are on this machine."""
     from mimo_plugin.collections.loading import open_collection
     from mimo_plugin.collections.reading import missing_files
 
     if not pool.has_docs():
         return False
-    try:
-        return not any(missing_files(open_collection(spec).docs_handler()) for spec in specs)
-    except DataError:
-        return False
+    handlers = [open_collection(spec).docs_handler() for spec in specs] or [pool.docs_handler()]
+    return not any(map(missing_files, handlers))

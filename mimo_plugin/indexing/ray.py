@@ -116,7 +116,7 @@ def check_address(address: str) -> str:
 
     Raises:
         EnvironmentProblem: nothing answers there.
-        UsageError: it is nothing of that kind.
+        UsageError: it is malformed.
     """
     address = (os.environ.get("RAY_ADDRESS") or LOCAL) if address == LOCAL else address
     if address in (LOCAL, "auto"):
@@ -139,12 +139,12 @@ def check_address(address: str) -> str:
 
 @contextmanager
 def connected(options: RayOptions) -> Iterator[None]:
-    """Holds a connection to Ray; a Ray that was started here ends with it. One that the process has already
-    is used and left as it is.
+    """Holds a connection to Ray; a Ray that was started here ends with it. A connection that the process has
+    already is used and kept.
 
     Raises:
         EnvironmentProblem: there is no Ray, or this machine is not part of it.
-        UsageError: the address is none.
+        UsageError: the address is malformed.
     """
     address = check_address(options.address)
     # Read when Ray is imported and started: nothing is reported to anybody.
@@ -179,8 +179,7 @@ def connected(options: RayOptions) -> Iterator[None]:
 
 
 def _require_answer(address: str) -> None:
-    """Raises an EnvironmentProblem where something else than a Ray of this release listens: `ray.init` would
-    try again and again."""
+    """Raises an EnvironmentProblem where no Ray of this release listens: `ray.init` would retry for ever."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_STATUS_SECONDS)
@@ -203,7 +202,7 @@ def _require_answer(address: str) -> None:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Drops what Ray's C++ part says on standard error while it starts."""
+    """Drops the messages of Ray's C++ part on standard error while it starts."""
     kept = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -216,7 +215,7 @@ def _without_stderr() -> Iterator[None]:
 
 @contextmanager
 def _without_remarks() -> Iterator[None]:
-    """Drops what Ray says of tasks that it tries again; it says so on standard output."""
+    """Drops Ray's messages about retried tasks, which go to standard output."""
     logger = logging.getLogger("ray.data")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -229,7 +228,7 @@ def _without_remarks() -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray puts a handler of its own in the place of the one that ends a command in good order."""
+    """Keeps the handler that ends a command in good order: Ray replaces it by its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -264,15 +263,15 @@ def encode_on_ray(
     options: EncodeOptions | None = None,
     encoder_options: EncoderOptions | None = None,
 ) -> Encoded:
-    """Encodes as `encode_collections` does, with Ray Data and the workers of its cluster.
+    """Encodes as `encode` does, with Ray Data and the workers of its cluster.
 
     One process, on this machine, reads the collection; a shard whose worker is lost is encoded by another
-    one; the vectors come back and are written here, so that the other machines need not see `output`. What a
-    call of `encode_collections` began is gone on with, and the other way round.
+    one; the vectors come back and are written here, so that the other machines need not see `output`. It
+    resumes what `encode` began, and the other way round.
 
     Raises:
         EnvironmentProblem: no Ray, no room in it, or it has failed.
-        MimoError: as `encode_collections`.
+        MimoError: as `encode`.
     """
     options = options or EncodeOptions()
     encoder_options = encoder_options or EncoderOptions()
@@ -334,7 +333,7 @@ def encode_on_ray(
 
 
 def _terms(work: Work, workers: Workers) -> EncodingPlan:
-    """All of the plan that does not depend on the collection, as a worker finds it."""
+    """The part of the plan that does not depend on the collection, from a worker."""
     import ray
 
     task = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus)(find_terms)
@@ -355,7 +354,7 @@ def _encode_shards(
     missing: Sequence[int],
     progress: bool | None,
 ) -> None:
-    """Has the missing shards encoded and writes them, in the order in which they are done."""
+    """Writes the missing shards as the workers finish them."""
     total, left = shards.documents_in(shards.numbers), shards.documents_in(missing)
     done = set()
     with bar(total=total, initial=total - left, what="encoding", unit="docs", enabled=progress) as counter:

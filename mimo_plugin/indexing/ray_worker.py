@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def make_row(shard: int, content: Any, vectors: bytes | None = None) -> "pa.Table":
-    """What goes between processes, a table of one row: data that JSON has, and vectors."""
+    """A message between processes, a table of one row: JSON data and vectors."""
     import pyarrow as pa
 
     # Texts may hold what is no valid UTF-8, and a shard more than 2 GiB.
@@ -84,7 +84,7 @@ def vectors_of(row: "pa.Table") -> tuple[int, VectorBatch, int]:
 
 
 def trouble_row(error: Exception) -> "pa.Table":
-    """An error, on its way to the user: Ray would only run again what raises one."""
+    """An error, on its way to the user: Ray would retry a task that raises it."""
     trace = "".join(traceback.format_exception(error))
     if not isinstance(error, MimoError):
         name, said = type(error).__name__, " ".join(str(error).split()) or "no message"
@@ -138,7 +138,7 @@ class Work:
         return encoder, terms
 
     def env(self) -> dict[str, str]:
-        """The settings of this process that say where collections lie and come from; no secrets."""
+        """This process's settings of where collections lie and come from; no secrets."""
         return {
             name: value
             for name, value in os.environ.items()
@@ -158,7 +158,7 @@ def read_texts(batch: "pa.Table", work: Work, shards: Shards, missing: Sequence[
     """The texts of the missing shards, in ascending order, a row each; runs once, where the command runs.
 
     Args:
-        batch: of no interest: Ray Data makes rows from rows.
+        batch: unused, Ray Data wants an input.
     """
     from mimo_plugin.collections.pool import load
     from mimo_plugin.collections.survey import distinct

@@ -1,9 +1,8 @@
 """Language bias, geometry and systems as tables."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 from mimo_plugin.core.files import size_text
@@ -13,8 +12,6 @@ from mimo_plugin.evaluation.results import (
     BiasResult,
     EncoderResult,
     GeometryResult,
-    MrcResult,
-    PeerResult,
 )
 from mimo_plugin.report.tables import MONOLINGUAL, labels, measure_name, system_names
 
@@ -160,35 +157,38 @@ def _skipped(biases: Biases) -> Iterator[str]:
         yield f"Skipped: {what}{where}: {why}"
 
 
+# Attribute of `BiasResult`, part of a file's name, title and format of what has values per language.
+_BY_LANGUAGE = (
+    ("mrc", "mrc", "MRC", ".2f"),
+    ("peer", "peer", "PEER", ".4f"),
+    ("awrf", "awrf", "AWRF", ".4f"),
+    ("same_language_preference", "preference", "Same-language preference", ".2f"),
+    ("cross_lingual_gap", "gap", "Cross-lingual gap", "+.4f"),
+)
+
+
+def _further(biases: Biases, attribute: str) -> dict[int, dict[str, Any]]:
+    """Further cutoff -> run -> what was measured there."""
+    found: dict[int, dict[str, Any]] = {}
+    for run, bias in biases.found.items():
+        for at, one in getattr(bias, f"{attribute}_at", {}).items():
+            found.setdefault(at, {})[run] = one
+    return dict(sorted(found.items()))
+
+
 def cutoffs_table(biases: Biases) -> Table | None:
     """MRC and PEER at further cutoffs, a row a run; None where none were asked for."""
     columns = ["run"]
-    rows = {name: [words(biases.names[name], name)] for name in biases.found}
-    for kind, form in (("MRC", ".2f"), ("PEER", ".4f")):
-        for at in _further(biases, kind):
-            columns.append(f"{kind}@{at}")
-            for name, bias in biases.found.items():
-                one = _at(bias, kind).get(at)
-                rows[name].append(number(one.mean if one else None, form))
+    rows = {run: [words(biases.names[run], run)] for run in biases.found}
+    for attribute, _, title, form in _BY_LANGUAGE:
+        for at, by_run in _further(biases, attribute).items():
+            columns.append(f"{title}@{at}")
+            for run, row in rows.items():
+                row.append(number(by_run[run].mean if run in by_run else None, form))
     if len(columns) == 1:
         return None
     title = "MRC and PEER at several cutoffs"
     return Table.of(title, columns, rows.values(), name="fairness-cutoffs", labels=biases.labels)
-
-
-def _at(bias: BiasResult, kind: str) -> Mapping[int, PeerResult] | Mapping[int, MrcResult]:
-    return bias.mrc_at if kind == "MRC" else bias.peer_at
-
-
-def _measured_at(bias: BiasResult, kind: str, at: int) -> PeerResult | MrcResult | None:
-    return _at(bias, kind).get(at)
-
-
-def _further(biases: Biases, kind: str) -> list[int]:
-    return sorted({at for bias in biases.found.values() for at in _at(bias, kind)})
-
-
-ByRun = Callable[[BiasResult], Any]  # what has values per language, or None
 
 
 def bias_by_language(biases: Biases, *, further_only: bool = False) -> Iterator[Table]:
@@ -197,42 +197,27 @@ def bias_by_language(biases: Biases, *, further_only: bool = False) -> Iterator[
     Args:
         further_only: MRC and PEER at further cutoffs, and nothing else.
     """
-
-    def further(kind: str, form: str) -> Iterator[tuple[str, str, str, ByRun]]:
-        for at in _further(biases, kind):
-            yield f"{kind.lower()}-{at}", f"{kind}@{at}", form, partial(_measured_at, kind=kind, at=at)
-
-    kinds: list[tuple[str, str, str, ByRun]] = [
-        ("mrc", "MRC", ".2f", lambda bias: bias.mrc),
-        *further("MRC", ".2f"),
-        ("peer", "PEER", ".4f", lambda bias: bias.peer),
-        *further("PEER", ".4f"),
-        ("awrf", "AWRF", ".4f", lambda bias: bias.awrf),
-        ("preference", "Same-language preference", ".2f", lambda bias: bias.same_language_preference),
-        ("gap", "Cross-lingual gap", "+.4f", lambda bias: bias.cross_lingual_gap),
-    ]
-    for name, title, form, measured in kinds:
-        if further_only and "@" not in title:
-            continue
-        by_run = {run: _per_language(measured(bias)) for run, bias in biases.found.items()}
-        languages = sorted({language for values in by_run.values() for language in values})
-        if languages:
-            rows = [
-                [words(language), *(number(values.get(language), form) for values in by_run.values())]
-                for language in languages
-            ]
-            yield Table.of(
-                f"{title} by query language",
-                ["query language", *(biases.names[run] for run in by_run)],
-                rows,
-                name=f"{name}-by-language",
-                labels=biases.labels,
-            )
+    for attribute, name, title, form in _BY_LANGUAGE:
+        if not further_only:
+            by_run = {run: getattr(bias, attribute) for run, bias in biases.found.items()}
+            yield from _by_language(biases, name, title, form, by_run)
+        for at, by_run in _further(biases, attribute).items():
+            yield from _by_language(biases, f"{name}-{at}", f"{title}@{at}", form, by_run)
 
 
-def _per_language(found: Any) -> dict[str, float | None]:
-    values = found.per_language if found else {}
-    return {language: getattr(value, "gap", value) for language, value in values.items()}
+def _by_language(
+    biases: Biases, name: str, title: str, form: str, by_run: Mapping[str, Any]
+) -> Iterator[Table]:
+    columns = [by_run[run].per_language if by_run.get(run) else {} for run in biases.found]
+    languages = sorted({language for values in columns for language in values})
+    rows = []
+    for language in languages:
+        cells = [values.get(language) for values in columns]
+        rows.append([words(language), *(number(getattr(cell, "gap", cell), form) for cell in cells)])
+    if rows:
+        headers = ["query language", *(biases.names[run] for run in biases.found)]
+        title = f"{title} by query language"
+        yield Table.of(title, headers, rows, name=f"{name}-by-language", labels=biases.labels)
 
 
 def mix_table(biases: Biases, run: str, file: str) -> Table:

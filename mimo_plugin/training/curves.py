@@ -4,13 +4,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mimo_plugin.core.errors import DataError, EnvironmentProblem
 from mimo_plugin.core.files import make_parent, replacing
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Records = dict[int, dict[str, float]]  # step -> metric -> value, in order of the steps
 
@@ -74,33 +71,11 @@ def _is_number(value: object, *kinds: type) -> bool:
     return type(value) in kinds and (not isinstance(value, int) or abs(value) < 2**63)
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """curves: metric -> label in the legend."""
-
-    title: str
-    unit: str
-    curves: dict[str, str]
-    dev: bool = True
-
-
+# Title, unit, whether of the dev collection, metrics.
 _PANELS = (
-    _Panel(
-        "Training loss",
-        "loss",
-        {
-            "loss": "total (weighted sum)",
-            "contrastive": "contrastive (nats)",
-            "distillation": "distillation (1 - cosine)",
-            "divergence": "divergence (nats)",
-        },
-        dev=False,
-    ),
-    _Panel("Learning rate", "learning rate", {"learning_rate": ""}, dev=False),
-    _Panel("Dev: multilingual retrieval", "nDCG@20 (0 to 1)", {"ndcg@20": ""}),
-    _Panel("Dev: hits in the query's own language", "share of the top 20", {"same_language@20": ""}),
-    _Panel("Dev: alignment, lower is closer", "mean squared distance (0 to 4)", {"alignment": ""}),
-    _Panel("Dev: uniformity, lower is more even", "log mean exp(-2 distance²) (-8 to 0)", {"uniformity": ""}),
+    ("Training", "loss", False, ("loss", "contrastive", "distillation", "divergence")),
+    ("Dev: retrieval", "0 to 1, higher is better", True, ("ndcg@20", "same_language@20")),
+    ("Dev: vectors", "lower is better", True, ("alignment", "uniformity")),
 )
 
 
@@ -118,32 +93,27 @@ def draw_curves(path: Path, output: Path) -> None:
             "training curves need matplotlib, which is not installed: pip install matplotlib"
         ) from error
     metrics = read_metrics(path)
-    panels = [p for p in _PANELS if any(metrics.series(name, dev=p.dev)[0] for name in p.curves)]
-    if not panels:
-        names = ", ".join(name for panel in _PANELS for name in panel.curves)
-        raise DataError(f"{path}: none of the metrics that can be drawn, expected some of {names}")
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
+    drawn = []
+    for title, unit, dev, names in _PANELS:
+        series = {name: metrics.series(name, dev=dev) for name in names}
+        if any(steps for steps, _ in series.values()):
+            drawn.append((title, unit, series))
+    if not drawn:
+        known = ", ".join(name for panel in _PANELS for name in panel[3])
+        raise DataError(f"{path}: none of the metrics that can be drawn, expected some of {known}")
     # Without pyplot, which keeps figures and chooses a back end for the whole process.
-    figure = Figure(figsize=(5.6 * columns, 3.1 * rows), layout="constrained")
-    for number, panel in enumerate(panels, start=1):
-        _draw(figure.add_subplot(rows, columns, number), panel, metrics)
+    figure = Figure(figsize=(5 * len(drawn), 3), layout="constrained")
+    places = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for axes, (title, unit, series) in zip(places, drawn, strict=True):
+        for name, (steps, values) in series.items():
+            if steps:
+                axes.plot(steps, values, label=name, marker="." if title != "Training" else None)
+        # The parts of the loss differ by an order of magnitude.
+        if title == "Training" and all(value > 0 for _, values in series.values() for value in values):
+            axes.set_yscale("log")
+        axes.set(title=title, xlabel="optimiser step", ylabel=unit)
+        axes.legend(frameon=False, fontsize="small")
+        axes.grid(alpha=0.25)
     make_parent(output)
     with replacing(output) as beside:
         figure.savefig(beside, format="png", dpi=130, metadata={"Software": None})
-
-
-def _draw(axes: "Axes", panel: _Panel, metrics: Metrics) -> None:
-    drawn: list[float] = []
-    for name, label in panel.curves.items():
-        steps, values = metrics.series(name, dev=panel.dev)
-        if steps:
-            axes.plot(steps, values, label=label, marker="o" if panel.dev else None, markersize=4)
-            drawn += values
-    # The parts of the loss differ by an order of magnitude.
-    if "loss" in panel.curves and all(value > 0 for value in drawn):
-        axes.set_yscale("log")
-    axes.set(title=panel.title, xlabel="optimiser step", ylabel=panel.unit)
-    if len(axes.get_lines()) > 1:
-        axes.legend(frameon=False, fontsize="small")
-    axes.grid(alpha=0.25)

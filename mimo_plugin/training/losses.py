@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -18,10 +18,6 @@ from torch.nn import functional
 
 from mimo_plugin.training.recipe import ProjectionInput, Stage2Options, StageOptions
 from mimo_plugin.training.schedule import Objective
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-    from torch import nn
 
 Features = dict[str, Tensor]
 
@@ -85,28 +81,22 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
     so its gradients are averaged over devices here.
 
     Args:
-        metric: "cosine", "l2" or "mse".
         projection_dim: t.
         projection: file of a trained projection to go on with; None starts with random weights.
-        mini_batch_size: texts that are embedded at a time.
-        raw: whether the projection reads the student's vectors as they are before its normalisation.
     """
 
     def __init__(
         self,
         model: SentenceTransformer,
-        metric: str,
+        options: StageOptions,
         projection_dim: int | None,
         projection: Path | None = None,
-        *,
-        mini_batch_size: int,
-        raw: bool = False,
     ) -> None:
-        super().__init__(model, distance_metric=metric, projection_dim=projection_dim)
-        self.mini_batch_size = mini_batch_size
+        super().__init__(model, distance_metric=options.metric.value, projection_dim=projection_dim)
+        self.mini_batch_size = options.mini_batch_size
         self.truncate_dim = model.truncate_dim
-        self.raw = raw
-        self.last_input = _LastInput(model) if raw else None
+        self.raw = options.reads is ProjectionInput.RAW
+        self.last_input = _LastInput(model) if self.raw else None
         if projection is not None:
             self.load_projection(projection)
         self.parts: dict[str, Tensor] = {}
@@ -139,19 +129,15 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
 
 
 class _Contrastive(_MiniBatches, nn.Module):
-    """A loss over the embeddings of a whole batch.
+    """A loss over the embeddings of a whole batch. With cached gradients it embeds twice and keeps only one
+    mini-batch's activations, whatever the batch; else all of them."""
 
-    Args:
-        mini_batch_size: texts that are embedded at a time.
-        cache: embed twice and keep only one mini-batch's activations, whatever the batch; else all of them.
-    """
-
-    def __init__(self, model: SentenceTransformer, mini_batch_size: int, cache: bool) -> None:
+    def __init__(self, model: SentenceTransformer, options: Stage2Options) -> None:
         super().__init__()
         self.model = model
-        self.mini_batch_size = mini_batch_size
+        self.mini_batch_size = options.mini_batch_size
         self.truncate_dim = model.truncate_dim
-        self.cache = cache
+        self.cache = options.cache_gradients
         self.parts: dict[str, Tensor] = {}
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor | None) -> Tensor:
@@ -167,14 +153,12 @@ class CrossLingualContrastive(_Contrastive):
     """XLCO, and InfoNCE when both texts of a row are in one language: cross entropy over `cos / temperature`
     with all passages of all devices, positives on the diagonal."""
 
-    def __init__(
-        self, model: SentenceTransformer, mini_batch_size: int, temperature: float, *, cache: bool = True
-    ) -> None:
-        super().__init__(model, mini_batch_size, cache)
+    def __init__(self, model: SentenceTransformer, options: Stage2Options) -> None:
+        super().__init__(model, options)
         self.ranking = CachedMultipleNegativesRankingLoss(
             model,
-            scale=1 / temperature,
-            mini_batch_size=mini_batch_size,
+            scale=1 / options.temperature,
+            mini_batch_size=options.mini_batch_size,
             gather_across_devices=_distributed(),
         )
 
@@ -198,20 +182,13 @@ class Joint(_Contrastive):
     """
 
     def __init__(
-        self,
-        model: SentenceTransformer,
-        distillation: Distillation,
-        *,
-        weight: float,
-        mini_batch_size: int,
-        temperature: float,
-        cache: bool = True,
+        self, model: SentenceTransformer, options: Stage2Options, distillation: Distillation
     ) -> None:
-        super().__init__(model, mini_batch_size, cache)
-        self.contrastive = CrossLingualContrastive(model, mini_batch_size, temperature)
+        super().__init__(model, options)
+        self.contrastive = CrossLingualContrastive(model, options)
         self.distillation = distillation
         self.last_input = distillation.last_input
-        self.weight = weight
+        self.weight = options.contrastive_weight
 
     def forward_cached(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
         parameters = list(self.distillation.projection.parameters())
@@ -258,18 +235,10 @@ class LanguageAlignment(_Contrastive):
     through both queries. Columns: query, other query, passage. The softmax of the divergence is not scaled.
     """
 
-    def __init__(
-        self,
-        model: SentenceTransformer,
-        mini_batch_size: int,
-        temperature: float,
-        alpha: float,
-        *,
-        cache: bool = True,
-    ) -> None:
-        super().__init__(model, mini_batch_size, cache)
-        self.contrastive = CrossLingualContrastive(model, mini_batch_size, temperature)
-        self.alpha = alpha
+    def __init__(self, model: SentenceTransformer, options: Stage2Options) -> None:
+        super().__init__(model, options)
+        self.contrastive = CrossLingualContrastive(model, options)
+        self.alpha = options.lakda_alpha
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
@@ -308,45 +277,19 @@ def _distributed() -> bool:
 
 
 def build_loss(
-    model: "SentenceTransformer",
-    options: StageOptions,
-    teacher_dimension: int | None,
-    projection: Path | None,
-) -> tuple["nn.Module", "nn.Module | None"]:
+    model: SentenceTransformer, options: StageOptions, teacher_dimension: int | None, projection: Path | None
+) -> tuple[nn.Module, nn.Module | None]:
     """The loss of a stage, and its projection where it has one.
 
     Args:
         teacher_dimension: of the teacher's embeddings; None where there is no teacher.
         projection: a trained projection to go on with; None starts with random weights.
     """
-    if not isinstance(options, Stage2Options) or options.objective is Objective.MIMO:
-        distillation = Distillation(
-            model,
-            options.metric.value,
-            teacher_dimension,
-            projection,
-            mini_batch_size=options.mini_batch_size,
-            raw=options.reads is ProjectionInput.RAW,
-        )
-        if not isinstance(options, Stage2Options):
-            return distillation, distillation.projection
-        joint = Joint(
-            model,
-            distillation,
-            weight=options.contrastive_weight,
-            mini_batch_size=options.mini_batch_size,
-            temperature=options.temperature,
-            cache=options.cache_gradients,
-        )
-        return joint, distillation.projection
-    if options.objective is Objective.LAKDA:
-        return LanguageAlignment(
-            model,
-            options.mini_batch_size,
-            options.temperature,
-            options.lakda_alpha,
-            cache=options.cache_gradients,
-        ), None
-    return CrossLingualContrastive(
-        model, options.mini_batch_size, options.temperature, cache=options.cache_gradients
-    ), None
+    if isinstance(options, Stage2Options) and options.objective is Objective.LAKDA:
+        return LanguageAlignment(model, options), None
+    if isinstance(options, Stage2Options) and options.objective is not Objective.MIMO:
+        return CrossLingualContrastive(model, options), None
+    distillation = Distillation(model, options, teacher_dimension, projection)
+    if isinstance(options, Stage2Options):
+        return Joint(model, options, distillation), distillation.projection
+    return distillation, distillation.projection

@@ -175,7 +175,7 @@ def identity_of(
         "seed": recipe.seed,
         "student": {**recipe.student.identity(), "fingerprint": student},
         "data": {
-            "path": str(data.directory),
+            "path": None if data.directory is None else str(data.directory),
             "fingerprint": data.fingerprint,
             "anchor": data.manifest.anchor,
             "rows": data.manifest.rows,

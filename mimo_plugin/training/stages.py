@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from mimo_plugin.training.trainer import Fit
 
 STAGE1, STAGE2 = "stage1", "stage2"
+# Stage -> the recipe's field that names its data.
+_FIELDS = {STAGE1: "pairs", STAGE2: "table"}
 
 
 @dataclass(frozen=True)
@@ -151,10 +153,6 @@ def train(
     return last
 
 
-# Stage -> the recipe's field that names its data.
-_FIELDS = {STAGE1: "pairs", STAGE2: "table"}
-
-
 def train_stage1(recipe: Recipe, settings: RunSettings) -> Trained:
     """Distillation warm-up: parallel pairs, the student's text against the teacher's anchor text."""
     return next(run_stages(recipe, settings, [STAGE1]))
@@ -215,13 +213,12 @@ def run_stages(
     with problems.collect():
         check_trackers(recipe.report_to)
     problems.raise_any()
-    start = Start.load(recipe, max(stage.options.max_length for stage in stages), devices)
-    trained = stages[0].run(start, devices, dev)
+    longest = max(stage.options.max_length for stage in stages)
+    trained = stages[0].run(Start.load(recipe, longest, devices), devices, dev)
     yield trained
     for stage in stages[1:]:
         stage.go_on_from(trained)
-        start = Start.load(stage.recipe, stage.options.max_length, devices)
-        yield stage.run(start, devices, dev)
+        yield stage.run(Start.load(stage.recipe, longest, devices), devices, dev)
 
 
 class Stage:
@@ -256,24 +253,24 @@ class Stage:
     def _manifest(self) -> DataManifest:
         if self._given is not None:
             return self._given.manifest
-        if self.name == STAGE1:
-            if self.recipe.pairs is None:
-                raise UsageError(
-                    "stage 1 needs --pairs, a directory that `mimo data parallel` or `debian` wrote"
-                )
-            return read_manifest(Path(self.recipe.pairs), Format.PAIRS)
-        if self.recipe.table is None:
-            raise UsageError("stage 2 needs --table, a directory that `mimo data aligned` or `debian` wrote")
-        return read_manifest(Path(self.recipe.table), Format.TABLE)
+        return read_manifest(self._place(), Format.PAIRS if self.name == STAGE1 else Format.TABLE)
+
+    def _place(self) -> Path:
+        field = _FIELDS[self.name]
+        place = getattr(self.recipe, field)
+        if place is None:
+            source = "parallel" if self.name == STAGE1 else "aligned"
+            raise UsageError(
+                f"{self.name} needs --{field}, a directory that `mimo data {source}` or `debian` wrote"
+            )
+        return Path(place)
 
     @cached_property
     def data(self) -> Pairs | Table:
         """What is trained on."""
         if self._given is not None:
             return self._given
-        if self.name == STAGE1:
-            return open_pairs(Path(str(self.recipe.pairs)))
-        return open_table(Path(str(self.recipe.table)))
+        return open_pairs(self._place()) if self.name == STAGE1 else open_table(self._place())
 
     def carry(self, given: Path | None) -> None:
         """Finds the projection that stage 2 goes on with, and what a projection reads.

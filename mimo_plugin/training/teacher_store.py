@@ -38,11 +38,12 @@ def load_teacher(options: TeacherOptions) -> Encoder:
         EnvironmentProblem, ModelError, UsageError: as `Encoder`; a ModelError where queries and
             passages go through different encoders, since one projection cannot lead to both.
     """
+    on_cpu = check_device(options.device).startswith("cpu")
     teacher = Encoder(
         options.checkpoint,
         EncoderOptions(
             device=options.device,
-            dtype=_compute_dtype(options),
+            dtype=options.compute_dtype or ("float32" if on_cpu else "bfloat16"),
             attention=options.attention,
             batch_size=options.batch_size or 64,
             max_length=options.max_length,
@@ -58,13 +59,6 @@ def load_teacher(options: TeacherOptions) -> Encoder:
             "must be one encoder of both; name another, or save one of its routes as a checkpoint"
         )
     return teacher
-
-
-def _compute_dtype(options: TeacherOptions) -> str:
-    """The number format of the teacher's weights: that asked for, else the device's."""
-    if options.compute_dtype is not None:
-        return options.compute_dtype
-    return "float32" if check_device(options.device).startswith("cpu") else "bfloat16"
 
 
 class Identity(Record):
@@ -93,17 +87,16 @@ class Identity(Record):
 
     @classmethod
     def of(cls, teacher: Encoder, options: TeacherOptions) -> "Identity":
-        asked_query, asked_passage = options.query_prompt, options.passage_prompt
         return cls(
             teacher=teacher.name,
             files=_files(options.checkpoint),
             fingerprint=teacher.fingerprint,
-            query_prompt=teacher.query_prompt if asked_query is None else asked_query,
-            passage_prompt=teacher.document_prompt if asked_passage is None else asked_passage,
+            query_prompt=teacher.query_prompt,
+            passage_prompt=teacher.document_prompt,
             max_length=teacher.max_length,
             dtype=options.dtype,
-            compute_dtype=_compute_dtype(options),
-            attention=options.attention,
+            compute_dtype=teacher.options.dtype,
+            attention=teacher.options.attention,
             dimension=teacher.dimension,
         )
 

@@ -1,6 +1,8 @@
 """`mimo analyze` from texts to tables, JSON and pictures, on the packaged sample and tiny checkpoints."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr, sentence_transformer
 from helpers.training_runs import finished, unfinished
 
-from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.analyze import analyze
+from mimo_plugin.benchmark.options import AnalyzeOptions, Role
 from mimo_plugin.benchmark.texts import sample_texts
 from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load
@@ -166,6 +169,25 @@ def test_trails(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFix
     assert "on its dev collection and not on these texts" in geometry["skipped"]["done: trail"]
     assert "going: trail" not in geometry["skipped"]
     assert "done: checkpoints of the training run" in capsys.readouterr().out
+
+
+def test_a_loaded_encoder_is_as_good_as_its_name(world: dict[str, str]) -> None:
+    options, encoding = AnalyzeOptions(texts=10, progress=False), EncoderOptions(device="cpu")
+    by_name = analyze(["mimo-sample"], [world["prompted"]], options=options, encoder_options=encoding)
+    loaded = analyze(["mimo-sample"], [Encoder(world["prompted"], device="cpu")], options=options)
+    assert loaded == by_name
+    assert loaded.geometry is not None
+    assert list(loaded.geometry.encoders) == ["prompted"]
+
+
+def test_nothing_heavy_is_imported_before_all_is_checked() -> None:
+    code = (
+        "import sys; from mimo_plugin.cli import main; "
+        "assert main(['analyze', 'mimo-sampel', '--encoder', '/none', '--run', 'none.trec']) == 1; "
+        "print([name for name in ('torch', 'scipy', 'faiss', 'matplotlib', 'ranx') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_an_encoder_that_gives_nan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,9 @@ from helpers.tiny_experiment import TOPICS, WORDS, passage, query, recipe_values
 from scipy.stats import spearmanr, ttest_rel
 
 from mimo_plugin.benchmark import experiment as running
-from mimo_plugin.benchmark.experiment import ExperimentOptions, plan_experiment, run_experiment
+from mimo_plugin.benchmark.experiment import plan_experiment, run_experiment
 from mimo_plugin.benchmark.grid import Experiment
+from mimo_plugin.benchmark.options import ExperimentOptions
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.encoder.encoder import Encoder
@@ -44,7 +45,8 @@ def run(recipe: Path, output: Path, **options: Any) -> tuple[dict[str, Any], lis
     said: list[str] = []
     run_experiment(
         Experiment.read(recipe),
-        ExperimentOptions(output=output, device="cpu", progress=False, **options),
+        output,
+        ExperimentOptions(device="cpu", progress=False, **options),
         said.append,
     )
     return results(output), said
@@ -269,7 +271,7 @@ def test_a_changed_recipe_keeps_what_it_shares(recipe: Path, finished: Path, tmp
     values = recipe_values()
     systems = {**values["systems"], "mimo": {"objective": "mimo", "lambda": 0.5}}
     changed = write_recipe(recipe.parent, "changed.yaml", systems=systems, seeds=[1], test="permutation")
-    plan = plan_experiment(Experiment.read(changed), ExperimentOptions(output=output, device="cpu"))
+    plan = plan_experiment(Experiment.read(changed), output, ExperimentOptions(device="cpu"))
     assert plan.splitlines() == [
         "done   new student, seed 1",
         "done   training of xlco, seed 1",
@@ -345,12 +347,12 @@ def test_another_teacher_under_the_same_name_is_another(recipe: Path, finished: 
     world, output = tmp_path / "world", tmp_path / "out"
     shutil.copytree(recipe.parent, world)
     shutil.copytree(finished, output)
-    options = ExperimentOptions(output=output, device="cpu")
+    options = ExperimentOptions(device="cpu")
     experiment = Experiment.read(world / recipe.name)
-    assert plan_experiment(experiment, options).endswith("12 of 12 steps are done")
+    assert plan_experiment(experiment, output, options).endswith("12 of 12 steps are done")
     with (world / "teacher" / "README.md").open("a", encoding="utf-8") as file:
         file.write("changed")
-    plan = plan_experiment(experiment, options).splitlines()
+    plan = plan_experiment(experiment, output, options).splitlines()
     assert "done   training of xlco, seed 1" in plan
     assert "to do  warm-up of mimo, seed 1" in plan
 

@@ -142,7 +142,7 @@ def test_the_place_is_not_anothers(world: Path, tmp_path: Path, capsys: pytest.C
     run.path.mkdir()
     run.begin("stage: stage1\n")
     assert main(["experiment", recipe, "--output", str(run.path)]) == 1
-    assert "holds something else (recipe.yaml)" in capsys.readouterr().err
+    assert "holds something else (recipe.yaml of another command)" in capsys.readouterr().err
     assert run.begun() == {"stage": "stage1"}
 
 

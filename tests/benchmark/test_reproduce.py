@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.bench import LANGUAGES, hits, parallel_folder, results, stamps, write_config
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.benchmark import runs as dense
+from mimo_plugin.benchmark.reproduce import reproduce
 from mimo_plugin.cli import main
+from mimo_plugin.encoder.encoder import Encoder
 
 _MADE = ("runs", "indexes", "geometry", "collections")
 _PLAIN = {"fairness": None, "geometry": None}
@@ -65,6 +67,25 @@ def test_its_runs_are_those_of_the_single_commands(
     assert found["systems"]["hybrid-a"]["parts"] == ["bm25", "a"]
     assert set(found["language_bias"]) == set(names)
     assert set(found["geometry"]["encoders"]) == {"a", "b"}
+
+
+def test_a_loaded_encoder_is_a_system_like_a_checkpoint(
+    done: tuple[Path, list[str], str], checkpoints: tuple[str, str], tmp_path: Path
+) -> None:
+    output, command, _ = done
+    said: list[str] = []
+    encoders = [Encoder(checkpoints[0]), f"other={checkpoints[1]}"]
+    found = reproduce(command[1], tmp_path / "output", encoders, bm25=False, say=said.append)
+    assert found.report.is_file()
+    assert said[-1].startswith(str(tmp_path / "output" / "results.json"))
+    for name, before in (("a", "a"), ("other", "b")):
+        mean = found.results.evaluation.runs[name].mean
+        assert mean == results(output)["evaluation"]["runs"][before]["mean"]
+    assert hits(tmp_path / "output" / "runs" / "a.trec.gz") == hits(output / "runs" / "a.trec.gz")
+    assert found.results.geometry is not None
+    assert set(found.results.geometry.encoders) == {"a", "other"}
+    with pytest.raises(TypeError, match="depht"):
+        reproduce(command[1], tmp_path / "output", encoders, depht=3)
 
 
 def test_mrc_of_an_encoder_is_exact(done: tuple[Path, list[str], str]) -> None:
@@ -249,11 +270,14 @@ def test_bad_input_is_reported_together_before_anything_is_encoded(
 ) -> None:
     output = tmp_path / "output"
     config = done[1][1]
-    bad = ["reproduce", config, "--encoder", "no/such", f"x y={checkpoints[0]}", "--run", "gone.trec"]
-    assert main([*bad, "--output", str(output)]) != 0
+    (tmp_path / "empty").mkdir()
+    bad = ["--encoder", str(tmp_path / "empty"), f"x y={checkpoints[0]}", "--run", "gone.trec"]
+    assert main(["reproduce", config, *bad, "--docs", "all", "--output", str(output)]) != 0
     errors = capsys.readouterr().err
-    for part in ("no/such", "'x y'", "gone.trec"):
+    for part in ("empty", "'x y'", "gone.trec", "--docs 'all'"):
         assert part in errors
+    assert main(["reproduce", config, "--encoder", "no/such", "--output", str(output)]) != 0
+    assert "no/such" in capsys.readouterr().err
     assert not output.exists()
     assert main(["reproduce", config, "--no-bm25", "--output", str(output)]) == 2
     assert "no system" in capsys.readouterr().err
@@ -276,7 +300,7 @@ def test_a_disk_that_is_too_small_is_met_first(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(dense, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     output = tmp_path / "output"
     command = ["reproduce", done[1][1], "--encoder", checkpoints[0], "--no-bm25", "--output", str(output)]
     assert main(command) == 1

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_plugin.benchmark.systems import Models, lengths
+from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.cli import main
 from mimo_plugin.collections import pool
 from mimo_plugin.core.artifact import one_writer
@@ -223,16 +224,17 @@ def test_runs_alone_read_the_collection_once_for_all_of_them(
 
 def test_one_model_is_in_memory_at_a_time(checkpoints: list[str], tmp_path: Path) -> None:
     models = Models(EncoderOptions(device="cpu"))
-    facts = [models.facts(checkpoint) for checkpoint in checkpoints[:2]]
-    first = weakref.ref(models.load(checkpoints[0], facts[0]).model)
-    models.load(checkpoints[1], facts[1])
+    encoders = [NamedEncoder(checkpoint, checkpoint) for checkpoint in checkpoints[:2]]
+    facts = [models.facts(encoder) for encoder in encoders]
+    first = weakref.ref(models.load(encoders[0], facts[0]).model)
+    models.load(encoders[1], facts[1])
     gc.collect()
     assert first() is None
     shutil.copytree(checkpoints[0], tmp_path / "model")
-    changing = str(tmp_path / "model")
+    changing = NamedEncoder("changing", str(tmp_path / "model"))
     before = models.facts(changing)
     models.release()
-    shutil.copytree(checkpoints[1], changing, dirs_exist_ok=True)
+    shutil.copytree(checkpoints[1], changing.checkpoint, dirs_exist_ok=True)
     with pytest.raises(ModelError, match="has changed"):
         models.load(changing, before)
 
@@ -243,10 +245,7 @@ def test_one_model_is_in_memory_at_a_time(checkpoints: list[str], tmp_path: Path
     )
 )
 def test_texts_that_stand_for_as_many_documents(collections: list[tuple[int, list[str]]]) -> None:
-    parts: Any = [
-        SimpleNamespace(documents=count, looked=SimpleNamespace(sample=tuple(texts)))
-        for count, texts in collections
-    ]
+    parts: Any = [SimpleNamespace(documents=count, sample=tuple(texts)) for count, texts in collections]
     found = list(lengths(parts))
     every = [text for _, texts in collections for text in texts]
     assert len(found) == 16

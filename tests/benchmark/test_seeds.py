@@ -19,7 +19,7 @@ STUDENT = Plan(SignificanceTest.STUDENT)
 def test_undefined_values_do_not_count_as_zero() -> None:
     assert OverSeeds.of({1: 0.5, 2: None, 3: 0.7}).mean == pytest.approx(0.6)
     assert OverSeeds.of({1: 0.5, 2: None}).deviation is None
-    assert OverSeeds.of({1: None}) == (None, None, {1: None})
+    assert OverSeeds.of({1: None}) == OverSeeds(mean=None, deviation=None, per_seed={1: None})
 
 
 def test_units_keep_the_mean_over_topics() -> None:

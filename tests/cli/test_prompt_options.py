@@ -196,7 +196,7 @@ def test_an_export_is_cut_and_then_normalised(
     mimo("encode", spec, "--encoder", e5, "--output", place, "--backend", "torch", normalize)
     if not said:
         rewrite(place, normalized=...)
-    whole = open_vectors([place]).vectors(0)
+    whole = open_vectors([place]).batch(0).vectors
     wanted = whole[:, :DIMENSION]
     if normalize == "--normalize":
         wanted = wanted / np.linalg.norm(wanted, axis=1, keepdims=True)

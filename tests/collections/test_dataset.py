@@ -129,10 +129,11 @@ def test_it_is_a_pool_among_others() -> None:
     }
 
 
-def test_its_name_is_of_its_content_and_finds_nothing() -> None:
+def test_its_name_is_of_its_documents_and_finds_nothing() -> None:
     one, other = collection(docs=["a"]), collection(docs=["b"])
     assert one.specs != other.specs
-    assert collection(docs=["a"], queries=["q"]).specs != one.specs
+    assert collection(docs=["a"], queries=["q"]).specs == one.specs
+    assert collection(queries=["q"]).specs != collection(queries=["r"]).specs
     with pytest.raises(DataError, match=r"memory:.* given in memory, .* pass the collection itself"):
         load(*one.specs)
     with pytest.raises(UsageError, match="a pool inside a pool"):

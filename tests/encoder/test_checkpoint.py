@@ -20,6 +20,7 @@ from mimo_plugin.encoder import checkpoint as checkpoint_files
 from mimo_plugin.encoder import fingerprint
 from mimo_plugin.encoder.batching import Features, TorchRunner
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.side import TorchSide
 
 pytestmark = pytest.mark.threads
 
@@ -197,15 +198,15 @@ def test_looking_at_a_checkpoint_costs_little_whatever_its_length(tmp_path: Path
     student = load(plain_decoder(tmp_path / "m", positions=32_768, pad_token="</s>"))
     assert student.max_length == 32_768
     runner = Counting(student)
-    check.compare(student.model, runner)
+    check.compare(TorchSide(student.model), runner)
     assert max(tokens for _, tokens in runner.seen) == 512
     for work, at_most in ((10**7, 600), (10**6, 100)):
         runner.seen.clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(check, "WORK", work)
             patch.setattr(checkpoint_files, "_PROBE_WORK", work)
-            check.compare(student.model, runner)
-            checkpoint_files.probe(student.model, runner, "m")
+            check.compare(TorchSide(student.model), runner)
+            checkpoint_files.probe(TorchSide(student.model, runner), "m")
         assert sum(texts * tokens for texts, tokens in runner.seen) <= 5 * at_most
     assert student.max_length == 32_768
 

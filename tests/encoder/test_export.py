@@ -83,8 +83,8 @@ def test_graphs_are_made_once_and_again_when_damaged(
     students: dict[str, Encoder], tiny: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    real = choosing.trace
-    monkeypatch.setattr(choosing, "trace", lambda model: made.append(1) or real(model))
+    real = cache.trace
+    monkeypatch.setattr(cache, "trace", lambda model: made.append(1) or real(model))
     expected = students["openvino"].encode_documents(TEXTS)
     assert np.array_equal(load(tiny, "openvino", batch_size=4).encode_documents(TEXTS), expected)
     assert not made
@@ -150,7 +150,7 @@ def test_whatever_a_graph_fails_with_torch_stands_in(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(choosing.openvino_graph.OpenVinoRunner, "_infer", fail)
+    monkeypatch.setattr(cache.OpenVinoRunner, "_infer", fail)
     with logs_a_warning(f"runs on torch, not on openvino: {type(error).__name__}: {error}"):
         assert load(tiny, "auto").backend == "torch"
     with pytest.raises(ModelError, match=f"cannot run on openvino: .*{error}; use --backend torch"):
@@ -159,10 +159,8 @@ def test_whatever_a_graph_fails_with_torch_stands_in(
 
 def test_nan_is_called_nan(tiny: Path, monkeypatch: pytest.MonkeyPatch, caches: Path) -> None:
     monkeypatch.delenv("MIMO_BACKEND", raising=False)
-    infer = choosing.openvino_graph.OpenVinoRunner._infer
-    monkeypatch.setattr(
-        choosing.openvino_graph.OpenVinoRunner, "_infer", lambda *given: infer(*given) * np.nan
-    )
+    infer = cache.OpenVinoRunner._infer
+    monkeypatch.setattr(cache.OpenVinoRunner, "_infer", lambda *given: infer(*given) * np.nan)
     for _ in range(2):
         for verdict in caches.glob("*/check-*.json"):
             verdict.unlink()

@@ -7,8 +7,9 @@ import pytest
 from helpers.evaluation_samples import NDCG, as_scores, differences, monolingual
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.evaluation.compare import Comparison, compare_runs, compared_pairs, correct, count_tests
+from mimo_plugin.evaluation.compare import compare_runs, compared_pairs, correct
 from mimo_plugin.evaluation.options import Correction, SignificanceTest
+from mimo_plugin.evaluation.results import ComparisonResult
 from mimo_plugin.evaluation.significance import Plan
 
 PLAN = Plan(SignificanceTest.STUDENT)
@@ -17,7 +18,7 @@ TESTS = list(SignificanceTest)
 
 def _compare(
     plan: Plan = PLAN, pairs=((0, 1),), sizes=None, **runs
-) -> dict[tuple[str, str, str], Comparison]:
+) -> dict[tuple[str, str, str], ComparisonResult]:
     topics = monolingual(sizes or {"de": 4, "fi": 2})
     found = compare_runs(as_scores(topics, **runs), topics, [NDCG], pairs, plan)
     return {(c.baseline, c.run, c.language): c for c in found}
@@ -137,15 +138,17 @@ def test_what_cannot_be_tested_is_no_member_of_the_family() -> None:
     assert found["a", "b", "all"].p is not None
 
 
-def test_progress_is_counted() -> None:
+def test_progress_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     topics = monolingual({"de": 5, "fi": 5})
     rng = np.random.default_rng(6)
     scores = as_scores(topics, a=rng.random(10), b=rng.random(10), c=rng.random(10))
-    for test, pairs in ((SignificanceTest.STUDENT, [(0, 1), (0, 2)]), (SignificanceTest.TUKEY_HSD, [(0, 1)])):
-        steps: list[None] = []
-        plan = replace(PLAN, test=test)
-        compare_runs(scores, topics, [NDCG], pairs, plan, lambda steps=steps: steps.append(None))
-        assert len(steps) == count_tests(3, topics, [NDCG], pairs, plan)
+    # A test a pair, or one for all runs, in each of two languages and for the macro average.
+    for test, pairs, count in (
+        (SignificanceTest.STUDENT, [(0, 1), (0, 2)], 6),
+        (SignificanceTest.TUKEY_HSD, [(0, 1)], 3),
+    ):
+        compare_runs(scores, topics, [NDCG], pairs, replace(PLAN, test=test), progress=True)
+        assert f"{count}/{count}" in capsys.readouterr().err
 
 
 def test_which_runs_are_compared() -> None:

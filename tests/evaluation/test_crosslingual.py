@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import DataError
-from mimo_plugin.evaluation.crosslingual import cross_lingual_gap
+from mimo_plugin.evaluation.language import cross_lingual_gap
 from mimo_plugin.evaluation.runs import Run
 from mimo_plugin.evaluation.topics import make_topics
 
@@ -61,9 +61,9 @@ def test_each_kind_without_the_other_kinds_relevant_documents(seed: int, k: int)
     found = cross_lingual_gap(run, topics, DOC_LANGS, k)
     everything = [pair for pairs in values.values() for pair in pairs]
     assert str(found.measure) == f"ndcg@{k}"
-    assert (found.overall.queries, found.left_out) == (len(everything), 12 - len(everything))
+    assert (found.queries, found.left_out) == (len(everything), 12 - len(everything))
     for gap, pairs in [
-        (found.overall, everything),
+        (found, everything),
         *((found.per_language[name], values[name]) for name in values),
     ]:
         same, other_mean = (sum(side) / len(pairs) for side in zip(*pairs, strict=True))
@@ -80,7 +80,7 @@ def test_by_hand() -> None:
     topics = make_topics({"q": {"de:0": 1, "en:0": 1, "fi:0": 1, "de:1": 0}}, {"q": "de"})
 
     def gap(*order: str) -> tuple[float, float]:
-        found = cross_lingual_gap(Run.from_hits("r", {"q": falling(*order)}), topics, DOC_LANGS, 20).overall
+        found = cross_lingual_gap(Run.from_hits("r", {"q": falling(*order)}), topics, DOC_LANGS, 20)
         return found.same, found.other
 
     # However the relevant documents lie among themselves, nothing is wrong with a run that puts them first.
@@ -107,13 +107,13 @@ def test_topics_with_one_kind_are_left_out() -> None:
     topics = make_topics(qrels, {query: query[:2] for query in qrels})
     run = Run.from_hits("r", {query: falling("de:0", "en:0") for query in list(qrels)[:4]})
     found = cross_lingual_gap(run, topics, DOC_LANGS, 10)
-    assert (found.overall.queries, found.left_out) == (2, 3)
+    assert (found.queries, found.left_out) == (2, 3)
     # fi:2 has no hit: 0 on both sides.
     assert {name: (gap.same, gap.other) for name, gap in found.per_language.items()} == {
         "de": (1, 1),
         "fi": (0, 0),
     }
-    assert (found.overall.same, found.overall.gap) == (0.5, 0)
+    assert (found.same, found.gap) == (0.5, 0)
 
 
 def test_judged_in_one_language_only() -> None:

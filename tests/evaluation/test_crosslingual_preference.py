@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import DataError
-from mimo_plugin.evaluation.crosslingual import same_language_preference
+from mimo_plugin.evaluation.language import same_language_preference
 from mimo_plugin.evaluation.runs import Run
 from mimo_plugin.evaluation.topics import make_topics
 

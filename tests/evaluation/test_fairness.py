@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import chi2, kruskal, rankdata, spearmanr
 
 from mimo_plugin.core.errors import DataError
-from mimo_plugin.evaluation.fairness import RankCorrelation, mrc, peer, peer_raw
+from mimo_plugin.evaluation.fairness import mrc, mrc_topics, peer, peer_raw, peer_topics
+from mimo_plugin.evaluation.results import MrcResult
 from mimo_plugin.evaluation.runs import Ranking, Run
 from mimo_plugin.evaluation.topics import Topics, make_topics
 
@@ -51,15 +53,15 @@ def test_peer_is_the_p_of_the_test_on_the_relevant_documents_ranks(seed: int, k:
     for docid in (docid for docid, relevance in qrels.items() if relevance):
         rank = found.index(docid) + 1 if docid in found[:k] else k + 1
         groups.setdefault(DOC_LANGS[docid], []).append(rank)
-    result = peer(
-        Run.from_hits("r", {"q": falling(*found)}), make_topics({"q": qrels}, {"q": "de"}), DOC_LANGS, k
-    )
-    assert result.per_topic.tolist() == [pytest.approx(kruskal_wallis(list(groups.values())), abs=1e-9)]
+    run, topics = Run.from_hits("r", {"q": falling(*found)}), make_topics({"q": qrels}, {"q": "de"})
+    values, compared, sensitive = peer_topics(run, topics, DOC_LANGS, k)
+    result = peer(run, topics, DOC_LANGS, k)
+    assert values.tolist() == [pytest.approx(kruskal_wallis(list(groups.values())), abs=1e-9)]
     assert 0 <= result.mean <= 1
     if result.mean < 1:
         assert result.mean == pytest.approx(kruskal(*groups.values()).pvalue, abs=1e-12)
-    assert result.compared == (len(groups) > 1)
-    assert result.sensitive == (len(groups) > 1 and max(map(len, groups.values())) > 1)
+    assert compared == (len(groups) > 1)
+    assert result.sensitive == sensitive == (len(groups) > 1 and max(map(len, groups.values())) > 1)
 
 
 def test_peer_of_mixed_and_of_parted_languages() -> None:
@@ -87,9 +89,9 @@ def test_peer_of_mixed_and_of_parted_languages() -> None:
 def test_peer_is_one_where_there_is_nothing_to_compare() -> None:
     run = Run.from_hits("r", {"q": falling("de:00", "en:00")})
     for topics in (one_topic("de:00", "de:01"), one_topic("fi:00", "en:01", "en:02"), one_topic()):
-        assert peer(run, topics, DOC_LANGS, 10).per_topic.tolist() == [1]
+        assert peer_topics(run, topics, DOC_LANGS, 10).values.tolist() == [1]
     missing = make_topics({"p": {"de:00": 1, "en:00": 1}, "q": {"de:00": 1}}, {})
-    assert peer(run, missing, DOC_LANGS, 10).per_topic.tolist() == [1, 1]
+    assert peer_topics(run, missing, DOC_LANGS, 10).values.tolist() == [1, 1]
 
 
 def test_peer_with_one_relevant_document_a_language_depends_on_no_order() -> None:
@@ -132,14 +134,16 @@ def test_raw_peer_is_the_mean_over_levels_of_the_p_of_raw_ranks(seed: int, k: in
             rank = found.index(docid) + 1 if docid in found[:k] else None
             levels.setdefault(relevance, {}).setdefault(DOC_LANGS[docid], []).append(rank)
     expected = [raw_rank_p(groups, k) for groups in levels.values()] or [1.0]
-    result = peer_raw(
-        Run.from_hits("r", {"q": falling(*found)}), make_topics({"q": qrels}, {"q": "de"}), DOC_LANGS, k
-    )
-    assert result.per_topic.tolist() == [pytest.approx(sum(expected) / len(expected), abs=1e-9)]
-    assert result.mean == result.per_topic[0]
-    assert result.compared == any(len(groups) > 1 for groups in levels.values())
-    assert result.sensitive == any(
-        len(groups) > 1 and max(map(len, groups.values())) > 1 for groups in levels.values()
+    run, topics = Run.from_hits("r", {"q": falling(*found)}), make_topics({"q": qrels}, {"q": "de"})
+    values, compared, sensitive = peer_topics(run, topics, DOC_LANGS, k, raw=True)
+    result = peer_raw(run, topics, DOC_LANGS, k)
+    assert values.tolist() == [pytest.approx(sum(expected) / len(expected), abs=1e-9)]
+    assert result.mean == values[0]
+    assert compared == any(len(groups) > 1 for groups in levels.values())
+    assert (
+        result.sensitive
+        == sensitive
+        == any(len(groups) > 1 and max(map(len, groups.values())) > 1 for groups in levels.values())
     )
 
 
@@ -166,19 +170,20 @@ def test_raw_peer_takes_each_relevance_level_by_itself() -> None:
     # One document a language and level: H is 1 whatever the order.
     found = peer_raw(run, apart, DOC_LANGS, 20)
     assert found.mean == pytest.approx(chi2.sf(1, 1))
-    assert (found.compared, found.sensitive) == (1, 0)
+    assert found.sensitive == 0
+    assert peer_topics(run, apart, DOC_LANGS, 20, raw=True).compared == 1
     mixed = make_topics({"q": {"de:00": 1, "de:01": 1, "en:00": 1, "en:01": 3}}, {"q": "de"})
     # Level 1 has ranks 1 2 | 3: between 1.5, in all 2. Level 3 has one language: 1.
     assert peer_raw(run, mixed, DOC_LANGS, 20).mean == pytest.approx((chi2.sf(2 * 1.5 / 2, 1) + 1) / 2)
     by_level = make_topics({"q": {"de:00": 1, "en:00": 2}}, {"q": "de"})
-    assert peer_raw(run, by_level, DOC_LANGS, 20).compared == 0
-    assert peer(run, by_level, DOC_LANGS, 20).compared == 1
+    assert peer_topics(run, by_level, DOC_LANGS, 20, raw=True).compared == 0
+    assert peer_topics(run, by_level, DOC_LANGS, 20).compared == 1
 
 
 def test_raw_peer_is_one_where_there_is_nothing_to_compare() -> None:
     run = Run.from_hits("r", {"q": falling("fi:00")})
     for topics in (one_topic("de:00", "de:01"), one_topic("de:00", "en:00", "en:01"), one_topic()):
-        assert peer_raw(run, topics, DOC_LANGS, 10).per_topic.tolist() == [1]
+        assert peer_topics(run, topics, DOC_LANGS, 10, raw=True).values.tolist() == [1]
     with pytest.raises(DataError, match="'xx:00' is none of the 48 whose language is known"):
         peer_raw(run, one_topic("xx:00", "de:00"), DOC_LANGS, 5)
 
@@ -223,7 +228,8 @@ def test_mrc_is_the_mean_of_spearmans_correlations(seed: int, k: int, ties: bool
     run, topics = parallel(hits)
     result = mrc(run, topics, k)
     expected = expected_mrc(run, k)
-    assert dict(zip(topics.query_ids, result.per_topic, strict=True)) == pytest.approx(expected, abs=1e-9)
+    values = mrc_topics(run, topics, k).values
+    assert dict(zip(topics.query_ids, values, strict=True)) == pytest.approx(expected, abs=1e-9)
     per_language = {
         language: np.mean([value for query, value in expected.items() if query[:2] == language])
         for language in topics.languages
@@ -237,7 +243,7 @@ def test_mrc_is_the_mean_of_spearmans_correlations(seed: int, k: int, ties: bool
 def test_mrc_of_identical_and_of_opposite_rankings() -> None:
     same = mrc(*parallel({f"{language}:00": falling(*DOCIDS[:30]) for language in LANGS}), 20)
     assert same.mean == same.per_language["ja"] == 100
-    assert set(same.per_pair.values()) == {100}
+    assert {value for _, _, value in same.per_pair} == {100}
     assert len(same.per_pair) == 6
     assert same.unscored == 0
     run, topics = parallel({"de:00": falling(*DOCIDS[:20]), "en:00": falling(*reversed(DOCIDS[:20]))})
@@ -275,12 +281,18 @@ def test_similarities_make_a_shallow_run_as_good_as_a_deep_one(seed: int, k: int
     cut = Run(
         "cut", {query: Ranking(hits.docids[:k], hits.scores[:k]) for query, hits in run.queries.items()}
     )
-    exact = mrc(cut, topics, k, lambda query, ids: np.float32([scores[query][one.decode()] for one in ids]))
-    np.testing.assert_array_equal(exact.per_topic, deep.per_topic)
+
+    def similarity(query: str, ids: NDArray[np.bytes_]) -> NDArray[np.float32]:
+        return np.float32([scores[query][one.decode()] for one in ids])
+
+    exact = mrc(cut, topics, k, similarity)
+    np.testing.assert_array_equal(
+        mrc_topics(cut, topics, k, similarity).values, mrc_topics(run, topics, k).values
+    )
     assert deep.unscored == exact.unscored == 0 < mrc(cut, topics, k).unscored
 
 
-def value_of(**hits: dict[str, float]) -> RankCorrelation:
+def value_of(**hits: dict[str, float]) -> MrcResult:
     return mrc(*parallel({f"{language}:00": docs for language, docs in hits.items()}, ("de:00", "en:00")), 5)
 
 
@@ -306,8 +318,9 @@ def test_versions_of_a_query_have_its_id_and_its_relevant_documents() -> None:
     hits = {query: falling("a", "b", "c") for query in qrels}
     hits["de:2"] = hits["en:2"] = falling("c", "b", "a")
     topics = make_topics(qrels, {query: query[:2] for query in qrels})
-    found = mrc(Run.from_hits("r", hits), topics, 3)
-    per_topic = dict(zip(topics.query_ids, found.per_topic.tolist(), strict=True))
+    run = Run.from_hits("r", hits)
+    found = mrc(run, topics, 3)
+    per_topic = dict(zip(topics.query_ids, mrc_topics(run, topics, 3).values.tolist(), strict=True))
     assert np.isnan([per_topic.pop("de:3"), per_topic.pop("en:3")]).all()
     assert set(per_topic.values()) == {100}
     assert found.topics == 4
@@ -324,4 +337,4 @@ def test_languages_weigh_the_same_however_many_queries_they_have() -> None:
     # Text 0: de and en have (100 - 100) / 2, fi has -100; texts 1 and 2 have 100.
     assert found.per_language == pytest.approx({"de": 200 / 3, "en": 200 / 3, "fi": -100})
     assert found.mean == pytest.approx(100 / 9)
-    assert found.per_pair == {("de", "en"): 100, ("de", "fi"): -100, ("en", "fi"): -100}
+    assert found.per_pair == (("de", "en", 100), ("de", "fi", -100), ("en", "fi", -100))

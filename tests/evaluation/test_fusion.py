@@ -12,13 +12,8 @@ from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import DataError, UsageError
-from mimo_plugin.evaluation.fusion import (
-    FusionMethod,
-    FusionOptions,
-    Normalization,
-    fuse_runs,
-    fusion_warnings,
-)
+from mimo_plugin.evaluation.fusion import fuse_runs, fusion_warnings
+from mimo_plugin.evaluation.options import FusionMethod, FusionOptions, Normalization
 from mimo_plugin.evaluation.runs import Run, read_run, write_run
 
 Hits = Mapping[str, float]
@@ -182,7 +177,7 @@ def test_queries_that_only_some_runs_have() -> None:
 
 def test_hits_are_cut_in_trec_evals_order() -> None:
     one, other = _run("one", q={"a": 2.0, "b": 1.0}), _run("other", q={"c": 2.0, "d": 1.0})
-    assert list(_fused(fuse_runs([one, other], hits=3))) == ["c", "a", "d"]
+    assert list(_fused(fuse_runs([one, other], FusionOptions(hits=3)))) == ["c", "a", "d"]
 
 
 def test_runs_that_do_not_belong_together() -> None:
@@ -255,7 +250,7 @@ def test_all_bad_input_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "none.trec: no such file",
     ):
         assert message in said
-    assert len(said.splitlines()) == 7  # the output is the file of two runs
+    assert len(said.splitlines()) == 6
     assert main(["fuse", good, "--output", str(tmp_path / "x")]) == 2
     assert "1 run to fuse, expected two or more" in capsys.readouterr().err
     assert main(["fuse", good, good, "--output", str(tmp_path / "x"), "--weights", "1;2"]) == 2

@@ -13,8 +13,6 @@ from mimo_plugin.core.errors import DataError
 from mimo_plugin.core.files import user_caches
 from mimo_plugin.evaluation.compare import compare_runs
 from mimo_plugin.evaluation.measures import (
-    OFFERED,
-    Counts,
     Measure,
     MeasureKind,
     RunScores,
@@ -23,7 +21,8 @@ from mimo_plugin.evaluation.measures import (
     parse_measures,
     score_run,
 )
-from mimo_plugin.evaluation.options import Correction, SignificanceTest
+from mimo_plugin.evaluation.options import OFFERED_MEASURES, Correction, SignificanceTest
+from mimo_plugin.evaluation.results import CountsResult
 from mimo_plugin.evaluation.runs import Run
 from mimo_plugin.evaluation.significance import Plan
 from mimo_plugin.evaluation.topics import check_queries, make_topics
@@ -60,7 +59,7 @@ def test_every_offered_measure_is_compared() -> None:
     def forms(names: Iterable[str]) -> set[tuple[MeasureKind, bool]]:
         return {(measure.kind, measure.cutoff is not None) for measure in parse_measures(names)}
 
-    assert forms([*TREC_EVAL, CUT_MRR, JUDGED]) == forms([OFFERED.replace("@k", "@5")])
+    assert forms([*TREC_EVAL, CUT_MRR, JUDGED]) == forms([OFFERED_MEASURES.replace("@k", "@5")])
 
 
 def test_equal_to_trec_eval_in_every_bit() -> None:
@@ -184,7 +183,7 @@ def test_a_judged_id_that_no_query_has_is_in_no_language() -> None:
     compared = [
         compare_runs(
             [
-                RunScores(name, {measure: row}, Counts(5, 5, 0, 0, 0), 9)
+                RunScores(name, {measure: row}, CountsResult(judged=5, retrieved=5, missing=0), 9)
                 for name, row in zip("ab", rows, strict=True)
             ],
             of,

@@ -9,7 +9,7 @@ from zipfile import ZipFile
 import pytest
 
 from mimo_plugin.collections.pool import load
-from mimo_plugin.evaluation.evaluate import EvaluationOptions, evaluate
+from mimo_plugin.evaluation.evaluate import evaluate
 from mimo_plugin.evaluation.measures import average, parse_measures
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.search import read_topics
@@ -46,7 +46,7 @@ def test_equal_to_four_decimals(run: Path, tmp_path: Path) -> None:
     qrels = tmp_path / "qrels.txt"
     qrels.write_text("".join(_qrels()), encoding="utf-8")
     printed = _trec_eval(qrels, run)
-    evaluation = evaluate([str(run)], [COLLECTION], EvaluationOptions(measures=",".join(MEASURES)))
+    evaluation = evaluate(run, COLLECTION, measures=MEASURES)
     (scores,) = evaluation.scores
     assert printed["num_q", "all"] == str(len(evaluation.topics.query_ids))
     assert scores.counts.missing > 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import DataError
 from mimo_plugin.evaluation import runs as run_reader
-from mimo_plugin.evaluation.runs import file_problem, read_run, run_files, same_names
+from mimo_plugin.evaluation.runs import file_problem, read_run, run_files, run_problems
 
 GOOD = "q1 Q0 a 1 3 t\nq1 Q0 b 2 2 t\nq2 Q0 a 1 1e-3 t\n"
 
@@ -50,10 +50,10 @@ def _problems(tmp_path: Path, content: str | bytes) -> list[str]:
         ("q1 Q0 c +-1 1 t", "run.trec:4: rank '+-1', expected an integer"),
         ("q1 Q0 c ٣ 1 t", "run.trec:4: rank '٣', expected an integer"),
         ("q1 Q0 c 1_0 1 t", "run.trec:4: rank '1_0', expected an integer"),
-        (f"q1 Q0 c {'9' * 5000} 1 t", f"run.trec:4: rank '{'9' * 40}'..., expected an integer"),
+        (f"q1 Q0 c {'9' * 5000} 1 t", f"run.trec:4: rank '{'9' * 40}', expected an integer"),
         (f"q1 Q0 c {'0' * 18}3 1 t", f"run.trec:4: rank '{'0' * 18}3', expected an integer"),
         ("q1 Q0 c 3 １.５ t", "run.trec:4: score '１.５', expected a finite number"),
-        (f"q1 Q0 c 3 {'9' * 5000} t", f"run.trec:4: score '{'9' * 40}'..., expected a finite number"),
+        (f"q1 Q0 c 3 {'9' * 5000} t", f"run.trec:4: score '{'9' * 40}', expected a finite number"),
         ("q1 Q0 a 3 1 t", "run.trec:4: document 'a' comes twice for query 'q1' (first in line 1)"),
         ("q1 Q0 c 3 2.5 t", "run.trec:4: unsorted ranks: query 'q1' has score 2.5 at rank 3 but 2 at rank 2"),
         ("q1 Q0 c\0 3 1 t", "run.trec:4: the query id or docid holds a NUL character"),
@@ -124,12 +124,10 @@ def test_names_that_clash_and_files_that_lack(tmp_path: Path) -> None:
     (tmp_path / "1" / "a.trec").write_text(GOOD)
     names = [str(tmp_path / name) for name in ("a.trec", "1/a.trec", "none.trec", "1")]
     files = run_files(names)
-    (clash,) = same_names(files)
+    clash, *lacking = run_problems(files)
     assert clash.startswith("two runs are named 'a'")
     assert clash.endswith(f"give one as NAME=FILE, for example a-2={tmp_path}/1/a.trec")
-    assert [file_problem(file.path) for file in files] == [
-        None,
-        None,
+    assert lacking == [
         f"{tmp_path}/none.trec: no such file, expected a TREC run",
         f"{tmp_path}/1: is a directory, expected a TREC run",
     ]

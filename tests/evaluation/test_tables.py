@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from helpers.evaluation_samples import NDCG, as_scores, monolingual, parallel
 
+from mimo_plugin.core.table import Cell, Table, render
 from mimo_plugin.evaluation.compare import compare_runs
 from mimo_plugin.evaluation.evaluate import Evaluation
 from mimo_plugin.evaluation.measures import parse_measures
 from mimo_plugin.evaluation.options import Correction, SignificanceTest, TableFormat
 from mimo_plugin.evaluation.significance import Plan
-from mimo_plugin.evaluation.tables import Table, make_tables, render
+from mimo_plugin.evaluation.tables import make_tables
 from mimo_plugin.evaluation.topics import Topics
 
 (JUDGED,) = parse_measures("judged@10")
@@ -64,13 +65,15 @@ def test_marks_and_what_they_mean() -> None:
     _, scores, compared = tables
     assert not any("†" in cell for cell in scores.rows[1])
     assert [cell.endswith("†") for cell in scores.rows[2]] == [False, True, True, True, False]
-    assert scores.notes == (
+    assert [note.text for note in scores.notes] == [
         "† differs from a_b: paired t test; p corrected by Holm over 2 languages; level 0.05.",
-        compared.notes[1],
-    )
+        compared.notes[1].text,
+    ]
     assert compared.title == "ndcg@10, difference mimo - a_b"
     assert [row[0] for row in compared.rows] == ["de", "fi", "macro"]
-    assert compared.notes[1].startswith("macro: run labels randomised within topics, interval by bootstrap")
+    assert compared.notes[1].text.startswith(
+        "macro: run labels randomised within topics, interval by bootstrap"
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,13 +104,13 @@ def test_marks_and_what_they_mean() -> None:
 )
 def test_notes_name_test_and_correction(plan: Plan, baseline: str | None, notes: tuple[str, str]) -> None:
     table = make_tables(_evaluation(monolingual({"de": 9, "fi": 9}), plan, baseline, runs=3))[-1]
-    assert all(part in note for part, note in zip(notes, table.notes, strict=True))
+    assert all(part in note.text for part, note in zip(notes, table.notes, strict=True))
     assert f"{100 * (1 - plan.alpha):g}% interval" in table.headers
 
 
 def test_parallel_topics_are_said_to_be_one() -> None:
     table = make_tables(_evaluation(parallel(["de", "fi", "ja"], 9), STUDENT))[-1]
-    assert "randomised within topics, their language versions together (9 units)" in table.notes[1]
+    assert "randomised within topics, their language versions together (9 units)" in table.notes[1].text
 
 
 def test_every_format_keeps_what_it_would_take_for_its_own() -> None:
@@ -124,6 +127,6 @@ def test_every_format_keeps_what_it_would_take_for_its_own() -> None:
 
 
 def test_digits_stay_in_line_beside_a_dagger() -> None:
-    table = Table("t", ["run", "x"], [["a", "0.5000†"], ["b", "0.2500"]])
+    table = Table.of("t", ["run", "x"], [["a", Cell("0.5000", 0.5, marked=True)], ["b", "0.2500"]])
     lines = render([table], TableFormat.TEXT).splitlines()
     assert lines[-2].index("0.5000") == lines[-1].index("0.2500")

@@ -217,7 +217,7 @@ def _store(base: Path) -> Reader:
 
 def _notes(base: Path) -> Reader:
     """What `mimo reproduce` notes of a run and a collection; damaged notes are none."""
-    from mimo_plugin.benchmark.parts import Note, _read
+    from mimo_plugin.benchmark.parts import SurveyNote, read_note
     from mimo_plugin.benchmark.systems import MadeRun, RunPlace
     from mimo_plugin.core.artifact import FileRecord
 
@@ -235,7 +235,7 @@ def _notes(base: Path) -> Reader:
             details={},
         )
     )
-    note = Note(
+    note = SurveyNote(
         documents=6,
         empty=0,
         languages={"de": 6},
@@ -250,7 +250,7 @@ def _notes(base: Path) -> Reader:
 
     def read(directory: Path, _: Path) -> None:
         RunPlace(directory, "a").finished("k")
-        _read(directory / "all.json")
+        read_note(directory / "all.json")
 
     return Reader("notes of a reproduction", base, ("runs/a.json", "all.json"), read)
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mimo_plugin.evaluation.measures import Counts, RunScores, parse_measures
+from mimo_plugin.evaluation.measures import RunScores, parse_measures
+from mimo_plugin.evaluation.results import CountsResult
 from mimo_plugin.evaluation.topics import Topics, make_topics
 
 Qrels = dict[str, dict[str, int]]
@@ -28,7 +29,7 @@ def parallel(languages: Sequence[str], size: int) -> Topics:
 
 def as_scores(topics: Topics, **runs: Sequence[float] | NDArray[np.float64]) -> list[RunScores]:
     """nDCG@10 values in the order of the topics, as if runs had been scored."""
-    counts = Counts(len(topics.query_ids), len(topics.query_ids), 0, 0, 0)
+    counts = CountsResult(judged=len(topics.query_ids), retrieved=len(topics.query_ids), missing=0)
     return [
         RunScores(name, {NDCG: np.asarray(values, dtype=np.float64)}, counts, 100)
         for name, values in runs.items()

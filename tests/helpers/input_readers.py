@@ -252,7 +252,7 @@ def _table(base: Path) -> Reader:
         "table of descriptions",
         base,
         ("table.jsonl",),
-        lambda directory, _: read_tables([directory / "table.jsonl"], None),
+        lambda directory, _: read_tables([directory / "table.jsonl"]),
     )
 
 

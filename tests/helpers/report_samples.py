@@ -9,9 +9,10 @@ import numpy as np
 from helpers.evaluation_samples import monolingual, parallel
 
 from mimo_plugin.evaluation.compare import compare_runs, compared_pairs
-from mimo_plugin.evaluation.evaluate import Evaluation, to_json
-from mimo_plugin.evaluation.measures import Counts, RunScores, parse_measures
+from mimo_plugin.evaluation.evaluate import Evaluation
+from mimo_plugin.evaluation.measures import RunScores, parse_measures
 from mimo_plugin.evaluation.options import Correction, SignificanceTest
+from mimo_plugin.evaluation.results import CountsResult
 from mimo_plugin.evaluation.significance import Plan
 
 DEBIAN = ("cs", "da", "de", "en", "es", "fr", "it", "ja", "ko", "pl", "pt", "ru", "sk", "uk")
@@ -123,7 +124,10 @@ def make_evaluation(
         }
         scores.append(
             RunScores(
-                name, values | {judged: rng.uniform(0.1, 0.4, count)}, Counts(count, count - 1, 1, 0, 0), 100
+                name,
+                values | {judged: rng.uniform(0.1, 0.4, count)},
+                CountsResult(judged=count, retrieved=count - 1, missing=1),
+                100,
             )
         )
     baseline = systems[0] if test is not SignificanceTest.TUKEY_HSD and len(systems) > 1 else None
@@ -134,7 +138,7 @@ def make_evaluation(
         pairs = compared_pairs(systems, baseline, used)
         comparisons = compare_runs(scores, topics, chosen, pairs, plan)
     found = Evaluation(topics, chosen, judged, tuple(scores), tuple(comparisons), plan, baseline, ())
-    parsed: dict[str, Any] = json.loads(to_json(found))
+    parsed: dict[str, Any] = json.loads(found.result.to_json())
     return parsed
 
 

@@ -19,10 +19,13 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
+from mimo_plugin.cli import main
+from mimo_plugin.collections.dataset import collection
 from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.faiss import training_sample
 from mimo_plugin.indexing.importing import import_vectors
@@ -386,3 +389,20 @@ def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_pat
     done = subprocess.run([*command, str(output)], check=True, stdout=subprocess.PIPE, text=True)
     assert "documents were encoded before and kept" in done.stdout
     assert content(output) == content(tmp_path / "whole")
+
+
+def test_records_in_memory_are_indexed_under_their_fingerprint(
+    student: Encoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {row["_id"]: row for row in documents(5)}
+    own = collection(docs=rows)
+    built = index(own, student, tmp_path / "index", progress=False)
+    assert built.manifest.plan.collections == own.specs
+    again = index(collection(docs=rows, queries=["new"]), student, tmp_path / "index", progress=False)
+    assert again.manifest == built.manifest
+    changed = collection(docs={**rows, "d0": "another text"})
+    with pytest.raises(ArtifactError, match="holds an index made otherwise"):
+        index(changed, student, tmp_path / "index", progress=False)
+    export = ["export", str(tmp_path / "index"), "--to", "jsonl", "--text", "--output", str(tmp_path / "x")]
+    assert main(export) == 1
+    assert f"{own.specs[0]}: was given in memory" in capsys.readouterr().err

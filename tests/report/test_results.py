@@ -33,8 +33,8 @@ def _plain() -> dict[str, Any]:
         ),
         (lambda r: r.update(format_version=2), "version 2; expected 'mimo-reproduction', version 1"),
         (lambda r: r.pop("format"), "format None"),
-        (lambda r: r.pop("provenance"), "provenance: Field required"),
-        (lambda r: r["config"].pop("setting"), "config.setting: Field required"),
+        (lambda r: r.pop("provenance"), "provenance: is missing"),
+        (lambda r: r["config"].pop("setting"), "config.setting: is missing"),
         (lambda r: r["evaluation"]["runs"]["mimo"]["mean"].update({"ndcg@10": float("nan")}), "finite"),
         (
             lambda r: r["evaluation"]["runs"]["mimo"]["macro"].clear(),

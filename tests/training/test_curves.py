@@ -88,7 +88,7 @@ def test_panels_for_the_metrics_that_are_there(tmp_path: Path) -> None:
     width, height = size(tmp_path / "training.png")
     dev = [{"step": step, "dev": DEV} for step in (100, 200)]
     draw_curves(write(tmp_path / "m.jsonl", *training, *dev), tmp_path / "new" / "both.png")
-    assert size(tmp_path / "new" / "both.png") == (width, 3 * height)
+    assert size(tmp_path / "new" / "both.png") == (3 * width, height)
     draw_curves(tmp_path / "m.jsonl", tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "new" / "both.png").read_bytes()
     assert not list(tmp_path.glob("*.tmp"))

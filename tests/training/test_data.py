@@ -92,11 +92,11 @@ def test_tables_are_read_as_written_and_counted(
         (one, other): sum(one in row and other in row for row in rows)
         for one, other in permutations(known, 2)
     }
-    for lang, figures in language_figures(table).items():
+    for lang, figures in language_figures(table).iterrows():
         own = [row[lang] for row in rows if lang in row]
-        assert figures.rows == len(own) == table.manifest.languages[lang]
-        assert figures.characters["queries"] == pytest.approx(sum(len(query) for query, _ in own) / len(own))
-        assert figures.characters["passages"] == pytest.approx(sum(len(text) for _, text in own) / len(own))
+        assert figures["rows"] == len(own) == table.manifest.languages[lang]
+        assert figures["queries"] == pytest.approx(sum(len(query) for query, _ in own) / len(own))
+        assert figures["passages"] == pytest.approx(sum(len(text) for _, text in own) / len(own))
 
 
 def test_plain_datasets_loads_what_is_written(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_loss_over_texts_is_that_over_their_embeddings(model) -> None:
     import torch
 
     texts = [tiny_training.text(tiny_training.QUERY["de"], number) for number in range(ROWS)]
-    loss = Distillation(model, "cosine", TEACHER, mini_batch_size=3)
+    loss = Distillation(model, Stage1Options(mini_batch_size=3, projection_input="normalized"), TEACHER)
     labels = drawn(1, TEACHER, 2)[0]
     found = loss([model.preprocess(texts)], torch.from_numpy(labels))
     reps = model.encode(texts)[None]

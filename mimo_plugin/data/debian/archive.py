@@ -48,15 +48,15 @@ class Row(NamedTuple):
         return self.text.get("en") or next(iter(self.text.values()))
 
 
-def read_tables(paths: Sequence[Path], languages: Collection[str] | None) -> tuple[list[list[Row]], Dropped]:
+def read_tables(paths: Sequence[Path], languages: Collection[str] = ()) -> tuple[list[list[Row]], Dropped]:
     """Reads parsed tables, plain or gzipped.
 
     Args:
-        languages: those to read; None reads all.
+        languages: codes to read; none reads all.
 
     Returns:
-        The rows with texts in two languages or more, a list a table; and what was left out, reason ->
-        language -> count.
+        Each table's rows with texts in two languages or more; and the texts left out, reason -> language ->
+        count.
 
     Raises:
         DataError: bad lines, of all tables together, or a table without rows.
@@ -71,7 +71,7 @@ def read_tables(paths: Sequence[Path], languages: Collection[str] | None) -> tup
     return tables, dropped
 
 
-def _read_table(path: Path, languages: Collection[str] | None, dropped: Dropped) -> list[Row]:
+def _read_table(path: Path, languages: Collection[str], dropped: Dropped) -> list[Row]:
     lines: dict[str, int] = {}
     rows = []
     with Problems(stop=True) as faults:
@@ -170,7 +170,7 @@ class Release(NamedTuple):
     """A suite of an archive.
 
     Attributes:
-        date, version: what its Release file says, the version such as 12.15; "" where it says nothing.
+        date, version: of its Release file, such as 12.15; "" where it has none.
     """
 
     site: str
@@ -200,7 +200,7 @@ def read_archive(
         sources: lines as in apt's sources.list; none are the machine's own.
 
     Returns:
-        The descriptions, each with English, in the order of the English index; and where they come from.
+        The descriptions, each with English, in the order of the English index; and their suites.
 
     Raises:
         EnvironmentProblem: apt failed, or the sources have no translations.
@@ -306,7 +306,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> str:
 
 
 def _releases(targets: Iterable[_Target]) -> Iterator[Release]:
-    """The suites that indexes are of; the Release file says their date and version."""
+    """The suites of the indexes, with date and version from their Release files."""
     suites: dict[tuple[str, str], list[_Target]] = {}
     for target in targets:
         suites.setdefault((target.site, target.release), []).append(target)
@@ -390,8 +390,8 @@ def clean(rows: Iterable[Row], options: CleaningOptions) -> tuple[list[Row], Dro
         rows: each with English.
 
     Returns:
-        The rows with two languages or more, in order; and what was left out, reason -> language -> count.
-        Of descriptions with the same English long text the one in most languages stays, the first of equals.
+        The rows with two languages or more, in order; and the texts left out, reason -> language -> count.
+        Of descriptions with the same English long text, the one in most languages stays, else the first.
     """
     reasons = (NO_TEXT, TOO_SHORT, UNTRANSLATED, NO_TRANSLATION, DUPLICATE)
     dropped: Dropped = {reason: Counter() for reason in reasons}

@@ -46,16 +46,13 @@ class CollectionCounts:
 
 
 class DebianManifest(Manifest):
-    """What lies beside it, and what made it.
-
-    Attributes:
-        parameters: the options, and the SHA-256 of tables that were given: what makes the same data again.
-        source: where the descriptions came from: the tables' names and hashes, or the archive's suites with
-            the dates of their releases.
-        descriptions: split -> language -> number of descriptions that have it.
-        pairs, table: rows of the training data.
-        collections: split -> what its MLIR collection holds.
-        dropped: reason -> language -> number of texts that were left out for it.
+    """Attributes:
+    parameters: the options and the SHA-256 of given tables; they make the same data again.
+    source: the tables' names and hashes, and the archive's suites with the dates of their releases.
+    descriptions: split -> language -> number of descriptions.
+    pairs, table: rows of the training data.
+    collections: split -> size of its MLIR collection.
+    dropped: reason -> language -> number of texts left out.
     """
 
     format: Literal["mimo-debian"] = FORMAT
@@ -118,7 +115,7 @@ def check_options(options: DebianOptions) -> None:
 
 
 def _parameters(options: DebianOptions, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """What makes the same data again; in JSON's types, as it comes back from a manifest."""
+    """All that decides the data, in JSON's types, as it comes back from a manifest."""
     common = {
         "languages": list(options.languages) or None,
         "anchor": options.anchor,
@@ -138,10 +135,10 @@ def make_debian(output: Path, options: DebianOptions) -> tuple[DebianManifest, b
     """Makes `pairs/`, `table/`, the collections `dev/` and `test/`, and `table.jsonl.gz`.
 
     Returns:
-        The manifest; and whether it was made now, not found finished.
+        The manifest; and False where the data was finished before.
 
     Raises:
-        UsageError, DataError, EnvironmentProblem: what is wrong with the options, the tables, the machine.
+        UsageError, DataError, EnvironmentProblem: problems of the options, the tables, the machine.
         ArtifactError: the directory holds something else, or data made otherwise.
     """
     directory = debian_directory(output)
@@ -340,12 +337,7 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def report(directory: Path, manifest: DebianManifest, *, new: bool, statistics: bool) -> str:
-    """A summary of the data.
-
-    Args:
-        new: False where the command found it finished.
-        statistics: with rows per language and per pair of languages, for which the data is read.
-    """
+    """The command's summary; `statistics` adds rows per language and language pair, and reads the data."""
     origins = [
         f"from {release['site']} {release['suite']} ({' '.join(release['components'])}), "
         f"{release['version'] or 'no version'}, {release['date'] or 'no date'}"

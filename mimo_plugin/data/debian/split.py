@@ -27,7 +27,7 @@ _SEED = 20
 
 @dataclass(frozen=True)
 class Sketches:
-    """What texts are compared by: letter case, digits, punctuation and white space do not count.
+    """Texts as they are compared: letter case, digits, punctuation and white space do not count.
 
     Attributes:
         shingles: hashes of each text's sequences of words; none of a text without words.
@@ -117,7 +117,7 @@ _ENDS = tuple(re.compile(f"{pattern.pattern}$") for pattern in (_TRIPLET, _LANGU
 
 
 def stem(package: str) -> str:
-    """The name without what tells a software's packages apart; never empty, and its own stem."""
+    """A software's name without prefixes, suffixes and versions of its packages; never empty."""
     name = package.lower()
     while True:
         shorter = name
@@ -137,7 +137,7 @@ def _without(match: re.Match[str] | None, name: str) -> str:
 
 @dataclass(frozen=True)
 class Descriptions:
-    """What tells whether descriptions are variants of each other; three lists, an entry a description.
+    """Descriptions as they are compared, an entry each in three lists.
 
     Attributes:
         ids: of the descriptions.
@@ -169,11 +169,7 @@ class Descriptions:
         }
 
     def groups(self) -> list[str]:
-        """The group of each description: its variants, their variants and so on.
-
-        Returns:
-            A name each, the same within a group and only there.
-        """
+        """The name of each description's group: its variants, their variants and so on."""
         import numpy as np
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -190,7 +186,7 @@ class Descriptions:
 
 
 def _equal(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
-    """Position of each value, after that of the first equal one."""
+    """Yields (position of the first equal value, position) for each value."""
     first: dict[Hashable, int] = {}
     for index, value in enumerate(values):
         yield first.setdefault(value, index), index
@@ -211,12 +207,12 @@ def split_rows(
     more than `LARGEST_EVALUATED` in dev or test.
 
     Args:
-        given: splits that have a table of their own. Variants of their descriptions are left out of `main`.
-        excluded: id -> English long text, "" where it is not known, of descriptions that evaluation uses
-            elsewhere; neither they nor their variants train.
+        given: splits that have a table of their own; variants of their rows are left out of `main`.
+        excluded: id -> English long text, "" if unknown, of evaluation's descriptions. They and their
+            variants do not train.
 
     Returns:
-        The rows of each split, in the order of their table; and what was left out, reason -> language ->
+        The rows of each split, in the order of their table; and the texts left out, reason -> language ->
         count.
     """
     descriptions = Descriptions.of(main)
@@ -246,7 +242,7 @@ def split_rows(
 
 
 def _variants_of_texts(descriptions: Descriptions, texts: Mapping[str, str]) -> set[int]:
-    """Positions of the variants of descriptions whose packages are known only where they are among them."""
+    """Positions of the variants of descriptions without package; packages of near texts count as theirs."""
     others = Descriptions(list(texts), [""] * len(texts), Sketches.of(list(texts.values())))
     found = descriptions.variants(others)
     stems = {descriptions.stems[index] for index in found}
@@ -262,7 +258,7 @@ def _draw(name: str, options: SplitOptions) -> Split:
 
 
 def excluded_texts(collections: Sequence[str]) -> dict[str, str]:
-    """The descriptions that the collections' documents are: id -> English long text, "" where there is none.
+    """The descriptions behind the collections' documents: id -> English long text, "" where there is none.
 
     Raises:
         DataError: an unknown collection, one without documents, or one that cannot be read.

@@ -47,7 +47,7 @@ def write_lines(path: Path, *records: Any) -> Path:
 def test_a_table_comes_back_and_is_the_same_bytes(tmp_path: Path, rows: list[Row]) -> None:
     one, other = tmp_path / "one.jsonl.gz", tmp_path / "other.jsonl.gz"
     write_table(one, rows)
-    (found,), dropped = read_tables([one], None)
+    (found,), dropped = read_tables([one])
     assert found == rows
     assert not any(dropped.values())
     write_table(other, found)
@@ -56,7 +56,7 @@ def test_a_table_comes_back_and_is_the_same_bytes(tmp_path: Path, rows: list[Row
 
 def test_countries_are_left_out_of_languages(tmp_path: Path) -> None:
     record = {**GOOD, "text": {"en": {"short": "a", "long": "b"}, "pt_BR": {"short": "c", "long": "d"}}}
-    (rows,), _ = read_tables([write_lines(tmp_path / "table.jsonl", record)], None)
+    (rows,), _ = read_tables([write_lines(tmp_path / "table.jsonl", record)])
     assert list(rows[0].text) == ["en", "pt"]
     assert [language_code(code) for code in ("de", "zh_CN", "ca@valencia")] == ["de", "zh", "ca"]
 
@@ -65,7 +65,7 @@ def test_empty_texts_and_lone_languages_are_counted(tmp_path: Path) -> None:
     text = {**GOOD["text"], "fr": {"short": " ", "long": "x"}}
     alone = {"en": {"short": "a", "long": "b"}, "de": {"short": "", "long": "d"}}
     path = write_lines(tmp_path / "table.jsonl", {**GOOD, "text": text}, {**GOOD, "id": "0b", "text": alone})
-    (rows,), dropped = read_tables([path], None)
+    (rows,), dropped = read_tables([path])
     assert [list(row.text) for row in rows] == [["en", "de"]]
     assert dropped == {"empty text": Counter(fr=1, de=1), "no translation": Counter(en=1)}
 
@@ -96,7 +96,7 @@ def test_every_bad_line_of_every_table_is_said(tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text("{\n", encoding="utf-8")
     with pytest.raises(DataError) as raised:
-        read_tables([one, other], None)
+        read_tables([one, other])
     lines = str(raised.value).splitlines()
     expected = [
         (one, 2, "id '0a' is that of line 1"),
@@ -119,7 +119,7 @@ def test_every_bad_line_of_every_table_is_said(tmp_path: Path) -> None:
 def test_a_table_of_another_kind_is_not_read_to_its_end(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "table.jsonl", *([{"_id": "d1", "text": "t"}] * 1000))
     with pytest.raises(DataError) as raised:
-        read_tables([path], None)
+        read_tables([path])
     assert len(str(raised.value).splitlines()) == 21
 
 
@@ -128,4 +128,4 @@ def test_a_damaged_file_and_an_empty_one_are_said(tmp_path: Path) -> None:
     damaged.write_bytes(gzip.compress(json.dumps(GOOD).encode())[:-9])
     empty.touch()
     with pytest.raises(DataError, match=r"damaged gzip file[^\n]*\n[^\n]*no description in two languages"):
-        read_tables([damaged, empty], None)
+        read_tables([damaged, empty])
