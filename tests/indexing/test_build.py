@@ -78,7 +78,7 @@ def test_index_holds_every_document_in_order(build: Build, student: Encoder, tmp
     assert index.metric_type == faiss.METRIC_INNER_PRODUCT
     assert (tmp_path / "index" / "docid").read_text().splitlines() == [row["_id"] for row in rows]
     assert (tmp_path / "index" / "lang").read_text().splitlines() == [row["lang"] for row in rows]
-    texts = [doc.text for doc in load([built.manifest.plan.collections[0]]).docs_iter()]
+    texts = [doc.text for doc in load(built.manifest.plan.collections[0]).docs_iter()]
     assert np.abs(index.reconstruct_n(0, 50) - student.encode_documents(texts)).max() <= 1e-6
     assert built.manifest.languages == {"de": 17, "fi": 17, "ja": 16}
     assert sorted(content(tmp_path / "index")) == ["docid", "index", "lang", "manifest.json"]
