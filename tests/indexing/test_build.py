@@ -249,9 +249,7 @@ def test_duplicates_are_all_named_before_anything_is_encoded(build: Build, tmp_p
     assert not (tmp_path / "index").exists()
 
 
-def test_duplicates_are_found_in_parts(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mimo_plugin.collections.survey._SORTED_AT_ONCE", 4)
-    build()
+def test_duplicates_far_apart_are_found(build: Build, tmp_path: Path) -> None:
     rows = documents(50)
     rows[49]["_id"] = "d0"
     with pytest.raises(DataError, match="'d0' occurs 2 times"):
