@@ -3,22 +3,34 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import fsum
+from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from mimo_plugin.benchmark.bias import shallow
+from mimo_plugin.benchmark.geometry import measure_geometry
 from mimo_plugin.benchmark.options import AnalyzeOptions, Role
 from mimo_plugin.benchmark.texts import NamedEncoder, file_name, parse_encoders, sample_texts
+from mimo_plugin.collections.loading import require
+from mimo_plugin.collections.pool import load
+from mimo_plugin.collections.survey import copies_text, survey
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.core.files import check_place, make_parent, write_text, writing
+from mimo_plugin.core.files import check_outputs, check_place, make_parent, write_text, writing
 from mimo_plugin.core.table import Table, count, number, render, words
+from mimo_plugin.evaluation.language import language_bias, parse_cutoffs
 from mimo_plugin.evaluation.results import (
-    AnalysisResult,
     BiasResult,
     EncoderResult,
     GeometryResult,
+    ResultRecord,
+    TrainedOnResult,
 )
-from mimo_plugin.evaluation.runs import RunFile, run_files, run_problems
+from mimo_plugin.evaluation.runs import RunFile, read_run, run_files, run_problems
+from mimo_plugin.evaluation.topics import check_docids, check_queries, documents_of, load_topics
+from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
 from mimo_plugin.report.bias_tables import (
     Biases,
     bias_by_language,
@@ -28,9 +40,20 @@ from mimo_plugin.report.bias_tables import (
     geometry_table,
     mix_table,
 )
+from mimo_plugin.report.figures import write_figure
+from mimo_plugin.report.maps import geometry_figures
 
 if TYPE_CHECKING:
     from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+
+
+class AnalysisResult(ResultRecord):
+    """What `mimo analyze --json` writes. geometry: None without encoders. warnings: not written."""
+
+    geometry: GeometryResult | None
+    language_bias: Mapping[str, BiasResult]
+    trained_on: Mapping[str, TrainedOnResult] = Field(default={}, exclude_if=not_)
+    warnings: tuple[str, ...] = Field(default=(), exclude=True)
 
 
 def analyze(
@@ -79,10 +102,6 @@ def analyze(
     biases, warnings = _runs(pool, files, options) if files else ({}, [])
     if not chosen:
         return AnalysisResult(geometry=None, language_bias=biases, warnings=tuple(warnings))
-    from mimo_plugin.benchmark.geometry import measure_geometry
-    from mimo_plugin.collections.survey import copies_text, survey
-    from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
-
     if options.role is Role.DOCUMENTS:
         surveyed = survey(pool, duplicates=options.duplicates, progress=options.progress)
         if surveyed.repeated:
@@ -109,8 +128,6 @@ def analyze(
 
 
 def _check_options(options: AnalyzeOptions, anything: bool) -> None:
-    from mimo_plugin.evaluation.language import parse_cutoffs
-
     problems = Problems(UsageError)
     if not anything:
         problems.add("nothing to look at: name a checkpoint with --encoder, or a run with --run")
@@ -124,8 +141,6 @@ def _check_options(options: AnalyzeOptions, anything: bool) -> None:
 
 
 def _check_outputs(json_file: Path | None, output: Path | None, files: Sequence[RunFile]) -> None:
-    from mimo_plugin.core.files import check_outputs
-
     problems = Problems(UsageError)
     if json_file is not None:
         with problems.collect():
@@ -139,9 +154,6 @@ def _check_outputs(json_file: Path | None, output: Path | None, files: Sequence[
 
 
 def _open(collections: Sequence[str], encoded: bool, searched: bool, options: AnalyzeOptions) -> Any:
-    from mimo_plugin.collections.loading import require
-    from mimo_plugin.collections.pool import load
-
     require(
         collections,
         docs=searched or (encoded and options.role is Role.DOCUMENTS),
@@ -168,10 +180,6 @@ def _runs(
     Raises:
         DataError: with the problems of all runs.
     """
-    from mimo_plugin.evaluation.language import language_bias, parse_cutoffs
-    from mimo_plugin.evaluation.runs import read_run
-    from mimo_plugin.evaluation.topics import check_docids, check_queries, documents_of, load_topics
-
     cutoff = options.hits_cutoff
     further = parse_cutoffs(options.fairness)
     deepest = further.deepest(cutoff)
@@ -188,13 +196,7 @@ def _runs(
 
     warnings = []
     for run in runs:
-        warnings += check_docids(run, topics)
-        depth = max(len(ranking.docids) for ranking in run.queries.values())
-        if depth < deepest:
-            warnings.append(
-                f"run {run.name!r} has {depth} hits a query at most, fewer than the {deepest} that are "
-                f"looked at: search deeper, or read them as the first {depth}"
-            )
+        warnings += [*check_docids(run, topics), *shallow(run, topics, deepest)]
     wanted = set().union(*(documents_of(run, topics, deepest) for run in runs))
     doc_langs: dict[str, str] = {}
     counts: Counter[str] = Counter()
@@ -283,8 +285,6 @@ def write_outputs(
     Returns:
         What a user should see: the tables, or the files that hold them and the pictures.
     """
-    from mimo_plugin.report.figures import write_figure
-    from mimo_plugin.report.maps import geometry_figures
 
     def file_of(what: str, *label: str) -> str:
         return "-".join((what.replace(" ", "-"), *map(file_name, label)))

@@ -3,21 +3,23 @@
 import os
 import platform
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimo_plugin.benchmark.geometry import checkpoints, measure_geometry
 from mimo_plugin.benchmark.systems import GEOMETRY, Facts, MadeRun, System, shortened
-from mimo_plugin.benchmark.texts import NamedEncoder
+from mimo_plugin.benchmark.texts import NamedEncoder, sample_texts
 from mimo_plugin.core.artifact import sealed_text, unseal
 from mimo_plugin.core.environment import git_commit, installed_versions, processor
 from mimo_plugin.core.errors import DataError, ModelError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import EncoderOptions
-from mimo_plugin.evaluation.language import CUTOFF
+from mimo_plugin.evaluation.fairness import Similarity
+from mimo_plugin.evaluation.language import CUTOFF, Cutoffs, language_bias
 from mimo_plugin.evaluation.options import Gain
 from mimo_plugin.evaluation.results import (
     BenchmarkResults,
@@ -30,16 +32,14 @@ from mimo_plugin.evaluation.results import (
     SubsetResult,
     SystemResult,
 )
+from mimo_plugin.evaluation.runs import Run, read_run
+from mimo_plugin.evaluation.topics import Topics, documents_of, pool_doc_languages
+from mimo_plugin.indexing.open import read_doc_languages
 
 if TYPE_CHECKING:
-    from mimo_plugin.benchmark.config import BenchmarkConfig, GeometryOptions
+    from mimo_plugin.benchmark.config import BenchmarkConfig
     from mimo_plugin.benchmark.parts import Benchmark
-    from mimo_plugin.benchmark.texts import SampledTexts
     from mimo_plugin.evaluation.evaluate import Evaluation
-    from mimo_plugin.evaluation.fairness import Similarity
-    from mimo_plugin.evaluation.language import Cutoffs
-    from mimo_plugin.evaluation.runs import Run
-    from mimo_plugin.evaluation.topics import Topics
 
 _NAMED = 3
 
@@ -58,9 +58,6 @@ class Languages:
 
     def __call__(self, docids: Iterable[str]) -> dict[str, str]:
         """Docid -> language, of those that the collection has and whose language it tells."""
-        from mimo_plugin.evaluation.topics import pool_doc_languages
-        from mimo_plugin.indexing.open import read_doc_languages
-
         wanted = frozenset(docids)
         found: dict[str, str] = {}
         if self.indexes:
@@ -96,8 +93,8 @@ class BiasOptions:
 
     cutoff: int
     target: str | None
-    further: "Cutoffs"
-    similarity: "Callable[[str, Set[str]], Similarity | None]" = lambda _name, _docids: None
+    further: Cutoffs
+    similarity: Callable[[str, Set[str]], Similarity | None] = lambda _name, _docids: None
 
     @property
     def deepest(self) -> int:
@@ -105,7 +102,7 @@ class BiasOptions:
 
 
 def look_at_runs(
-    files: Mapping[str, Path], topics: "Topics", languages: Languages, options: BiasOptions
+    files: Mapping[str, Path], topics: Topics, languages: Languages, options: BiasOptions
 ) -> tuple[dict[str, BiasResult], list[str]]:
     """How runs treat languages: name -> what was found, and what a user should know, a line each.
 
@@ -116,9 +113,6 @@ def look_at_runs(
     Args:
         files: name -> run.
     """
-    from mimo_plugin.evaluation.runs import read_run
-    from mimo_plugin.evaluation.topics import documents_of
-
     needed: set[str] = set()
     for name, file in files.items():
         needed |= documents_of(read_run(file, name), topics, options.deepest)
@@ -141,38 +135,24 @@ def look_at_runs(
                 f"documents among its first {options.cutoff} are not in the collection ({_shown(strangers)})"
             )
         elif options.target is not None:
-            warnings += _shallow(run, topics, min(options.deepest, languages.benchmark.documents))
+            warnings += shallow(run, topics, min(options.deepest, languages.benchmark.documents))
             try:
-                found[name] = _bias(run, topics, known, languages.sizes, options.target, options)
+                found[name] = language_bias(
+                    run,
+                    topics,
+                    known,
+                    k=options.cutoff,
+                    target=options.target,
+                    collection=languages.sizes,
+                    similarity=options.similarity(name, documents_of(run, topics, options.deepest)),
+                    further=options.further,
+                )
             except DataError as error:
                 warnings.append(f"run {name!r}: language bias left out: {error}")
     return found, warnings
 
 
-def _bias(
-    run: "Run",
-    topics: "Topics",
-    known: Mapping[str, str],
-    sizes: Mapping[str, int],
-    target: str,
-    options: BiasOptions,
-) -> BiasResult:
-    from mimo_plugin.evaluation.language import language_bias
-    from mimo_plugin.evaluation.topics import documents_of
-
-    return language_bias(
-        run,
-        topics,
-        known,
-        k=options.cutoff,
-        target=target,
-        collection=sizes,
-        similarity=options.similarity(run.name, documents_of(run, topics, options.deepest)),
-        further=options.further,
-    )
-
-
-def _in_collection(topics: "Topics", known: Mapping[str, str]) -> tuple["Topics", list[str]]:
+def _in_collection(topics: Topics, known: Mapping[str, str]) -> tuple[Topics, list[str]]:
     """The topics without relevant documents that the collection does not have, and these."""
     missing: set[str] = set()
     judged = []
@@ -189,21 +169,23 @@ def _in_collection(topics: "Topics", known: Mapping[str, str]) -> tuple["Topics"
     return replace(topics, judged=tuple(judged)), sorted(missing)
 
 
-def _strangers(run: "Run", topics: "Topics", known: Mapping[str, str], cutoff: int) -> list[str]:
+def _strangers(run: Run, topics: Topics, known: Mapping[str, str], cutoff: int) -> list[str]:
     """Documents among the first hits of judged topics that the collection does not have."""
     rankings = (run.queries.get(query_id) for query_id in topics.query_ids)
     hits = {docid.decode() for ranking in rankings if ranking for docid in ranking.docids[:cutoff].tolist()}
     return sorted(hits - known.keys())
 
 
-def _shallow(run: "Run", topics: "Topics", cutoff: int) -> Iterator[str]:
+def shallow(run: Run, topics: Topics, cutoff: int) -> list[str]:
+    """What a user should know of a run with fewer hits a query than its language bias looks at."""
     lengths = [len(run.queries[name].docids) for name in topics.query_ids if name in run.queries]
     depth = max(lengths, default=0)
-    if 0 < depth < cutoff:
-        yield (
-            f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} that the language "
-            "bias looks at: search deeper, or read it as cut there"
-        )
+    if not 0 < depth < cutoff:
+        return []
+    return [
+        f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} that are looked at: "
+        f"search deeper, or read them as the first {depth}"
+    ]
 
 
 def _shown(docids: Sequence[str]) -> str:
@@ -239,16 +221,25 @@ def encoder_geometry(
     for name, there in known.items():
         if there is None:
             try:
-                texts = texts or _texts(benchmark, asked, progress)
+                texts = texts or sample_texts(
+                    benchmark.pool,
+                    benchmark.specs,
+                    role=asked.role,
+                    count=asked.texts,
+                    seed=asked.seed,
+                    progress=progress,
+                )
             except DataError as error:
                 return None, [f"geometry left out: {error}"]
             say(f"{name}: geometry of {len(texts.texts):,} {texts.role.value}")
             try:
-                there = _measure(encoders[name][0], texts, options, files[name], progress)
+                there = measure_geometry([encoders[name][0]], texts, options, progress=progress)
             except (DataError, ModelError) as error:
                 # Scores are there by now, and are worth more than this.
                 warnings.append(f"{name}: geometry left out: {error}")
                 continue
+            make_parent(files[name])
+            write_text(files[name], sealed_text(there.model_dump(mode="json")))
         found[name] = there
     if not found:
         return None, warnings
@@ -267,7 +258,7 @@ def _identity(benchmark: "Benchmark", encoder: NamedEncoder, facts: Facts) -> di
         "prompts": (facts.document_prompt, facts.query_prompt),
         "max_length": facts.max_length,
         "dtype": facts.dtype,
-        "trail": None if encoder.run is None else _trail(encoder.run),
+        "trail": None if encoder.run is None else [path.name for _, path in checkpoints(encoder.run)],
         "setting": benchmark.config.setting.value,
         "collections": [part.key for part in benchmark.parts],
         "documents": benchmark.documents_identity,
@@ -277,12 +268,6 @@ def _identity(benchmark: "Benchmark", encoder: NamedEncoder, facts: Facts) -> di
     }
 
 
-def _trail(training: Path) -> list[str]:
-    from mimo_plugin.benchmark.geometry import checkpoints
-
-    return [path.name for _, path in checkpoints(training)]
-
-
 def _read(file: Path) -> GeometryResult | None:
     """What was measured before; None where there is nothing, or something damaged: it is measured again."""
     try:
@@ -290,31 +275,6 @@ def _read(file: Path) -> GeometryResult | None:
         return GeometryResult.model_validate(found) if whole else None
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def _texts(benchmark: "Benchmark", asked: "GeometryOptions", progress: bool | None) -> "SampledTexts":
-    from mimo_plugin.benchmark.options import Role
-    from mimo_plugin.benchmark.texts import sample_texts
-
-    return sample_texts(
-        benchmark.pool,
-        benchmark.specs,
-        role=Role(asked.role.value),
-        count=asked.texts,
-        seed=asked.seed,
-        progress=progress,
-    )
-
-
-def _measure(
-    encoder: NamedEncoder, texts: "SampledTexts", options: EncoderOptions, file: Path, progress: bool | None
-) -> GeometryResult:
-    from mimo_plugin.benchmark.geometry import measure_geometry
-
-    found = measure_geometry([encoder], texts, options, progress=progress)
-    make_parent(file)
-    write_text(file, sealed_text(found.model_dump(mode="json")))
-    return found
 
 
 def results_object(

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from mimo_plugin.core.options import Option, Progress
+from mimo_plugin.core.options import Option, Progress, duplicates_of
 from mimo_plugin.evaluation.options import Gain
 
 
@@ -66,6 +66,11 @@ class ReproduceOptions:
     ] = True
     progress: Progress = None
 
+    @property
+    def loading(self) -> dict[str, Any]:
+        """What `load_config` takes of them."""
+        return {name: getattr(self, name) for name in ("languages", "data", "gain", "fairness")}
+
 
 @dataclass(frozen=True)
 class ExperimentOptions:
@@ -114,12 +119,5 @@ class AnalyzeOptions:
     ] = ()
     seed: Annotated[int, Option("Draws the texts.", min=0)] = 42
     pooled: Annotated[bool, Option("Ids are lang:id also for a single collection.")] = False
-    duplicates: Annotated[
-        str,
-        Option(
-            "Of texts with one id and different content: an error, or the first is taken. The very same "
-            "record is always taken once.",
-            choices=("error", "first"),
-        ),
-    ] = "error"
+    duplicates: Annotated[str, duplicates_of("texts with one id and different content")] = "error"
     progress: Progress = None

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -50,21 +50,15 @@ class SurveyNote(SealedRecord):
 
     @property
     def survey(self) -> Survey:
-        return Survey(
-            self.documents,
-            self.empty,
-            self.languages,
-            self.fingerprint,
-            self.copies,
-            frozenset(self.repeated),
-        )
+        found = {field.name: getattr(self, field.name) for field in fields(Survey)}
+        return Survey(**{**found, "repeated": frozenset(self.repeated)})
 
     @property
     def selected(self) -> Selected | None:
         if self.judged is None:
             return None
         docids = None if self.docids is None else frozenset(self.docids)
-        return Selected(docids, frozenset(self.judged), self.judged_count or 0, 0)
+        return Selected(docids, frozenset(self.judged))
 
 
 def read_note(file: Path) -> SurveyNote | None:
@@ -109,17 +103,12 @@ class _Selection:
         watched = _Watched(pool if selected is None else self._pool(pool, selected), self.seed)
         found = survey(watched, progress=progress)
         return SurveyNote(
-            documents=found.documents,
-            empty=found.empty,
-            languages=found.languages,
-            fingerprint=found.fingerprint,
+            **{**vars(found), "repeated": sorted(found.repeated)},
             text_bytes=watched.text_bytes,
             sample=tuple(watched.sample),
             docids=None if selected is None or selected.docids is None else tuple(sorted(selected.docids)),
             judged=None if selected is None else tuple(sorted(selected.judged)),
             judged_count=None if selected is None else selected.judged_count,
-            copies=found.copies,
-            repeated=tuple(sorted(found.repeated)),
         )
 
     def _pool(self, pool: Any, selected: Selected) -> Any:

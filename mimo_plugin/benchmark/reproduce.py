@@ -183,8 +183,10 @@ class _Reproduction:
     ) -> None:
         from mimo_plugin.collections.survey import parse_docs
 
-        self._config = config if isinstance(config, BenchmarkConfig) else load_chosen(str(config), options)
-        self._output = Path(output or Path("indexes", self._config.name))
+        if not isinstance(config, BenchmarkConfig):
+            config = load_config(str(config), **options.loading)
+        self._config = config
+        self._output = Path(output or Path("indexes", config.name))
         self._options = options
         self._encoding = encoding or EncoderOptions()
         self._models = Models(self._encoding)
@@ -192,7 +194,7 @@ class _Reproduction:
         self._warnings: list[str] = []
         self._distractors = None
         problems = Problems(UsageError)
-        bm25 = self._config.bm25 is not None if options.bm25 is None else options.bm25
+        bm25 = config.bm25 is not None if options.bm25 is None else options.bm25
         parsed: list[NamedEncoder] = []
         with problems.collect():
             self._distractors = None if options.docs is None else parse_docs(options.docs)
@@ -200,13 +202,13 @@ class _Reproduction:
             parsed = parse_encoders(encoders)
             parse_encoders(encoders, check=True)
         with problems.collect():
-            check_output(self._output, self._config.name)
+            check_output(self._output, config.name)
         if parsed or not encoders or options.runs or bm25:
             with problems.collect():
-                self._systems = all_systems(self._config, parsed, options.runs, bm25)
-                self._baseline = chosen_baseline(self._config, self._systems, options.baseline)
+                self._systems = all_systems(config, parsed, options.runs, bm25)
+                self._baseline = chosen_baseline(config, self._systems, options.baseline)
         with problems.collect():
-            check_collections(self._config)
+            check_collections(config)
         problems.raise_any()
         self._index = IndexOptions(
             factory=options.factory,
@@ -477,17 +479,6 @@ class _Reproduction:
         found |= {f"run {system.name}": sha256(system.run) for system in self._systems if system.run}
         found["config"] = identity_key(self._config.model_dump(mode="json"))
         return found
-
-
-def load_chosen(config: str, options: ReproduceOptions) -> BenchmarkConfig:
-    """Reads a config with what the options say of languages, data, gain and fairness; see `load_config`."""
-    return load_config(
-        config,
-        languages=options.languages,
-        data=options.data,
-        gain=options.gain,
-        fairness=options.fairness,
-    )
 
 
 def _read_note(note: Path) -> TrainedOnResult | None:

@@ -1,6 +1,5 @@
 """How the run of a system is made: dense, BM25, fused."""
 
-import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,10 +20,10 @@ from mimo_plugin.benchmark.systems import (
     shortened,
 )
 from mimo_plugin.benchmark.texts import NamedEncoder
-from mimo_plugin.core.artifact import Artifact, FileRecord
+from mimo_plugin.core.artifact import Artifact, FileRecord, Kind
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
-from mimo_plugin.core.files import size_text, writing
+from mimo_plugin.core.files import size_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.evaluation.options import Analyzers
@@ -99,6 +98,7 @@ class IndexedSystem(ABC):
     """A system with an index of each part: what is there of it, and how the rest is made.
 
     Args:
+        kind: of its indexes.
         index_identity, query_identity: all that decides its indexes, and besides these its run.
         output: directory of the reproduction.
         resume: False builds again what is there.
@@ -107,6 +107,7 @@ class IndexedSystem(ABC):
     def __init__(
         self,
         name: str,
+        kind: Kind[Any],
         benchmark: Benchmark,
         output: Path,
         index_identity: dict[str, Any],
@@ -116,6 +117,7 @@ class IndexedSystem(ABC):
     ) -> None:
         self.name = name
         self.place = RunPlace(output, name)
+        self._kind = kind
         self._benchmark = benchmark
         self._identity = {"index": index_identity, **query_identity}
         self._directory = output / INDEXES / f"{name}-{identity_key(index_identity)}"
@@ -143,7 +145,7 @@ class IndexedSystem(ABC):
     def whole(self, directory: Path) -> bool:
         """Whether there is an index, and no damaged one."""
         try:
-            self._artifact(directory).read()
+            Artifact(directory, self._kind).read()
         except ArtifactError:
             return False
         return True
@@ -190,18 +192,16 @@ class IndexedSystem(ABC):
     def _index(self, part: BenchmarkPart) -> bool:
         """Builds a part's index where it is missing; whether all of it was built now."""
         directory = self.index_of(part)
-        artifact = self._artifact(directory)
+        artifact = Artifact(directory, self._kind)
         begun = artifact.mark is not None and artifact.mark.exists() and not artifact.manifest.exists()
         if directory.exists() and not begun and not self.whole(directory):
-            _discard(directory)
+            # What a damaged index has left.
+            artifact.start_over()
         return self._build(part, directory)
 
     @abstractmethod
     def _estimate(self, missing: Sequence[BenchmarkPart]) -> tuple[str, int]:
         """What the missing indexes take, for a reader, and in bytes."""
-
-    @abstractmethod
-    def _artifact(self, directory: Path) -> Artifact[Any]: ...
 
     @abstractmethod
     def _build(self, part: BenchmarkPart, directory: Path) -> bool: ...
@@ -214,13 +214,9 @@ class IndexedSystem(ABC):
         """Further fields of the note of a run that was just made."""
 
 
-def _discard(directory: Path) -> None:
-    """Removes a damaged index; renamed first, so that a kill leaves none that is half there."""
-    gone = directory.with_name(f".{directory.name}.discarded")
-    shutil.rmtree(gone, ignore_errors=True)
-    with writing(directory):
-        directory.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+# Of an encoder, for readers of the results.
+_PROMPTS = ("document_prompt", "query_prompt")
+_DETAILS = ("dimension", "pooling", "max_length", *_PROMPTS, "dtype", "device", "backend")
 
 
 class DenseSystem(IndexedSystem):
@@ -253,7 +249,14 @@ class DenseSystem(IndexedSystem):
         }
         query_identity = {"query_prompt": facts.query_prompt, "name": encoder.label}
         super().__init__(
-            encoder.label, benchmark, output, index_identity, query_identity, options.resume, options.progress
+            encoder.label,
+            DENSE_INDEXES,
+            benchmark,
+            output,
+            index_identity,
+            query_identity,
+            options.resume,
+            options.progress,
         )
 
     def load(self) -> Encoder:
@@ -286,9 +289,6 @@ class DenseSystem(IndexedSystem):
             # Other shards, which `make` reports.
             return part.documents
 
-    def _artifact(self, directory: Path) -> Artifact[Any]:
-        return Artifact(directory, DENSE_INDEXES)
-
     def _build(self, part: BenchmarkPart, directory: Path) -> bool:
         # Also where another batch size or device made it: its vectors differ by rounding only.
         if self._options.resume and self.whole(directory):
@@ -312,17 +312,7 @@ class DenseSystem(IndexedSystem):
         return {
             "encoder": facts.name,
             "fingerprint": facts.fingerprint,
-            "details": {
-                "dimension": facts.dimension,
-                "pooling": facts.pooling,
-                "max_length": facts.max_length,
-                "document_prompt": facts.document_prompt,
-                "query_prompt": facts.query_prompt,
-                "factory": self._options.factory,
-                "dtype": facts.dtype,
-                "device": facts.device,
-                "backend": facts.backend,
-            },
+            "details": {name: getattr(facts, name) for name in _DETAILS} | {"factory": self._options.factory},
             "warnings": tuple(f"{self.name}: {warning}" for warning in warnings),
         }
 
@@ -342,15 +332,12 @@ class LexicalSystem(IndexedSystem):
             "k1": K1,
             "b": B,
         }
-        super().__init__(BM25, benchmark, output, identity, {}, True, progress)
+        super().__init__(BM25, BM25_INDEXES, benchmark, output, identity, {}, True, progress)
 
     def _estimate(self, missing: Sequence[BenchmarkPart]) -> tuple[str, int]:
         # An inverted index is smaller than its texts.
         needed = sum(part.note.text_bytes for part in missing)
         return f"to be indexed by Lucene, less than {size_text(needed)}", needed
-
-    def _artifact(self, directory: Path) -> Artifact[Any]:
-        return Artifact(directory, BM25_INDEXES)
 
     def _build(self, part: BenchmarkPart, directory: Path) -> bool:
         return not index_bm25(
@@ -370,7 +357,7 @@ class LexicalSystem(IndexedSystem):
             )
 
     def _described(self) -> dict[str, Any]:
-        manifests = {directory.name: self._artifact(directory).read() for directory in self.indexes}
+        manifests = {directory.name: Artifact(directory, BM25_INDEXES).read() for directory in self.indexes}
         analyzers = {name: found.plan.analyzer.rpartition(".")[2] for name, found in manifests.items()}
         return {
             "details": {"k1": K1, "b": B, "analyzers": analyzers},

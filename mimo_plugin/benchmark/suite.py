@@ -8,9 +8,10 @@ from statistics import fmean
 from typing import Any
 
 from mimo_plugin.benchmark.config import BenchmarkConfig
+from mimo_plugin.benchmark.loading import load_config
 from mimo_plugin.benchmark.options import ReproduceOptions
 from mimo_plugin.benchmark.parts import check_collections
-from mimo_plugin.benchmark.reproduce import Say, check_output, load_chosen, plan, reproduce
+from mimo_plugin.benchmark.reproduce import Say, check_output, plan, reproduce
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.core.table import Table, number, words
@@ -138,7 +139,7 @@ def reproduce_suite(
     configs: dict[str, BenchmarkConfig] = {}
     for config in SUITES[name]:
         with problems.collect():
-            configs[config] = load_chosen(config, ReproduceOptions(**options))
+            configs[config] = load_config(config, **ReproduceOptions(**options).loading)
         with problems.collect():
             check_output(output / config, config)
     problems.raise_any()

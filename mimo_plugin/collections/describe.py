@@ -115,7 +115,7 @@ def _shortened(text: str) -> str:
     return line if len(line) <= 160 else f"{line[:160]}..."
 
 
-# The families with one collection a language; which languages and splits they have is the registry's to say.
+# Families with one collection a language; ir_datasets' registry says their languages and splits.
 FAMILIES = {
     "miracl": "MIRACL: Wikipedia passages, monolingual topics",
     "mr-tydi": "Mr. TyDi: Wikipedia passages, monolingual topics, no titles",

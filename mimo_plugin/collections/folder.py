@@ -47,7 +47,7 @@ class FolderSpec:
     """Attributes:
     directory: the folder, absolute.
     split: the qrels' split that was asked for after `#`, if any.
-    subset: what was asked for of a folder in MTEB's layout, such as a language; "" is all of it.
+    subset: the chosen part of a folder in MTEB's layout, such as a language; "" is the whole folder.
     """
 
     directory: Path
@@ -140,7 +140,7 @@ def _docs(folder: FolderSpec) -> StreamedDocs | None:
     where, record = next(json_rows(corpus, faults), ("", {"_id": ""}))
     if not where:
         faults.raise_any()
-    # Faults before the first record are raised by whoever reads the documents, along with those that follow.
+    # Reading the documents raises the faults before the first record, along with later ones.
     if "_id" in record:
         return StreamedDocs(read_rows, (json_rows, corpus, to_titled_doc), cls=TitledDoc)
     if record and all(isinstance(value, dict) for value in record.values()):
@@ -318,7 +318,7 @@ _ITERATION = re.compile(r"[Qq]?[0-9]+")
 def load_file(path: Path) -> Any:
     """A file of topics or of qrels as an ir_datasets dataset with that part; only its first line is read.
 
-    One of qrels has queries, too: the ids that it judges, without text.
+    A file of qrels also gives queries: the ids it judges, without text.
 
     Raises:
         DataError: it cannot be read, is empty, or begins with neither.

@@ -38,7 +38,7 @@ def open_collection(spec: str) -> Any:
         An ir_datasets dataset.
 
     Raises:
-        DataError: no such collection, or one that is only the parent of others.
+        DataError: there is no such collection, or it is only the parent of others.
     """
     if spec.startswith(FOLDER_PREFIX):
         return load_folder(spec)
@@ -68,7 +68,7 @@ def open_collection(spec: str) -> Any:
 
 def _repaired(spec: str, dataset: Any) -> Any:
     """NeuCLIR 2023: ir_datasets 0.6.3 keeps the topics that the judgments of 2022 name, so that none is left
-    (allenai/ir_datasets#292). Here they are those that the collection's own judgments name."""
+    (allenai/ir_datasets#292). Here the collection's own judgments name them."""
     from ir_datasets import Dataset
     from ir_datasets.datasets.base import FilteredQueries
     from ir_datasets.util import Lazy
@@ -222,8 +222,8 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
 
 
 def _alike(files: list[str], hub: HubSpec) -> tuple[str, list[str]]:
-    """The folder that stands for one that the repository does not have, and patterns of its files; "" without
-    any.
+    """A folder with a like name where the repository lacks the one asked for, and patterns of its files; ""
+    without any.
 
     Raises:
         DataError: several could.
@@ -295,7 +295,7 @@ def _stem(name: str) -> tuple[str, str]:
 
 
 def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, qrels: bool = False) -> None:
-    """Checks that every collection exists and has the parts asked for, and that their files can be had.
+    """Checks that every collection exists, has the parts asked for, and has its files here or within reach.
 
     Raises:
         DataError: with every problem of every collection.

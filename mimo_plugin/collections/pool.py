@@ -49,7 +49,7 @@ class Member:
     file: bool = False
 
     def pooled(self, identifier: str) -> str:
-        """What an id of its is called in the pool."""
+        """The pool's id for an id of this collection."""
         named = self.file and identifier.startswith(f"{self.prefix}:")
         return identifier if named else pooled_id(self.prefix, identifier)
 
@@ -77,8 +77,12 @@ def load(
     `miracl/de/dev` that is `miracl/de`, which all its splits share; for a folder its name. Collections that
     read the same documents (splits of one) bring them once, and their queries and qrels together.
 
-    Iterating over a part of the pool goes on behind records that are not right, in all collections, and
-    raises one DataError at its end, or at the 20th such record: read to the end before using any.
+    >>> pool = load("mimo-sample/de", "mimo-sample/fr")
+    >>> next(pool.queries_iter()).query_id.partition(":")[0], pool.specs
+    ('de', ('mimo-sample/de', 'mimo-sample/fr'))
+
+    Reading a part of the pool skips bad records, in all collections, and raises one DataError at its end, or
+    at the 20th bad record: read to the end before using any.
 
     Args:
         specs: names: an ir_datasets id, `path:DIR`, `path:DIR#SPLIT`,
@@ -159,7 +163,7 @@ def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
 
 
 def collection_key(spec: str) -> str:
-    """What a collection is called in `pool_prefixes`, whichever of its splits is named.
+    """The key of a collection in `pool_prefixes`; all splits of a collection share it.
 
     For an ir_datasets or packaged id that is the id which its documents have there (`miracl/de` for
     `miracl/de/dev`), for `path:DIR#SPLIT` the folder, absolute and without symbolic links, for
@@ -195,7 +199,7 @@ def _identity(spec: str) -> tuple[str, str]:
 def _open_all(
     specs: Sequence[Any], fields: Sequence[str] | None, topic_field: str | None, lang: Sequence[str]
 ) -> list[list[Member]]:
-    """The collections, those that read the same documents together, in order of first appearance."""
+    """Opens the collections; collections with the same documents form one group."""
     problems = Problems()
     languages = _file_languages([spec for spec in specs if isinstance(spec, str)], lang)
     groups: list[list[Member]] = []
@@ -258,8 +262,8 @@ def _check_topic_field(field: str, member: Member) -> None:
 
 
 def _choose_prefixes(groups: list[list[Member]], given: Mapping[str, str], in_pool: bool) -> list[str]:
-    """A prefix for each group: one that was given, else its language, or its id where another has the same
-    language or it has none.
+    """A prefix for each group: the given one, else its language, else its id where the language is unknown or
+    shared.
 
     Raises:
         DataError: two prefixes are the same even so.
@@ -296,7 +300,7 @@ def _choose_prefixes(groups: list[list[Member]], given: Mapping[str, str], in_po
 
 
 def _language(member: Member) -> str:
-    """Of its documents, or of its queries where it has none."""
+    """The language of a collection's documents, or of its queries if it has no documents."""
     if member.file:
         return member.lang
     part = next((part for part in ("docs", "queries") if member.dataset.has(part)), None)
@@ -352,7 +356,7 @@ class PooledQueries(BaseQueries):
         met: dict[str, tuple[Query, list[str]]],
         numbered: tuple[int, Any],
     ) -> Query | None:
-        """The query; None for one that was met before. met: id -> query and the collections that have it."""
+        """The query; None for a repeated one. met: id -> query and the collections that have it."""
         number, record = numbered
         own_id = check_id(record.query_id, f"{member.spec}: query number {number}: query id")
         where = f"{member.spec}: query {own_id}"

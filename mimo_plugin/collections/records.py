@@ -142,6 +142,6 @@ def usual_language(code: str | None) -> str:
 
 
 def common_language(languages: Iterable[str | None]) -> str | None:
-    """The language of all; None where there are several, or one that nothing tells."""
+    """The language of all; None where there are several, or one is unknown."""
     usual = {usual_language(language) for language in languages}
     return next(iter(usual)) or None if len(usual) == 1 else None

@@ -21,6 +21,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mimo_plugin.core.config import field_faults
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
 from mimo_plugin.core.files import check_place, remove_tree, sha256, write_text, writing
 
@@ -84,14 +85,12 @@ def parse_manifest(path: Path, kind: type[R], what: str) -> R:
     advice = "choose another directory, or make it again"
     try:
         content = path.read_bytes()
-        if not issubclass(kind, SealedRecord):
-            return kind.model_validate_json(content)
         data, whole = unseal(content)
         record = kind.model_validate(data)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}; see to its permissions") from error
     except ValidationError as error:
-        problem = next(field_problems(error))
+        _, problem = next(field_faults(error, kind, data))
         raise ArtifactError(f"{path} is not the manifest of {what}: {problem}; {advice}") from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not the manifest of {what}: {error}; {advice}") from error
@@ -156,21 +155,6 @@ def unseal(content: bytes) -> tuple[Any, bool]:
 
 def _checksum(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-def field_problems(error: ValidationError) -> Iterator[str]:
-    """Pydantic's complaints, each in one line that begins with the field."""
-    for problem in error.errors(include_url=False):
-        place = ".".join(map(str, problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        plain = problem["type"] in ("missing", "value_error", "json_invalid")
-        found = "" if plain else f" (found {_shown(problem['input'])})"
-        yield f"{place}: {message}{found}" if place else f"{message}{found}"
-
-
-def _shown(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 # Says who writes, for the message that others get. It is renamed into its place, so that they read all of it.

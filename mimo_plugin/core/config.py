@@ -141,9 +141,7 @@ def validate(model: type[M], values: Mapping[str, Any], where: Callable[[Place],
         raise UsageError("\n".join(f"{where(place)}: {message}" for place, message in faults)) from error
 
 
-def field_faults(
-    error: ValidationError, model: type[BaseModel], values: Mapping[str, Any]
-) -> Iterator[tuple[Place, str]]:
+def field_faults(error: ValidationError, model: type[BaseModel], values: Any) -> Iterator[tuple[Place, str]]:
     """Pydantic's complaints about values: the place of each, and a message that begins with it."""
     for problem in error.errors(include_url=False):
         kind, value = problem["type"], problem["input"]

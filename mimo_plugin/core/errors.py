@@ -42,7 +42,7 @@ class ArtifactError(MimoError):
 
 
 def near(name: str, known: Iterable[str], count: int = 3) -> str:
-    """`"; near: NAME, ..."` for a message, with the known names like one that is not; "" without any.
+    """`"; near: NAME, ..."` for a message about an unknown name; "" where no known name is like it.
 
     >>> near("ndgc", ["map", "ndcg"])
     '; near: ndcg'

@@ -372,23 +372,17 @@ def check_own(run: Run, topics: Topics) -> list[str]:
         own = query_id.encode()
         if ranking is not None and ranking.docids[0] == own:
             first += own not in judged.docids[judged.relevance > 0]
-    return (
-        [f"run {run.name!r}: {own_text(first, len(run.queries))}"]
-        if often_own(first, len(run.queries))
-        else []
-    )
+    return [f"run {run.name!r}: {warning}" for warning in own_warning(first, len(run.queries))]
 
 
-def often_own(first: int, queries: int) -> bool:
-    """Whether too many queries find themselves first for chance."""
-    return first * _CHANCE >= max(queries, 1)
-
-
-def own_text(first: int, queries: int) -> str:
-    return (
+def own_warning(first: int, queries: int) -> list[str]:
+    """A warning where too many queries find themselves first for chance."""
+    if first * _CHANCE < max(queries, 1):
+        return []
+    return [
         f"the first hit of {first} of {queries} queries has the query's own id: where queries are documents "
         "of the collection (ArguAna, Quora), leave them out of the hits with --remove-query"
-    )
+    ]
 
 
 def _prefix_hint(unknown: Iterable[str], topics: frozenset[str]) -> str:

@@ -16,7 +16,7 @@ from mimo_plugin.core.files import check_place
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.encoder.prompts import former_query_prompt
 from mimo_plugin.evaluation.runs import Run, ranking, trec_order, write_run
-from mimo_plugin.evaluation.topics import often_own, own_text
+from mimo_plugin.evaluation.topics import own_warning
 from mimo_plugin.evaluation.trained_on import write_run_record
 from mimo_plugin.indexing.nearest import Found, Nearest, Searchable, searching_thread
 from mimo_plugin.indexing.open import Index, check_encoder, find_indexes, shared_prefixes
@@ -215,9 +215,9 @@ class _Search:
             warnings.append(f"{len(empty)} queries have no text and were searched all the same: {shown}")
         if self._read.copies:
             warnings.append(f"{self._read.copies} queries were there once more, and were searched once")
-        own = not options.remove_query and often_own(self._own_first, total)
+        own = [] if options.remove_query else own_warning(self._own_first, total)
         if own and not _judged_own(self._pool):
-            warnings.append(own_text(self._own_first, total))
+            warnings += own
         if options.hits > self._depth:
             count = len(self._indexes)
             holds = "the index holds" if count == 1 else f"the {count} indexes hold"

@@ -57,7 +57,7 @@ class Figure(NamedTuple):
     """Attributes:
     name: of its files.
     caption: below it.
-    description: what it shows, for who cannot see it.
+    description: what it shows, for readers who cannot see it.
     draw: draws it.
     labels: what has to stand beside every number.
     """

@@ -15,7 +15,9 @@ import pytest
 from helpers.bench import LANGUAGES, hits, parallel_folder, results, stamps, write_config
 from helpers.checkpoints import plain_xlmr
 
+from mimo_plugin.benchmark.reproduce import reproduce
 from mimo_plugin.cli import main
+from mimo_plugin.encoder.encoder import Encoder
 
 _MADE = ("runs", "indexes", "geometry", "collections")
 _PLAIN = {"fairness": None, "geometry": None}
@@ -65,6 +67,25 @@ def test_its_runs_are_those_of_the_single_commands(
     assert found["systems"]["hybrid-a"]["parts"] == ["bm25", "a"]
     assert set(found["language_bias"]) == set(names)
     assert set(found["geometry"]["encoders"]) == {"a", "b"}
+
+
+def test_a_loaded_encoder_is_a_system_like_a_checkpoint(
+    done: tuple[Path, list[str], str], checkpoints: tuple[str, str], tmp_path: Path
+) -> None:
+    output, command, _ = done
+    said: list[str] = []
+    encoders = [Encoder(checkpoints[0]), f"other={checkpoints[1]}"]
+    found = reproduce(command[1], tmp_path / "output", encoders, bm25=False, say=said.append)
+    assert found.report.is_file()
+    assert said[-1].startswith(str(tmp_path / "output" / "results.json"))
+    for name, before in (("a", "a"), ("other", "b")):
+        mean = found.results.evaluation.runs[name].mean
+        assert mean == results(output)["evaluation"]["runs"][before]["mean"]
+    assert hits(tmp_path / "output" / "runs" / "a.trec.gz") == hits(output / "runs" / "a.trec.gz")
+    assert found.results.geometry is not None
+    assert set(found.results.geometry.encoders) == {"a", "other"}
+    with pytest.raises(TypeError, match="depht"):
+        reproduce(command[1], tmp_path / "output", encoders, depht=3)
 
 
 def test_mrc_of_an_encoder_is_exact(done: tuple[Path, list[str], str]) -> None:
