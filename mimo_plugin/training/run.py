@@ -7,15 +7,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mimo_plugin.core.artifact import Artifact, FileRecord, Held, Kind, Manifest
+from mimo_plugin.core.artifact import Artifact, Held, Kind, Manifest
 from mimo_plugin.core.config import read_yaml
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, UsageError
 from mimo_plugin.core.files import cannot_write, remove_tree, replacing, writing
-from mimo_plugin.training.data import Pairs, Table
 from mimo_plugin.training.recipe import (
     PROJECTION_INPUT,
     ProjectionInput,
-    Recipe,
     Stage2Options,
     StageOptions,
 )
@@ -75,9 +73,12 @@ RUN = Kind(
     mark_stays=True,
 )
 
+# Parts of a run's identity that are mappings.
+_SECTIONS = ("data", "options", "student", "teacher")
+
 
 class RunDirectory(Artifact[TrainingManifest]):
-    """An output directory of `mimo train`; `recipe.yaml` in it says from what it was begun."""
+    """An output directory of `mimo train`; `recipe.yaml` in it is what the run was begun from."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, RUN)
@@ -88,18 +89,20 @@ class RunDirectory(Artifact[TrainingManifest]):
         self.initial = path / INITIAL
 
     def begun(self) -> dict[str, Any] | None:
-        """The identity of the run that was begun here; None where there is none.
-
-        Raises:
-            ArtifactError: the file that says so is damaged.
-        """
+        """The identity of the run that was begun here; None where there is none."""
         path = self.path / RECIPE
         if not path.is_file():
             return None
         try:
-            return read_yaml(path).values
+            found = read_yaml(path).values
         except UsageError as error:
             raise ArtifactError(f"{error}; start over with --no-resume") from error
+        sections = [found.get(name, {}) for name in _SECTIONS]
+        if all(isinstance(section, dict) for section in sections) and isinstance(
+            found.get("teacher", {}).get("vectors") or {}, dict
+        ):
+            return found
+        raise ArtifactError(f"{path} is damaged ({', '.join(_SECTIONS)}): start over with --no-resume")
 
     def last_checkpoint(self, *, before: int | None = None) -> Path | None:
         """The newest complete checkpoint, of a step before the given one."""
@@ -125,7 +128,7 @@ class RunDirectory(Artifact[TrainingManifest]):
     @contextmanager
     def held(self) -> Iterator[Held]:
         """As every artifact. Where somebody removes the directory, what libraries write to its place after
-        that is removed too: nobody could go on with it, and the next run would take it for something else."""
+        that is removed, too: the next run would refuse it as something else."""
         with super().held() as held:
             try:
                 yield held
@@ -141,11 +144,7 @@ class RunDirectory(Artifact[TrainingManifest]):
 
 
 def checkpoint_of(student: str) -> str:
-    """The checkpoint in a training run's output directory, its files verified; anything else as it is.
-
-    Raises:
-        ArtifactError: the run is not finished, or damaged.
-    """
+    """The checkpoint in a training run's output directory, its files verified; anything else as it is."""
     run = RunDirectory(Path(student))
     if (run.path / RECIPE).is_file() or (run.model.is_dir() and run.manifest.is_file()):
         run.verify()
@@ -153,47 +152,10 @@ def checkpoint_of(student: str) -> str:
     return student
 
 
-def identity_of(
-    stage: str,
-    recipe: Recipe,
-    options: StageOptions,
-    data: Pairs | Table,
-    student: str | None,
-    *,
-    taught: bool,
-    projection: Path | None,
-) -> dict[str, Any]:
-    """All that decides the weights, as plain data.
-
-    Args:
-        student: fingerprint of the student; None for a new one.
-        taught: whether there is a teacher.
-        projection: file of a carried projection.
-    """
-    identity: dict[str, Any] = {
-        "stage": stage,
-        "seed": recipe.seed,
-        "student": {**recipe.student.identity(), "fingerprint": student},
-        "data": {
-            "path": None if data.directory is None else str(data.directory),
-            "fingerprint": data.fingerprint,
-            "anchor": data.manifest.anchor,
-            "rows": data.manifest.rows,
-        },
-        "dev": recipe.dev,
-        "options": options.identity(),
-    }
-    if taught:
-        identity["teacher"] = recipe.teacher.identity()
-    if projection is not None:
-        identity["projection"] = FileRecord.of(projection).sha256
-    return identity
-
-
 def differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """What two identities do not have in common, a line each.
 
-    Where data or student lie does not count, and what the teacher turned out to be only where mine says it.
+    Paths of data and student are ignored. What the teacher's files say is compared where `mine` has it.
     """
     own, others = _comparable(mine), _comparable(other)
     known = any(name.startswith(_VECTORS) for name in own)
@@ -234,11 +196,7 @@ _TORCH = ("unexpected pos", "iostream error", "PytorchStreamWriter", "Parent dir
 
 @contextmanager
 def writing_tensors(path: Path) -> Iterator[None]:
-    """As `files.writing`, also where safetensors or torch write.
-
-    Raises:
-        EnvironmentProblem: the file system refuses.
-    """
+    """As `files.writing`, also where safetensors or torch write."""
     from safetensors import SafetensorError
 
     try:
@@ -329,11 +287,7 @@ def save_projection(projection: "nn.Module", path: Path, reads: ProjectionInput)
 
 
 def check_projection(path: Path, model: "SentenceTransformer", store: "TeacherStore") -> None:
-    """Checks that a projection leads from the student's vectors to the teacher's.
-
-    Raises:
-        ArtifactError: it has another shape, or is no projection.
-    """
+    """Raises an ArtifactError unless a projection leads from the student's vectors to the teacher's."""
     with _opened(path) as file:
         found = tuple(file.get_slice("weight").get_shape())
         file.get_slice("bias")
