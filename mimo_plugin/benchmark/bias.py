@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.benchmark.geometry import checkpoints, measure_geometry
-from mimo_plugin.benchmark.systems import GEOMETRY, Facts, MadeRun, System, shortened
+from mimo_plugin.benchmark.systems import GEOMETRY, EncoderFacts, MadeRun, System, shortened
 from mimo_plugin.benchmark.texts import NamedEncoder, sample_texts
 from mimo_plugin.core.artifact import sealed_text, unseal
 from mimo_plugin.core.environment import git_commit, installed_versions, processor
@@ -194,7 +194,7 @@ def _shown(docids: Sequence[str]) -> str:
 
 def encoder_geometry(
     benchmark: "Benchmark",
-    encoders: Mapping[str, tuple[NamedEncoder, Facts]],
+    encoders: Mapping[str, tuple[NamedEncoder, EncoderFacts]],
     output: Path,
     options: EncoderOptions,
     say: Callable[[str], Any],
@@ -251,7 +251,7 @@ def encoder_geometry(
     return together, warnings
 
 
-def _identity(benchmark: "Benchmark", encoder: NamedEncoder, facts: Facts) -> dict[str, Any]:
+def _identity(benchmark: "Benchmark", encoder: NamedEncoder, facts: EncoderFacts) -> dict[str, Any]:
     asked = benchmark.config.geometry
     return {
         "encoder": facts.fingerprint,

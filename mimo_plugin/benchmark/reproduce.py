@@ -27,7 +27,7 @@ from mimo_plugin.benchmark.systems import (
     COLLECTIONS,
     GEOMETRY,
     RUNS,
-    Facts,
+    EncoderFacts,
     MadeRun,
     Models,
     RunPlace,
@@ -217,7 +217,7 @@ class _Reproduction:
             resume=options.resume,
             progress=options.progress,
         )
-        self._facts: dict[str, Facts] = {}
+        self._facts: dict[str, EncoderFacts] = {}
         for encoder in parsed:
             with problems.collect():
                 facts = self._facts[encoder.label] = self._models.facts(encoder)

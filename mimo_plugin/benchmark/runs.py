@@ -12,7 +12,7 @@ from mimo_plugin.benchmark.parts import Benchmark, BenchmarkPart
 from mimo_plugin.benchmark.systems import (
     BM25,
     INDEXES,
-    Facts,
+    EncoderFacts,
     MadeRun,
     Models,
     RunPlace,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import Fusion
     from mimo_plugin.evaluation.fairness import Similarity
 
-Lines = Iterable[tuple[str, list[str], "np.ndarray"]]
+RunLines = Iterable[tuple[str, list[str], "np.ndarray"]]
 
 
 def build_part(
@@ -207,7 +207,7 @@ class IndexedSystem(ABC):
     def _build(self, part: BenchmarkPart, directory: Path) -> bool: ...
 
     @abstractmethod
-    def _search(self, advance: Callable[[int], object]) -> Lines: ...
+    def _search(self, advance: Callable[[int], object]) -> RunLines: ...
 
     @abstractmethod
     def _described(self) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class DenseSystem(IndexedSystem):
     def __init__(
         self,
         encoder: NamedEncoder,
-        facts: Facts,
+        facts: EncoderFacts,
         models: Models,
         benchmark: Benchmark,
         output: Path,
@@ -296,7 +296,7 @@ class DenseSystem(IndexedSystem):
         fields = self._benchmark.config.fields
         return not build_part(part, self.load(), directory, self._options, fields).resumed
 
-    def _search(self, advance: Callable[[int], object]) -> Lines:
+    def _search(self, advance: Callable[[int], object]) -> RunLines:
         self._searched = PartSearch(self._benchmark, self.indexes, self.load())
         return self._searched.hits(advance)
 
@@ -349,7 +349,7 @@ class LexicalSystem(IndexedSystem):
             progress=self._progress,
         ).already
 
-    def _search(self, advance: Callable[[int], object]) -> Lines:
+    def _search(self, advance: Callable[[int], object]) -> RunLines:
         depth = self._benchmark.config.depth
         for part in self._benchmark.parts:
             yield from search_bm25(
@@ -393,7 +393,7 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
     runs = [read_run(RunPlace(output, part).file, part) for part in parts]
     queries = 0
 
-    def fused() -> Lines:
+    def fused() -> RunLines:
         nonlocal queries
         for query_id, found in fused_queries(runs, replace(fusion.options, hits=depth)):
             queries += 1

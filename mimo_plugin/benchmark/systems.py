@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from mimo_plugin.benchmark.parts import BenchmarkPart
 from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
-from mimo_plugin.core.errors import ArtifactError, ModelError, Problems, UsageError
+from mimo_plugin.core.errors import ArtifactError, ModelError, Problems, UsageError, near
 from mimo_plugin.core.files import sha256, write_text
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.options import SignificanceTest
@@ -122,7 +122,8 @@ def chosen_baseline(config: "BenchmarkConfig", systems: Sequence[System], asked:
     """
     names = [system.name for system in systems]
     if asked is not None and asked not in names:
-        raise UsageError(f"--baseline {asked!r}: no such system, expected one of {', '.join(names)}")
+        expected = f"expected one of {', '.join(names)}"
+        raise UsageError(f"--baseline {asked!r}: no such system, {expected}{near(asked, names)}")
     if len(names) < 2:
         return None
     if asked is not None:
@@ -189,7 +190,7 @@ class RunPlace:
 
 
 @dataclass(frozen=True)
-class Facts:
+class EncoderFacts:
     """What is known of an encoder without having it in memory; the fields are `Encoder`'s.
 
     Attributes:
@@ -210,7 +211,7 @@ class Facts:
     truncate: int | None = None
 
     @classmethod
-    def of(cls, encoder: Encoder) -> "Facts":
+    def of(cls, encoder: Encoder) -> "EncoderFacts":
         return cls(
             name=encoder.name,
             fingerprint=encoder.fingerprint,
@@ -227,7 +228,7 @@ class Facts:
         )
 
 
-def shortened(facts: Facts) -> dict[str, int]:
+def shortened(facts: EncoderFacts) -> dict[str, int]:
     """What an identity has in it besides, where vectors are cut."""
     return {} if facts.truncate is None else {"dimension": facts.truncate}
 
@@ -239,11 +240,11 @@ class Models:
         self._options = options
         self._held: tuple[str, Encoder] | None = None
 
-    def facts(self, encoder: NamedEncoder) -> Facts:
+    def facts(self, encoder: NamedEncoder) -> EncoderFacts:
         """Raises: as `Encoder`."""
-        return Facts.of(self._load(encoder))
+        return EncoderFacts.of(self._load(encoder))
 
-    def load(self, encoder: NamedEncoder, facts: Facts) -> Encoder:
+    def load(self, encoder: NamedEncoder, facts: EncoderFacts) -> Encoder:
         """The encoder that the facts are of; keep it no longer than it is used.
 
         Raises:
