@@ -29,7 +29,6 @@ from mimo_plugin.evaluation.results import (
     HardwareResult,
     ProvenanceResult,
     ReferenceResult,
-    SubsetResult,
     SystemResult,
 )
 from mimo_plugin.evaluation.runs import Run, read_run
@@ -290,7 +289,7 @@ def results_object(
     """Args:
     made: notes of the systems whose runs were made here.
     """
-    config, subset = benchmark.config, benchmark.subset()
+    config = benchmark.config
     return BenchmarkResults(
         config=ConfigResult(
             name=config.name,
@@ -304,7 +303,7 @@ def results_object(
             depth=config.depth,
             fairness_cutoff=config.fairness.cutoff if config.fairness else CUTOFF,
         ),
-        subset=None if subset is None else SubsetResult.model_validate(subset),
+        subset=benchmark.subset(),
         systems={system.name: _system(system, made.get(system.name)) for system in systems},
         evaluation=evaluation.result,
         language_bias=language_bias,

@@ -14,6 +14,7 @@ from mimo_plugin.core.errors import ArtifactError, DataError, Problems
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.data.sources import collection_identity, identity_key
 from mimo_plugin.evaluation.options import Gain, Setting
+from mimo_plugin.evaluation.results import SubsetResult
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import BenchmarkConfig
@@ -243,23 +244,21 @@ class Benchmark:
             )
         return found
 
-    def subset(self) -> dict[str, Any] | None:
+    def subset(self) -> SubsetResult | None:
         """What a subset leaves out, with the sentence that goes with every number; None for all documents."""
         if self.distractors is None:
             return None
         judged = sum(part.note.judged_count or 0 for part in self.parts)
         others = f"up to {self.distractors:,} others a language" if self.distractors else "no others"
-        return {
-            "documents": self.documents,
-            "judged": judged,
-            "distractors_per_language": self.distractors,
-            "seed": self.seed,
-            "text": (
-                f"From a subset of the collection: {judged:,} judged documents and {others} "
-                f"({self.documents:,} documents, seed {self.seed}). "
-                "Scores are higher than on the whole collection and do not compare with published ones."
-            ),
-        }
+        return SubsetResult(
+            documents=self.documents,
+            judged=judged,
+            distractors_per_language=self.distractors,
+            seed=self.seed,
+            text=f"From a subset of the collection: {judged:,} judged documents and {others} "
+            f"({self.documents:,} documents, seed {self.seed}). "
+            "Scores are higher than on the whole collection and do not compare with published ones.",
+        )
 
 
 def query_bytes(query_id: str, text: str) -> bytes:

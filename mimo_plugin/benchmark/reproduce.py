@@ -293,7 +293,7 @@ class _Reproduction:
             self._say(f"  collections: {', '.join(map(shown_collection, benchmark.specs))}")
         subset = benchmark.subset()
         if subset is not None:
-            self._say(subset["text"])
+            self._say(subset.text)
         needed = 0
         for system in self._systems:
             if system.name in self._indexed:
