@@ -1,4 +1,4 @@
-"""How the run of a system is made: dense, BM25, fused."""
+"""How the run of a system is made: dense search, BM25, fusion."""
 
 import time
 from abc import ABC, abstractmethod
@@ -53,7 +53,7 @@ def build_part(
     options: IndexOptions,
     fields: tuple[str, ...] | None = None,
 ) -> Index:
-    """Builds the index of a part, or goes on with it; see `build_index`."""
+    """Builds or resumes the index of a part; see `build_index`."""
     return build_index(
         part.pool,
         part.specs,
@@ -95,11 +95,12 @@ class PartSearch:
 
 
 class IndexedSystem(ABC):
-    """A system with an index of each part: what is there of it, and how the rest is made.
+    """A system with one index per part; finds what is done and makes the rest.
 
     Args:
         kind: of its indexes.
-        index_identity, query_identity: all that decides its indexes, and besides these its run.
+        index_identity: everything that determines its indexes.
+        query_identity: everything else that determines its run.
         output: directory of the reproduction.
         resume: False builds again what is there.
     """
@@ -126,12 +127,12 @@ class IndexedSystem(ABC):
 
     @property
     def key(self) -> str:
-        """Names all that decides the run."""
+        """Key of everything that determines the run."""
         queries, depth = self._benchmark.queries_fingerprint, self._benchmark.config.depth
         return identity_key({**self._identity, "queries": queries, "depth": depth})
 
     def finished(self) -> MadeRun | None:
-        """The note of the run, where it is there and whole."""
+        """The note of the run, if it is complete; else None."""
         return self.place.finished(self.key)
 
     def index_of(self, part: BenchmarkPart) -> Path:
@@ -143,7 +144,7 @@ class IndexedSystem(ABC):
         return [self.index_of(part) for part in self._benchmark.parts]
 
     def whole(self, directory: Path) -> bool:
-        """Whether there is an index, and no damaged one."""
+        """Whether the directory holds a complete index."""
         try:
             Artifact(directory, self._kind).read()
         except ArtifactError:
@@ -151,7 +152,7 @@ class IndexedSystem(ABC):
         return True
 
     def outlook(self) -> tuple[str, int]:
-        """What the system still takes, for a reader, and the bytes on disk that it needs."""
+        """Remaining work as text, and the disk space for it in bytes."""
         if self.finished() is not None:
             return "done", 0
         missing = [
@@ -160,14 +161,14 @@ class IndexedSystem(ABC):
         return self._estimate(missing) if missing else ("indexed, to be searched", 0)
 
     def make(self) -> MadeRun:
-        """Indexes what is missing, searches, writes run and note.
+        """Builds missing indexes, searches, writes run and note.
 
         Raises: as `build_index`, `index_bm25`, `find_hits` and `write_run`.
         """
         benchmark = self._benchmark
         began = time.perf_counter()
         built = [self._index(part) for part in benchmark.parts]
-        # Of what an earlier command did, nothing is known.
+        # The time of an earlier command is not known.
         seconds = {"index": round(time.perf_counter() - began, 3)} if all(built) else {}
         began = time.perf_counter()
         with bar(
@@ -190,18 +191,18 @@ class IndexedSystem(ABC):
         )
 
     def _index(self, part: BenchmarkPart) -> bool:
-        """Builds a part's index where it is missing; whether all of it was built now."""
+        """Builds a part's index if it is missing; returns whether this call built all of it."""
         directory = self.index_of(part)
         artifact = Artifact(directory, self._kind)
         begun = artifact.mark is not None and artifact.mark.exists() and not artifact.manifest.exists()
         if directory.exists() and not begun and not self.whole(directory):
-            # What a damaged index has left.
+            # A damaged index is built anew.
             artifact.start_over()
         return self._build(part, directory)
 
     @abstractmethod
     def _estimate(self, missing: Sequence[BenchmarkPart]) -> tuple[str, int]:
-        """What the missing indexes take, for a reader, and in bytes."""
+        """Cost of the missing indexes as text, and in bytes on disk."""
 
     @abstractmethod
     def _build(self, part: BenchmarkPart, directory: Path) -> bool: ...
@@ -278,7 +279,7 @@ class DenseSystem(IndexedSystem):
         return text, vector * (sum(part.documents for part in missing) + max(left, default=0))
 
     def _left(self, part: BenchmarkPart) -> int:
-        """Documents of a part whose vectors are not there yet."""
+        """Number of a part's documents without vectors."""
         if not self._options.resume:
             return part.documents
         work = self.index_of(part) / WORK
@@ -286,7 +287,7 @@ class DenseSystem(IndexedSystem):
         try:
             return shards.documents_in(shards.missing())
         except ArtifactError:
-            # Other shards, which `make` reports.
+            # Shards of another plan; `make` reports them.
             return part.documents
 
     def _build(self, part: BenchmarkPart, directory: Path) -> bool:
@@ -368,7 +369,7 @@ class LexicalSystem(IndexedSystem):
 
 
 def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path, depth: int) -> MadeRun:
-    """Fuses runs, or returns the fusion that is there already.
+    """Fuses runs, or returns an existing fusion.
 
     Args:
         parts: the runs by name, in the order of the weights.

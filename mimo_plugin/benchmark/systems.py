@@ -59,7 +59,7 @@ class System:
 def all_systems(
     config: "BenchmarkConfig", encoders: Sequence[NamedEncoder], runs: Sequence[str], bm25: bool
 ) -> tuple[System, ...]:
-    """The systems asked for, each after those that it needs.
+    """The requested systems; a fusion comes after its parts.
 
     Args:
         runs: `NAME=FILE` or a file.
@@ -93,7 +93,7 @@ def all_systems(
 
 
 def _fusions(config: "BenchmarkConfig", there: set[str], dense: Sequence[str]) -> Iterator[System]:
-    """Fusions of systems that are there; of a fusion of `encoder`, one for each of them."""
+    """Fusions of available systems; a fusion with `encoder` becomes one fusion per encoder."""
     for fusion in config.fusion:
         each = dense if _EACH_ENCODER in fusion.systems else [""]
         for encoder in each:
@@ -104,7 +104,7 @@ def _fusions(config: "BenchmarkConfig", there: set[str], dense: Sequence[str]) -
 
 
 def chosen_test(config: "BenchmarkConfig", systems: Sequence[System]) -> SignificanceTest | None:
-    """The config's test; None where there is nothing to compare, and student where Tukey's lacks a third."""
+    """The config's test; None with one system, and student if Tukey's test lacks a third system."""
     if len(systems) < 2:
         return None
     if config.test is SignificanceTest.TUKEY_HSD and len(systems) < _FOR_TUKEY:
@@ -113,12 +113,12 @@ def chosen_test(config: "BenchmarkConfig", systems: Sequence[System]) -> Signifi
 
 
 def chosen_baseline(config: "BenchmarkConfig", systems: Sequence[System], asked: str | None) -> str | None:
-    """The system that others are compared with: the one asked for, the config's, else the first.
+    """The baseline: the requested system, the config's, or the first.
 
-    None where there is nothing to compare, and with Tukey's test, which compares all with each other.
+    None with one system, and with Tukey's test, which compares all pairs.
 
     Raises:
-        UsageError: there is no system of the name that was asked for.
+        UsageError: no system has the requested name.
     """
     names = [system.name for system in systems]
     if asked is not None and asked not in names:
@@ -137,7 +137,7 @@ FORMAT: Final = "mimo-reproduction-run"
 
 
 class MadeRun(SealedRecord):
-    """Written last: where it is there and fits, the run is finished.
+    """Note of a finished run; written last.
 
     Attributes:
         key: names all that decides the run.
@@ -168,14 +168,14 @@ class MadeRun(SealedRecord):
 
 
 class RunPlace:
-    """Where a system's run and its note lie."""
+    """Files of a system's run and its note."""
 
     def __init__(self, output: Path, system: str) -> None:
         self.file = output / RUNS / f"{system}.trec.gz"
         self.note = output / RUNS / f"{system}.json"
 
     def finished(self, key: str) -> MadeRun | None:
-        """The note, where the run is there, is whole, and was made as the key says."""
+        """The note, if the run is complete, undamaged and made under this key; else None."""
         try:
             made = parse_manifest(self.note, MadeRun, "a run")
             if made.key != key or self.file.stat().st_size != made.run.bytes:
@@ -191,7 +191,7 @@ class RunPlace:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """What is known of an encoder without having it in memory; the fields are `Encoder`'s.
+    """Properties of an encoder, known without the encoder in memory.
 
     Attributes:
         truncate: the dimension that was asked for; None is the checkpoint's own.
@@ -229,12 +229,12 @@ class EncoderFacts:
 
 
 def shortened(facts: EncoderFacts) -> dict[str, int]:
-    """What an identity has in it besides, where vectors are cut."""
+    """The part of an identity that only truncated vectors have."""
     return {} if facts.truncate is None else {"dimension": facts.truncate}
 
 
 class Models:
-    """Loads encoders; the one before is let go first, so that several large ones fit where one does."""
+    """Loads one encoder at a time: the previous one is released first."""
 
     def __init__(self, options: EncoderOptions) -> None:
         self._options = options
@@ -245,7 +245,7 @@ class Models:
         return EncoderFacts.of(self._load(encoder))
 
     def load(self, encoder: NamedEncoder, facts: EncoderFacts) -> Encoder:
-        """The encoder that the facts are of; keep it no longer than it is used.
+        """The encoder with these facts; do not keep it longer than necessary.
 
         Raises:
             ModelError: the checkpoint is another one than it was; or as `Encoder`.
