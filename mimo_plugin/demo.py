@@ -52,7 +52,7 @@ class DemoOptions:
     student: size of the new student.
     vocabulary: tokens of its tokenizer.
     stage1, stage2: how it is trained.
-    progress: see `progress.bar`.
+    progress: see `core.environment.bar`.
     """
 
     table: Path = field(default_factory=sample_table)

@@ -3,8 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import fsum
+from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
 
 from mimo_plugin.benchmark.bias import shallow
 from mimo_plugin.benchmark.geometry import measure_geometry
@@ -19,10 +22,11 @@ from mimo_plugin.core.files import check_outputs, check_place, make_parent, writ
 from mimo_plugin.core.table import Table, count, number, render, words
 from mimo_plugin.evaluation.language import language_bias, parse_cutoffs
 from mimo_plugin.evaluation.results import (
-    AnalysisResult,
     BiasResult,
     EncoderResult,
     GeometryResult,
+    ResultRecord,
+    TrainedOnResult,
 )
 from mimo_plugin.evaluation.runs import RunFile, read_run, run_files, run_problems
 from mimo_plugin.evaluation.topics import check_docids, check_queries, documents_of, load_topics
@@ -41,6 +45,15 @@ from mimo_plugin.report.maps import geometry_figures
 
 if TYPE_CHECKING:
     from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+
+
+class AnalysisResult(ResultRecord):
+    """What `mimo analyze --json` writes. geometry: None without encoders. warnings: not written."""
+
+    geometry: GeometryResult | None
+    language_bias: Mapping[str, BiasResult]
+    trained_on: Mapping[str, TrainedOnResult] = Field(default={}, exclude_if=not_)
+    warnings: tuple[str, ...] = Field(default=(), exclude=True)
 
 
 def analyze(

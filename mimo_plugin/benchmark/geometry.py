@@ -169,13 +169,15 @@ class _Space:
     def _separability(self, vectors: Vectors) -> SeparabilityResult | None:
         texts, rows = self._texts, slice(self._texts.first(_MOST_PROBED))
         try:
-            found = separability(vectors[rows], texts.languages[rows], texts.groups[rows], seed=texts.seed)
+            found, left_out = separability(
+                vectors[rows], texts.languages[rows], texts.groups[rows], seed=texts.seed
+            )
         except DataError as error:
             self.skipped["separability"] = str(error)
             return None
-        for language in found.left_out:
+        for language in left_out:
             self.skipped[f"separability of {language}"] = f"fewer than {found.folds} texts: left out"
-        return SeparabilityResult.model_validate(found)
+        return found
 
     def _projection(self, vectors: Vectors) -> ProjectionResult:
         """Of the first texts; versions of a text have the same number."""

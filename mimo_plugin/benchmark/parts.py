@@ -59,7 +59,7 @@ class SurveyNote(SealedRecord):
         if self.judged is None:
             return None
         docids = None if self.docids is None else frozenset(self.docids)
-        return Selected(docids, frozenset(self.judged), self.judged_count or 0, 0)
+        return Selected(docids, frozenset(self.judged))
 
 
 def read_note(file: Path) -> SurveyNote | None:

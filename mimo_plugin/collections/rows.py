@@ -199,32 +199,28 @@ def beir_qrel_rows(path: Path, faults: Problems) -> Iterator[Row]:
     yield from _columns(path, lines, QREL_COLUMNS, faults)
 
 
-def _columns(
-    path: Path, lines: Iterator[tuple[int, str]], columns: Sequence[str], faults: Problems
-) -> Iterator[Row]:
-    """Lines with as many values, tabs between them, as there are columns."""
-    for number, line in lines:
-        values = line.split("\t")
-        if len(values) == len(columns):
-            yield f"{path}:{number}", dict(zip(columns, values, strict=True))
-        else:
-            faults.add(
-                f"{path}:{number}: {len(values)} columns, expected {len(columns)} with tabs between them"
-            )
-
-
 def trec_qrel_rows(path: Path, faults: Problems) -> Iterator[Row]:
     """The judgments of a TREC file: query id, iteration, docid and relevance between white space."""
     names = ["query-id", "iteration", "corpus-id", "score"]
-    for number, line in read_lines(path, faults):
-        columns = line.split()
-        if len(columns) == len(names):
-            yield f"{path}:{number}", dict(zip(names, columns, strict=True))
+    between = "tabs or spaces between them: query id, iteration, docid, relevance"
+    return _columns(path, read_lines(path, faults), names, faults, None, between)
+
+
+def _columns(
+    path: Path,
+    lines: Iterator[tuple[int, str]],
+    names: Sequence[str],
+    faults: Problems,
+    separator: str | None = "\t",
+    between: str = "tabs between them",
+) -> Iterator[Row]:
+    """Lines with as many values as there are names."""
+    for number, line in lines:
+        values = line.split(separator)
+        if len(values) == len(names):
+            yield f"{path}:{number}", dict(zip(names, values, strict=True))
         else:
-            faults.add(
-                f"{path}:{number}: {len(columns)} columns, expected 4 with tabs or spaces between them: "
-                "query id, iteration, docid, relevance"
-            )
+            faults.add(f"{path}:{number}: {len(values)} columns, expected {len(names)} with {between}")
 
 
 _ID_LANGUAGE = re.compile(r"([a-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*):.")

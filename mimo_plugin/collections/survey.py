@@ -169,13 +169,14 @@ class Selected(NamedTuple):
     """Attributes:
     docids: documents of the subset; None is all of the languages.
     judged: docids with a judgment, of the languages.
-    judged_count, distractors: documents of the subset that are judged, and those that are not.
     """
 
     docids: frozenset[str] | None
     judged: frozenset[str]
-    judged_count: int
-    distractors: int
+
+    @property
+    def judged_count(self) -> int:
+        return len(self.judged)
 
 
 def parse_docs(value: str) -> int:
@@ -223,9 +224,7 @@ def select(
             else:
                 heapq.heappushpop(heap, entry)
     others = {docid for heap in drawn.values() for _, docid in heap}
-    return Selected(
-        None if distractors is None else frozenset(there | others), frozenset(there), len(there), len(others)
-    )
+    return Selected(None if distractors is None else frozenset(there | others), frozenset(there))
 
 
 def _hash(seed: int, docid: str) -> int:

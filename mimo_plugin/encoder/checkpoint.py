@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 # Longest text in tokens where a checkpoint's files set no limit.
 UNLIMITED = 512
+# What a warning says of a length that nobody asked for.
+CUT = "texts are cut to"
 # What the longest text of the probe may cost, in parameters times tokens: half a second on a few cores.
 _PROBE_WORK, _PROBE_LEAST = 2**33, 8
 # Values of a weight that are looked at together.
@@ -255,15 +257,13 @@ def apply_overrides(
     elif most is None:
         model.max_seq_length = UNLIMITED
         _log.warning(
-            f"{checkpoint} sets no limit to a text's length: texts are cut to {UNLIMITED} tokens; "
+            f"{checkpoint} sets no limit to a text's length: {CUT} {UNLIMITED} tokens; "
             "--max-length sets another"
         )
     elif own is None or own > most:
         model.max_seq_length = most
         allowed = "any number of tokens" if no_limit(own) else f"{own} tokens"
-        _log.warning(
-            f"{checkpoint} allows {allowed} and has positions for {most}: texts are cut to {most} tokens"
-        )
+        _log.warning(f"{checkpoint} allows {allowed} and has positions for {most}: {CUT} {most} tokens")
 
 
 def has_routes(model: "SentenceTransformer") -> bool:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from mimo_plugin.core.files import user_caches, write_text
 from mimo_plugin.encoder import backend as backends
 from mimo_plugin.encoder import export
 from mimo_plugin.encoder.batching import Features, Text
-from mimo_plugin.encoder.checkpoint import files_root
+from mimo_plugin.encoder.checkpoint import CUT, files_root
 from mimo_plugin.encoder.options import AUTO, OPENVINO, TORCH, EncoderOptions
 from mimo_plugin.encoder.side import Side, TorchSide, capacity
 
@@ -35,12 +36,14 @@ class Facts(Record):
     """What torch and sentence-transformers said of an encoder.
 
     Attributes:
+        checkpoint: its name in warnings.
         graph: name of its graph's directory.
         capacity: the most tokens that its positions allow; None where nothing limits them.
         workers: batches that are computed at a time.
         warnings: what was logged while it was loaded.
     """
 
+    checkpoint: str
     graph: str
     fingerprint: str
     dimension: int
@@ -65,7 +68,7 @@ class GraphSide:
         self.normalizes, self.normalizes_cut = facts.normalizes, facts.normalizes_cut
         self.pooling = facts.pooling
         self._tokenizer = tokenizer
-        self._limit(facts.max_length)
+        self.limit(facts.max_length)
 
     def tokenise(self, texts: Sequence[Text], prompt: str, task: str | None) -> Features:
         return _tokenise(self._tokenizer, texts, prompt, self.runner.inputs)
@@ -76,13 +79,14 @@ class GraphSide:
     @contextmanager
     def cut_to(self, max_length: int | None, task: str) -> Iterator[None]:
         before = self._max_length
-        self._limit(min(max_length or before, self.facts.capacity or sys.maxsize))
+        self.limit(min(max_length or before, self.facts.capacity or sys.maxsize))
         try:
             yield
         finally:
-            self._limit(before)
+            self.limit(before)
 
-    def _limit(self, length: int) -> None:
+    def limit(self, length: int) -> None:
+        """Cuts texts to so many tokens."""
         self._max_length = length
         self._tokenizer.enable_truncation(**{**self._tokenizer.truncation, "max_length": length})
 
@@ -109,10 +113,18 @@ def recall(checkpoint: str, path: str, backend: str, options: EncoderOptions) ->
     """
     if backend == TORCH or (backend == AUTO and not _auto_is_openvino(options)):
         return None
-    key = _key(checkpoint, path, backend, options)
-    directory = export.directory_of(key, _directory)
-    if not key or export.whole(directory) is None:
+    content = _content(path)
+    if content is None:
         return None
+    # The checkpoint's own length can be replaced by any other; the other way round it is not known.
+    for own_length in (True, False)[: 1 if options.max_length is None else 2]:
+        directory = export.directory_of(_key(content, backend, options, own_length), _directory)
+        if export.whole(directory) is not None:
+            return _recalled(directory, checkpoint, backend, options)
+    return None
+
+
+def _recalled(directory: Path, checkpoint: str, backend: str, options: EncoderOptions) -> GraphSide | None:
     import tokenizers
 
     try:
@@ -121,16 +133,21 @@ def recall(checkpoint: str, path: str, backend: str, options: EncoderOptions) ->
         verdict = backends.Verdict.read(backends.verdict_file(graph, options.dtype))
         if export.whole(graph) is None or verdict is None or verdict.problem(options.dtype):
             return None
+        length = options.max_length or facts.max_length
+        if facts.capacity is not None and length > facts.capacity:
+            return None
         torch = sys.modules.get("torch")
         workers = facts.workers if torch is None else int(torch.get_num_threads())
         kind = OPENVINO if backend == AUTO else backend
         runner = export.open_graph(graph, kind, options.dtype, workers)
         side = GraphSide(facts, tokenizers.Tokenizer.from_file(str(directory / _TOKENIZER)), runner)
+        side.limit(length)
     except Exception:
         # Whatever it is, loading the model with torch says it.
         return None
     for warning in facts.warnings:
-        _log.warning(warning)
+        if options.max_length is None or CUT not in warning:
+            _log.warning(warning.replace(facts.checkpoint, checkpoint))
     return side
 
 
@@ -143,38 +160,43 @@ def remember(
     warnings: Sequence[str],
 ) -> None:
     """Keeps what `recall` needs, where the tokenizer alone gives the features that the model's graph gets."""
-    runner = side.runner
-    if not isinstance(side, TorchSide) or not isinstance(runner, export.GraphRunner):
+    if not isinstance(side, TorchSide) or not isinstance(side.runner, export.GraphRunner):
         return
-    backend_tokenizer = getattr(side.model.tokenizer, "backend_tokenizer", None)
-    if backend_tokenizer is None or side.max_length("query") != side.max_length("document"):
+    tokenizer = getattr(side.model.tokenizer, "backend_tokenizer", None)
+    content = _content(path)
+    lengths = {side.max_length(task) for task in ("query", "document")}
+    if tokenizer is None or content is None or len(lengths) > 1:
         return
     facts = Facts(
-        graph=runner.directory.name,
+        checkpoint=checkpoint,
+        graph=side.runner.directory.name,
         fingerprint=side.fingerprint,
         dimension=side.dimension,
-        max_length=side.max_length("document"),
+        max_length=lengths.pop(),
         capacity=capacity(side.model),
         pooling=side.pooling,
         normalizes=side.normalizes,
         normalizes_cut=side.normalizes_cut,
         prompts=side.model.prompts,
         default_prompt_name=side.model.default_prompt_name,
-        workers=runner.workers,
+        workers=side.runner.workers,
         warnings=tuple(warnings),
     )
-    if not _same_features(side, backend_tokenizer, facts, runner):
+    if not _same_features(side, tokenizer, facts, side.runner):
         return
 
     def write(place: Path) -> None:
         write_text(place / _FACTS, facts.model_dump_json(indent=2) + "\n")
-        backend_tokenizer.save(str(place / _TOKENIZER))
+        tokenizer.save(str(place / _TOKENIZER))
 
-    key = _key(checkpoint, path, backend, options)
+    asked = [options]
+    if options.override and (options.dimension is not None or not side.is_cut):
+        # As a search asks for the encoder of an index.
+        asked.append(replace(options, pooling=facts.pooling, normalize=facts.normalizes))
     # Where it cannot be kept, the next start is as slow as this one.
     with suppress(MimoError):
-        if key:
-            export.cached(key, write, _directory)
+        for one in asked:
+            export.cached(_key(content, backend, one, one.max_length is None), write, _directory)
 
 
 def _same_features(
@@ -222,19 +244,24 @@ def _directory() -> Path:
     return user_caches() / "encoders"
 
 
-def _key(checkpoint: str, path: str, backend: str, options: EncoderOptions) -> dict[str, str]:
-    """All that decides the facts; nothing where the checkpoint's files are not on this machine."""
+def _content(path: str) -> str | None:
+    """SHA-256 over the files of a checkpoint; None where they are not on this machine."""
     root = files_root(path, fetch=True)
     if root is None:
-        return {}
+        return None
     files = sorted(file for file in root.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
-    content = "".join(f"{file.relative_to(root)} {file_sha256(file)}\n" for file in files)
+    lines = "".join(f"{file.relative_to(root)} {file_sha256(file)}\n" for file in files)
+    return sha256(lines.encode()).hexdigest()
+
+
+def _key(content: str, backend: str, options: EncoderOptions, own_length: bool) -> dict[str, str]:
+    """All that decides the facts."""
     backend = OPENVINO if backend == AUTO else backend
-    settings = ("dtype", "attention", "max_length", "pooling", "normalize", "dimension", "override")
+    settings = ("dtype", "attention", "pooling", "normalize", "dimension", "override")
     return {
-        "checkpoint": checkpoint,
-        "files": sha256(content.encode()).hexdigest(),
+        "files": content,
         "options": repr([getattr(options, name) for name in settings]),
+        "length": "the checkpoint's own" if own_length else str(options.max_length),
         "backend": backend,
         "threads": repr((os.environ.get("OMP_NUM_THREADS"), os.cpu_count())),
         **backends.libraries(backend),

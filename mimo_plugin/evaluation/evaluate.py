@@ -145,7 +145,8 @@ class Evaluation:
         """A row a comparison, with the fields of `ComparisonResult`."""
         import pandas
 
-        columns = list(ComparisonResult.model_fields)
+        fields = ComparisonResult.model_fields
+        columns = list(dict.fromkeys(("baseline", "run", "measure", "language", *fields)))
         return pandas.DataFrame([one.model_dump() for one in self.compared], columns=columns)
 
     def render(self, form: TableFormat = TableFormat.TEXT) -> str:

@@ -1,7 +1,6 @@
 """The geometry of an encoder's space: alignment, uniformity, separability, centroids."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from math import fsum, log
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo_plugin.core.errors import DataError, ModelError
+from mimo_plugin.evaluation.results import SeparabilityResult
 
 Vectors = NDArray[np.float32]
 
@@ -160,39 +160,19 @@ def _check_unit(vectors: Vectors) -> None:
         )
 
 
-FOLDS = 5
-NEIGHBOURS = 5
-
-
-@dataclass(frozen=True)
-class Separability:
-    """How well two probes tell the language from a vector: accuracies from 0 to 1, averaged over languages.
-
-    Attributes:
-        centroid: of the language whose mean vector is nearest.
-        knn: of the majority of the nearest `neighbours`.
-        chance: of guessing, 1 / languages.
-        left_out: languages with fewer texts than folds.
-    """
-
-    centroid: float
-    knn: float
-    neighbours: int
-    folds: int
-    chance: float
-    left_out: tuple[str, ...]
-
-
 def separability(
     vectors: NDArray[np.float32],
     langs: Sequence[str],
     groups: Sequence[str],
     *,
-    folds: int = FOLDS,
-    neighbours: int = NEIGHBOURS,
+    folds: int = 5,
+    neighbours: int = 5,
     seed: int = 0,
-) -> Separability:
+) -> tuple[SeparabilityResult, list[str]]:
     """Cross-validates two probes that tell the language of each vector.
+
+    One names the language with the nearest mean vector, the other that of most of the nearest neighbours.
+    Accuracies are averaged over languages.
 
     Folds are stratified by language and hold all versions of a text: with a translation among the training
     vectors, nearest neighbours would tell the text and not the language. A text that exists in few languages
@@ -201,6 +181,9 @@ def separability(
     Args:
         vectors: (n, d), of length 1: the nearest by distance are the nearest by cosine.
         langs, groups: (n,) languages, and names that are equal for the versions of one text.
+
+    Returns:
+        The accuracies, and the languages that were left out: they have fewer texts than folds.
 
     Raises:
         DataError: fewer than two languages with as many texts as folds, or all vectors are the same.
@@ -228,14 +211,14 @@ def separability(
         told = cross_val_predict(probe, vectors, labels, cv=parts) == labels
         return float(np.mean([told[labels == label].mean() for label in probed]))
 
-    return Separability(
+    found = SeparabilityResult(
         centroid=accuracy(NearestCentroid()),
         knn=accuracy(KNeighborsClassifier(neighbours, algorithm="brute")),
         neighbours=neighbours,
         folds=folds,
         chance=1 / len(probed),
-        left_out=tuple(str(name) for name in np.delete(names, probed)),
     )
+    return found, np.delete(names, probed).tolist()
 
 
 def centroid_distances(

@@ -1,4 +1,4 @@
-"""The records of `results.json`, of `mimo evaluate --json` and of `mimo analyze --json`.
+"""The records of `results.json` and of other files of scores, such as `mimo evaluate --json`.
 
 A command fills them and writes their dump; the report reads the same classes.
 """
@@ -18,6 +18,7 @@ from mimo_plugin.core.errors import ArtifactError, Problems
 FORMAT: Final = "mimo-reproduction"
 FORMAT_VERSION: Final = 1
 FILE_NAME = "results.json"
+_AGAIN = "make it again with `mimo reproduce`"
 
 
 class ResultRecord(BaseModel):
@@ -107,21 +108,18 @@ class RunResult(ResultRecord):
     trained_on: TrainedOnResult | None = Field(default=None, exclude_if=not_)
 
 
-class ComparisonResult(ResultRecord):
-    """Run minus baseline for one measure; `language` is "all" for the macro average.
+class DifferenceResult(ResultRecord):
+    """A system minus the baseline.
 
     Attributes:
         queries, wins, ties, losses: topics.
-        effect_size: d_z, the mean difference over the standard deviation of the differences; for "all", over
-            the root of the languages' mean variance.
+        effect_size: d_z, the mean difference over the standard deviation of the differences; of a macro
+            average, over the root of the languages' mean variance.
         p, p_corrected: never 0; upper bounds where `note` says so.
         note: why a value is None.
     """
 
     baseline: str
-    run: str
-    measure: str
-    language: str
     queries: int
     difference: float
     ci_low: float | None
@@ -136,30 +134,19 @@ class ComparisonResult(ResultRecord):
     note: str | None
 
 
-class ContrastResult(ResultRecord):
-    """A system of an experiment minus the baseline: as `ComparisonResult`, of scores averaged over seeds.
+class ComparisonResult(DifferenceResult):
+    """Of a run, for one measure; `language` is "all" for the macro average."""
 
-    Attributes:
-        note: empty, or why a value is None.
-        seeds: that both systems have.
-        queries, units: topics that were averaged, and what the test takes for independent.
-    """
+    run: str
+    measure: str
+    language: str
+
+
+class ContrastResult(DifferenceResult):
+    """Of a system of an experiment, over shared seeds. units: what the test takes for independent."""
 
     system: str
-    baseline: str
-    difference: float
-    ci_low: float | None
-    ci_high: float | None
-    effect_size: float | None
-    wins: int
-    ties: int
-    losses: int
-    p: float | None
-    p_corrected: float | None
-    significant: bool
-    note: str
     seeds: tuple[int, ...]
-    queries: int
     units: int
 
 
@@ -426,15 +413,6 @@ class GeometryResult(ResultRecord):
     skipped: Mapping[str, str]
 
 
-class AnalysisResult(ResultRecord):
-    """What `mimo analyze --json` writes. geometry: None without encoders. warnings: not written."""
-
-    geometry: GeometryResult | None
-    language_bias: Mapping[str, BiasResult]
-    trained_on: Mapping[str, TrainedOnResult] = Field(default={}, exclude_if=not_)
-    warnings: tuple[str, ...] = Field(default=(), exclude=True)
-
-
 class BenchmarkResults(ResultRecord):
     """All that a reproduction found: the object of `results.json`.
 
@@ -478,9 +456,6 @@ def _printable(value: Any) -> Any:
 def _escaped(match: re.Match[str]) -> str:
     character = match.group()
     return " " if character in "\t\n\r" else ascii(character)[1:-1]
-
-
-_AGAIN = "make it again with `mimo reproduce`"
 
 
 def read_results(path: Path) -> BenchmarkResults:

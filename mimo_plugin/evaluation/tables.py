@@ -8,7 +8,7 @@ from mimo_plugin.evaluation.compare import ALL_LANGUAGES
 from mimo_plugin.evaluation.options import CORRECTION_NAMES, TEST_NAMES, Correction, SignificanceTest
 from mimo_plugin.evaluation.results import (
     ComparisonResult,
-    ContrastResult,
+    DifferenceResult,
     EvaluationResult,
     ProcedureResult,
 )
@@ -131,7 +131,7 @@ def difference_headers(alpha: float) -> list[str]:
     return ["difference", f"{100 * (1 - alpha):g}% interval", "d_z", "w/t/l", "p", "corrected p"]
 
 
-def difference_cells(one: ComparisonResult | ContrastResult) -> list[Cell]:
+def difference_cells(one: DifferenceResult) -> list[Cell]:
     """Difference, interval, effect size, wins, ties and losses, p, corrected p."""
     bound = one.note == UPPER_BOUND
     return [

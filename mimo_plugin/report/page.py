@@ -39,7 +39,7 @@ PAGE = "index.html"
 FIGURES = "figures"
 TABLES = "tables"
 _PARTS = (FIGURES, TABLES, PAGE)
-# Where the next report is made. What a report that was cut short has left there is removed.
+# Where the next report is made. It stays only where a kill came in between, and says that the rest is ours.
 _BESIDE = ".report"
 _GENERATOR = "mimo-plugin"
 
@@ -195,11 +195,15 @@ def write_report(results: BenchmarkResults, directory: Path) -> Path:
     beside = directory / _BESIDE
     with writing(directory / PAGE):
         _remove(beside)
-        for name in (FIGURES, TABLES):
-            (beside / name).mkdir(parents=True)
-        sections = make_sections(results)
-        svg = _write_parts(sections, beside)
-        (beside / PAGE).write_text(render_page(results, sections, svg), encoding="utf-8")
+        try:
+            for name in (FIGURES, TABLES):
+                (beside / name).mkdir(parents=True)
+            sections = make_sections(results)
+            svg = _write_parts(sections, beside)
+            (beside / PAGE).write_text(render_page(results, sections, svg), encoding="utf-8")
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
         for name in _PARTS:
             _remove(directory / name)
             (beside / name).rename(directory / name)

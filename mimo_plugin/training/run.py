@@ -75,6 +75,9 @@ RUN = Kind(
     mark_stays=True,
 )
 
+# Parts of a run's identity that are mappings.
+_SECTIONS = ("data", "options", "student", "teacher")
+
 
 class RunDirectory(Artifact[TrainingManifest]):
     """An output directory of `mimo train`; `recipe.yaml` in it says from what it was begun."""
@@ -97,9 +100,15 @@ class RunDirectory(Artifact[TrainingManifest]):
         if not path.is_file():
             return None
         try:
-            return read_yaml(path).values
+            found = read_yaml(path).values
         except UsageError as error:
             raise ArtifactError(f"{error}; start over with --no-resume") from error
+        sections = [found.get(name, {}) for name in _SECTIONS]
+        if all(isinstance(section, dict) for section in sections) and isinstance(
+            found.get("teacher", {}).get("vectors") or {}, dict
+        ):
+            return found
+        raise ArtifactError(f"{path} is damaged ({', '.join(_SECTIONS)}): start over with --no-resume")
 
     def last_checkpoint(self, *, before: int | None = None) -> Path | None:
         """The newest complete checkpoint, of a step before the given one."""

@@ -126,8 +126,10 @@ def test_a_report_that_was_cut_short_is_made_again(tmp_path: Path, monkeypatch: 
         patched.setattr(writing, "render_page", cut_short)
         with pytest.raises(KeyboardInterrupt):
             write_report(parse_results(_plain()), tmp_path)
-    assert not (tmp_path / "index.html").exists()
-    (tmp_path / ".report" / "figures").mkdir(parents=True, exist_ok=True)
+    assert list(tmp_path.iterdir()) == []
+    # A kill between figures and tables.
+    (tmp_path / "figures").mkdir()
+    (tmp_path / ".report" / "tables").mkdir(parents=True)
     write_report(parse_results(_plain()), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"index.html", "figures", "tables"}
 
