@@ -177,18 +177,17 @@ def encoded(
     """The vectors of the documents, kept in the work directory, and of the queries."""
     import numpy as np
 
-    from mimo_plugin.collections.pool import load, pool_prefixes
+    from mimo_plugin.collections.pool import load
     from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
     from mimo_plugin.evaluation.topics import load_topics
-    from mimo_plugin.indexing.encode import encode_collection
+    from mimo_plugin.indexing.encode import encode_collections
     from mimo_plugin.indexing.vectors import open_vectors
 
     work.mkdir(parents=True, exist_ok=True)
     specs = [*collections, *([f"path:{table_folder(table, work)}"] if table else [])]
     student = Encoder(encoder, EncoderOptions(max_length=max_length))
     pool = load(*specs)
-    prefixes = pool_prefixes(specs) if len(specs) > 1 else None
-    encode_collection(pool, tuple(specs), student, work / "vectors", prefixes=prefixes)
+    encode_collections(pool, student, work / "vectors")
     texts = [(query.query_id, query.text) for query in pool.queries_iter()]
     if most is not None and most < len(texts):
         kept = np.random.default_rng(seed).choice(len(texts), size=most, replace=False)

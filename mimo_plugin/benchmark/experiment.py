@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mimo_plugin.benchmark.grid import RECIPE, Experiment, Layout, ResolvedSystem
 from mimo_plugin.benchmark.options import ExperimentOptions
-from mimo_plugin.benchmark.reproduce import Say, begun_by
+from mimo_plugin.benchmark.reproduce import Say
 from mimo_plugin.benchmark.scoring import ScoredCollection, Scores, read_scores, score_student
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
@@ -361,7 +361,7 @@ def _check(
     with problems.collect():
         measures = _measures(recipe.measures)
     with problems.collect():
-        begun_by(Artifact(output, _KIND), "systems")
+        Artifact(output, _KIND).begun_with("systems")
     for name in options.only:
         if name not in recipe.systems:
             expected = f"expected one of {', '.join(recipe.systems)}"

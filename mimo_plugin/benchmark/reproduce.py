@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ from mimo_plugin.benchmark.systems import (
 )
 from mimo_plugin.benchmark.texts import NamedEncoder, parse_encoders
 from mimo_plugin.core.artifact import Artifact, Held, Kind, Manifest, sealed_text, unseal
-from mimo_plugin.core.config import read_yaml, yaml_text
+from mimo_plugin.core.config import yaml_text
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Problems, UsageError
 from mimo_plugin.core.files import make_parent, sha256, size_text, write_text
 from mimo_plugin.data.sources import identity_key
@@ -133,36 +133,12 @@ _KIND = Kind(
 
 def check_output(output: Path, name: str) -> None:
     """Raises an ArtifactError if the directory holds anything but a reproduction of this benchmark."""
-    there = begun_by(Artifact(output, _KIND), "setting")
+    there = Artifact(output, _KIND).begun_with("setting")
     if there is not None and there.get("name") != name:
         raise ArtifactError(
             f"{output} holds {there.get('name')!r}, expected a directory of its own for {name!r}: choose "
             "another --output"
         )
-
-
-def begun_by(artifact: Artifact[Any], key: str) -> Mapping[str, Any] | None:
-    """Content of the file that marks an output directory; None for a new or empty directory.
-
-    Args:
-        key: top-level key that only this command's file has.
-
-    Raises:
-        ArtifactError: the directory holds something else.
-    """
-    artifact.check_output()
-    if artifact.mark is None or not artifact.mark.exists():
-        return None
-    try:
-        there = read_yaml(artifact.mark).values
-    except UsageError as error:
-        raise ArtifactError(f"{error}; choose another --output, or remove {artifact.path}") from error
-    if key not in there:
-        raise ArtifactError(
-            f"{artifact.path} holds something else ({artifact.mark.name} of another command): --output must "
-            f"name a new or empty directory, or {artifact.kind.noun} that this command began"
-        )
-    return there
 
 
 class _Reproduction:

@@ -20,6 +20,7 @@ from mimo_plugin.benchmark.systems import (
     shortened,
 )
 from mimo_plugin.benchmark.texts import NamedEncoder
+from mimo_plugin.collections.dataset import Pool
 from mimo_plugin.core.artifact import Artifact, FileRecord, Kind
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
@@ -28,7 +29,7 @@ from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.evaluation.options import Analyzers
 from mimo_plugin.evaluation.runs import write_run
-from mimo_plugin.indexing.build import build_index
+from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.faiss import new_index, resolve
 from mimo_plugin.indexing.open import DOCID, WORK, Index, open_index
 from mimo_plugin.indexing.open import INDEXES as DENSE_INDEXES
@@ -53,17 +54,10 @@ def build_part(
     options: IndexOptions,
     fields: tuple[str, ...] | None = None,
 ) -> Index:
-    """Builds or resumes the index of a part; see `build_index`."""
-    return build_index(
-        part.pool,
-        part.specs,
-        encoder,
-        directory,
-        options,
-        prefixes=part.prefixes,
-        fields=fields,
-        found=part.note.survey,
-    )
+    """Builds or resumes the index of a part; see `indexing.build.index`."""
+    prefixes = None if part.prefixes is None else dict(part.prefixes)
+    pool = Pool(part.pool, specs=part.specs, prefixes=prefixes, fields=fields)
+    return index(pool, encoder, directory, options, found=part.note.survey)
 
 
 @dataclass
@@ -85,10 +79,10 @@ class PartSearch:
     def hits(self, advance: Callable[[int], object]) -> Iterator[Hits]:
         """The hits of a query at a time; errors as `open_index` and `find_hits`."""
         for part, directory in zip(self.benchmark.parts, self.indexes, strict=True):
-            index = open_index(directory)
-            most = min(self.benchmark.config.depth, index.faiss.ntotal)
+            opened = open_index(directory)
+            most = min(self.benchmark.config.depth, len(opened))
             for hits in find_hits(
-                [index], self.encoder, part.queries, hits=most, advance=advance, cut=self.cut.append
+                [opened], self.encoder, part.queries, hits=most, advance=advance, cut=self.cut.append
             ):
                 self.short += len(hits.docids) < most
                 yield hits
@@ -163,7 +157,7 @@ class IndexedSystem(ABC):
     def make(self) -> MadeRun:
         """Builds missing indexes, searches, writes run and note.
 
-        Raises: as `build_index`, `index_bm25`, `find_hits` and `write_run`.
+        Raises: as `index`, `index_bm25`, `find_hits` and `write_run`.
         """
         benchmark = self._benchmark
         began = time.perf_counter()

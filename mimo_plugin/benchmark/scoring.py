@@ -188,7 +188,7 @@ def score_student(
         encoding: how the student encodes.
         keep_index: False removes the index when it is scored.
 
-    Raises: as `build_index` and `find_hits`.
+    Raises: as `index` and `find_hits`.
     """
     from mimo_plugin.evaluation.measures import average, score_run
     from mimo_plugin.evaluation.runs import read_run, write_run

@@ -168,9 +168,9 @@ def encode_command(
         cluster = RayOptions(ray, *sizes, debug=_debug())
         done = encode_on_ray(collections, encoder, output, cluster, options, encoding)
     else:
-        from mimo_plugin.indexing.encode import encode
+        from mimo_plugin.indexing.encode import encode_collections
 
-        done = encode(collections, encoder, output, options, encoding)
+        done = encode_collections(collections, encoder, output, options, encoding)
     click.echo(done.summary(output))
 
 

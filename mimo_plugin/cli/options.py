@@ -68,32 +68,6 @@ def collections_argument(function: F) -> F:
     return click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)(function)
 
 
-def encoded_options(function: F) -> F:
-    """The options that say which documents are encoded, and how they are cut up meanwhile."""
-    decorators = [
-        click.option(
-            "--fields", cls=ListOption, help="Document fields to encode.  [default: what ir_datasets says]"
-        ),
-        click.option("--pooled", is_flag=True, help="Ids become lang:id for a single collection, too."),
-        duplicates_option("documents with one docid and different content"),
-        click.option(
-            "--shard",
-            metavar="I/N",
-            help="Encode the I-th of N parts only, on one of N machines or devices.  [default: everything]",
-        ),
-        click.option(
-            "--shard-size",
-            type=click.IntRange(min=1),
-            default=4096,
-            show_default=True,
-            help="Documents encoded and written at a time; a kill loses two shards at most.",
-        ),
-    ]
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
-
-
 def given(names: Collection[str]) -> list[str]:
     """Those of the running command's parameters that are on its command line, as they are written there."""
     context = click.get_current_context()

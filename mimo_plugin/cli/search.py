@@ -4,15 +4,9 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import (
-    CommandWithLists,
-    ListOption,
-    files_options,
-    model_options,
-    progress_option,
-    shared_topics_options,
-)
+from mimo_plugin.cli.options import CommandWithLists, ListOption, model_options
 from mimo_plugin.encoder.options import EncoderOptions
+from mimo_plugin.indexing.options import SearchOptions
 
 
 @click.command("search", cls=CommandWithLists)
@@ -27,33 +21,13 @@ from mimo_plugin.encoder.options import EncoderOptions
     help="Whose queries to search; a FILE holds lines of id, tab and text, plain or .gz.",
 )
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
-@click.option("--hits", type=click.IntRange(min=1), default=100, show_default=True, help="Documents a query.")
-@click.option("--encoder", help="Query encoder.  [default: the encoder that made the index]")
-@click.option(
-    "--allow-other-encoder", is_flag=True, help="Search with an encoder that is not the one of the index."
-)
-@click.option("--tag", default="mimo", show_default=True, help="Sixth column of the run.")
-@click.option("--search-parameters", help="FAISS search parameters, e.g. nprobe=16 or efSearch=128.")
-@shared_topics_options
-@files_options
+@model_options(SearchOptions, "options")
 @model_options(EncoderOptions, "encoding")
-@progress_option
 def search_command(
     index_dirs: tuple[Path, ...],
     topics: tuple[str, ...],
     output: Path,
-    hits: int,
-    encoder: str | None,
-    allow_other_encoder: bool,
-    tag: str,
-    search_parameters: str | None,
-    shared_topics: bool,
-    topic_field: str | None,
-    topic_lang: str | None,
-    lang: tuple[str, ...],
-    remove_query: bool,
-    duplicates: str,
-    progress: bool | None,
+    options: SearchOptions,
     encoding: EncoderOptions,
 ) -> None:
     """Search the queries of one or more collections in an index and write a TREC run.
@@ -73,28 +47,9 @@ def search_command(
       mimo search indexes/ru-zh --topics neuclir/1/ru/trec-2022 neuclir/1/zh/trec-2022 --shared-topics \\
           --topic-field title --hits 1000 --output runs/neuclir.trec
     """
-    from mimo_plugin.indexing.search import SearchOptions, search_to_run
+    from mimo_plugin.indexing.search import search_to_run
 
-    found = search_to_run(
-        index_dirs,
-        topics,
-        output,
-        SearchOptions(
-            hits=hits,
-            encoder=encoder,
-            allow_other_encoder=allow_other_encoder,
-            tag=tag,
-            parameters=search_parameters,
-            shared_topics=shared_topics,
-            topic_field=topic_field,
-            topic_lang=topic_lang,
-            lang=lang,
-            remove_query=remove_query,
-            duplicates=duplicates,
-            progress=progress,
-        ),
-        encoding,
-    )
+    found = search_to_run(index_dirs, topics, output, options, encoding)
     for warning in found.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
     click.echo(f"{output}: {found.queries} queries, {found.lines} lines")

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,13 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
 from mimo_plugin.core.files import replacing, writing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.encode import Documents, encode_shards, load_encoder, require_space
+from mimo_plugin.indexing.encode import (
+    check_checkpoint,
+    encode_shards,
+    load_encoder,
+    open_pool,
+    require_space,
+)
 from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve, write_index
 from mimo_plugin.indexing.open import (
     DOCID,
@@ -49,99 +55,61 @@ def index(
     output: str | Path,
     options: IndexOptions | None = None,
     encoder_options: EncoderOptions | None = None,
+    *,
+    found: Survey | None = None,
     **changes: Any,
 ) -> Index:
-    """Indexes the documents of one collection, or of a pool of several.
+    """Encodes the documents of one collection, or of a pool of several, and builds one FAISS index.
 
-    Killed at any moment and called again, it goes on from the last complete shard; a finished index of the
-    same documents and options is kept as it is.
+    Writes `index`, `docid`, `lang` and, last, `manifest.json`. Killed at any moment and called again, it goes
+    on from the last complete shard; a finished index of the same documents and options is kept as it is.
+    Memory does not grow with the collection, but for what FAISS holds of the index itself.
 
     Args:
         pool: the id of a collection, several ids, or what `load` and `collection` give.
         encoder: a checkpoint's name, or a loaded encoder.
         output: directory of the index, new or begun before.
         encoder_options: how a checkpoint that is named is loaded.
+        found: what a survey of the very same documents found; None has one made.
         changes: fields of `IndexOptions`, such as factory="hnsw", in place of those of `options`.
 
     Raises:
-        MimoError: with every problem that can be found before an encoder is loaded, and as `build_index`.
-    """
-    options, output = replace(options or IndexOptions(), **changes), Path(output)
-    problems = Problems()
-    with problems.collect():
-        documents = Documents.of(pool, options)
-    with problems.collect():
-        _check_output(output)
-    problems.raise_any()
-    loaded = load_encoder(encoder, encoder_options)
-    new_index(resolve(options.factory, loaded.dimension, _MANY).factory, loaded.dimension)
-    return build_index(
-        documents.collection,
-        documents.names,
-        loaded,
-        output,
-        options,
-        prefixes=documents.prefixes,
-        fields=documents.fields,
-    )
-
-
-def build_index(
-    collection: Any,
-    collections: tuple[str, ...],
-    encoder: Encoder,
-    output: Path,
-    options: IndexOptions | None = None,
-    *,
-    prefixes: Mapping[str, str] | None = None,
-    fields: tuple[str, ...] | None = None,
-    found: Survey | None = None,
-) -> Index:
-    """Encodes a collection's documents and writes `index`, `docid`, `lang` and, last, `manifest.json`.
-
-    Memory does not grow with the collection, but for what FAISS holds of the index itself.
-
-    Args:
-        collection: an ir_datasets dataset of `Doc`s.
-        collections, fields: how it came to be; recorded, and compared on resuming.
-        prefixes: see `pool_prefixes`; None where the collection's ids are its own.
-        found: what a survey of the very same documents found; None has one made.
-
-    Raises:
+        MimoError: with every problem that can be found before an encoder is loaded.
         ArtifactError: the output directory holds something else, or a build under another plan.
         DataError: the collection is not as it must be.
         EnvironmentProblem: no space, or the file system refuses.
         ModelError: a vector holds NaN or infinity.
         UsageError: FAISS does not know the factory string, or there are fewer shards than parts.
     """
-    options = options or IndexOptions()
-    directory = _check_output(output)
-    found = found or survey(collection, duplicates=options.duplicates, progress=options.progress)
-    vectors_plan = plan_encoding(
-        collections,
-        found,
-        encoder,
-        prefixes=prefixes,
-        fields=fields,
-        part=options.part,
-        shard_size=options.shard_size,
-    )
+    options, output = replace(options or IndexOptions(), **changes), Path(output)
+    problems = Problems()
+    with problems.collect():
+        documents = open_pool(pool, options)
+    with problems.collect():
+        directory = _check_output(output)
+    with problems.collect():
+        check_checkpoint(encoder)
+    problems.raise_any()
+    loaded = load_encoder(encoder, encoder_options)
+    new_index(resolve(options.factory, loaded.dimension, _MANY).factory, loaded.dimension)
+    found = found or survey(documents, duplicates=options.duplicates, progress=options.progress)
+    vectors_plan = plan_encoding(documents, found, loaded, options.part, options.shard_size)
     plan, note = _plan(vectors_plan, options)
     with directory.held():
         manifest = finished_under(directory, plan, options.resume)
         if manifest is not None:
-            return Index(output, manifest, note=note, encoder=encoder)
+            return Index(output, manifest, note=note, encoder=loaded)
         shards = take_up(output / WORK, vectors_plan)
         missing = shards.missing()
         left = shards.documents_in(missing)
         _require_space(output, plan, left)
-        encode_shards(found.distinct(collection), encoder, shards, missing, options.progress)
+        encode_shards(found.distinct(documents), loaded, shards, missing, options.progress)
         manifest = _write(directory, plan, Vectors(vectors_plan, [shards]), options.progress)
-    return Index(output, manifest, encoded=left, already=False, note=note, encoder=encoder)
+    return Index(output, manifest, encoded=left, already=False, note=note, encoder=loaded)
 
 
 def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None = None) -> Index:
-    """Builds an index from vectors that are there already; see `build_index`.
+    """Builds an index from vectors that are there already; see `index`.
 
     Args:
         options: `part` and `shard_size` do not count here.

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, Problems
 from mimo_plugin.core.files import size_text
+from mimo_plugin.encoder import packaged
+from mimo_plugin.encoder.checkpoint import check_files
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
 from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import EncodingPlan, plan_encoding
@@ -63,76 +65,27 @@ class Encoded:
         return summary_text(f"{output}: {what}", done, self.manifest)
 
 
-def encode(
-    pool: Any,
-    encoder: str | Encoder,
-    output: Path,
-    options: EncodeOptions | None = None,
-    encoder_options: EncoderOptions | None = None,
-) -> Encoded:
-    """Encodes the documents of one collection, or of a pool of several, into a directory of vectors.
+def open_pool(pool: Any, options: EncodeOptions) -> Pool:
+    """Finds what is encoded; nothing is read yet.
 
     Args:
-        pool: see `Documents.of`.
-        encoder: a checkpoint's name, or a loaded encoder.
+        pool: the id of a collection, several ids, or what `load` and `collection` give.
 
     Raises:
-        MimoError: with every problem that can be found before an encoder is loaded, and as
-            `encode_collection`.
+        DataError: a collection is unknown, has no documents, or its files cannot be had.
     """
-    options = options or EncodeOptions()
-    problems = Problems()
-    with problems.collect():
-        documents = Documents.of(pool, options)
-    with problems.collect():
-        Artifact(output, VECTORS).check_output()
-    problems.raise_any()
-    return encode_collection(
-        documents.collection,
-        documents.names,
-        load_encoder(encoder, encoder_options),
-        output,
-        options,
-        prefixes=documents.prefixes,
-        fields=documents.fields,
-    )
+    if isinstance(pool, Pool):
+        return pool
+    given = pool if isinstance(pool, list | tuple) else [pool]
+    require([spec for spec in given if isinstance(spec, str)], docs=True)
+    pooled = options.pooled or len(given) > 1
+    return load(*given, fields=tuple(options.fields) or None, pooled=pooled)
 
 
-@dataclass(frozen=True)
-class Documents:
-    """What is encoded, and how it came to be.
-
-    Attributes:
-        collection: an ir_datasets dataset of `Doc`s.
-        names: of its collections; none of a dataset that neither `load` nor `collection` made.
-        prefixes: see `pool_prefixes`; None where the collection's ids are its own.
-        fields: document fields that are joined; None is the collection's own choice.
-    """
-
-    collection: Any
-    names: tuple[str, ...]
-    prefixes: dict[str, str] | None
-    fields: tuple[str, ...] | None
-
-    @classmethod
-    def of(cls, pool: Any, options: EncodeOptions) -> "Documents":
-        """Finds the documents of a pool; nothing is read yet.
-
-        Args:
-            pool: the id of a collection, several ids, or an ir_datasets dataset.
-
-        Raises:
-            DataError: a collection is unknown, has no documents, or its files cannot be had.
-        """
-        if isinstance(pool, str):
-            pool = [pool]
-        if isinstance(pool, Sequence):
-            require(pool, docs=True)
-            pooled = options.pooled or len(pool) > 1
-            pool = load(*pool, fields=tuple(options.fields) or None, pooled=pooled)
-        if isinstance(pool, Pool):
-            return cls(pool, pool.specs, pool.prefixes, pool.fields)
-        return cls(pool, (), None, None)
+def check_checkpoint(encoder: str | Encoder) -> None:
+    """Raises a ModelError where a checkpoint's place holds none, as far as that shows without loading it."""
+    if isinstance(encoder, str) and encoder:
+        check_files(packaged.resolve(encoder), encoder)
 
 
 def load_encoder(encoder: str | Encoder, options: EncoderOptions | None = None) -> Encoder:
@@ -140,28 +93,26 @@ def load_encoder(encoder: str | Encoder, options: EncoderOptions | None = None) 
     return Encoder(encoder, options) if isinstance(encoder, str) else encoder
 
 
-def encode_collection(
-    collection: Any,
-    collections: tuple[str, ...],
-    encoder: Encoder,
+def encode_collections(
+    pool: Any,
+    encoder: str | Encoder,
     output: Path,
     options: EncodeOptions | None = None,
+    encoder_options: EncoderOptions | None = None,
     *,
-    prefixes: Mapping[str, str] | None = None,
-    fields: tuple[str, ...] | None = None,
     found: Survey | None = None,
 ) -> Encoded:
-    """Encodes a collection's documents, or a part of them, into a directory of vectors.
+    """Encodes the documents of one collection, or of a pool of several, into a directory of vectors.
 
     Memory does not grow with the collection.
 
     Args:
-        collection: an ir_datasets dataset of `Doc`s.
-        collections, fields: how it came to be; recorded, and compared on resuming.
-        prefixes: see `pool_prefixes`; None where the collection's ids are its own.
+        pool: see `open_pool`.
+        encoder: a checkpoint's name, or a loaded encoder.
         found: what a survey of the very same documents found; None has one made.
 
     Raises:
+        MimoError: with every problem that can be found before an encoder is loaded.
         ArtifactError: the output directory holds something else, or work under another plan.
         DataError: the collection is not as it must be.
         EnvironmentProblem: no space, or the file system refuses.
@@ -170,20 +121,21 @@ def encode_collection(
     """
     options = options or EncodeOptions()
     directory = Artifact(output, VECTORS)
-    directory.check_output()
-    found = found or survey(collection, duplicates=options.duplicates, progress=options.progress)
-    plan = plan_encoding(
-        collections,
-        found,
-        encoder,
-        prefixes=prefixes,
-        fields=fields,
-        part=options.part,
-        shard_size=options.shard_size,
-    )
+    problems = Problems()
+    with problems.collect():
+        documents = open_pool(pool, options)
+    with problems.collect():
+        directory.check_output()
+    with problems.collect():
+        check_checkpoint(encoder)
+    problems.raise_any()
+    loaded = load_encoder(encoder, encoder_options)
+    found = found or survey(documents, duplicates=options.duplicates, progress=options.progress)
+    plan = plan_encoding(documents, found, loaded, options.part, options.shard_size)
     with directory.held():
         begun = begin_vectors(directory, plan, options.resume)
-        encode_shards(found.distinct(collection), encoder, begun.shards, begun.missing, options.progress)
+        collection = found.distinct(documents)
+        encode_shards(collection, loaded, begun.shards, begun.missing, options.progress)
         return finish_vectors(directory, plan, begun)
 
 
@@ -203,10 +155,6 @@ def begin_vectors(directory: Artifact[VectorsManifest], plan: EncodingPlan, resu
 
     Args:
         resume: False starts over.
-
-    Raises:
-        ArtifactError: the directory holds work under another plan.
-        EnvironmentProblem: no space, or the file system refuses.
     """
     if finished_under(directory, plan, resume) is not None:
         return Begun(shards_of(directory.path, plan), [], already=True)
@@ -237,11 +185,7 @@ class Chunk(NamedTuple):
 
 
 def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[Chunk]:
-    """The documents of some shards, which ascend; the collection is read once, up to the last of them.
-
-    Raises:
-        ArtifactError: the collection does not hold as many documents as it did.
-    """
+    """The documents of some shards, which ascend; the collection is read once, up to the last of them."""
     docs: Iterator[Any] | None = None
     position = 0
     for shard in sorted(wanted):
@@ -257,13 +201,7 @@ def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[C
 def encode_shards(
     collection: Any, encoder: Encoder, shards: Shards, missing: Sequence[int], progress: bool | None = None
 ) -> None:
-    """Encodes and writes the shards that are missing.
-
-    Raises:
-        ArtifactError: the collection has changed since it was surveyed.
-        EnvironmentProblem: the file system refuses.
-        NotFinite: a vector holds NaN or infinity.
-    """
+    """Encodes and writes the shards that are missing."""
     if not missing:
         return
     total, left = shards.documents_in(shards.numbers), shards.documents_in(missing)
@@ -295,11 +233,7 @@ class EncodedChunk(NamedTuple):
 def encode_chunks(
     wanted: Iterable[Chunk], encoder: Encoder, advance: Callable[[int], object] | None = None
 ) -> Generator[EncodedChunk, None, None]:
-    """Vectors of documents, chunk by chunk.
-
-    Raises:
-        NotFinite: a vector holds NaN or infinity; the chunks before have been yielded.
-    """
+    """Vectors of documents, chunk by chunk."""
     read: deque[Chunk] = deque()
 
     def texts() -> Iterator[list[str]]:
@@ -320,11 +254,7 @@ def encode_chunks(
 
 
 def require_space(output: Path, needed: int, what: str) -> None:
-    """A full disk is better met now than after days of encoding.
-
-    Raises:
-        EnvironmentProblem: there is less free than needed.
-    """
+    """A full disk is better met now than after days of encoding."""
     free = shutil.disk_usage(output).free
     if free < needed:
         raise EnvironmentProblem(

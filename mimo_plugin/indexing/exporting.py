@@ -175,11 +175,7 @@ class Source:
     plan: EncodingPlan
 
     def batches(self) -> Iterator[VectorBatch]:
-        """All documents in order, a few thousand at a time.
-
-        Raises:
-            ArtifactError: they are damaged.
-        """
+        """All documents in order, a few thousand at a time."""
         for batch in self.vectors.batches():
             if self.plan.dimension < batch.vectors.shape[1]:
                 cut = batch.vectors[:, : self.plan.dimension].copy()
@@ -247,10 +243,6 @@ def _open_exact(directory: Path) -> Vectors:
 def texts_of(plan: EncodingPlan) -> Callable[[Sequence[str]], list[str]]:
     """A function that gives the texts of documents: asked for in the vectors' order, it reads the
     collections once.
-
-    Raises:
-        DataError: a collection is not known here; later on, it lacks a document.
-        UsageError: the vectors were imported, and nobody knows of what.
     """
     if not plan.backend:
         raise UsageError(f"the vectors were imported from {plan.collections[0]}: their texts are not known")
@@ -284,9 +276,6 @@ def write_jsonl(
 
     Args:
         texts: gives the documents' texts; None leaves `contents` empty.
-
-    Raises:
-        EnvironmentProblem: the file system refuses.
     """
     with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
         for batch in batches:
@@ -297,11 +286,7 @@ def write_jsonl(
 
 
 def write_parquet(batches: Iterator[VectorBatch], path: Path) -> None:
-    """Writes the columns docid, lang and vector (float32), a row group a batch; there must be one.
-
-    Raises:
-        EnvironmentProblem: the file system refuses.
-    """
+    """Writes the columns docid, lang and vector (float32), a row group a batch; there must be one."""
     from pyarrow import parquet
 
     with replacing(path) as beside, beside.open("wb") as file:
@@ -361,10 +346,6 @@ def _index_with_anserini(
 
     Args:
         threads: files that are read, and graphs that are built, at a time.
-
-    Raises:
-        ArtifactError: Lucene did not take every document.
-        EnvironmentProblem: no usable Java or Pyserini.
     """
     ensure_jvm()
     from jnius import autoclass

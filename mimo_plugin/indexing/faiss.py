@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, UsageError
 from mimo_plugin.core.files import replacing
 from mimo_plugin.indexing.vectors import Vectors
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from mimo_plugin.indexing.open import IndexPlan
 
 # FAISS wants this many training vectors a centroid at least; with fewer it complains and codes get worse.
@@ -113,13 +113,11 @@ def training_vectors(parts: Iterable[Any]) -> int:
     return min(_MOST_A_CENTROID * centroids, max(TRAINING_VECTORS, VECTORS_A_CENTROID * centroids))
 
 
-def training_sample(vectors: Vectors, most: int, seed: int) -> "np.ndarray":
+def training_sample(vectors: Vectors, most: int, seed: int) -> np.ndarray:
     """Vectors to train on, float32 (n, dimension), n <= most; the same for the same seed.
 
     Every language gives as many, or all that it has, so that no language's vectors alone shape the index.
     """
-    import numpy as np
-
     generator = np.random.default_rng(seed)
     wanted: dict[str, set[int]] = {}
     left = most
@@ -177,13 +175,8 @@ def write_index(path: Path, plan: "IndexPlan", vectors: Vectors, *, progress: bo
 
     The same plan and vectors give the same bytes; of HNSW only where FAISS, from 1.15 on, builds its graph
     in an order that does not depend on threads.
-
-    Raises:
-        UsageError: FAISS cannot train the index on these vectors, or does not know the plan's parameters.
-        EnvironmentProblem: the file cannot be written.
     """
     import faiss
-    import numpy as np
 
     index = new_index(plan.factory, plan.dimension)
     if plan.parameters:
@@ -231,9 +224,6 @@ def set_parameters(index: Any, parameters: str, what: object) -> None:
 
     Args:
         what: what the index is called in a message.
-
-    Raises:
-        UsageError: the index does not have them.
     """
     import faiss
 
@@ -244,11 +234,7 @@ def set_parameters(index: Any, parameters: str, what: object) -> None:
 
 
 def read_index(path: Path) -> Any:
-    """Reads an index file.
-
-    Raises:
-        ArtifactError: FAISS cannot read it.
-    """
+    """Reads an index file."""
     import faiss
 
     try:

@@ -4,7 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from mimo_plugin.collections.records import Doc, check_id
 from mimo_plugin.collections.rows import get_id, get_lang, read_lines, read_objects
@@ -14,13 +16,10 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import sha256
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.encode import Encoded, begin_vectors, finish_vectors
+from mimo_plugin.indexing.encode import Encoded, begin_vectors, check_checkpoint, finish_vectors
 from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import foreign_plan
 from mimo_plugin.indexing.vectors import VECTORS, VectorBatch
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # Documents that are held at a time.
 _ROWS = 1024
@@ -30,7 +29,6 @@ _LARGEST = 3.4028234663852886e38
 
 def read_jsonl(path: Path, faults: Problems) -> Iterator[VectorBatch]:
     """Reads `id` (or `docid`, as Anserini has it), `vector` and, where there is one, `lang`."""
-    import numpy as np
 
     def row(numbered: tuple[int, dict[str, Any]]) -> tuple[str, str, list[float]]:
         number, record = numbered
@@ -69,8 +67,6 @@ def _vector(record: dict[str, Any], where: str) -> list[float]:
 
 def read_npy(path: Path, faults: Problems) -> Iterator[VectorBatch]:
     """Reads an array of floats (documents, dimension), mapped from disk, and one docid a line."""
-    import numpy as np
-
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
@@ -153,9 +149,8 @@ def _texts(column: Any, name: str, path: Path) -> list[str]:
     return values
 
 
-def _matrix(column: Any, path: Path, start: int) -> "np.ndarray":
+def _matrix(column: Any, path: Path, start: int) -> np.ndarray:
     """The vectors of a list column, float32 (rows, dimension)."""
-    import numpy as np
     import pyarrow as pa
 
     kind = column.type
@@ -176,10 +171,8 @@ def _matrix(column: Any, path: Path, start: int) -> "np.ndarray":
     return vectors
 
 
-def _check_finite(vectors: "np.ndarray", path: Path, start: int) -> None:
+def _check_finite(vectors: np.ndarray, path: Path, start: int) -> None:
     """Raises a DataError; `start` is the number of the first vector in its file."""
-    import numpy as np
-
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(wrong):
         raise DataError(f"{path}: vector {start + wrong[0]} holds NaN or infinity: encode the document again")
@@ -197,11 +190,7 @@ READERS: dict[str, Reader] = {
 
 
 def reader_of(path: Path) -> Reader:
-    """The reader for a file.
-
-    Raises:
-        UsageError: it is no file, or its name ends otherwise.
-    """
+    """The reader for a file."""
     if not path.is_file():
         raise UsageError(f"--import {path}: no such file; {', '.join(READERS)} was expected")
     for ending, reader in READERS.items():
@@ -277,6 +266,9 @@ def import_vectors(
             reader_of(path)
     with problems.collect():
         directory.check_output()
+    if encoder is not None:
+        with problems.collect():
+            check_checkpoint(encoder)
     problems.raise_any()
     foreign = Foreign(files, lang)
     found = survey(foreign, identical=False, progress=options.progress)
@@ -309,7 +301,6 @@ def import_vectors(
 
 def rebatched(batches: Iterator[VectorBatch], size: int) -> Iterator[VectorBatch]:
     """The same documents in batches of `size`, the last one smaller."""
-    import numpy as np
 
     def joined() -> VectorBatch:
         return VectorBatch(

@@ -4,15 +4,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mimo_plugin.core.errors import ArtifactError, UsageError
 from mimo_plugin.evaluation.runs import Ranking, ranking
 from mimo_plugin.indexing.faiss import matrix_products, reason
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 # Documents looked at beyond those asked for, so that ties at the last place seldom need a second look.
 _SPARE = 16
@@ -28,14 +27,14 @@ _AT_ONCE = 1 << 22
 class Docids(Protocol):
     """Docids by the number of their document."""
 
-    def take(self, numbers: "np.ndarray") -> list[str]:
+    def take(self, numbers: np.ndarray) -> list[str]:
         """The docids of these numbers, int64 (n,), in their order."""
 
 
 class Listed(list[str]):
     """Docids in memory."""
 
-    def take(self, numbers: "np.ndarray") -> list[str]:
+    def take(self, numbers: np.ndarray) -> list[str]:
         return [self[number] for number in numbers.tolist()]
 
 
@@ -63,9 +62,9 @@ class Ranked(NamedTuple):
         floor: (queries,), what no document that is missing here scores higher than.
     """
 
-    scores: "np.ndarray"
-    rows: "np.ndarray"
-    floor: "np.ndarray"
+    scores: np.ndarray
+    rows: np.ndarray
+    floor: np.ndarray
 
 
 class Found(NamedTuple):
@@ -75,9 +74,9 @@ class Found(NamedTuple):
         cut: bool (queries,), whether other documents may have the last one's score and a better docid.
     """
 
-    scores: "np.ndarray"
-    rows: "np.ndarray"
-    cut: "np.ndarray"
+    scores: np.ndarray
+    rows: np.ndarray
+    cut: np.ndarray
 
 
 class Nearest:
@@ -86,13 +85,11 @@ class Nearest:
     """
 
     def __init__(self, indexes: Sequence[Searchable]) -> None:
-        import numpy as np
-
         self._indexes = list(indexes)
         self._starts: np.ndarray = np.cumsum([0, *(index.faiss.ntotal for index in indexes)])
         self._documents = int(self._starts[-1])
 
-    def search(self, vectors: "np.ndarray", hits: int) -> Found:
+    def search(self, vectors: np.ndarray, hits: int) -> Found:
         """Each query's nearest documents; the order of ties is left open.
 
         Args:
@@ -105,12 +102,8 @@ class Nearest:
         hits = min(hits, self._documents)
         return self._best(vectors, hits, hits + _SPARE)
 
-    def named(self, found: Found) -> Iterator[tuple[list[str], "np.ndarray"]]:
-        """Docids and scores, float32, of one query after the other.
-
-        Raises:
-            ArtifactError: two indexes hold the same docid.
-        """
+    def named(self, found: Found) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Docids and scores, float32, of one query after the other."""
         scores, rows, _ = found
         there = rows >= 0
         counts = there.sum(axis=1)
@@ -123,14 +116,12 @@ class Nearest:
             yield mine, scores[query, :count]
             start += count
 
-    def _best(self, vectors: "np.ndarray", hits: int, reach: int) -> Found:
+    def _best(self, vectors: np.ndarray, hits: int, reach: int) -> Found:
         """Each query's best documents.
 
         Args:
             reach: documents of each index to look at; where that settles nothing, more are.
         """
-        import numpy as np
-
         reach = min(reach, self._documents)
         scores: np.ndarray = np.empty((len(vectors), hits), dtype=np.float32)
         rows: np.ndarray = np.empty((len(vectors), hits), dtype=np.int64)
@@ -166,8 +157,8 @@ class Nearest:
         return all(isinstance(index.faiss, faiss.IndexFlat) for index in self._indexes)
 
     def _read_through(
-        self, vector: "np.ndarray", hits: int, least: "np.floating[Any]"
-    ) -> tuple["np.ndarray", "np.ndarray"]:
+        self, vector: np.ndarray, hits: int, least: np.floating[Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The best documents of flat indexes by score and docid, as many as asked for; all are scored.
 
         Args:
@@ -177,8 +168,6 @@ class Nearest:
         Returns:
             Scores and rows, (hits,).
         """
-        import numpy as np
-
         order = self._docid_order
         best: np.ndarray = np.empty(0, dtype=np.float32)
         rows: np.ndarray = np.empty(0, dtype=np.int64)
@@ -197,20 +186,16 @@ class Nearest:
         return best, rows
 
     @cached_property
-    def _docid_order(self) -> "np.ndarray":
+    def _docid_order(self) -> np.ndarray:
         """The place of each document in the order of docids, int64 (documents,)."""
-        import numpy as np
-
         every: np.ndarray = np.arange(self._documents)
         names: np.ndarray = np.array([docid.encode() for docid in self._docids_of(every)])
         order: np.ndarray = np.empty(len(names), dtype=np.int64)
         order[np.argsort(names, kind="stable")] = every
         return order
 
-    def _ranked(self, vectors: "np.ndarray", reach: int) -> Ranked:
+    def _ranked(self, vectors: np.ndarray, reach: int) -> Ranked:
         """The best documents of all indexes together, `reach` of each."""
-        import numpy as np
-
         parts = [
             _search(index.faiss, vectors, min(reach, index.faiss.ntotal), int(start))
             for index, start in zip(self._indexes, self._starts, strict=False)
@@ -223,10 +208,8 @@ class Nearest:
         scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
         return Ranked(scores, rows, floor)
 
-    def _break_ties(self, ranked: Ranked, settled: "np.ndarray", hits: int) -> None:
+    def _break_ties(self, ranked: Ranked, settled: np.ndarray, hits: int) -> None:
         """Puts those documents of a tie at the last place first that belong there."""
-        import numpy as np
-
         scores, rows, _ = ranked
         if scores.shape[1] == hits:
             return
@@ -237,9 +220,7 @@ class Nearest:
             order = sorted(range(len(names)), key=names.__getitem__, reverse=True)
             rows[query, places] = rows[query, places[order]]
 
-    def _docids_of(self, rows: "np.ndarray") -> list[str]:
-        import numpy as np
-
+    def _docids_of(self, rows: np.ndarray) -> list[str]:
         if len(self._indexes) == 1:
             return self._indexes[0].docids.take(rows)
         names: np.ndarray = np.empty(len(rows), dtype=object)
@@ -249,14 +230,12 @@ class Nearest:
             names[mine] = index.docids.take(rows[mine] - self._starts[number])
         return list(names.tolist())
 
-    def _home(self, rows: "np.ndarray") -> "np.ndarray":
+    def _home(self, rows: np.ndarray) -> np.ndarray:
         """The number of the index that each document is in."""
-        import numpy as np
-
         found: np.ndarray = np.searchsorted(self._starts, rows, side="right") - 1
         return found
 
-    def _raise_twice(self, docids: list[str], rows: "np.ndarray") -> None:
+    def _raise_twice(self, docids: list[str], rows: np.ndarray) -> None:
         twice = next(docid for place, docid in enumerate(docids) if docid in docids[:place])
         places = [place for place, docid in enumerate(docids) if docid == twice]
         one, other = (self._indexes[home].name for home in self._home(rows[places[:2]]))
@@ -276,14 +255,13 @@ def searching_thread() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def _search(index: Any, vectors: "np.ndarray", reach: int, start: int) -> Ranked:
+def _search(index: Any, vectors: np.ndarray, reach: int, start: int) -> Ranked:
     """The best documents of one index.
 
     Args:
         start: the number of its first document.
     """
     import faiss
-    import numpy as np
 
     try:
         with matrix_products():
@@ -307,10 +285,9 @@ def _search(index: Any, vectors: "np.ndarray", reach: int, start: int) -> Ranked
     return Ranked(scores, rows, floor)
 
 
-def _scored_again(index: Any, vectors: "np.ndarray", rows: "np.ndarray") -> "np.ndarray":
+def _scored_again(index: Any, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Inner products of queries and documents of a flat index, one pair at a time, (queries, documents)."""
     import faiss
-    import numpy as np
 
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     rows = np.ascontiguousarray(rows)
@@ -328,9 +305,9 @@ def _scored_again(index: Any, vectors: "np.ndarray", rows: "np.ndarray") -> "np.
 
 def nearest(
     query_ids: Sequence[str],
-    queries: "NDArray[np.float32]",
+    queries: NDArray[np.float32],
     docids: Sequence[str],
-    documents: "NDArray[np.float32]",
+    documents: NDArray[np.float32],
     hits: int,
 ) -> dict[str, Ranking]:
     """For each query the documents with the largest inner products, all of them where there are fewer.

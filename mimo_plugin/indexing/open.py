@@ -8,16 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from mimo_plugin.core.artifact import MANIFEST, Artifact, Kind
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.faiss import read_index, set_parameters
 from mimo_plugin.indexing.nearest import Listed
-from mimo_plugin.indexing.plan import EncodingPlan, foreign_plan
+from mimo_plugin.indexing.plan import EncodingPlan, foreign_plan, unlike
 from mimo_plugin.indexing.vectors import VectorsManifest, kept_text, part_text, summary_text
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from mimo_plugin.evaluation.runs import Run
@@ -79,11 +80,7 @@ def made_by_pyserini(directory: Path) -> bool:
 
 
 def index_at(directory: Path) -> Artifact[IndexManifest]:
-    """The directory of an index that `mimo index` wrote.
-
-    Raises:
-        ArtifactError: Pyserini wrote it.
-    """
+    """The directory of an index that `mimo index` wrote."""
     if made_by_pyserini(directory):
         raise ArtifactError(
             f"{directory} has no {MANIFEST}: it looks like an index that Pyserini made, which `mimo search` "
@@ -93,11 +90,7 @@ def index_at(directory: Path) -> Artifact[IndexManifest]:
 
 
 def read_manifest(directory: Path) -> IndexManifest:
-    """Reads an index's manifest and checks it against the sizes of the files beside it.
-
-    Raises:
-        ArtifactError: the directory is no index, or an incomplete or damaged one.
-    """
+    """Reads an index's manifest and checks it against the sizes of the files beside it."""
     return index_at(directory).read()
 
 
@@ -117,7 +110,7 @@ class Lines:
         """The lines from `start` up to, not including, `stop`."""
         return _split(self._bytes[int(self._starts[start]) : int(self._starts[stop])])
 
-    def take(self, numbers: "np.ndarray") -> list[str]:
+    def take(self, numbers: np.ndarray) -> list[str]:
         """The lines of these numbers, int64 (n,), in their order: a tenth of the time of one by one."""
         import pyarrow as pa
 
@@ -130,10 +123,8 @@ class Lines:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     @cached_property
-    def _starts(self) -> "np.ndarray":
+    def _starts(self) -> np.ndarray:
         """Where each line starts, and where the last one ends, int64 (lines + 1,)."""
-        import numpy as np
-
         piece = 1 << 24
         ends = [
             np.flatnonzero(np.frombuffer(self._bytes[at : at + piece], dtype=np.uint8) == ord("\n")) + at
@@ -338,8 +329,9 @@ def find_indexes(places: Sequence[Index | Path | str], parameters: str | None = 
                 indexes.append(_open_pyserini(directory, parameters))
             else:
                 indexes.append(Index(directory, read_manifest(directory), parameters))
-    with problems.collect():
-        _check_alike(indexes)
+    plans = [index.manifest.plan for index in indexes]
+    found = [str(index.directory) for index in indexes]
+    problems.extend(unlike(plans, found, _OF_THE_VECTORS, "cannot be searched as one"))
     with problems.collect():
         shared_prefixes(indexes)
     problems.raise_any()
@@ -350,34 +342,10 @@ def find_indexes(places: Sequence[Index | Path | str], parameters: str | None = 
 _OF_THE_VECTORS = ("encoder_fingerprint", "dimension", "pooling", "normalize")
 
 
-def _check_alike(indexes: Sequence[Index]) -> None:
-    problems = Problems(ArtifactError)
-    for other in indexes[1:]:
-        for name in _OF_THE_VECTORS:
-            mine, its = (getattr(index.manifest.plan, name) for index in (indexes[0], other))
-            if mine != its:
-                problems.add(
-                    f"{other.directory} and {indexes[0].directory} cannot be searched as one: {name} is "
-                    f"{its!r} and {mine!r}; make one of them again with the other's options"
-                )
-    problems.raise_any()
-
-
 def shared_prefixes(indexes: Sequence[Index]) -> dict[str, str] | None:
-    """The prefixes that ids have in all of these indexes; None where ids are the sources' own.
-
-    Raises:
-        ArtifactError: the indexes say different things.
-    """
+    """The prefixes that ids have in all of these indexes; None where ids are the sources' own."""
     problems = Problems(ArtifactError)
     shared: dict[str, str] = {}
-    pooled = {index.directory: index.manifest.plan.prefixes is not None for index in indexes}
-    if len(set(pooled.values())) > 1:
-        one, other = (next(path for path in pooled if pooled[path] is kind) for kind in (True, False))
-        problems.add(
-            f"{one} and {other} cannot be searched as one: the first has ids as lang:id, the second has not; "
-            "make both with --pooled, or both without"
-        )
     for index in indexes:
         for collection, prefix in (index.manifest.plan.prefixes or {}).items():
             if shared.setdefault(collection, prefix) != prefix:
@@ -386,15 +354,11 @@ def shared_prefixes(indexes: Sequence[Index]) -> dict[str, str] | None:
                     f"'{shared[collection]}:'; make one of them again"
                 )
     problems.raise_any()
-    return shared if any(pooled.values()) else None
+    return shared if indexes and indexes[0].manifest.plan.prefixes is not None else None
 
 
 def check_encoder(index: Index, encoder: Encoder, *, allow_other: bool = False) -> None:
-    """Refuses a query encoder that is not the one whose vectors are in the index.
-
-    Raises:
-        ArtifactError: another model (unless `allow_other`), or another dimension.
-    """
+    """Refuses a query encoder that is not the one whose vectors are in the index."""
     plan = index.manifest.plan
     if encoder.dimension != plan.dimension:
         raise ArtifactError(

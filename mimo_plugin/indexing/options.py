@@ -3,10 +3,22 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.core.options import Option, Progress
+from mimo_plugin.core.options import (
+    FileLang,
+    Option,
+    Progress,
+    RemoveQuery,
+    SharedTopics,
+    TopicField,
+    TopicLang,
+    duplicates_of,
+)
+
+if TYPE_CHECKING:
+    from mimo_plugin.encoder.encoder import Encoder
 
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
@@ -77,14 +89,7 @@ class EncodeOptions:
         Sequence[str], Option("Document fields to encode.  [default: what ir_datasets says]")
     ] = ()
     pooled: Annotated[bool, Option("Ids become lang:id for a single collection, too.")] = False
-    duplicates: Annotated[
-        str,
-        Option(
-            "Of documents with one docid and different content: an error, or the first is taken. The very "
-            "same record is always taken once.",
-            choices=("error", "first"),
-        ),
-    ] = "error"
+    duplicates: Annotated[str, duplicates_of("documents with one docid and different content")] = "error"
     shard: Annotated[
         Part | None,
         Option(
@@ -114,3 +119,32 @@ class IndexOptions(EncodeOptions):
     ] = "Flat"
     seed: Annotated[int, Option("Of the sample that trains IVF, PQ and the like.", min=0)] = 42
     resume: Annotated[bool, Option("Go on with an index that was cut short, or start over.")] = True
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How queries are searched.
+
+    Attributes:
+        encoder: of queries, a checkpoint or a loaded one.
+        shared_topics, topic_field, topic_lang, lang, duplicates: see `load`.
+    """
+
+    hits: Annotated[int, Option("Documents a query.", min=1)] = 100
+    encoder: Annotated[
+        "str | Encoder | None", Option("Query encoder.  [default: the encoder that made the index]")
+    ] = None
+    allow_other_encoder: Annotated[
+        bool, Option("Search with an encoder that is not the one of the index.")
+    ] = False
+    tag: Annotated[str, Option("Sixth column of the run.")] = "mimo"
+    search_parameters: Annotated[
+        str | None, Option("FAISS search parameters, e.g. nprobe=16 or efSearch=128.")
+    ] = None
+    shared_topics: SharedTopics = False
+    topic_field: TopicField = None
+    topic_lang: TopicLang = None
+    lang: FileLang = ()
+    remove_query: RemoveQuery = False
+    duplicates: Annotated[str, duplicates_of("queries with one id and different text")] = "error"
+    progress: Progress = None

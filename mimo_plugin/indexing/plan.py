@@ -3,7 +3,7 @@
 import hashlib
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +12,7 @@ from mimo_plugin.core.errors import ArtifactError, Problems
 from mimo_plugin.indexing.options import WHOLE, Part
 
 if TYPE_CHECKING:
+    from mimo_plugin.collections.dataset import Pool
     from mimo_plugin.collections.survey import Survey
     from mimo_plugin.encoder.encoder import Encoder
 
@@ -95,24 +96,17 @@ class EncodingPlan(Record):
 
 
 def plan_encoding(
-    collections: tuple[str, ...],
-    found: "Survey",
-    encoder: "Encoder",
-    *,
-    prefixes: Mapping[str, str] | None = None,
-    fields: tuple[str, ...] | None = None,
-    part: Part = WHOLE,
-    shard_size: int = 4096,
+    pool: "Pool", found: "Survey", encoder: "Encoder", part: Part = WHOLE, shard_size: int = 4096
 ) -> EncodingPlan:
-    """The plan of encoding a collection, or a part of it.
+    """The plan of encoding a pool, or a part of it.
 
     Raises:
-        UsageError: the collection has fewer shards than it is to be cut into parts.
+        UsageError: the pool has fewer shards than it is to be cut into parts.
     """
     return EncodingPlan(
-        collections=collections,
-        prefixes=None if prefixes is None else dict(prefixes),
-        fields=fields,
+        collections=pool.specs,
+        prefixes=pool.prefixes,
+        fields=pool.fields,
         collection_fingerprint=found.fingerprint,
         collection_documents=found.documents,
         documents=part.documents(found.documents, shard_size),
@@ -186,6 +180,30 @@ _ENCODER = (
 )
 
 
+def unlike(
+    plans: Sequence[EncodingPlan], names: Sequence[str], fields: Sequence[str], verdict: str
+) -> Iterator[str]:
+    """A line for each field that is another one than in the first plan, and where only one has pooled ids.
+
+    Args:
+        names: what to call them in messages, one each.
+        verdict: what they do not do, or cannot be.
+    """
+    for plan, name in zip(plans[1:], names[1:], strict=True):
+        both = f"{name} and {names[0]} {verdict}"
+        for field in fields:
+            mine, other = getattr(plans[0], field), getattr(plan, field)
+            if mine != other and not (field in _SAID_LATER and None in (mine, other)):
+                yield (
+                    f"{both}: {field} is {other!r} and {mine!r}; make one of them again with the other's "
+                    "options"
+                )
+        if (plan.prefixes is None) != (plans[0].prefixes is None):
+            yield (
+                f"{both}: one has ids as lang:id, the other has not; make both with --pooled, or both without"
+            )
+
+
 class JoinedPlan(NamedTuple):
     """Attributes:
     plan: of all of it.
@@ -210,21 +228,7 @@ def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPla
     """
     first = plans[0]
     problems = Problems(ArtifactError)
-    for plan, name in zip(plans[1:], names[1:], strict=True):
-        both = f"{name} and {names[0]} do not belong together"
-        # Older plans do not say what is put before queries.
-        unsaid = {"query_prompt"} if None in (plan.query_prompt, first.query_prompt) else set()
-        for field in _ENCODER:
-            mine, other = getattr(first, field), getattr(plan, field)
-            if mine != other and field not in unsaid:
-                problems.add(
-                    f"{both}: {field} is {other!r} and {mine!r}; encode one of them again with the other's "
-                    "options"
-                )
-        if (plan.prefixes is None) != (first.prefixes is None):
-            problems.add(
-                f"{both}: one has ids as lang:id, the other has not; make both with --pooled, or both without"
-            )
+    problems.extend(unlike(plans, names, _ENCODER, "do not belong together"))
     problems.raise_any()
     if len(plans) == 1:
         return JoinedPlan(first, (0,))
@@ -238,16 +242,9 @@ def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPla
 
 
 def _join_parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPlan:
-    first = plans[0]
     problems = Problems(ArtifactError)
-    for plan, name in zip(plans[1:], names[1:], strict=True):
-        for field in ("shard_size", "collections", "prefixes", "fields"):
-            mine, other = getattr(first, field), getattr(plan, field)
-            if mine != other:
-                problems.add(
-                    f"{name} and {names[0]} are of the same documents and cannot be put together: {field} is "
-                    f"{other!r} and {mine!r}"
-                )
+    fields = ("shard_size", "collections", "prefixes", "fields")
+    problems.extend(unlike(plans, names, fields, "are of the same documents and cannot be put together"))
     problems.raise_any()
     cut = {plan.part.of for plan in plans}
     if len(cut) > 1:
@@ -270,7 +267,7 @@ def _join_parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPl
                 f"{advice}"
             )
     order = sorted(range(len(plans)), key=lambda at: plans[at].part.number)
-    whole_plan = first.model_copy(update={"shard": None, "documents": first.collection_documents})
+    whole_plan = plans[0].model_copy(update={"shard": None, "documents": plans[0].collection_documents})
     return JoinedPlan(whole_plan, tuple(order))
 
 

@@ -21,7 +21,7 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import EnvironmentProblem, Problems, UsageError
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.encoder.options import AUTO
-from mimo_plugin.indexing.encode import Documents, Encoded, begin_vectors, finish_vectors
+from mimo_plugin.indexing.encode import Encoded, begin_vectors, finish_vectors, open_pool
 from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray_worker import RayEncoder, Work, find_terms, read_row, read_texts, vectors_of
@@ -283,7 +283,7 @@ def encode_on_ray(
     directory = Artifact(output, VECTORS)
     problems = Problems()
     with problems.collect():
-        documents = Documents.of(collections, options)
+        documents = open_pool(collections, options)
     with problems.collect():
         directory.check_output()
     with problems.collect():
@@ -303,7 +303,7 @@ def encode_on_ray(
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         workers = share_out(cluster, machines, device)
         work = Work(
-            documents.names,
+            documents.specs,
             documents.fields,
             documents.prefixes is not None,
             Path.cwd(),
@@ -314,7 +314,7 @@ def encode_on_ray(
             workers.cpus,
         )
         terms = _terms(work, workers)
-        found = survey(documents.collection, duplicates=options.duplicates, progress=options.progress)
+        found = survey(documents, duplicates=options.duplicates, progress=options.progress)
         work = replace(work, repeated=found.repeated)
         plan = terms.model_copy(
             update={

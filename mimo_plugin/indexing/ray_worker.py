@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimo_plugin.collections.dataset import Pool
 from mimo_plugin.collections.records import Doc
 from mimo_plugin.collections.survey import Survey
 from mimo_plugin.core import errors
@@ -132,14 +133,8 @@ class Work:
         torch.set_num_threads(self.threads)
         encoder = Encoder(self.encoder, self.encoder_options)
         unknown = Survey(documents=1, empty=0, languages={}, fingerprint="")
-        terms = plan_encoding(
-            self.collections,
-            unknown,
-            encoder,
-            prefixes=self.prefixes,
-            fields=self.fields,
-            shard_size=self.shard_size,
-        )
+        pool = Pool(specs=self.collections, prefixes=self.prefixes, fields=self.fields)
+        terms = plan_encoding(pool, unknown, encoder, shard_size=self.shard_size)
         return encoder, terms
 
     def env(self) -> dict[str, str]:

@@ -1,15 +1,17 @@
 """Topics against an index, or several, to a run."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from mimo_plugin.collections.dataset import collection
 from mimo_plugin.collections.folder import FOLDER_PREFIX
 from mimo_plugin.collections.loading import HUB_PREFIX, require
 from mimo_plugin.collections.pool import is_file, load
-from mimo_plugin.collections.records import ERROR
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, MimoError, Problems, UsageError
 from mimo_plugin.core.files import check_place
@@ -18,44 +20,16 @@ from mimo_plugin.encoder.prompts import former_query_prompt
 from mimo_plugin.evaluation.runs import Run, ranking, trec_order, write_run
 from mimo_plugin.evaluation.topics import own_warning
 from mimo_plugin.evaluation.trained_on import write_run_record
+from mimo_plugin.indexing.encode import check_checkpoint, load_encoder
 from mimo_plugin.indexing.nearest import Found, Nearest, Searchable, searching_thread
 from mimo_plugin.indexing.open import Index, check_encoder, find_indexes, shared_prefixes
-
-if TYPE_CHECKING:
-    import numpy as np
+from mimo_plugin.indexing.options import SearchOptions
 
 logger = logging.getLogger(__name__)
 
 # Queries searched together. FAISS multiplies matrices, several times as fast as query by query, only where
 # there are enough of them: from 1.15 on 128,000 / dimension.
 QUERIES_AT_ONCE = 1024
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """Attributes:
-    hits: documents a query.
-    encoder: query encoder, a checkpoint or a loaded one; None is the one that made the index.
-    allow_other_encoder: accept one that did not.
-    tag: sixth column of the run.
-    parameters: FAISS search parameters such as "nprobe=16".
-    shared_topics, topic_field, topic_lang, lang, duplicates: see `load`.
-    remove_query: hits whose docid is the query's id are left out.
-    progress: progress bars; None shows them on a terminal only.
-    """
-
-    hits: int = 100
-    encoder: str | Encoder | None = None
-    allow_other_encoder: bool = False
-    tag: str = "mimo"
-    parameters: str | None = None
-    shared_topics: bool = False
-    topic_field: str | None = None
-    topic_lang: str | None = None
-    lang: Sequence[str] = ()
-    duplicates: str = ERROR
-    remove_query: bool = False
-    progress: bool | None = None
 
 
 def search(
@@ -72,9 +46,9 @@ def search(
 
     Args:
         index: opened, or the directory of one; several must be of the same encoder.
-        topics: what `load` and `collection` give, query id -> text, a text or several (their ids are "1",
-            "2", ...), or the ids of collections, whose query ids become `lang:id` exactly when the index has
-            pooled ids.
+        topics: what `load` and `collection` give, or what `collection` takes: a text or several, whose ids
+            become "0", "1", ..., or query id -> text. Of ids of collections the query ids become `lang:id`
+            exactly when the index has pooled ids.
         encoder_options: how the query encoder is loaded.
         changes: fields of `SearchOptions`, such as hits=1000, in place of those of `options`.
 
@@ -82,9 +56,13 @@ def search(
         ArtifactError: an index is damaged, another encoder's, or does not go with the others.
         DataError: the topics are not as they must be.
     """
+    from ir_datasets import Dataset
+
     options = replace(options or SearchOptions(), **changes)
     specs = _specs(topics)
-    asked = _Search(index, specs, options, encoder_options, topics=None if specs else topics)
+    if not specs and not isinstance(topics, Dataset):
+        topics = collection(queries=[topics] if isinstance(topics, str) else topics)
+    asked = _Search(index, specs, options, encoder_options, pool=None if specs else topics)
     run = Run(options.tag, {query: ranking(docids, scores) for query, docids, scores in asked.hits()})
     for warning in asked.warnings():
         logger.warning(warning)
@@ -142,7 +120,7 @@ class _Search:
     """One search. Everything that can be checked without the encoder is checked before it is loaded.
 
     Args:
-        specs: ids of collections; without any, `topics` is one of the other kinds that `search` takes.
+        specs: ids of collections, where there is no `pool`.
         output: the file to write, if any.
     """
 
@@ -153,13 +131,14 @@ class _Search:
         options: SearchOptions,
         encoder_options: EncoderOptions | None,
         output: Path | None = None,
-        topics: Any = None,
+        pool: Any = None,
     ) -> None:
         self._options = options
         problems = Problems()
         with problems.collect():
             places = [index] if isinstance(index, Index | Path | str) else index
-            self._indexes = find_indexes(places, options.parameters)
+            self._indexes = find_indexes(places, options.search_parameters)
+            check_checkpoint(options.encoder or self._indexes[0].manifest.plan.encoder)
         with problems.collect():
             require(specs, queries=True)
         if output is not None:
@@ -168,18 +147,8 @@ class _Search:
         if options.lang and not any(map(is_file, specs)):
             problems.add("--lang is the language of a file of topics, and none was given", UsageError)
         problems.raise_any()
-        self._pool: Any = None
-        if topics is None:
-            self._pool = self._load(specs)
-        elif isinstance(topics, str | Sequence):
-            texts = [topics] if isinstance(topics, str) else topics
-            topics = {str(number): text for number, text in enumerate(texts, start=1)}
-        elif not isinstance(topics, Mapping):
-            self._pool = topics
-        if self._pool is None:
-            self._read = ReadTopics.of([(str(query_id), text) for query_id, text in topics.items()])
-        else:
-            self._read = read_topics(self._pool)
+        self._pool = self._load(specs) if pool is None else pool
+        self._read = read_topics(self._pool)
         for opened in self._indexes:
             # A damaged index shows before an encoder is loaded.
             _ = opened.faiss
@@ -261,8 +230,6 @@ def cut_warning(cut: Sequence[str]) -> list[str]:
 
 def _without_query(hits: "Hits", depth: int) -> "Hits":
     """The best hits, `depth` at most, that are not the query itself."""
-    import numpy as np
-
     docids = np.array([docid.encode() for docid in hits.docids], dtype=np.bytes_)
     order = [at for at in trec_order(docids, hits.scores).tolist() if hits.docids[at] != hits.query_id][
         :depth
@@ -307,7 +274,7 @@ def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: Encod
             f"{index.directory} does not say which encoder made its vectors: name the one for the queries "
             "with --encoder"
         )
-    encoder = checkpoint if isinstance(checkpoint, Encoder) else Encoder(checkpoint, as_indexed)
+    encoder = load_encoder(checkpoint, as_indexed)
     check_encoder(index, encoder, allow_other=options.allow_other_encoder)
     if same and plan.encoder and query_prompt is None and encoder is not checkpoint:
         encoder.prompts = encoder.prompts._replace(query=former_query_prompt(encoder.model))
@@ -317,11 +284,7 @@ def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: Encod
 
 
 def _query_prompt(indexes: Sequence[Index]) -> str | None:
-    """What the indexes' manifests say is put before queries; None where they do not say it.
-
-    Raises:
-        UsageError: they say different things.
-    """
+    """What the indexes' manifests say is put before queries; None where they do not say it."""
     prompts = (index.manifest.plan.query_prompt for index in indexes)
     found = {prompt for prompt in prompts if prompt is not None}
     if len(found) > 1:
@@ -341,23 +304,16 @@ class ReadTopics(NamedTuple):
 
     queries: list[tuple[str, str]]
     empty: list[str]
-    copies: int = 0
-
-    @classmethod
-    def of(cls, queries: list[tuple[str, str]], copies: int = 0) -> "ReadTopics":
-        if not queries:
-            raise DataError("the topics hold no queries: at least one was expected")
-        return cls(queries, [query_id for query_id, text in queries if not text.strip()], copies)
+    copies: int
 
 
 def read_topics(collection: Any) -> ReadTopics:
-    """The queries of an ir_datasets dataset of `Query`s.
-
-    Raises:
-        DataError: there are none, or they are not as they must be.
-    """
+    """The queries of an ir_datasets dataset of `Query`s."""
     queries = [(query.query_id, query.text) for query in collection.queries_iter()]
-    return ReadTopics.of(queries, len(getattr(collection.queries_handler(), "copies", ())))
+    if not queries:
+        raise DataError("the topics hold no queries: at least one was expected")
+    empty = [query_id for query_id, text in queries if not text.strip()]
+    return ReadTopics(queries, empty, len(getattr(collection.queries_handler(), "copies", ())))
 
 
 class Hits(NamedTuple):
@@ -365,7 +321,7 @@ class Hits(NamedTuple):
 
     query_id: str
     docids: list[str]
-    scores: "np.ndarray"
+    scores: np.ndarray
 
 
 def find_hits(

@@ -5,16 +5,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from mimo_plugin.collections.survey import copies_text
 from mimo_plugin.core.artifact import Artifact, FileRecord, Kind, Manifest, SealedRecord, parse_manifest
 from mimo_plugin.core.errors import ArtifactError, Problems
 from mimo_plugin.core.files import replacing, write_text, writing
 from mimo_plugin.indexing.plan import OF_THE_MACHINE, EncodingPlan, join_plans
-
-if TYPE_CHECKING:
-    import numpy as np
 
 PLAN = "plan.json"
 _SHARD_FILES = r"\d{5,}\.(parquet|json)"
@@ -31,7 +30,7 @@ class VectorBatch(NamedTuple):
 
     docids: list[str]
     langs: list[str]
-    vectors: "np.ndarray"
+    vectors: np.ndarray
 
     def rows(self, start: int, stop: int) -> "VectorBatch":
         """Some of the documents."""
@@ -82,11 +81,7 @@ class Shards:
         return shard * self._size
 
     def missing(self) -> list[int]:
-        """The shards that are still to be made.
-
-        Raises:
-            ArtifactError: one is there and is not what its record says.
-        """
+        """The shards that are still to be made."""
         missing = []
         for shard in self.numbers:
             if self._record_path(shard).is_file():
@@ -99,11 +94,7 @@ class Shards:
         return sum(map(self.rows, shards))
 
     def write(self, shard: int, batch: VectorBatch, empty: int | None = None) -> None:
-        """Writes one shard whole.
-
-        Raises:
-            EnvironmentProblem: the file system refuses.
-        """
+        """Writes one shard whole."""
         from pyarrow import parquet
 
         path = self.path(shard)
@@ -154,7 +145,6 @@ PARQUET_SETTINGS: dict[str, Any] = {"compression": "none", "use_dictionary": Fal
 
 def vector_table(batch: VectorBatch) -> Any:
     """A pyarrow table with the columns docid, lang and vector (a fixed-size list of float32)."""
-    import numpy as np
     import pyarrow as pa
 
     values = np.ascontiguousarray(batch.vectors, dtype=np.float32)
@@ -228,12 +218,7 @@ VECTORS = Kind(
 
 
 def take_up(directory: Path, plan: EncodingPlan) -> Shards:
-    """The shards of a plan in a directory: those that an earlier command left under the same plan stay.
-
-    Raises:
-        ArtifactError: what lies here was begun under another plan.
-        EnvironmentProblem: the directory cannot be written.
-    """
+    """The shards of a plan in a directory: those that an earlier command left under the same plan stay."""
     artifact = Artifact(directory, VECTORS)
     path = directory / PLAN
     if path.is_file():
@@ -263,9 +248,6 @@ def finished_under(artifact: Artifact[Any], plan: EncodingPlan, resume: bool) ->
 
     Args:
         resume: False removes what an earlier command wrote.
-
-    Raises:
-        ArtifactError: it was made under another plan, or is damaged.
     """
     if not resume:
         artifact.start_over()
@@ -324,11 +306,7 @@ class Vectors:
         return len(self._shards)
 
     def batch(self, shard: int) -> VectorBatch:
-        """One shard; the last one that was asked for is held.
-
-        Raises:
-            ArtifactError: it is damaged.
-        """
+        """One shard; the last one that was asked for is held."""
         if self._held is None or self._held[0] != shard:
             self._held = (shard, self._read(shard))
         return self._held[1]
@@ -343,11 +321,7 @@ class Vectors:
 
 
 def open_vectors(directories: Sequence[Path]) -> Vectors:
-    """Opens the vectors of one directory, or of several: the parts of a collection, or several collections.
-
-    Raises:
-        ArtifactError: one is incomplete or damaged, or they do not belong together.
-    """
+    """Opens one directory of vectors, or several: the parts of a collection, or several collections."""
     problems = Problems()
     plans = []
     for directory in directories:

@@ -1,1 +1,1 @@
-"""The parts that import Pyserini; with `index.lucene` the only ones."""
+"""The parts that import Pyserini; with `indexing.exporting` the only ones."""

@@ -5,8 +5,7 @@ Importing this module starts the JVM that Pyserini needs; see `mimo_plugin.pyser
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.pyserini.java import import_pyserini
@@ -31,6 +30,36 @@ ENCODER_CLASS = "mimo"
 # Pyserini's names of pooling -> sentence-transformers' names
 _POOLING = {"cls": "cls", "mean": "mean", "max": "max", "last": "lasttoken", "eos": "lasttoken"}
 
+# Settings that are options of an encoder by the same name.
+_AS_THEY_ARE = ("device", "batch_size", "max_length", "dimension", "known_prompts")
+
+
+class EncoderSettings(TypedDict, total=False):
+    """What both classes take by name; None is what the checkpoint says. Others of Pyserini's are ignored.
+
+    Attributes:
+        device: torch device; None is the fastest that is there.
+        pooling, l2_norm: for a plain Hugging Face checkpoint. One in sentence-transformers layout says both
+            itself, and stock Pyserini passes these two on account of a path's spelling: it wins over them.
+        prefix: put before each text (before a title) with a space, in place of the checkpoint's prompt.
+        fp16: half-precision weights, on an accelerator only.
+        batch_size: texts a batch inside one call of `encode`.
+        max_length: longest text in tokens.
+        dimension: the vectors' first so many components only.
+        known_prompts: without a prefix, and where the checkpoint's files name no prompts, those of a known
+            family are used; see `EncoderOptions`.
+    """
+
+    device: str | None
+    pooling: str | None
+    l2_norm: bool | None
+    prefix: str | None
+    fp16: bool
+    batch_size: int
+    max_length: int | None
+    dimension: int | None
+    known_prompts: bool
+
 
 class MimoDocumentEncoder(DocumentEncoder):
     """Encodes documents with any sentence-transformers or Hugging Face encoder.
@@ -38,51 +67,15 @@ class MimoDocumentEncoder(DocumentEncoder):
     Args:
         model_name: a directory, a hub id or a `packaged:` checkpoint.
         tokenizer_name: accepted as in Pyserini; the checkpoint's own tokenizer is used.
-        device: torch device; None is the fastest that is there.
-        pooling, l2_norm: for a plain Hugging Face checkpoint. One in sentence-transformers layout says both
-            itself, and stock Pyserini passes these two on account of a path's spelling: it wins over them.
-        prefix: put before each document (before its title) with a space, in place of the checkpoint's prompt.
-        fp16: half-precision weights, on an accelerator only.
-        batch_size: texts a batch inside one call of `encode`.
-        max_length: longest text in tokens; None is the checkpoint's own.
-        dimension: the vectors' first so many components only; None is the checkpoint's own.
-        known_prompts: without a prefix, and where the checkpoint's files name no prompts, those of a known
-            family are used; see `EncoderOptions`.
+        settings: see `EncoderSettings`.
     """
 
     def __init__(
-        self,
-        model_name: str,
-        tokenizer_name: str | None = None,
-        device: str | None = None,
-        pooling: str | None = None,
-        l2_norm: bool | None = None,
-        prefix: str | None = None,
-        fp16: bool = False,
-        batch_size: int = 64,
-        max_length: int | None = None,
-        dimension: int | None = None,
-        known_prompts: bool = True,
-        **kwargs: Any,
+        self, model_name: str, tokenizer_name: str | None = None, **settings: Unpack[EncoderSettings]
     ) -> None:
         self.has_model = True
-        self.prefix = prefix
-        self.student = _load(
-            model_name,
-            pooling,
-            l2_norm,
-            fp16,
-            EncoderOptions(
-                device=device,
-                batch_size=batch_size,
-                max_length=max_length,
-                dimension=dimension,
-                document_prompt=_prompt(prefix),
-                # Documents are all that it encodes.
-                query_prompt="" if prefix is not None else None,
-                known_prompts=known_prompts,
-            ),
-        )
+        self.prefix = settings.get("prefix")
+        self.student = _load(model_name, settings, "document_prompt", "query_prompt")
 
     def encode(
         self,
@@ -120,11 +113,13 @@ class MimoDocumentEncoder(DocumentEncoder):
 
 
 class MimoQueryEncoder(QueryEncoder):
-    """Encodes queries; what `FaissSearcher` takes. Arguments as for `MimoDocumentEncoder`.
+    """Encodes queries; what `FaissSearcher` takes.
 
     Args:
         encoder_dir: a directory, a hub id or a `packaged:` checkpoint.
+        tokenizer_name: accepted as in Pyserini; the checkpoint's own tokenizer is used.
         encoded_query_dir: accepted as in Pyserini: queries encoded before, by their text, instead of a model.
+        settings: see `EncoderSettings`.
     """
 
     def __init__(
@@ -132,40 +127,17 @@ class MimoQueryEncoder(QueryEncoder):
         encoder_dir: str | None = None,
         tokenizer_name: str | None = None,
         encoded_query_dir: str | None = None,
-        device: str | None = None,
-        pooling: str | None = None,
-        l2_norm: bool | None = None,
-        prefix: str | None = None,
-        fp16: bool = False,
-        batch_size: int = 64,
-        max_length: int | None = None,
-        dimension: int | None = None,
-        known_prompts: bool = True,
-        **kwargs: Any,
+        **settings: Unpack[EncoderSettings],
     ) -> None:
         super().__init__(encoded_query_dir)
         if encoder_dir is None and encoded_query_dir is None:
             raise UsageError(
                 "MimoQueryEncoder needs encoder_dir (a checkpoint) or encoded_query_dir; neither came"
             )
-        self.prefix = prefix
+        self.prefix = settings.get("prefix")
         self.student: Encoder | None = None
         if encoder_dir is not None:
-            self.student = _load(
-                encoder_dir,
-                pooling,
-                l2_norm,
-                fp16,
-                EncoderOptions(
-                    device=device,
-                    batch_size=batch_size,
-                    max_length=max_length,
-                    dimension=dimension,
-                    query_prompt=_prompt(prefix),
-                    document_prompt="" if prefix is not None else None,
-                    known_prompts=known_prompts,
-                ),
-            )
+            self.student = _load(encoder_dir, settings, "query_prompt", "document_prompt")
             self.has_model = True
 
     def encode(
@@ -183,10 +155,9 @@ class MimoQueryEncoder(QueryEncoder):
         text = _topic_text(query if isinstance(query, dict) else {**kwargs, "query": query})
         if self.student is None:
             return np.asarray(super().encode(text), dtype=np.float32)
-        if isinstance(text, str):
-            vectors = self.student.encode_queries([text], prompt=_prompt(self.prefix), max_length=max_length)
-            return np.asarray(vectors[0])
-        return self.student.encode_queries(list(text), prompt=_prompt(self.prefix), max_length=max_length)
+        texts = [text] if isinstance(text, str) else list(text)
+        vectors = self.student.encode_queries(texts, prompt=_prompt(self.prefix), max_length=max_length)
+        return np.asarray(vectors[0]) if isinstance(text, str) else vectors
 
     def encode_batch(
         self, queries: Sequence[str | dict[str, Any]], max_length: int | None = None, **kwargs: Any
@@ -219,32 +190,35 @@ def register() -> None:
         class_map.update(others)
 
 
-def _load(
-    checkpoint: str, pooling: str | None, l2_norm: bool | None, fp16: bool, options: EncoderOptions
-) -> Encoder:
+def _load(checkpoint: str, settings: EncoderSettings, mine: str, other: str) -> Encoder:
+    """Loads a checkpoint for texts of one kind.
+
+    Args:
+        mine, other: the option that is the prompt of these texts, and of the others.
+    """
+    pooling, l2_norm, prefix = settings.get("pooling"), settings.get("l2_norm"), settings.get("prefix")
     if pooling is not None and pooling not in _POOLING:
         raise UsageError(f"pooling {pooling!r}: one of {', '.join(_POOLING)} was expected")
-    options = replace(
-        options,
-        dtype="float16" if fp16 and check_device(options.device) != "cpu" else "float32",
+    given: dict[str, Any] = {**settings}
+    own = {name: given[name] for name in _AS_THEY_ARE if name in given}
+    # Texts of the other kind are not encoded.
+    own |= {mine: _prompt(prefix), other: "" if prefix is not None else None}
+    half = settings.get("fp16") and check_device(settings.get("device")) != "cpu"
+    options = EncoderOptions(
+        dtype="float16" if half else "float32",
         pooling=_POOLING[pooling] if pooling else None,
         normalize=l2_norm,
         override=False,
+        **own,
     )
     student = Encoder(checkpoint, options)
-    _warn_if_different(student)
-    return student
-
-
-def _warn_if_different(student: Encoder) -> None:
-    asked = student.options
-    own_pooling, own_norm = student.pooling, student.normalizes
-    if asked.pooling not in (None, own_pooling) or asked.normalize not in (None, own_norm):
+    if options.pooling not in (None, student.pooling) or l2_norm not in (None, student.normalizes):
         warnings.warn(
-            f"{student.name} says itself how it pools ({own_pooling}) and if it normalises ({own_norm}): "
-            f"pooling={asked.pooling}, l2_norm={asked.normalize} are not used",
-            stacklevel=4,
+            f"{student.name} says itself how it pools ({student.pooling}) and if it normalises "
+            f"({student.normalizes}): pooling={options.pooling}, l2_norm={l2_norm} are not used",
+            stacklevel=3,
         )
+    return student
 
 
 def _prompt(prefix: str | None) -> str | None:

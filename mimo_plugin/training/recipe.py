@@ -148,11 +148,7 @@ class StageOptions(Options):
         return self.projection_input or PROJECTION_INPUT
 
     def steps_on(self, rows: int) -> int:
-        """Optimiser steps: `steps` where given, else the whole batches of `epochs` passes over the rows.
-
-        Raises:
-            UsageError: not even one batch can be filled.
-        """
+        """Optimiser steps: `steps` where given, else the whole batches of `epochs` passes over the rows."""
         if rows < self.batch_size:
             raise UsageError(
                 f"--batch-size {self.batch_size} is larger than the data, which has {rows} usable rows: "
@@ -166,9 +162,6 @@ class StageOptions(Options):
         Args:
             steps: of the whole run.
             scored: whether there is a dev collection.
-
-        Raises:
-            UsageError: a step would be scored that has no checkpoint, or the other way round.
         """
         asked = self.save_steps, self.eval_steps if scored else None
         if all(asked) and asked[0] != asked[1]:
@@ -179,11 +172,7 @@ class StageOptions(Options):
         return asked[0] or asked[1] or max(1, -(-steps // _TIMES))
 
     def slice_of(self, processes: int) -> int:
-        """Texts of a batch that one process gets at a time.
-
-        Raises:
-            UsageError: the batch cannot be shared evenly.
-        """
+        """Texts of a batch that one process gets at a time."""
         parts = self.gradient_accumulation_steps
         if self.batch_size % (processes * parts):
             accumulated = f" in --gradient-accumulation-steps {parts}" if parts > 1 else ""

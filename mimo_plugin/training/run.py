@@ -1,21 +1,21 @@
-"""A training run's directory: its manifest, what decides its weights, and the projection in it."""
+"""A training run's directory: its manifest, what decides its weights, its metrics and its projection."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mimo_plugin.core.artifact import Artifact, FileRecord, Held, Kind, Manifest
+from mimo_plugin.core.artifact import Artifact, Held, Kind, Manifest
 from mimo_plugin.core.config import read_yaml
-from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, UsageError
-from mimo_plugin.core.files import cannot_write, remove_tree, replacing, writing
-from mimo_plugin.training.data import Pairs, Table
+from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
+from mimo_plugin.core.files import cannot_write, make_parent, remove_tree, replacing, writing
 from mimo_plugin.training.recipe import (
     PROJECTION_INPUT,
     ProjectionInput,
-    Recipe,
     Stage2Options,
     StageOptions,
 )
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mimo_plugin.training.teacher_store import TeacherStore
+
 
 FORMAT: Final = "mimo-training"
 RECIPE, METRICS, CURVES = "recipe.yaml", "metrics.jsonl", "curves.png"
@@ -80,7 +81,7 @@ _SECTIONS = ("data", "options", "student", "teacher")
 
 
 class RunDirectory(Artifact[TrainingManifest]):
-    """An output directory of `mimo train`; `recipe.yaml` in it says from what it was begun."""
+    """An output directory of `mimo train`; `recipe.yaml` in it is what the run was begun from."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, RUN)
@@ -91,11 +92,7 @@ class RunDirectory(Artifact[TrainingManifest]):
         self.initial = path / INITIAL
 
     def begun(self) -> dict[str, Any] | None:
-        """The identity of the run that was begun here; None where there is none.
-
-        Raises:
-            ArtifactError: the file that says so is damaged.
-        """
+        """The identity of the run that was begun here; None where there is none."""
         path = self.path / RECIPE
         if not path.is_file():
             return None
@@ -134,7 +131,7 @@ class RunDirectory(Artifact[TrainingManifest]):
     @contextmanager
     def held(self) -> Iterator[Held]:
         """As every artifact. Where somebody removes the directory, what libraries write to its place after
-        that is removed too: nobody could go on with it, and the next run would take it for something else."""
+        that is removed, too: the next run would refuse it as something else."""
         with super().held() as held:
             try:
                 yield held
@@ -150,11 +147,7 @@ class RunDirectory(Artifact[TrainingManifest]):
 
 
 def checkpoint_of(student: str) -> str:
-    """The checkpoint in a training run's output directory, its files verified; anything else as it is.
-
-    Raises:
-        ArtifactError: the run is not finished, or damaged.
-    """
+    """The checkpoint in a training run's output directory, its files verified; anything else as it is."""
     run = RunDirectory(Path(student))
     if (run.path / RECIPE).is_file() or (run.model.is_dir() and run.manifest.is_file()):
         run.verify()
@@ -162,47 +155,10 @@ def checkpoint_of(student: str) -> str:
     return student
 
 
-def identity_of(
-    stage: str,
-    recipe: Recipe,
-    options: StageOptions,
-    data: Pairs | Table,
-    student: str | None,
-    *,
-    taught: bool,
-    projection: Path | None,
-) -> dict[str, Any]:
-    """All that decides the weights, as plain data.
-
-    Args:
-        student: fingerprint of the student; None for a new one.
-        taught: whether there is a teacher.
-        projection: file of a carried projection.
-    """
-    identity: dict[str, Any] = {
-        "stage": stage,
-        "seed": recipe.seed,
-        "student": {**recipe.student.identity(), "fingerprint": student},
-        "data": {
-            "path": None if data.directory is None else str(data.directory),
-            "fingerprint": data.fingerprint,
-            "anchor": data.manifest.anchor,
-            "rows": data.manifest.rows,
-        },
-        "dev": recipe.dev,
-        "options": options.identity(),
-    }
-    if taught:
-        identity["teacher"] = recipe.teacher.identity()
-    if projection is not None:
-        identity["projection"] = FileRecord.of(projection).sha256
-    return identity
-
-
 def differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """What two identities do not have in common, a line each.
 
-    Where data or student lie does not count, and what the teacher turned out to be only where mine says it.
+    Paths of data and student are ignored. What the teacher's files say is compared where `mine` has it.
     """
     own, others = _comparable(mine), _comparable(other)
     known = any(name.startswith(_VECTORS) for name in own)
@@ -243,11 +199,7 @@ _TORCH = ("unexpected pos", "iostream error", "PytorchStreamWriter", "Parent dir
 
 @contextmanager
 def writing_tensors(path: Path) -> Iterator[None]:
-    """As `files.writing`, also where safetensors or torch write.
-
-    Raises:
-        EnvironmentProblem: the file system refuses.
-    """
+    """As `files.writing`, also where safetensors or torch write."""
     from safetensors import SafetensorError
 
     try:
@@ -338,11 +290,7 @@ def save_projection(projection: "nn.Module", path: Path, reads: ProjectionInput)
 
 
 def check_projection(path: Path, model: "SentenceTransformer", store: "TeacherStore") -> None:
-    """Checks that a projection leads from the student's vectors to the teacher's.
-
-    Raises:
-        ArtifactError: it has another shape, or is no projection.
-    """
+    """Raises an ArtifactError unless a projection leads from the student's vectors to the teacher's."""
     with _opened(path) as file:
         found = tuple(file.get_slice("weight").get_shape())
         file.get_slice("bias")
@@ -364,3 +312,113 @@ def _opened(projection: Path) -> Iterator[Any]:
             yield file
     except (OSError, SafetensorError, ValueError) as error:
         raise ArtifactError(f"{projection} is no projection that stage 1 wrote: {error}") from error
+
+
+Records = dict[int, dict[str, float]]  # step -> metric -> value, in order of the steps
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a run wrote down: while it trained, and each time its dev collection was scored."""
+
+    training: Records
+    dev: Records
+
+    def series(self, metric: str, *, dev: bool) -> tuple[list[int], list[float]]:
+        """Steps and values of a metric."""
+        records = self.dev if dev else self.training
+        found = {step: record[metric] for step, record in records.items() if metric in record}
+        return list(found), list(found.values())
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Reads `{"step": 10, "stage": "stage1", "loss": 0.7, ...}` and `{"step": 10, "dev": {"ndcg@20": 0.5}}`.
+
+    Of a step that comes again after a resume, the later line counts. Lines that a kill cut short are passed
+    over.
+
+    Raises:
+        DataError: the file cannot be read, or has no metrics.
+    """
+    training: Records = {}
+    dev: Records = {}
+    for record in _records(path):
+        scores = record.get("dev")
+        if isinstance(scores, dict):
+            dev[record["step"]] = _numbers(scores)
+        else:
+            training[record["step"]] = _numbers(record)
+    if not training and not dev:
+        raise DataError(f"{path}: no line with a step and metrics, expected those that a training run writes")
+    return Metrics(dict(sorted(training.items())), dict(sorted(dev.items())))
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read as metrics: {error.strerror or error}") from error
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and _is_number(record.get("step"), int):
+            yield record
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in record.items() if _is_number(value, int, float)}
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    """Whether it is of one of these types, and 64 bits hold it."""
+    return type(value) in kinds and (not isinstance(value, int) or abs(value) < 2**63)
+
+
+# Title, unit, whether of the dev collection, metrics.
+_PANELS = (
+    ("Training", "loss", False, ("loss", "contrastive", "distillation", "divergence")),
+    ("Dev: retrieval", "0 to 1, higher is better", True, ("ndcg@20", "same_language@20")),
+    ("Dev: vectors", "lower is better", True, ("alignment", "uniformity")),
+)
+
+
+def draw_curves(path: Path, output: Path) -> None:
+    """Draws a training run's metrics, see `read_metrics`, as a PNG; panels without data are left out.
+
+    Raises:
+        DataError: no metrics, or none of those that are drawn.
+        EnvironmentProblem: matplotlib is not installed, or the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise EnvironmentProblem(
+            "training curves need matplotlib, which is not installed: pip install matplotlib"
+        ) from error
+    metrics = read_metrics(path)
+    drawn = []
+    for title, unit, dev, names in _PANELS:
+        series = {name: metrics.series(name, dev=dev) for name in names}
+        if any(steps for steps, _ in series.values()):
+            drawn.append((title, unit, series))
+    if not drawn:
+        known = ", ".join(name for panel in _PANELS for name in panel[3])
+        raise DataError(f"{path}: none of the metrics that can be drawn, expected some of {known}")
+    # Without pyplot, which keeps figures and chooses a back end for the whole process.
+    figure = Figure(figsize=(5 * len(drawn), 3), layout="constrained")
+    places = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for axes, (title, unit, series) in zip(places, drawn, strict=True):
+        for name, (steps, values) in series.items():
+            if steps:
+                axes.plot(steps, values, label=name, marker="." if title != "Training" else None)
+        # The parts of the loss differ by an order of magnitude.
+        if title == "Training" and all(value > 0 for _, values in series.values() for value in values):
+            axes.set_yscale("log")
+        axes.set(title=title, xlabel="optimiser step", ylabel=unit)
+        axes.legend(frameon=False, fontsize="small")
+        axes.grid(alpha=0.25)
+    make_parent(output)
+    with replacing(output) as beside:
+        figure.savefig(beside, format="png", dpi=130, metadata={"Software": None})

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.core.artifact import FileRecord, Held
+from mimo_plugin.core.artifact import FileRecord
 from mimo_plugin.core.config import yaml_text
 from mimo_plugin.core.environment import environment
 from mimo_plugin.core.errors import Problems, UsageError
+from mimo_plugin.encoder.checkpoint import check_files
 from mimo_plugin.evaluation import trained_on as seen
 from mimo_plugin.training.data import (
     DataManifest,
@@ -34,21 +35,20 @@ from mimo_plugin.training.run import (
     check_inputs,
     check_projection,
     differences,
+    draw_curves,
     find_projection,
-    identity_of,
     projection_input,
     save_projection,
 )
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.start import DevCollection, Devices, Start, check_student, check_trackers
-from mimo_plugin.training.teacher_store import Role
+from mimo_plugin.training.teacher_store import Role, StoreDirectory, TeacherStore
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
     from mimo_plugin.encoder.encoder import Encoder
-    from mimo_plugin.training.teacher_store import TeacherStore
     from mimo_plugin.training.trainer import Fit
 
 STAGE1, STAGE2 = "stage1", "stage2"
@@ -204,6 +204,11 @@ def run_stages(
             stage.check_output()
     with problems.collect():
         check_student(recipe.student.checkpoint)
+    if any(stage.taught for stage in stages):
+        with problems.collect():
+            check_files(recipe.teacher.checkpoint, f"--teacher {recipe.teacher.checkpoint}")
+        with problems.collect():
+            StoreDirectory(settings.store).check_output()
     problems.raise_any()
     # From here on torch is needed.
     devices = Devices.find(settings.device)
@@ -238,10 +243,10 @@ class Stage:
         self.options: StageOptions = recipe.stage1 if name == STAGE1 else recipe.stage2
         self.directory = RunDirectory(settings.output)
         self._given = data
-        self._projection: Path | None = None
+        self.projection: Path | None = None
 
     @property
-    def _taught(self) -> bool:
+    def taught(self) -> bool:
         """Whether there is a teacher; baselines have none."""
         return not isinstance(self.options, Stage2Options) or self.options.objective is Objective.MIMO
 
@@ -273,18 +278,14 @@ class Stage:
         return open_pairs(self._place()) if self.name == STAGE1 else open_table(self._place())
 
     def carry(self, given: Path | None) -> None:
-        """Finds the projection that stage 2 goes on with, and what a projection reads.
-
-        Raises:
-            ArtifactError, UsageError: there is none, it is damaged, or the options do not go with it.
-        """
+        """Finds the projection that stage 2 goes on with, and what a projection reads."""
         options = self.options
-        if isinstance(options, Stage2Options) and self._taught and options.carry_projection:
-            self._projection = find_projection(self.recipe.student.checkpoint, given)
+        if isinstance(options, Stage2Options) and self.taught and options.carry_projection:
+            self.projection = find_projection(self.recipe.student.checkpoint, given)
         elif given is not None:
             raise UsageError("--projection: only `--objective mimo` with a carried projection reads one")
-        if self._taught:
-            reads = projection_input(options.projection_input, self._projection)
+        if self.taught:
+            reads = projection_input(options.projection_input, self.projection)
             self.options = options.model_copy(update={"projection_input": reads})
 
     def check_output(self) -> None:
@@ -304,15 +305,9 @@ class Stage:
 
     def run(self, start: Start, devices: Devices, dev: DevCollection | None) -> Trained:
         """Trains, or finds that it is done."""
-        identity = identity_of(
-            self.name,
-            self.recipe,
-            self.options,
-            self.data,
-            start.fingerprint,
-            taught=self._taught,
-            projection=self._projection,
-        )
+        from mimo_plugin.training.trainer import fit
+
+        identity = self._identity(start)
         with self.directory.held() if devices.main else nullcontext() as held:
             self._refuse_other(identity)
             if self.settings.resume and (done := self.directory.finished()) is not None:
@@ -327,18 +322,41 @@ class Stage:
             model = start.student(
                 self.directory.initial, self.data.labelled, self.recipe, self.options.max_length, devices
             )
-            if store is not None and self._projection is not None:
-                check_projection(self._projection, model, store)
+            if store is not None and self.projection is not None:
+                check_projection(self.projection, model, store)
             examples = plan(store)
             began = time.perf_counter()
-            fitted, projection = self._fit(model, store, examples, devices, dev, held)
+            dimension = None if store is None else store.dimension
+            fitted = fit(self, model, examples, dimension, devices, dev, held)
             seconds = time.perf_counter() - began
             devices.wait()
             if held is not None:
                 held.require()
-                self._finish(model, projection, identity, examples, fitted, seconds, start, devices)
+                self._finish(model, identity, examples, fitted, seconds, start, devices)
             devices.wait()
         return Trained(self.settings.output, self.directory.read(), already=False)
+
+    def _identity(self, start: Start) -> dict[str, Any]:
+        """All that decides the weights, as plain data."""
+        recipe, data = self.recipe, self.data
+        identity: dict[str, Any] = {
+            "stage": self.name,
+            "seed": recipe.seed,
+            "student": {**recipe.student.identity(), "fingerprint": start.fingerprint},
+            "data": {
+                "path": None if data.directory is None else str(data.directory),
+                "fingerprint": data.fingerprint,
+                "anchor": data.manifest.anchor,
+                "rows": data.manifest.rows,
+            },
+            "dev": recipe.dev,
+            "options": self.options.identity(),
+        }
+        if self.taught:
+            identity["teacher"] = recipe.teacher.identity()
+        if self.projection is not None:
+            identity["projection"] = FileRecord.of(self.projection).sha256
+        return identity
 
     def _plan(self) -> Plan:
         if isinstance(self.data, Pairs):
@@ -363,16 +381,11 @@ class Stage:
             self.directory.begin(yaml_text(identity))
         devices.wait()
 
-    def _teacher(self, start: Start, devices: Devices) -> "TeacherStore | None":
-        """The store with the teacher's vectors of all anchor texts.
-
-        Raises:
-            ArtifactError, UsageError: teacher, student and projection do not go together.
-        """
-        if not self._taught:
+    def _teacher(self, start: Start, devices: Devices) -> TeacherStore | None:
+        """The store with the teacher's vectors of all anchor texts."""
+        if not self.taught:
             return None
         from mimo_plugin.training.teacher import fill
-        from mimo_plugin.training.teacher_store import TeacherStore
 
         settings, teacher = self.settings, self.recipe.teacher
         options = teacher.on(settings.device, settings.encoder_batch_size)
@@ -386,36 +399,15 @@ class Stage:
                     "same model: the teacher is a frozen English encoder, the student the multilingual one "
                     "that is trained"
                 )
-            if self._projection is not None and start.model is not None:
-                check_projection(self._projection, start.model, store)
+            if self.projection is not None and start.model is not None:
+                check_projection(self.projection, start.model, store)
             fill(settings.store, options, teacher_texts(self.data), progress=settings.progress)
         devices.wait()
         return TeacherStore.open(settings.store, expect=options)
 
-    def _fit(
-        self,
-        model: "SentenceTransformer",
-        store: "TeacherStore | None",
-        examples: Examples,
-        devices: Devices,
-        dev: DevCollection | None,
-        held: Held | None,
-    ) -> tuple["Fit", Any]:
-        import torch
-
-        from mimo_plugin.training.losses import build_loss
-        from mimo_plugin.training.trainer import fit
-
-        # A fresh projection is drawn from the seed, whatever random numbers were used before.
-        torch.manual_seed(self.recipe.seed)
-        dimension = None if store is None else store.dimension
-        loss, projection = build_loss(model, self.options, dimension, self._projection)
-        return fit(self, model, examples, loss, projection, devices, dev, held), projection
-
     def _finish(
         self,
         model: "SentenceTransformer",
-        projection: Any,
         identity: dict[str, Any],
         examples: Examples,
         fitted: "Fit",
@@ -424,7 +416,6 @@ class Stage:
         devices: Devices,
     ) -> None:
         """Writes checkpoint, card, projection, curves and the manifest."""
-        from mimo_plugin.training.curves import draw_curves
         from mimo_plugin.training.record import ModelCard, save_student
 
         directory, data = self.directory, self.data
@@ -446,9 +437,9 @@ class Stage:
         save_student(model, directory.model, card=card, add=write_seen)
         # The card is for readers, who may edit it.
         files = [path for path in directory.model.rglob("*") if path.is_file() and path.suffix != ".md"]
-        if projection is not None:
+        if fitted.projection is not None:
             files.append(directory.path / PROJECTION)
-            save_projection(projection, files[-1], self.options.reads)
+            save_projection(fitted.projection, files[-1], self.options.reads)
         draw_curves(directory.metrics, directory.curves)
         directory.seal(
             TrainingManifest(

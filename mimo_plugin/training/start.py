@@ -41,12 +41,7 @@ class Devices:
 
     @classmethod
     def find(cls, device: str | None) -> "Devices":
-        """Starts the process group where a launcher (torchrun, accelerate) asks for one.
-
-        Raises:
-            EnvironmentProblem: the device is not there.
-            UsageError: one GPU of several was named.
-        """
+        """Starts the process group where a launcher (torchrun, accelerate) asks for one."""
         import torch
         from accelerate import PartialState
 
@@ -64,12 +59,7 @@ class Devices:
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Checks the trackers that a run reports to, and has them stay offline where nobody can be reached.
-
-    Raises:
-        EnvironmentProblem: one of them is not installed.
-        UsageError: there is none of that name.
-    """
+    """Checks that trackers are known and installed, and keeps them offline where no host can be reached."""
     if not names:
         return
     from huggingface_hub import constants
@@ -113,11 +103,7 @@ class DevCollection:
 
     @classmethod
     def load(cls, collection: str) -> "DevCollection":
-        """Reads a collection with documents, queries and judgments into memory.
-
-        Raises:
-            DataError: it is not there, or lacks one of them.
-        """
+        """Reads a collection with documents, queries and judgments into memory."""
         from mimo_plugin.collections.loading import require
         from mimo_plugin.collections.pool import load
         from mimo_plugin.evaluation.topics import load_topics
@@ -173,13 +159,7 @@ class DevCollection:
 
 
 def check_student(student: str) -> None:
-    """Checks what can be known of a student without loading it.
-
-    Raises:
-        ArtifactError: the student is an unfinished or damaged training run.
-        ModelError: a directory that holds no checkpoint, or no such packaged one.
-        UsageError: an unknown size of a new student.
-    """
+    """Checks what can be known of a student without loading it: a size, a finished run, files."""
     if student.startswith(PREFIX):
         parse_size(student)
     else:
@@ -200,12 +180,7 @@ class Start:
 
     @classmethod
     def load(cls, recipe: Recipe, max_length: int, devices: Devices) -> "Start":
-        """Loads a checkpoint; a new student has nothing to load.
-
-        Raises:
-            ArtifactError, ModelError, UsageError: as `check_student`; or the checkpoint is no encoder, or
-                reads no text of that length.
-        """
+        """Loads a checkpoint; a new student has nothing to load. Raises as `load_or_create`."""
         from mimo_plugin.encoder.fingerprint import fingerprint
 
         if recipe.student.checkpoint.startswith(PREFIX):

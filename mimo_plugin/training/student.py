@@ -100,7 +100,6 @@ def _priority(seed: int, text: str) -> int:
 
 # Ids 0 to 3 and the last one, as XLM-R has them.
 _BOS, _PAD, _EOS, _UNK, _MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
-_BYTES = 256
 # About a quarter of a minute on one core; more characters hardly change the vocabulary.
 _SAMPLE_CHARACTERS = 4_000_000
 # The rarest characters are spelled in bytes: all that Chinese has would fill a small vocabulary.
@@ -253,11 +252,7 @@ SIZES: Mapping[str, Size] = {
 
 
 def parse_size(spec: str) -> Size:
-    """The size that `new:NAME` stands for.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
+    """The size that `new:NAME` stands for."""
     name = spec.removeprefix(PREFIX)
     if name not in SIZES:
         raise UsageError(

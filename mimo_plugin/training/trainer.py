@@ -24,6 +24,7 @@ from mimo_plugin.core.environment import bar, without_model_bars
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.core.files import write_text
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.training import losses
 from mimo_plugin.training.examples import Examples
 from mimo_plugin.training.recipe import Precision
 from mimo_plugin.training.run import (
@@ -307,28 +308,28 @@ class Fit:
     steps: optimiser steps done.
     best_step: the step whose weights were kept; None without a dev collection.
     scores: on the dev collection at that step.
+    projection: the loss's own layer; None where it has none.
     """
 
     steps: int
     best_step: int | None
     scores: dict[str, float]
+    projection: nn.Module | None
 
 
 def fit(
     stage: "Stage",
     model: SentenceTransformer,
     examples: Examples,
-    loss: nn.Module,
-    projection: nn.Module | None,
+    teacher_dimension: int | None,
     devices: Devices,
     dev: DevCollection | None,
     held: Held | None,
 ) -> Fit:
-    """Trains the model and the projection in place, and goes on from the last checkpoint where there is one.
+    """Trains the model in place, and goes on from the last checkpoint where there is one.
 
     Args:
-        loss: a loss of `losses`; its parameters are trained too.
-        projection: the loss's own layer, which checkpoints must hold; None where there is none.
+        teacher_dimension: of the teacher's embeddings; None where there is no teacher.
         held: the run's directory; None in a process that does not write.
 
     Raises:
@@ -339,6 +340,9 @@ def fit(
     from transformers.integrations import TensorBoardCallback
 
     options, run = stage.options, stage.directory
+    # A fresh projection is drawn from the seed, whatever random numbers were used before.
+    torch.manual_seed(stage.recipe.seed)
+    loss, projection = losses.build_loss(model, options, teacher_dimension, stage.projection)
     progress_bar = ProgressBar(stage.name, stage.settings.progress)
     texts_a_step = options.batch_size * len(examples.text_columns)
     callbacks: list[Any] = [MetricsFile(run.metrics, stage.name, texts_a_step), progress_bar]
@@ -373,10 +377,10 @@ def fit(
             progress_bar.close()
     state = trainer.state
     if dev is None:
-        return Fit(state.global_step, None, {})
+        return Fit(state.global_step, None, {}, projection)
     best = int(state.best_global_step)
     lines = [line for line in state.log_history if line["step"] == best and f"{_DEV}{MAIN_MEASURE}" in line]
-    return Fit(state.global_step, best, _dev_scores(lines[-1]))
+    return Fit(state.global_step, best, _dev_scores(lines[-1]), projection)
 
 
 def _prompts(model: SentenceTransformer, columns: tuple[str, ...]) -> dict[str, str]:

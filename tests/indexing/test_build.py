@@ -25,7 +25,8 @@ from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
-from mimo_plugin.indexing.build import build_index, index
+from mimo_plugin.indexing.build import index
+from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.faiss import training_sample
 from mimo_plugin.indexing.importing import import_vectors
 from mimo_plugin.indexing.open import INDEXES, Index, read_manifest
@@ -57,7 +58,7 @@ Build = Callable[..., Index]
 def build(folder: str, student: Encoder, tmp_path: Path) -> Build:
     def run(spec: str = folder, output: Path = tmp_path / "index", **options: object) -> Index:
         settings = IndexOptions(**{"shard_size": 16, "progress": False, **options})
-        return build_index(load(spec), (spec,), student, output, settings)
+        return build_index([spec], student, output, settings)
 
     return run
 
@@ -125,7 +126,7 @@ def test_another_encoder_or_collection_is_named(
     build()
     other_model = Encoder(str(checkpoint), EncoderOptions(pooling="cls"))
     with pytest.raises(ArtifactError, match="encoder_fingerprint"):
-        build_index(load(folder), (folder,), other_model, tmp_path / "index", IndexOptions(shard_size=16))
+        build_index([folder], other_model, tmp_path / "index", IndexOptions(shard_size=16))
     changed = documents(50)
     changed[30]["text"] += " geändert"
     path = folder.removeprefix("path:")
@@ -273,7 +274,7 @@ def test_not_finite_vectors_name_the_document(folder: str, checkpoint: Path, tmp
     with torch.no_grad():
         next(broken.model.parameters()).fill_(float("inf"))
     with pytest.raises(NotFinite, match="document d0"):
-        build_index(load(folder), (folder,), broken, tmp_path / "index", IndexOptions(progress=False))
+        build_index([folder], broken, tmp_path / "index", IndexOptions(progress=False))
     assert not (tmp_path / "index" / "manifest.json").exists()
 
 

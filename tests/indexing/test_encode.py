@@ -21,12 +21,14 @@ from helpers.checkpoints import plain_xlmr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mimo_plugin.collections.dataset import Pool
 from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
-from mimo_plugin.indexing.build import build_index, index_vectors
-from mimo_plugin.indexing.encode import Encoded, encode_collection
+from mimo_plugin.indexing.build import index as build_index
+from mimo_plugin.indexing.build import index_vectors
+from mimo_plugin.indexing.encode import Encoded, encode_collections
 from mimo_plugin.indexing.open import Index
 from mimo_plugin.indexing.options import EncodeOptions, IndexOptions, Part
 from mimo_plugin.indexing.vectors import VECTORS, Shards, open_vectors
@@ -58,7 +60,7 @@ def encode(folder: str, student: Encoder, tmp_path: Path) -> Encode:
         settings = EncodeOptions(
             **{"shard_size": 8, "progress": False, "shard": Part.parse(shard), **options}
         )
-        return encode_collection(load(folder), (folder,), student, output, settings)
+        return encode_collections([folder], student, output, settings)
 
     return run
 
@@ -88,7 +90,7 @@ def test_an_index_of_vectors_is_the_one_of_the_collection(
 ) -> None:
     encode()
     options = IndexOptions(shard_size=8, progress=False)
-    built = build_index(load(folder), (folder,), student, tmp_path / "direct", options)
+    built = build_index([folder], student, tmp_path / "direct", options)
     again = index_vectors(open_vectors([tmp_path / "vectors"]), tmp_path / "index", options)
     assert files(tmp_path / "index") == files(tmp_path / "direct")
     assert again.manifest == built.manifest
@@ -122,7 +124,7 @@ def test_an_index_of_a_part_alone(encode: Encode, folder: str, student: Encoder,
     options = IndexOptions(shard_size=8, shard=Part(2, 2), progress=False)
 
     def direct(**changes: object) -> Index:
-        return build_index(load(folder), (folder,), student, tmp_path / "direct", options)
+        return build_index([folder], student, tmp_path / "direct", options)
 
     assert direct().manifest.plan.shard == "2/2"
     index_vectors(open_vectors([tmp_path / "part"]), tmp_path / "index", options)
@@ -178,8 +180,8 @@ def test_collections_put_together(student: Encoder, checkpoint: Path, tmp_path: 
 
     def encode(spec: str, name: str, prefix: str | None, who: Encoder = student) -> Path:
         prefixes = None if prefix is None else {spec: prefix}
-        pool = load(spec, pooled=prefix is not None)
-        encode_collection(pool, (spec,), who, tmp_path / name, options, prefixes=prefixes)
+        pool = Pool(load(spec, pooled=prefix is not None), specs=(spec,), prefixes=prefixes)
+        encode_collections(pool, who, tmp_path / name, options)
         return tmp_path / name
 
     plain = [encode(spec, f"plain-{at}", None) for at, spec in enumerate(specs)]
@@ -232,7 +234,7 @@ def test_a_full_disk_and_a_directory_that_goes_away(
     monkeypatch.undo()
     pool, gone = load(folder), itertools.count()
 
-    class Removing:
+    class Removing(Pool):
         def docs_iter(self):
             for number, doc in enumerate(pool.docs_iter()):
                 if number == 20 and (tmp_path / "vectors").exists():
@@ -241,8 +243,11 @@ def test_a_full_disk_and_a_directory_that_goes_away(
                 yield doc
 
     with pytest.raises(EnvironmentProblem, match="cannot write .*No such file or directory"):
-        encode_collection(
-            Removing(), (folder,), student, tmp_path / "vectors", EncodeOptions(shard_size=8, progress=False)
+        encode_collections(
+            Removing(specs=(folder,)),
+            student,
+            tmp_path / "vectors",
+            EncodeOptions(shard_size=8, progress=False),
         )
 
 
@@ -298,7 +303,7 @@ def test_a_vector_that_is_no_number_costs_nothing_that_was_encoded_before(
 def test_a_collection_that_changes_meanwhile(student: Encoder, tmp_path: Path) -> None:
     docs = list(load(write_folder(tmp_path / "folder", documents(20))).docs_iter())
 
-    class Shrinking:
+    class Shrinking(Pool):
         reads = 0
 
         def docs_iter(self):
@@ -306,8 +311,11 @@ def test_a_collection_that_changes_meanwhile(student: Encoder, tmp_path: Path) -
             return iter(docs if self.reads == 1 else docs[:13])
 
     with pytest.raises(ArtifactError, match="changed since it was surveyed"):
-        encode_collection(
-            Shrinking(), ("it",), student, tmp_path / "vectors", EncodeOptions(shard_size=8, progress=False)
+        encode_collections(
+            Shrinking(specs=("it",)),
+            student,
+            tmp_path / "vectors",
+            EncodeOptions(shard_size=8, progress=False),
         )
 
 
@@ -333,7 +341,7 @@ def damaged(student: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("damaged")
     spec = write_folder(directory / "folder", documents(20))
     options = EncodeOptions(shard_size=8, progress=False)
-    encode_collection(load(spec), (spec,), student, directory / "vectors", options)
+    encode_collections([spec], student, directory / "vectors", options)
     return directory / "vectors"
 
 
@@ -356,7 +364,7 @@ def test_a_damaged_shard_is_named_on_resuming(encode: Encode, tmp_path: Path) ->
 def test_duplicates_are_found_before_anything_is_encoded(student: Encoder, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", [*documents(5), {**documents(5)[2], "text": "anders"}])
     with pytest.raises(DataError, match=r"occurs 2 times .* with different content.*--duplicates first"):
-        encode_collection(load(spec), (spec,), student, tmp_path / "vectors")
+        encode_collections([spec], student, tmp_path / "vectors")
     assert not (tmp_path / "vectors").exists()
 
 
@@ -372,7 +380,9 @@ def test_copies_of_documents_are_left_out_everywhere_alike(
     options = EncodeOptions(shard_size=7, progress=False, duplicates="error" if same else "first")
 
     def encode(spec: str, name: str, **changes: Any) -> Encoded:
-        return encode_collection(load(spec), ("c",), student, tmp_path / name, replace(options, **changes))
+        return encode_collections(
+            Pool(load(spec), specs=("c",)), student, tmp_path / name, replace(options, **changes)
+        )
 
     alone, done = encode(once, "alone"), encode(more, "done")
     assert done.manifest.files == alone.manifest.files

@@ -16,7 +16,7 @@ from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.build import index_vectors
-from mimo_plugin.indexing.encode import encode_collection
+from mimo_plugin.indexing.encode import encode_collections
 from mimo_plugin.indexing.exporting import LUCENE_VECTORS, Format, export_vectors
 from mimo_plugin.indexing.importing import import_vectors
 from mimo_plugin.indexing.options import EncodeOptions, IndexOptions, Part
@@ -44,7 +44,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def vectors(tmp_path_factory: pytest.TempPathFactory, spec: str, student: Encoder) -> Path:
     output = tmp_path_factory.mktemp("vectors") / "whole"
-    encode_collection(load(spec), (spec,), student, output, EncodeOptions(shard_size=20, progress=False))
+    encode_collections([spec], student, output, EncodeOptions(shard_size=20, progress=False))
     return output
 
 
@@ -132,7 +132,7 @@ def test_parts_are_joined(vectors: Path, spec: str, student: Encoder, tmp_path: 
     for number in (2, 1):
         part = tmp_path / f"part-{number}"
         options = EncodeOptions(shard=Part(number, 2), shard_size=20, progress=False)
-        encode_collection(load(spec), (spec,), student, part, options)
+        encode_collections([spec], student, part, options)
         parts.append(part)
     exported(parts, Format.PARQUET, tmp_path / "joined.parquet")
     assert read_parquet(tmp_path / "joined.parquet") == rows_of(vectors)
@@ -206,7 +206,7 @@ def test_large_shards_are_cut(tmp_path: Path) -> None:
 
 def test_vectors_that_are_not_of_unit_length(spec: str, tmp_path: Path, student: Encoder) -> None:
     loose = Encoder(student.name, EncoderOptions(normalize=False))
-    encode_collection(load(spec), (spec,), loose, tmp_path / "v", EncodeOptions(progress=False))
+    encode_collections([spec], loose, tmp_path / "v", EncodeOptions(progress=False))
     done = exported([tmp_path / "v"], Format.LUCENE_FLAT, tmp_path / "lucene")
     (warning,) = done.warnings
     assert "Lucene takes them to be of length 1" in warning
@@ -275,7 +275,7 @@ def test_sources_are_checked(index: Path, vectors: Path, tmp_path: Path) -> None
 
 def test_a_collection_that_has_changed(student: Encoder, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", documents(6))
-    encode_collection(load(spec), (spec,), student, tmp_path / "v", EncodeOptions(progress=False))
+    encode_collections([spec], student, tmp_path / "v", EncodeOptions(progress=False))
     write_folder(tmp_path / "folder", documents(3))
     with pytest.raises(DataError, match="has no document d3 where the vectors have it"):
         exported([tmp_path / "v"], Format.JSONL, tmp_path / "out.jsonl", text=True)

@@ -14,11 +14,12 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.collections.pool import load, pool_prefixes
+from mimo_plugin.collections.pool import pool_prefixes
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.build import build_index, merge_indexes
+from mimo_plugin.indexing.build import index as build_index
+from mimo_plugin.indexing.build import merge_indexes
 from mimo_plugin.indexing.open import INDEXES, read_manifest
 from mimo_plugin.indexing.options import IndexOptions, Part
 
@@ -53,14 +54,7 @@ def build(folder: str, student: Encoder, tmp_path_factory: pytest.TempPathFactor
         if key not in made:
             output = tmp_path_factory.mktemp("built") / "index"
             options = IndexOptions(factory=factory, shard=Part.parse(part), shard_size=8, progress=False)
-            build_index(
-                load(spec, pooled=pooled),
-                (spec,),
-                student,
-                output,
-                replace(options, **more),
-                prefixes=pool_prefixes([spec]) if pooled else None,
-            )
+            build_index([spec], student, output, replace(options, pooled=pooled, **more))
             made[key] = output
         return made[key]
 
@@ -114,7 +108,7 @@ def test_languages_made_apart(student: Encoder, build: Build, tmp_path: Path) ->
     merged = merge_indexes(parts, tmp_path / "merged", progress=False)
     together = tmp_path / "together"
     options = IndexOptions(shard_size=8, progress=False)
-    build_index(load(*specs), tuple(specs), student, together, options, prefixes=pool_prefixes(specs))
+    build_index(specs, student, together, options)
     assert content(tmp_path / "merged", ("docid", "lang")) == content(together, ("docid", "lang"))
     assert merged.manifest.plan.collections == tuple(specs)
     assert merged.manifest.plan.prefixes == pool_prefixes(specs)
@@ -151,7 +145,7 @@ def test_what_does_not_belong_together_is_all_named(
     other = Encoder(str(checkpoint), EncoderOptions(pooling="cls", max_length=16))
     output = tmp_path / "other"
     options = IndexOptions(shard=Part(2, 2), shard_size=8, progress=False)
-    build_index(load(folder), (folder,), other, output, options)
+    build_index([folder], other, output, options)
     with pytest.raises(ArtifactError) as caught:
         merge_indexes([build("Flat", "1/2"), output], tmp_path / "merged", progress=False)
     for field in ("encoder_fingerprint", "max_length", "pooling"):

@@ -6,10 +6,9 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.encoder.encoder import Encoder
-from mimo_plugin.indexing.build import build_index
+from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.open import read_doc_languages
 from mimo_plugin.indexing.options import IndexOptions
 
@@ -21,7 +20,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = write_folder(tmp_path_factory.mktemp("folder"), rows)
     student = Encoder(str(plain_xlmr(tmp_path_factory.mktemp("checkpoint"))))
     output = tmp_path_factory.mktemp("indexes") / "index"
-    build_index(load(spec), (spec,), student, output, IndexOptions(progress=False))
+    build_index([spec], student, output, IndexOptions(progress=False))
     return output
 
 

@@ -10,12 +10,11 @@ from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.cli import main
-from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import ArtifactError, MimoError, UsageError
 from mimo_plugin.encoder.encoder import Encoder
-from mimo_plugin.indexing.build import build_index
-from mimo_plugin.indexing.options import IndexOptions
-from mimo_plugin.indexing.search import SearchOptions, search_to_run
+from mimo_plugin.indexing.build import index as build_index
+from mimo_plugin.indexing.options import IndexOptions, SearchOptions
+from mimo_plugin.indexing.search import search_to_run
 
 QUERIES = [{"_id": "q1", "text": "Suche Sprache"}, {"_id": "q2", "text": "haku kieli"}]
 
@@ -33,7 +32,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory, checkpoint: str, spec: str) -> Path:
     output = tmp_path_factory.mktemp("ours") / "index"
-    build_index(load(spec), (spec,), Encoder(checkpoint), output, IndexOptions(progress=False))
+    build_index([spec], Encoder(checkpoint), output, IndexOptions(progress=False))
     return output
 
 

@@ -21,7 +21,7 @@ from mimo_plugin.collections.records import Doc
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, ModelError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.encode import encode_collection
+from mimo_plugin.indexing.encode import encode_collections
 from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray import RayOptions, Workers, share_out
@@ -66,7 +66,7 @@ def test_a_lost_node_changes_nothing(checkpoint: Path, tmp_path: Path, short_dir
     options = EncodeOptions(shard_size=SIZE, progress=False)
 
     def encode(directory: Path) -> int:
-        return encode_collection(load(spec), (spec,), student, directory, options).encoded
+        return encode_collections([spec], student, directory, options).encoded
 
     encode(local)
     # A local run was cut short, and Ray goes on with it.

@@ -10,14 +10,14 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.collections.pool import load, pool_prefixes
+from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
-from mimo_plugin.indexing.build import build_index
+from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.open import Index, IndexManifest, IndexPlan, Lines, open_index
-from mimo_plugin.indexing.options import IndexOptions, Part
+from mimo_plugin.indexing.options import IndexOptions, Part, SearchOptions
 from mimo_plugin.indexing.plan import foreign_plan
-from mimo_plugin.indexing.search import SearchOptions, find_hits, read_topics, search_to_run
+from mimo_plugin.indexing.search import find_hits, read_topics, search_to_run
 
 pytestmark = pytest.mark.threads
 
@@ -47,7 +47,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
 def index(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str) -> Path:
     output = tmp_path_factory.mktemp("index") / "index"
     options = IndexOptions(shard_size=7, progress=False)
-    build_index(load(spec), (spec,), Encoder(str(checkpoint)), output, options)
+    build_index([spec], Encoder(str(checkpoint)), output, options)
     return output
 
 
@@ -149,7 +149,7 @@ def test_other_encoders_are_refused(index: Path, spec: str, checkpoint: Path, tm
 
 def test_overrides_of_the_index_hold_for_queries(spec: str, checkpoint: Path, tmp_path: Path) -> None:
     student = Encoder(str(checkpoint), EncoderOptions(pooling="cls", normalize=False))
-    build_index(load(spec), (spec,), student, tmp_path / "index", IndexOptions(progress=False))
+    build_index([spec], student, tmp_path / "index", IndexOptions(progress=False))
     run = run_of(tmp_path / "index", spec, tmp_path / "run.trec", hits=1)
     assert float(run["q1"][0][2]) == pytest.approx(
         float(np.square(student.encode_queries(["Suche Sprache"])).sum())
@@ -216,12 +216,12 @@ def test_output_that_is_a_directory_a_link_or_a_device(index: Path, spec: str, t
 def test_search_parameters(spec: str, checkpoint: Path, index: Path, tmp_path: Path) -> None:
     student = Encoder(str(checkpoint))
     options = IndexOptions(factory="IVF2,Flat", shard_size=7, progress=False)
-    build_index(load(spec), (spec,), student, tmp_path / "ivf", options)
+    build_index([spec], student, tmp_path / "ivf", options)
     assert open_index(tmp_path / "ivf", "nprobe=2").faiss.nprobe == 2
     short = search_to_run(tmp_path / "ivf", [spec], tmp_path / "short.trec", SearchOptions(progress=False))
     assert any("queries got fewer than 60 hits" in warning for warning in short.warnings)
     flat = run_of(index, spec, tmp_path / "flat.trec", hits=60)
-    ivf = run_of(tmp_path / "ivf", spec, tmp_path / "ivf.trec", hits=60, parameters="nprobe=2")
+    ivf = run_of(tmp_path / "ivf", spec, tmp_path / "ivf.trec", hits=60, search_parameters="nprobe=2")
     assert flat == ivf
     with pytest.raises(UsageError, match="'nprobes=2' do not fit"):
         open_index(tmp_path / "ivf", "nprobes=2")
@@ -245,7 +245,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str)
     for number in (3, 1, 2):
         output = tmp_path_factory.mktemp("part") / "index"
         options = IndexOptions(shard=Part(number, 3), shard_size=7, progress=False)
-        build_index(load(spec), (spec,), student, output, options)
+        build_index([spec], student, output, options)
         outputs.append(output)
     return outputs
 
@@ -368,7 +368,6 @@ def test_a_tie_that_an_approximate_index_cuts_is_told(checkpoint: Path, index: P
     runs = {}
     for factory in ("Flat", "SQfp16"):
         build_index(
-            load(same),
             [same],
             Encoder(str(checkpoint), EncoderOptions(device="cpu")),
             tmp_path / factory,
@@ -405,7 +404,7 @@ def test_indexes_that_do_not_go_together(
     other = tmp_path / "other"
     student = Encoder(str(checkpoint), EncoderOptions(pooling="cls"))
     options = IndexOptions(progress=False)
-    build_index(load(spec), (spec,), student, other, options)
+    build_index([spec], student, other, options)
     with pytest.raises(ArtifactError) as caught:
         search_to_run([index, other, tmp_path / "none"], [spec], tmp_path / "run.trec")
     lines = str(caught.value).splitlines()
@@ -414,15 +413,8 @@ def test_indexes_that_do_not_go_together(
     assert f"{other} and {index} cannot be searched as one: encoder_fingerprint is" in lines[1]
     assert "pooling is 'cls' and None" in lines[2]
     pooled = tmp_path / "pooled"
-    build_index(
-        load(spec, pooled=True),
-        (spec,),
-        Encoder(str(checkpoint)),
-        pooled,
-        options,
-        prefixes=pool_prefixes([spec]),
-    )
-    with pytest.raises(ArtifactError, match="the first has ids as lang:id, the second has not"):
+    build_index([spec], Encoder(str(checkpoint)), pooled, options, pooled=True)
+    with pytest.raises(ArtifactError, match="one has ids as lang:id, the other has not"):
         search_to_run([index, pooled], [spec], tmp_path / "run.trec")
 
 
@@ -435,22 +427,8 @@ def test_languages_in_indexes_of_their_own(checkpoint: Path, tmp_path: Path) -> 
         judged = {queries[0]["_id"]: {mine[0]["_id"]: 1}}
         specs.append(write_folder(tmp_path / lang, mine, queries, judged))
         directories.append(tmp_path / f"index-{lang}")
-        build_index(
-            load(*specs[-1:], pooled=True),
-            tuple(specs[-1:]),
-            student,
-            directories[-1],
-            IndexOptions(progress=False),
-            prefixes=pool_prefixes(specs[-1:]),
-        )
-    build_index(
-        load(*specs),
-        tuple(specs),
-        student,
-        tmp_path / "together",
-        IndexOptions(progress=False),
-        prefixes=pool_prefixes(specs),
-    )
+        build_index(specs[-1:], student, directories[-1], pooled=True, progress=False)
+    build_index(specs, student, tmp_path / "together", progress=False)
     for place, name in ((directories, "apart.trec"), (tmp_path / "together", "together.trec")):
         search_to_run(place, specs, tmp_path / name, SearchOptions(hits=10, progress=False))
     apart, together = (
@@ -472,7 +450,7 @@ def test_queries_that_are_documents(index: Path, checkpoint: Path, tmp_path: Pat
     ]
     spec = write_folder(tmp_path / "c", rows, [*queries, {"_id": "else", "text": "Wort"}], {"d0": {"d1": 1}})
     own = tmp_path / "index"
-    build_index(load(spec), (spec,), Encoder(str(checkpoint)), own, IndexOptions(progress=False))
+    build_index([spec], Encoder(str(checkpoint)), own, IndexOptions(progress=False))
     told = search_to_run(own, [spec], tmp_path / "with.trec", SearchOptions(hits=20, progress=False))
     (notice,) = (text for text in told.warnings if "--remove-query" in text)
     assert notice.startswith("the first hit of 8 of 9 queries has the query's own id")
@@ -491,11 +469,7 @@ def test_queries_that_are_documents(index: Path, checkpoint: Path, tmp_path: Pat
 
     # In a pool ids are compared with their prefix.
     pooled = tmp_path / "pooled"
-    prefixes = pool_prefixes([spec])
-    pool = load(spec, pooled=True)
-    build_index(
-        pool, (spec,), Encoder(str(checkpoint)), pooled, IndexOptions(progress=False), prefixes=prefixes
-    )
+    build_index(load(spec, pooled=True), Encoder(str(checkpoint)), pooled, progress=False)
     found = run_of(pooled, spec, tmp_path / "pooled.trec", remove_query=True)
     assert all(query != docid for query, ranked in found.items() for docid, _, _ in ranked)
     assert {query.split(":")[0] for query in found} == {"c"}
@@ -507,12 +481,6 @@ def test_no_notice_where_documents_with_the_ids_of_queries_are_relevant(
     rows = documents(10)
     queries = [{"_id": row["_id"], "text": f"{row['title']} {row['text']}".strip()} for row in rows]
     spec = write_folder(tmp_path / "c", rows, queries, {"d0": {"d0": 1}})
-    build_index(
-        load(spec),
-        (spec,),
-        Encoder(str(checkpoint)),
-        tmp_path / "i",
-        IndexOptions(progress=False),
-    )
+    build_index([spec], Encoder(str(checkpoint)), tmp_path / "i", IndexOptions(progress=False))
     told = search_to_run(tmp_path / "i", [spec], tmp_path / "a.trec", SearchOptions(hits=5, progress=False))
     assert not any("--remove-query" in text for text in told.warnings)

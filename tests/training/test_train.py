@@ -82,16 +82,23 @@ def test_what_is_cheap_to_check_is_checked_before_torch_is_imported(world: World
         "print(sorted({'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)))\n"
         "sys.exit(code)\n"
     )
-    arguments = ["train", "all", "--recipe", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path)]
+    arguments = ["train", "all", "--recipe", str(tmp_path / "recipe.yaml"), "--output", str(tmp_path / "run")]
+    arguments += ["--teacher", str(tmp_path / "none"), "--teacher-store", str(tmp_path)]
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments, "--dev", world.dev, "--device", "cuda:99"],
         capture_output=True,
         text=True,
         env=os.environ,
     )
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 1, done.stderr
     assert done.stdout == "[]\n"
-    assert [line.split(" is larger")[0] for line in done.stderr.splitlines()] == [
-        "mimo: --batch-size 500",
-        "mimo: --batch-size 400",
-    ]
+    expected = (
+        "--batch-size 500 is larger",
+        "--batch-size 400 is larger",
+        f"{tmp_path / 'none'}: no such directory",
+        f"{tmp_path} holds something else (recipe.yaml): --teacher-store must name",
+    )
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(expected)
+    for line, part in zip(lines, expected, strict=True):
+        assert line.startswith(f"mimo: {part}"), line
