@@ -333,10 +333,9 @@ class Artifact(Generic[M]):
             raise ArtifactError(f"{self.path} holds something else ({shown}): {advice}")
 
     def begun_with(self, key: str) -> Mapping[str, Any] | None:
-        """What a mark in YAML says; None in a new or empty directory. Raises as `check_output`.
+        """What a mark in YAML says, if it has the key of this kind's; None in a new or empty directory.
 
-        Args:
-            key: top-level key that tells this kind's mark from others.
+        Raises: as `check_output`.
         """
         self.check_output()
         if self.mark is None or not self.mark.exists():
