@@ -30,8 +30,7 @@ from mimo_plugin.evaluation.results import (
     SeparabilityResult,
     TextsResult,
 )
-from mimo_plugin.training.curves import read_metrics
-from mimo_plugin.training.run import RunDirectory
+from mimo_plugin.training.run import RunDirectory, read_metrics
 
 
 def checkpoints(run: Path) -> Iterator[tuple[int, Path]]:

@@ -35,6 +35,7 @@ from mimo_plugin.training.run import (
     check_inputs,
     check_projection,
     differences,
+    draw_curves,
     find_projection,
     projection_input,
     save_projection,
@@ -415,7 +416,6 @@ class Stage:
         devices: Devices,
     ) -> None:
         """Writes checkpoint, card, projection, curves and the manifest."""
-        from mimo_plugin.training.curves import draw_curves
         from mimo_plugin.training.record import ModelCard, save_student
 
         directory, data = self.directory, self.data

@@ -164,7 +164,7 @@ def _begun(base: Path) -> Reader:
 
 
 def _metrics(base: Path) -> Reader:
-    from mimo_plugin.training.curves import read_metrics
+    from mimo_plugin.training.run import read_metrics
 
     base.mkdir(parents=True)
     lines = [{"step": n, "stage": "stage2", "loss": 1 / n} for n in range(1, 5)]

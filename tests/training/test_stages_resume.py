@@ -14,9 +14,9 @@ from helpers.tiny_training import World, same_weights
 
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
-from mimo_plugin.training import curves, trainer
 from mimo_plugin.training import record as saving
 from mimo_plugin.training import stages as stage
+from mimo_plugin.training import trainer
 from mimo_plugin.training.recipe import Recipe
 from mimo_plugin.training.run import PROJECTION, RunDirectory
 from mimo_plugin.training.stages import Trained, train_stage1, train_stage2
@@ -100,7 +100,7 @@ def test_cut_short_between_training_and_the_manifest(
         (trainer.Trainer, "_save_checkpoint"),
         (MetricsFile, "on_log"),
         (saving, "save_student"),
-        (curves, "draw_curves"),
+        (stage, "draw_curves"),
     ],
 )
 def test_a_directory_that_is_removed_meanwhile(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import DataError, EnvironmentProblem
-from mimo_plugin.training.curves import draw_curves, read_metrics
+from mimo_plugin.training.run import draw_curves, read_metrics
 
 # matplotlib keeps a list of fonts: it stays with the environment, and the home as it is.
 os.environ.setdefault("MPLCONFIGDIR", str(Path(sys.prefix) / "matplotlib-cache"))
