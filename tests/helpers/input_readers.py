@@ -26,7 +26,7 @@ def _run(base: Path) -> Reader:
     def read(directory: Path, output: Path) -> None:
         run = read_run(directory / "packed.trec", "packed")
         assert all(np.isfinite(ranking.scores).all() for ranking in run.queries.values())
-        fuse_files([str(directory / "plain.trec"), str(directory / "packed.trec")], output, progress=False)
+        fuse_files([str(directory / "plain.trec"), str(directory / "packed.trec")], output)
 
     return Reader("run", base, ("plain.trec", "packed.trec"), read)
 
