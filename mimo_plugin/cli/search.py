@@ -81,6 +81,6 @@ def pyserini_command(module: str, arguments: tuple[str, ...]) -> None:
       mimo pyserini server.rest --config server.yaml --no-prebuilt-indexes --host 127.0.0.1
       mimo pyserini eval.trec_eval -c -m ndcg_cut.10 qrels.txt run.trec
     """
-    from mimo_plugin.pyserini.stock import run_module
+    from mimo_plugin.pyserini.commands import run_module
 
     run_module(module, arguments)
