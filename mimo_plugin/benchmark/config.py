@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.settings import Role
 from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.config import Place
 from mimo_plugin.core.errors import MimoError, near

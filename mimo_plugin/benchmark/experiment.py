@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimo_plugin.benchmark.grid import RECIPE, Experiment, Layout, ResolvedSystem
-from mimo_plugin.benchmark.options import ExperimentOptions
 from mimo_plugin.benchmark.reproduce import Say
 from mimo_plugin.benchmark.scoring import ScoredCollection, Scores, read_scores, score_student
+from mimo_plugin.benchmark.settings import ExperimentOptions
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
 from mimo_plugin.encoder import packaged

@@ -20,9 +20,9 @@ from mimo_plugin.benchmark.bias import (
 )
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.loading import load_config, shown_collection
-from mimo_plugin.benchmark.options import ReproduceOptions
 from mimo_plugin.benchmark.parts import check_collections, open_benchmark
 from mimo_plugin.benchmark.runs import DenseSystem, IndexedSystem, LexicalSystem, fuse, similarity_in
+from mimo_plugin.benchmark.settings import ReproduceOptions
 from mimo_plugin.benchmark.systems import (
     COLLECTIONS,
     GEOMETRY,

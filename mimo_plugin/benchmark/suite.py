@@ -9,9 +9,9 @@ from typing import Any
 
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.loading import load_config
-from mimo_plugin.benchmark.options import ReproduceOptions
 from mimo_plugin.benchmark.parts import check_collections
 from mimo_plugin.benchmark.reproduce import Say, check_output, plan, reproduce
+from mimo_plugin.benchmark.settings import ReproduceOptions
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.core.table import Table, number, words

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.benchmark.options import AnalyzeOptions, ExperimentOptions, ReproduceOptions
+from mimo_plugin.benchmark.settings import AnalyzeOptions, ExperimentOptions, ReproduceOptions
 from mimo_plugin.cli.options import (
     CommandWithLists,
     ListOption,
