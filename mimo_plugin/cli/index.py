@@ -34,7 +34,7 @@ def _output(help_text: str) -> Callable[[F], F]:
     cls=ListOption,
     type=click.Path(path_type=Path),
     metavar="DIR...",
-    help="Of `mimo encode`, in place of COLLECTION and --encoder; the parts of one, or several.",
+    help="Directories of `mimo encode`, in place of COLLECTION and --encoder: one or several, or all parts.",
 )
 @_output("Directory of the index, new or begun before.")
 @model_options(IndexOptions, "options")
@@ -49,9 +49,9 @@ def index_command(
 ) -> None:
     """Encode COLLECTION... and build one FAISS index of all their languages.
 
-    The collection is read once before anything is encoded, so that a bad record shows early. Killed at any
-    moment and started again, the command goes on from the last complete shard. Where several indexes of the
-    same documents are wanted, `mimo encode` first: with --vectors nothing is encoded again.
+    The collection is read once before anything is encoded, so that a bad record shows early. An interrupted
+    command resumes from the last complete shard. For several indexes of the same documents, run `mimo encode`
+    first: with --vectors nothing is encoded again.
 
     \b
     Examples:
@@ -62,7 +62,7 @@ def index_command(
     """
     needless = {"collections", "encoder", "fields", "pooled", "shard", "shard_size"}
     if vectors and (found := given({*needless, *model_fields(EncoderOptions)})):
-        raise click.UsageError(f"--vectors says what is indexed: leave {', '.join(found)} out")
+        raise click.UsageError(f"--vectors already decides what is indexed: leave {', '.join(found)} out")
     if not vectors and not (collections and encoder):
         raise click.UsageError("COLLECTION... with --encoder, or --vectors DIR..., was expected")
 
@@ -85,10 +85,10 @@ def index_command(
     cls=ListOption,
     type=click.Path(path_type=Path),
     metavar="FILE...",
-    help="Vectors that are there already, in place of COLLECTION: .npy with docids in NAME.docid, .jsonl as "
-    "Pyserini writes it, .parquet.",
+    help="Existing vectors, in place of COLLECTION: .npy with docids in NAME.docid, Pyserini's .jsonl, "
+    ".parquet.",
 )
-@click.option("--lang", default="", help="Language of imported documents whose file does not say it.")
+@click.option("--lang", default="", help="Language of imported documents whose file names none.")
 @_output("Directory of the vectors, new or begun before.")
 @model_options(EncodeOptions, "options")
 @click.option(
@@ -96,23 +96,23 @@ def index_command(
     metavar="[ADDRESS]",
     is_flag=False,
     flag_value="local",
-    help="Encode with Ray Data: on the cluster at HOST:PORT, on the one that this machine is part of (auto), "
-    "or, without a value, on what RAY_ADDRESS says, else on this machine with a worker for each GPU.",
+    help="Encode with Ray Data on the cluster at HOST:PORT, or on this machine's cluster (auto). Without a "
+    "value: on the cluster in RAY_ADDRESS, else on this machine with one worker per GPU.",
 )
 @click.option(
     "--ray-workers",
     type=click.IntRange(min=1),
-    help="Processes that encode.  [default: as many as there is room for]",
+    help="Processes that encode.  [default: as many as fit]",
 )
 @click.option(
     "--ray-cpus-per-worker",
     type=click.IntRange(min=1),
-    help="Cores of each.  [default: 1 beside a GPU, else the smallest machine's, in groups of at most 8]",
+    help="Cores per worker.  [default: 1 beside a GPU, else the smallest machine's, in groups of at most 8]",
 )
 @click.option(
     "--ray-gpus-per-worker",
     type=click.FloatRange(min=0),
-    help="GPUs of each; 0.5 lets two share one.  [default: 1 where there are GPUs]",
+    help="GPUs per worker; with 0.5, two share one.  [default: 1 where there are GPUs]",
 )
 @model_options(EncoderOptions, "encoding")
 def encode_command(
@@ -128,10 +128,10 @@ def encode_command(
     ray_gpus_per_worker: float | None,
     encoding: EncoderOptions,
 ) -> None:
-    """Encode COLLECTION... once, into a directory of vectors that any number of indexes are made from.
+    """Encode COLLECTION... once, into a directory of vectors for any number of indexes.
 
-    The directory holds Parquet files (docid, lang, vector), which any tool reads, and a manifest. Killed at
-    any moment and started again, the command goes on from the last complete shard.
+    The directory holds Parquet files (docid, lang, vector), which any tool reads, and a manifest. An
+    interrupted command resumes from the last complete shard.
 
     \b
     Examples:
@@ -149,14 +149,12 @@ def encode_command(
     """
     needless = {"collections", "fields", "pooled", "duplicates", "shard", "ray"}
     if files and (found := given(needless if encoder else {*needless, *model_fields(EncoderOptions)})):
-        raise click.UsageError(f"--import says what the vectors are: leave {', '.join(found)} out")
+        raise click.UsageError(f"--import already decides the vectors: leave {', '.join(found)} out")
     if not files and not (collections and encoder):
         raise click.UsageError("COLLECTION... with --encoder, or --import FILE..., was expected")
     sizes = ray_workers, ray_cpus_per_worker, ray_gpus_per_worker
     if ray is None and any(size is not None for size in sizes):
-        raise click.UsageError(
-            "--ray-workers and --ray-...-per-worker are options of --ray, which was expected"
-        )
+        raise click.UsageError("--ray-workers and --ray-...-per-worker need --ray: add it, or leave them out")
 
     if encoder is None or files:
         from mimo_plugin.indexing.importing import import_vectors
@@ -186,7 +184,7 @@ def _debug() -> bool:
 @_output("Directory of the merged index.")
 @click.option(
     "--factory",
-    help="flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string.  [default: what the indexes are]",
+    help="flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string.  [default: as the indexes]",
 )
 @click.option(
     "--resume/--no-resume",
@@ -198,12 +196,12 @@ def _debug() -> bool:
 def merge_command(
     index_dirs: tuple[Path, ...], output: Path, factory: str | None, resume: bool, progress: bool | None
 ) -> None:
-    """Join indexes that were built apart: the parts of one collection, or languages made with --pooled.
+    """Merge indexes that were built separately: the parts of one collection, or languages made with --pooled.
 
-    The vectors are taken from the indexes, which must hold them as they were or in 16 bits: flat, hnsw, fp16.
-    Indexes that learn codes from their vectors (sq8, ivfpq) cannot be joined; search them together with
-    `mimo search A B`, or keep vectors with `mimo encode`. The parts of a collection may come in any order;
-    merged they are the same files as if the whole had been indexed at once.
+    The indexes must keep their vectors unchanged or in 16 bits: flat, hnsw, fp16. Indexes with learned codes
+    (sq8, ivfpq) cannot be merged: search them together with `mimo search A B`, or keep vectors with
+    `mimo encode`. The parts of a collection may come in any order; merged they are the same files as if the
+    whole had been indexed at once.
 
     \b
     Examples:
@@ -246,10 +244,10 @@ def export_command(
     dimension: int | None,
     progress: bool | None,
 ) -> None:
-    """Write the vectors of SOURCE for other tools: a Lucene index, JSON Lines as Pyserini has them, Parquet.
+    """Write the vectors of SOURCE for other tools: a Lucene index, Pyserini's JSON Lines, Parquet.
 
-    SOURCE is what `mimo encode` wrote, several of its directories that belong together, or an index that
-    keeps its vectors unchanged, such as a Flat one.
+    SOURCE is a directory of `mimo encode`, several of them that belong together, or an index that keeps its
+    vectors unchanged, such as a Flat one.
 
     \b
     Examples:

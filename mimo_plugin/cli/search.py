@@ -18,7 +18,7 @@ from mimo_plugin.indexing.options import SearchOptions
     cls=ListOption,
     required=True,
     metavar="COLLECTION|FILE...",
-    help="Whose queries to search; a FILE holds lines of id, tab and text, plain or .gz.",
+    help="Collections with the queries, or a FILE with lines of id, tab and text, plain or .gz.",
 )
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
 @model_options(SearchOptions, "options")
@@ -32,11 +32,11 @@ def search_command(
 ) -> None:
     """Search the queries of one or more collections in an index and write a TREC run.
 
-    Several indexes, of the same encoder, are searched as one: each query is encoded once and the best hits of
-    all of them are its hits. Over the parts of a flat index that is the run over the whole, bit for bit.
+    Several indexes of the same encoder are searched as one. The parts of a flat index give the same run as
+    the whole, bit for bit.
 
-    Query ids become lang:id exactly when the index has pooled ids; those of a FILE with --lang, or where they
-    are so already. An index that Pyserini made (`index` and `docid`) is searched with --encoder.
+    Query ids become lang:id where the index has pooled ids; those of a FILE need --lang, or have that form
+    already. An index that Pyserini made (`index` and `docid`) needs --encoder.
 
     \b
     Examples:
@@ -67,10 +67,10 @@ def search_command(
 @click.argument("module")
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
 def pyserini_command(module: str, arguments: tuple[str, ...]) -> None:
-    """Run a stock Pyserini MODULE with the encoder class `mimo` registered, on whatever Java there is.
+    """Run Pyserini's own MODULE with the encoder class `mimo` registered, on any usable Java.
 
-    With that class, length and dimension are the checkpoint's own where they are not given. In the
-    configuration of Pyserini's server, mimo:CHECKPOINT names an encoder. docs/pyserini.md is a tutorial.
+    With that class, the defaults of length and dimension are the checkpoint's own. In the configuration of
+    Pyserini's server, mimo:CHECKPOINT names an encoder. docs/pyserini.md is a tutorial.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""From documents, vectors or other indexes to a FAISS index that Pyserini's FaissSearcher reads."""
+"""Builds FAISS indexes, which Pyserini's FaissSearcher reads, from documents, vectors or other indexes."""
 
 import tempfile
 from collections import defaultdict
@@ -45,7 +45,7 @@ from mimo_plugin.indexing.vectors import (
     take_up,
 )
 
-# How many documents there are is not known yet; the kind of index that a preset stands for does not need it.
+# Stands for the unknown number of documents when the kind of index is checked.
 _MANY = 1_000_000
 
 
@@ -61,23 +61,23 @@ def index(
 ) -> Index:
     """Encodes the documents of one collection, or of a pool of several, and builds one FAISS index.
 
-    Writes `index`, `docid`, `lang` and, last, `manifest.json`. Killed at any moment and called again, it goes
-    on from the last complete shard; a finished index of the same documents and options is kept as it is.
-    Memory does not grow with the collection, but for what FAISS holds of the index itself.
+    Writes `index`, `docid`, `lang` and, last, `manifest.json`. An interrupted build resumes from the last
+    complete shard; a finished index of the same documents and options stays as it is. Only FAISS's own index
+    needs memory that grows with the collection.
 
     Args:
-        pool: the id of a collection, several ids, or what `load` and `collection` give.
+        pool: the id of a collection, several ids, or the result of `load` or `collection`.
         encoder: a checkpoint's name, or a loaded encoder.
         output: directory of the index, new or begun before.
-        encoder_options: how a checkpoint that is named is loaded.
-        found: what a survey of the very same documents found; None has one made.
+        encoder_options: how a checkpoint is loaded.
+        found: the survey of these documents; None makes one.
         changes: fields of `IndexOptions`, such as factory="hnsw", in place of those of `options`.
 
     Raises:
-        MimoError: with every problem that can be found before an encoder is loaded.
+        MimoError: with every problem that shows before the encoder is loaded.
         ArtifactError: the output directory holds something else, or a build under another plan.
-        DataError: the collection is not as it must be.
-        EnvironmentProblem: no space, or the file system refuses.
+        DataError: the collection has faults, such as repeated docids.
+        EnvironmentProblem: the disk is full, or the file system refuses.
         ModelError: a vector holds NaN or infinity.
         UsageError: FAISS does not know the factory string, or there are fewer shards than parts.
     """
@@ -109,14 +109,11 @@ def index(
 
 
 def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None = None) -> Index:
-    """Builds an index from vectors that are there already; see `index`.
-
-    Args:
-        options: `part` and `shard_size` do not count here.
+    """Builds an index from existing vectors; see `index`. `part` and `shard_size` have no effect here.
 
     Raises:
-        ArtifactError: the output directory holds something else, or the vectors are damaged.
-        EnvironmentProblem: no space, or the file system refuses.
+        ArtifactError: the output directory holds something else, or the vectors are corrupted.
+        EnvironmentProblem: the disk is full, or the file system refuses.
         UsageError: FAISS does not know the factory string, or cannot train it on these vectors.
     """
     options = options or IndexOptions()
@@ -133,10 +130,10 @@ def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None =
 
 
 def _check_output(output: Path) -> Artifact[IndexManifest]:
-    """The output directory; raises an ArtifactError where it holds anything that is not this command's."""
+    """The output directory; raises an ArtifactError where it holds anything foreign."""
     directory = Artifact(output, INDEXES)
     directory.check_output()
-    # Vectors without a plan are not used, but they are this command's.
+    # An interrupted build can leave vectors without a plan.
     Artifact(output / WORK, replace(VECTORS, mark=None)).check_output()
     return directory
 
@@ -149,7 +146,7 @@ def _plan(vectors: EncodingPlan, options: IndexOptions) -> tuple[IndexPlan, str 
 
 
 def _require_space(output: Path, plan: EncodingPlan, left: int) -> None:
-    """Vectors that are still to be made, and the index, which may take as much as all of them."""
+    """For the vectors that are left to encode, and an index as large as all vectors."""
     require_space(
         output,
         4 * plan.dimension * (left + plan.documents),
@@ -174,7 +171,7 @@ def _write(
 
 
 def _write_entries(output: Path, vectors: Vectors) -> None:
-    """`docid` and `lang`: one line a document, in the order of the index's vectors."""
+    """Writes `docid` and `lang`, one line per document in the order of the vectors."""
     with (
         replacing(output / DOCID) as docid_beside,
         replacing(output / LANG) as lang_beside,
@@ -194,26 +191,29 @@ def merge_indexes(
     resume: bool = True,
     progress: bool | None = None,
 ) -> Index:
-    """Builds one index of the vectors that are in several; nothing is encoded.
+    """Merges indexes into one; nothing is encoded.
 
-    Where it is of the same kind as its parts, it is the index, byte for byte, that the whole would have been
-    built to.
+    Parts of one collection, merged without another factory, give the same bytes as indexing the whole.
 
     Args:
-        factory: preset or FAISS factory string; None is what the parts were built with.
+        factory: preset or FAISS factory string; None is the parts' own.
         resume: leave a finished merge as it is; False starts over.
         progress: progress bars; None shows them on a terminal only.
 
     Raises:
-        ArtifactError: an index is damaged, does not give its vectors back, or does not go with the others.
+        ArtifactError: an index is corrupted, does not keep its vectors, or does not fit the others.
         DataError: a docid is in two of them.
-        UsageError: FAISS does not know the factory string, or output is one of the indexes.
+        UsageError: FAISS does not know the factory string, or `output` is one of the indexes.
     """
     if not directories:
         raise UsageError("no index was given, expected at least one")
-    problems = Problems()
-    with problems.collect():
-        _require_apart(directories, output)
+    problems = Problems(UsageError)
+    places = [directory.resolve() for directory in directories]
+    if output.resolve() in places:
+        problems.add(f"--output {output} is one of the indexes to merge: choose another place")
+    twice = {str(one) for one, place in zip(directories, places, strict=True) if places.count(place) > 1}
+    if twice:
+        problems.add(f"{', '.join(sorted(twice))}: given twice, expected each index once")
     manifests = []
     for directory in directories:
         with problems.collect():
@@ -226,25 +226,16 @@ def merge_indexes(
             "the merged index is to be"
         )
     factory = factory or kinds.pop()
-    joined = join_plans([manifest.plan.vectors for manifest in manifests], list(map(str, directories)))
-    parts = [(directories[at], manifests[at]) for at in joined.order]
-    target = resolve(factory, joined.plan.dimension, joined.plan.documents).factory
+    plan, order = join_plans([manifest.plan.vectors for manifest in manifests], list(map(str, directories)))
+    parts = [(directories[at], manifests[at]) for at in order]
+    target = resolve(factory, plan.dimension, plan.documents).factory
     for directory, manifest in parts:
         with problems.collect():
             _require_vectors(directory, manifest.plan, target)
     problems.raise_any()
     _require_unique([directory for directory, _ in parts], progress)
     options = IndexOptions(factory=factory, seed=parts[0][1].plan.seed, resume=resume, progress=progress)
-    return index_vectors(IndexedVectors(joined.plan, parts), output, options)
-
-
-def _require_apart(directories: Sequence[Path], output: Path) -> None:
-    places = [directory.resolve() for directory in directories]
-    if output.resolve() in places:
-        raise UsageError(f"--output {output} is one of the indexes to merge: choose another place")
-    twice = {str(one) for one, place in zip(directories, places, strict=True) if places.count(place) > 1}
-    if twice:
-        raise UsageError(f"{', '.join(sorted(twice))}: given twice, expected each index once")
+    return index_vectors(IndexedVectors(plan, parts), output, options)
 
 
 def _preset(plan: IndexPlan) -> str:
@@ -263,10 +254,10 @@ def _preset(plan: IndexPlan) -> str:
 
 
 def _require_vectors(directory: Path, plan: IndexPlan, target: str) -> None:
-    """Raises an ArtifactError where an index of the kind `target` cannot be made of this one's vectors."""
+    """Raises an ArtifactError where an index of the factory `target` cannot be built from this one."""
     import faiss
 
-    # What FAISS hands out of an index lives only as long as the index itself.
+    # A part of a FAISS index lives only as long as the index.
     built = new_index(plan.factory, plan.dimension)
     index = faiss.downcast_index(built)
     if isinstance(index, (faiss.IndexHNSW, faiss.IndexNSG)):
@@ -288,7 +279,7 @@ def _require_vectors(directory: Path, plan: IndexPlan, target: str) -> None:
 
 
 def _require_unique(directories: Sequence[Path], progress: bool | None) -> None:
-    """Raises a DataError that names docids which occur more than once, and the indexes they are in."""
+    """Raises a DataError that names repeated docids and their indexes."""
     count = 0
     with tempfile.TemporaryFile() as file:
         for _, docid in bar(_docids(directories), what="docids", unit="docs", enabled=progress):
@@ -298,7 +289,7 @@ def _require_unique(directories: Sequence[Path], progress: bool | None) -> None:
         repeated = repeated_hashes(file, count)
     if not repeated:
         return
-    # A second pass tells real duplicates from ids whose hashes happen to be equal.
+    # A second pass tells duplicates from equal hashes of different docids.
     places: defaultdict[bytes, list[Path]] = defaultdict(list)
     for directory, docid in _docids(directories):
         if int.from_bytes(docid_hash(docid), "little") in repeated:
@@ -321,11 +312,11 @@ def _docids(directories: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
 
 
 class IndexedVectors(Vectors):
-    """The vectors of several indexes as one sequence of shards, as large as those they were built from.
+    """The vectors of several indexes as one sequence of shards.
 
     Args:
-        plan: of all of it.
-        parts: directory and manifest of each index, in their order.
+        plan: the joined plan.
+        parts: directory and manifest of each index, in order.
     """
 
     def __init__(self, plan: EncodingPlan, parts: Sequence[tuple[Path, IndexManifest]]) -> None:
@@ -350,7 +341,7 @@ class IndexedVectors(Vectors):
 
         directory, start, stop = self._pieces[shard]
         if self._open is None or self._open[0] != directory:
-            # The one before is let go of first: memory holds one index at a time.
+            # Freed first, so that memory holds one index at a time.
             self._open = None
             index = read_index(directory / INDEX)
             if isinstance(index, faiss.IndexIVFFlat):

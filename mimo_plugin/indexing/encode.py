@@ -1,4 +1,4 @@
-"""A collection's documents through an encoder, shard by shard, to disk."""
+"""Encodes a collection's documents, shard by shard, to disk."""
 
 import shutil
 from collections import deque
@@ -27,11 +27,11 @@ from mimo_plugin.indexing.vectors import (
     VECTORS,
     Shards,
     VectorBatch,
+    Vectors,
     VectorsManifest,
     finished_under,
     kept_text,
     part_text,
-    seal_vectors,
     shards_of,
     summary_text,
     take_up,
@@ -43,9 +43,9 @@ class Encoded:
     """What a call did.
 
     Attributes:
-        encoded: documents encoded by this call.
-        resumed: documents whose vectors an earlier call had left.
-        already: the vectors were there, complete, and made under the same plan.
+        encoded: number of documents that this call encoded.
+        resumed: number of documents that an earlier call had encoded.
+        already: the vectors were complete before the call.
     """
 
     manifest: VectorsManifest
@@ -54,7 +54,7 @@ class Encoded:
     already: bool
 
     def summary(self, output: Path) -> str:
-        """What a user wants to know of it, a few lines."""
+        """A few lines for the user."""
         plan = self.manifest.plan
         what = f"vectors of {plan.documents} documents{part_text(plan)}, {plan.dimension} dimensions"
         done = None
@@ -66,13 +66,13 @@ class Encoded:
 
 
 def open_pool(pool: Any, options: EncodeOptions) -> Pool:
-    """Finds what is encoded; nothing is read yet.
+    """Finds the documents to encode, without reading them.
 
     Args:
-        pool: the id of a collection, several ids, or what `load` and `collection` give.
+        pool: the id of a collection, several ids, or the result of `load` or `collection`.
 
     Raises:
-        DataError: a collection is unknown, has no documents, or its files cannot be had.
+        DataError: a collection is unknown, has no documents, or its files are not available.
     """
     if isinstance(pool, Pool):
         return pool
@@ -83,13 +83,13 @@ def open_pool(pool: Any, options: EncodeOptions) -> Pool:
 
 
 def check_checkpoint(encoder: str | Encoder) -> None:
-    """Raises a ModelError where a checkpoint's place holds none, as far as that shows without loading it."""
+    """Raises a ModelError where a name leads to no checkpoint, without loading it."""
     if isinstance(encoder, str) and encoder:
         check_files(packaged.resolve(encoder), encoder)
 
 
 def load_encoder(encoder: str | Encoder, options: EncoderOptions | None = None) -> Encoder:
-    """Loads a checkpoint; an encoder that is loaded already stays as it is."""
+    """Loads a checkpoint; a loaded encoder is returned unchanged."""
     return Encoder(encoder, options) if isinstance(encoder, str) else encoder
 
 
@@ -109,15 +109,15 @@ def encode_collections(
     Args:
         pool: see `open_pool`.
         encoder: a checkpoint's name, or a loaded encoder.
-        found: what a survey of the very same documents found; None has one made.
+        found: the survey of these documents; None makes one.
 
     Raises:
-        MimoError: with every problem that can be found before an encoder is loaded.
+        MimoError: with every problem that shows before the encoder is loaded.
         ArtifactError: the output directory holds something else, or work under another plan.
-        DataError: the collection is not as it must be.
-        EnvironmentProblem: no space, or the file system refuses.
+        DataError: the collection has faults, such as repeated docids.
+        EnvironmentProblem: the disk is full, or the file system refuses.
         ModelError: a vector holds NaN or infinity.
-        UsageError: the collection is too small to be cut into that many parts.
+        UsageError: the collection is too small for that many parts.
     """
     options = options or EncodeOptions()
     directory = Artifact(output, VECTORS)
@@ -140,10 +140,7 @@ def encode_collections(
 
 
 class Begun(NamedTuple):
-    """Attributes:
-    missing: the shards that are still to be made, in ascending order.
-    already: the vectors are finished.
-    """
+    """The shards of a directory, the numbers of those still missing, and whether it was finished before."""
 
     shards: Shards
     missing: list[int]
@@ -151,11 +148,7 @@ class Begun(NamedTuple):
 
 
 def begin_vectors(directory: Artifact[VectorsManifest], plan: EncodingPlan, resume: bool) -> Begun:
-    """Looks what an earlier command left in a directory that is held.
-
-    Args:
-        resume: False starts over.
-    """
+    """Finds the shards that earlier calls left in a held directory; without `resume` it starts over."""
     if finished_under(directory, plan, resume) is not None:
         return Begun(shards_of(directory.path, plan), [], already=True)
     shards = take_up(directory.path, plan)
@@ -167,29 +160,36 @@ def begin_vectors(directory: Artifact[VectorsManifest], plan: EncodingPlan, resu
 
 
 def finish_vectors(directory: Artifact[VectorsManifest], plan: EncodingPlan, begun: Begun) -> Encoded:
-    """Seals a directory whose shards are all there."""
-    manifest = directory.read() if begun.already else seal_vectors(directory.path, plan, begun.shards)
-    encoded = begun.shards.documents_in(begun.missing)
+    """Writes the manifest of a directory whose shards are complete."""
+    shards = begun.shards
+    if begun.already:
+        manifest = directory.read()
+    else:
+        vectors = Vectors(plan, [shards])
+        manifest = VectorsManifest(
+            plan=plan,
+            languages=vectors.languages,
+            empty_documents=vectors.empty_documents,
+            files={shards.path(shard).name: shards.record(shard).file for shard in shards.numbers},
+        )
+        directory.seal(manifest)
+    encoded = shards.documents_in(begun.missing)
     return Encoded(manifest, encoded, plan.documents - encoded, begun.already)
 
 
 class Chunk(NamedTuple):
-    """The documents of one shard.
-
-    Attributes:
-        docs: `Doc`s, in the collection's order.
-    """
+    """The documents of one shard, `Doc`s in the collection's order."""
 
     shard: int
     docs: list[Any]
 
 
 def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[Chunk]:
-    """The documents of some shards, which ascend; the collection is read once, up to the last of them."""
+    """The documents of the wanted shards, in ascending order, in one pass over the collection."""
     docs: Iterator[Any] | None = None
     position = 0
     for shard in sorted(wanted):
-        start, rows = shards.first_row(shard), shards.rows(shard)
+        start, rows = shard * shards.size, shards.rows(shard)
         docs = iter(collection.docs_iter()) if docs is None else docs
         chunk = list(islice(docs, start - position, start - position + rows))
         position = start + rows
@@ -201,7 +201,7 @@ def chunks(collection: Any, shards: Shards, wanted: Sequence[int]) -> Iterator[C
 def encode_shards(
     collection: Any, encoder: Encoder, shards: Shards, missing: Sequence[int], progress: bool | None = None
 ) -> None:
-    """Encodes and writes the shards that are missing."""
+    """Encodes and writes the missing shards."""
     if not missing:
         return
     total, left = shards.documents_in(shards.numbers), shards.documents_in(missing)
@@ -220,20 +220,10 @@ def encode_shards(
             written.result()
 
 
-class EncodedChunk(NamedTuple):
-    """Attributes:
-    empty: documents that have no text.
-    """
-
-    shard: int
-    batch: VectorBatch
-    empty: int
-
-
 def encode_chunks(
     wanted: Iterable[Chunk], encoder: Encoder, advance: Callable[[int], object] | None = None
-) -> Generator[EncodedChunk, None, None]:
-    """Vectors of documents, chunk by chunk."""
+) -> Generator[tuple[int, VectorBatch, int], None, None]:
+    """Yields the number of each shard, its vectors, and its number of documents without text."""
     read: deque[Chunk] = deque()
 
     def texts() -> Iterator[list[str]]:
@@ -246,7 +236,7 @@ def encode_chunks(
             for vectors in found:
                 shard, docs = read.popleft()
                 batch = VectorBatch([doc.doc_id for doc in docs], [doc.lang for doc in docs], vectors)
-                yield EncodedChunk(shard, batch, sum(not doc.text.strip() for doc in docs))
+                yield shard, batch, sum(not doc.text.strip() for doc in docs)
     except NotFinite as error:
         raise NotFinite(
             error.position, error.name, f"document {read[0].docs[error.position].doc_id}"
@@ -254,7 +244,7 @@ def encode_chunks(
 
 
 def require_space(output: Path, needed: int, what: str) -> None:
-    """A full disk is better met now than after days of encoding."""
+    """Raises an EnvironmentProblem where the disk has too little room for the result."""
     free = shutil.disk_usage(output).free
     if free < needed:
         raise EnvironmentProblem(

@@ -1,4 +1,4 @@
-"""Vectors in the formats of other tools: Lucene, JSON Lines, Parquet."""
+"""Exports vectors in the formats of other tools: Lucene, JSON Lines, Parquet."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -25,25 +25,21 @@ from mimo_plugin.pyserini.java import ensure_jvm
 
 
 class Format(StrEnum):
-    """What vectors can be exported to."""
-
     LUCENE_HNSW = "lucene-hnsw"
     LUCENE_FLAT = "lucene-flat"
     JSONL = "jsonl"
     PARQUET = "parquet"
 
 
-# Bytes a number at most, while the export is made: a float as text; Lucene's input and two copies in a merge.
+# Maximum bytes per number while exporting. Lucene needs its input, and two copies during a merge.
 _BYTES = {Format.LUCENE_HNSW: 12, Format.LUCENE_FLAT: 12, Format.JSONL: 23, Format.PARQUET: 4}
 
 
 class LuceneManifest(Manifest):
-    """What lies beside Lucene's files.
-
-    Attributes:
-        kind: lucene-hnsw or lucene-flat.
-        plan: of the vectors.
-        versions: of Pyserini, Anserini and Lucene; another Anserini may not read the index.
+    """Attributes:
+    kind: lucene-hnsw or lucene-flat.
+    plan: of the vectors.
+    versions: of Pyserini, Anserini and Lucene; another Anserini may not read the index.
     """
 
     format: Literal["mimo-lucene-vectors"] = "mimo-lucene-vectors"
@@ -53,7 +49,7 @@ class LuceneManifest(Manifest):
     versions: dict[str, str]
 
 
-# What Anserini reads lies here until the index is whole.
+# Folder of Anserini's input until the index is complete.
 _INPUT = "exporting"
 LUCENE_VECTORS = Kind(
     LuceneManifest,
@@ -69,13 +65,7 @@ LUCENE_VECTORS = Kind(
 
 @dataclass(frozen=True)
 class Exported:
-    """What a call did.
-
-    Attributes:
-        documents, dimension: of the export.
-        already: it was there, complete.
-        warnings: what a user should know.
-    """
+    """What a call did. already: the export was complete before the call."""
 
     documents: int
     dimension: int
@@ -93,23 +83,23 @@ def export_vectors(
     threads: int = 2,
     progress: bool | None = None,
 ) -> Exported:
-    """Writes vectors in another format, whole or not at all.
+    """Writes vectors in another format, all or nothing.
 
-    Memory does not grow with them, but for what FAISS holds of an index, and the JVM's heap up to its bound.
+    Of an index, FAISS holds all vectors in memory; otherwise memory does not grow with them.
 
     Args:
-        sources: one index whose vectors are unchanged in it, or directories of vectors that belong together.
-        output: a new directory for Lucene, where a finished export of the same vectors is kept as it is; a
-            new file for the others.
+        sources: one index that keeps its vectors unchanged, or directories of vectors that belong together.
+        output: for Lucene a directory, where a finished export of the same vectors stays as it is; otherwise
+            a new file.
         text: put the documents' texts into JSON Lines.
-        dimension: the vectors' first so many components only; None is all.
+        dimension: keep the vectors' first so many components; None keeps all.
         threads: of Lucene.
         progress: progress bars; None shows them on a terminal only.
 
     Raises:
-        ArtifactError: a source is damaged or not exact; the output holds something else.
-        DataError: texts are wanted, and their collection is not there or has changed.
-        EnvironmentProblem: no space, or the file system refuses; no usable Java for Lucene.
+        ArtifactError: a source is corrupted or changed its vectors; the output holds something else.
+        DataError: the collection of the wanted texts is missing or has changed.
+        EnvironmentProblem: the disk is full, or the file system refuses; no usable Java for Lucene.
         UsageError: an option does not fit the format.
     """
     lucene = to in (Format.LUCENE_HNSW, Format.LUCENE_FLAT)
@@ -121,11 +111,13 @@ def export_vectors(
         if lucene:
             directory.check_output()
         else:
-            _refuse_existing(output)
+            check_place(output)
+            if output.exists():
+                raise ArtifactError(f"{output} is there already: choose another --output, or remove it")
     with problems.collect():
-        source = open_source(sources, dimension)
+        vectors = open_source(sources)
+        plan = _cut_plan(vectors, dimension, sources)
     problems.raise_any()
-    plan = source.plan
     if lucene and (manifest := directory.finished()) is not None:
         kind = [f"kind is {to.value!r}, there it is {manifest.kind!r}"] if manifest.kind != to.value else []
         directory.refuse([*plan.differences(manifest.plan, ignoring=OF_THE_MACHINE), *kind])
@@ -136,7 +128,7 @@ def export_vectors(
     require_space(output.absolute().parent, size, f"{plan.documents} vectors as {to.value}")
     warnings = []
     with bar(total=plan.documents, what="exporting", unit="docs", enabled=progress) as counter:
-        batches = _counted(source.batches(), counter.update)
+        batches = _batches(vectors, plan, counter.update)
         if to is Format.JSONL:
             write_jsonl(batches, output, texts)
         elif to is Format.PARQUET:
@@ -146,87 +138,28 @@ def export_vectors(
     return Exported(plan.documents, plan.dimension, warnings=tuple(warnings))
 
 
-def _refuse_existing(output: Path) -> None:
-    check_place(output)
-    if output.exists():
-        raise ArtifactError(f"{output} is there already: choose another --output, or remove it")
-
-
-def _counted(batches: Iterator[VectorBatch], advance: Callable[[int], object]) -> Iterator[VectorBatch]:
-    for batch in batches:
-        yield batch
-        advance(len(batch.docids))
-
-
-# Rows that are held at a time, whatever the source's shards are.
+# Rows in memory at a time.
 _ROWS = 4096
-# Vectors so close to length 1 are of length 1; float32 rounding stays far below.
+# Tolerance for vectors of length 1; float32 rounding stays far below.
 _TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True)
-class Source:
-    """Attributes:
-    vectors: as they are stored.
-    plan: of what is exported: perhaps the first components alone.
-    """
-
-    vectors: Vectors
-    plan: EncodingPlan
-
-    def batches(self) -> Iterator[VectorBatch]:
-        """All documents in order, a few thousand at a time."""
-        for batch in self.vectors.batches():
-            if self.plan.dimension < batch.vectors.shape[1]:
-                cut = batch.vectors[:, : self.plan.dimension].copy()
-                batch = batch._replace(vectors=unit(cut) if self.plan.normalized else cut)
-            for start in range(0, len(batch.docids), _ROWS):
-                yield batch.rows(start, start + _ROWS)
-
-
-def open_source(directories: Sequence[Path], dimension: int | None = None) -> Source:
-    """Opens one index, or one directory of vectors or several that belong together.
-
-    Args:
-        dimension: the first components of every vector, of length 1 again where the whole vectors are.
+def open_source(directories: Sequence[Path]) -> Vectors:
+    """Opens the vectors of one index, or of one directory of vectors or several that belong together.
 
     Raises:
-        ArtifactError: a directory is neither, or incomplete or damaged, or an index whose vectors are not
-            the ones that were encoded.
-        UsageError: several indexes, or the vectors have fewer components.
+        ArtifactError: a directory is neither, incomplete or corrupted, or an index with changed vectors.
+        UsageError: there are several indexes.
     """
-    name = ", ".join(map(str, directories))
-    if not any(map(_is_index, directories)):
-        vectors = open_vectors(directories)
-    elif len(directories) > 1:
+    # `index_at` refuses Pyserini's indexes.
+    if not any(made_by_pyserini(one) or said_format(one / MANIFEST) == "mimo-index" for one in directories):
+        return open_vectors(directories)
+    if len(directories) > 1:
+        name = ", ".join(map(str, directories))
         raise UsageError(f"{name}: one index, or directories of vectors, were expected")
-    else:
-        vectors = _open_exact(directories[0])
-    plan = vectors.plan
-    if dimension is None or dimension == plan.dimension:
-        return Source(vectors, plan)
-    if dimension > plan.dimension:
-        raise UsageError(
-            f"--dimension {dimension}: the vectors of {name} have {plan.dimension} dimensions, expected a "
-            "number up to that"
-        )
-    normalized = plan.normalized
-    if normalized is None:
-        # Not said in older manifests, nor of imported vectors.
-        normalized = bool((abs(lengths(vectors.batch(0).vectors) - 1) < _TOLERANCE).all())
-    update = {"dimension": dimension, "truncate": dimension, "normalized": normalized}
-    return Source(vectors, plan.model_copy(update=update))
-
-
-def _is_index(directory: Path) -> bool:
-    # Opening one of Pyserini's says that it is for searches only.
-    return made_by_pyserini(directory) or said_format(directory / MANIFEST) == "mimo-index"
-
-
-def _open_exact(directory: Path) -> Vectors:
-    """The vectors of an index; raises an ArtifactError where it does not give them back unchanged."""
     import faiss
 
+    directory = directories[0]
     manifest = index_at(directory).verify()
     plan = manifest.plan
     index = new_index(plan.factory, plan.dimension)
@@ -240,10 +173,38 @@ def _open_exact(directory: Path) -> Vectors:
     return IndexedVectors(plan.vectors, [(directory, manifest)])
 
 
+def _cut_plan(vectors: Vectors, dimension: int | None, sources: Sequence[Path]) -> EncodingPlan:
+    """The plan of the vectors' first components; their length is 1 again where it is 1 now."""
+    plan = vectors.plan
+    if dimension is None or dimension == plan.dimension:
+        return plan
+    if dimension > plan.dimension:
+        raise UsageError(
+            f"--dimension {dimension}: the vectors of {', '.join(map(str, sources))} have {plan.dimension} "
+            "dimensions, expected a number up to that"
+        )
+    normalized = plan.normalized
+    if normalized is None:
+        # Unknown in older manifests and for imported vectors.
+        normalized = bool((abs(lengths(vectors.batch(0).vectors) - 1) < _TOLERANCE).all())
+    update = {"dimension": dimension, "truncate": dimension, "normalized": normalized}
+    return plan.model_copy(update=update)
+
+
+def _batches(vectors: Vectors, plan: EncodingPlan, advance: Callable[[int], object]) -> Iterator[VectorBatch]:
+    """All documents in order, with vectors of the plan's dimension."""
+    for batch in vectors.batches():
+        if plan.dimension < batch.vectors.shape[1]:
+            cut = batch.vectors[:, : plan.dimension].copy()
+            batch = batch._replace(vectors=unit(cut) if plan.normalized else cut)
+        for start in range(0, len(batch.docids), _ROWS):
+            rows = batch.rows(start, start + _ROWS)
+            yield rows
+            advance(len(rows.docids))
+
+
 def texts_of(plan: EncodingPlan) -> Callable[[Sequence[str]], list[str]]:
-    """A function that gives the texts of documents: asked for in the vectors' order, it reads the
-    collections once.
-    """
+    """A function from docids, asked for in the vectors' order, to texts; it reads the collections once."""
     if not plan.backend:
         raise UsageError(f"the vectors were imported from {plan.collections[0]}: their texts are not known")
     pool = load(
@@ -254,7 +215,7 @@ def texts_of(plan: EncodingPlan) -> Callable[[Sequence[str]], list[str]]:
     def texts(docids: Sequence[str]) -> list[str]:
         found = []
         for docid in docids:
-            # A part of a collection begins further back.
+            # A part of a collection begins later.
             text = next((doc.text for doc in docs if doc.doc_id == docid), None)
             if text is None:
                 raise DataError(
@@ -272,10 +233,10 @@ def write_jsonl(
     path: Path,
     texts: Callable[[Sequence[str]], list[str]] | None = None,
 ) -> None:
-    """Writes `{"id", "contents", "vector"}` a line, as `pyserini.encode` does; numbers lose nothing.
+    """Writes lines of `{"id", "contents", "vector"}`, as `pyserini.encode` does, without loss of precision.
 
     Args:
-        texts: gives the documents' texts; None leaves `contents` empty.
+        texts: from docids to texts; None leaves `contents` empty.
     """
     with replacing(path) as beside, beside.open("w", encoding="utf-8", newline="\n") as file:
         for batch in batches:
@@ -286,7 +247,7 @@ def write_jsonl(
 
 
 def write_parquet(batches: Iterator[VectorBatch], path: Path) -> None:
-    """Writes the columns docid, lang and vector (float32), a row group a batch; there must be one."""
+    """Writes the columns docid, lang and vector (float32), one row group per batch, of which there is one."""
     from pyarrow import parquet
 
     with replacing(path) as beside, beside.open("wb") as file:
@@ -305,7 +266,7 @@ def _write_lucene(
     threads: int,
     progress: bool | None,
 ) -> list[str]:
-    """Returns what a user should know."""
+    """Returns warnings."""
     output = directory.path
     vectors = output / _INPUT
     least, most = float("inf"), 0.0
@@ -333,20 +294,16 @@ def _write_lucene(
     ]
 
 
-# Seconds between two looks at how far Lucene is.
+# Seconds between updates of Lucene's progress.
 _LOOK = 0.2
-# MiB that Lucene collects before it writes; Anserini's own can be more than the JVM's heap.
+# MiB of Lucene's write buffer; Anserini's default can exceed the JVM's heap.
 _BUFFER = 512
 
 
 def _index_with_anserini(
     source: Path, index: Path, documents: int, to: Format, threads: int, progress: bool | None
 ) -> None:
-    """Makes a Lucene index of the Parquet files in a directory, HNSW with Anserini's own M=16 and efC=100.
-
-    Args:
-        threads: files that are read, and graphs that are built, at a time.
-    """
+    """Indexes the Parquet files of a directory with Lucene, HNSW with Anserini's default M=16 and efC=100."""
     ensure_jvm()
     from jnius import autoclass
 
@@ -372,7 +329,7 @@ def _index_with_anserini(
         finally:
             jnius.detach()
 
-    # In a thread of its own, so that Ctrl-C and the progress bar are not held up.
+    # A separate thread, so that Ctrl-C and the progress bar work.
     thread = Thread(target=run, daemon=True)
     with bar(total=documents, what="Lucene indexing", unit="docs", enabled=progress) as counter:
         thread.start()

@@ -1,4 +1,4 @@
-"""FAISS: presets, training, building and writing."""
+"""FAISS indexes: presets, training, building and reading."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -17,21 +17,20 @@ from mimo_plugin.indexing.vectors import Vectors
 if TYPE_CHECKING:
     from mimo_plugin.indexing.open import IndexPlan
 
-# FAISS wants this many training vectors a centroid at least; with fewer it complains and codes get worse.
+# FAISS's minimum of training vectors per centroid; with fewer it warns, and codes get worse.
 VECTORS_A_CENTROID = 39
-# Centroids of a product quantiser's code of one byte.
+# Centroids of a product quantizer with codes of one byte.
 _CODES = 256
 
 
 @dataclass(frozen=True)
 class ResolvedFactory:
-    """What a preset or a factory string means for one collection.
+    """The meaning of a preset or a factory string for one collection.
 
     Attributes:
         factory: FAISS factory string.
-        parameters: set on the index before vectors are added, and kept in its file, such as
-            "efConstruction=200,efSearch=128"; None sets nothing.
-        note: what a user should know, where the preset is not what its name says.
+        parameters: set on the empty index and stored in its file, such as "efConstruction=200,efSearch=128".
+        note: tells the user where another kind takes the preset's place.
     """
 
     factory: str
@@ -49,21 +48,16 @@ PRESETS = (*_OF_ANY_SIZE, "ivfpq")
 
 
 def resolve(factory: str, dimension: int, documents: int) -> ResolvedFactory:
-    """The FAISS factory string and parameters of a preset; any other string is a factory string itself.
-
-    Args:
-        dimension: of the vectors.
-        documents: number of vectors that the index is to hold.
-    """
+    """The FAISS factory string and parameters of a preset; any other string is a factory string itself."""
     if factory == "ivfpq":
         return _ivfpq(dimension, documents)
     return _OF_ANY_SIZE.get(factory, ResolvedFactory(factory))
 
 
 def _ivfpq(dimension: int, documents: int) -> ResolvedFactory:
-    """A code has a byte for every four dimensions; a sixteenth of the lists is searched.
+    """Codes with one byte per four dimensions; a search visits a sixteenth of the lists.
 
-    "np" leaves out polysemous training, which takes minutes and helps only a search that nobody here makes.
+    "np" leaves out polysemous training, which takes minutes and serves a kind of search not used here.
     """
     least = VECTORS_A_CENTROID * _CODES
     if documents < least:
@@ -81,29 +75,23 @@ def _too_little(needed: str) -> ResolvedFactory:
 
 
 def list_count(documents: int) -> int:
-    """How many inverted lists, a power of two.
+    """The number of inverted lists, a power of two.
 
-    More lists find more in the same time, up to four times the square root of the documents. But a thousand
-    can be learnt in memory that does not grow with the collection; beyond that it is the square root.
+    More lists find more in the same time, up to four times the square root of the documents. Up to 1024 lists
+    can be trained in constant memory; larger collections get the square root.
     """
     root = math.sqrt(documents)
     return 1 << int(math.log2(min(4 * root, documents / VECTORS_A_CENTROID, max(1024, root))))
 
 
-# Memory of a build must not grow with the collection, so more vectors are taken only where the factory has
-# more centroids than can be learnt from these.
+# More vectors are used only for a factory with more centroids than these can train, to bound memory.
 TRAINING_VECTORS = 50_000
-# FAISS takes no more than this a centroid.
+# FAISS uses no more than this per centroid.
 _MOST_A_CENTROID = 256
 
 
 def training_vectors(parts: Iterable[Any]) -> int:
-    """How many vectors an empty index is to be trained on at most.
-
-    Args:
-        parts: the index and those inside it.
-    """
-    # The most that one quantiser of an index has.
+    """The maximum number of vectors to train an empty index on; `parts` are those of `nested`."""
     centroids = max(
         (max(getattr(part, "nlist", 0), getattr(getattr(part, "pq", None), "ksub", 0)) for part in parts),
         default=0,
@@ -114,14 +102,14 @@ def training_vectors(parts: Iterable[Any]) -> int:
 
 
 def training_sample(vectors: Vectors, most: int, seed: int) -> np.ndarray:
-    """Vectors to train on, float32 (n, dimension), n <= most; the same for the same seed.
+    """Vectors to train on, float32 (n, dimension), n <= most; the same seed gives the same vectors.
 
-    Every language gives as many, or all that it has, so that no language's vectors alone shape the index.
+    Languages are sampled evenly, so that a large one does not dominate the index.
     """
     generator = np.random.default_rng(seed)
     wanted: dict[str, set[int]] = {}
     left = most
-    # The smallest first: what a language cannot fill goes to the ones after it.
+    # Smallest first: the share that a small language cannot fill goes to larger ones.
     for count, (lang, size) in enumerate(sorted(vectors.languages.items(), key=lambda item: item[1])):
         share = min(size, left // (len(vectors.languages) - count))
         wanted[lang] = set(generator.choice(size, size=share, replace=False).tolist())
@@ -140,7 +128,7 @@ def training_sample(vectors: Vectors, most: int, seed: int) -> np.ndarray:
     return sample
 
 
-# Numbers in the queries, a thread, from which on matrix products are faster (facebookresearch/faiss#5109).
+# Matrix products are faster from this many numbers per thread (facebookresearch/faiss#5109).
 _PRODUCTS_FROM = 800
 
 
@@ -159,7 +147,7 @@ def new_index(factory: str, dimension: int) -> Any:
             f"--factory {factory!r} with {dimension} dimensions is not a FAISS index: {reason(error)}; try "
             f"{', '.join(PRESETS)}, or a factory string such as HNSW32 or IVF256,Flat"
         ) from error
-    # FAISS makes some kinds with L2 distance whatever metric it is asked for: best hits would come last.
+    # FAISS ignores the metric for some kinds and uses L2 distance: the best hits would come last.
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise UsageError(
             f"--factory {factory!r}: FAISS cannot build this kind with inner product; try HNSW32, "
@@ -171,10 +159,9 @@ def new_index(factory: str, dimension: int) -> Any:
 
 
 def write_index(path: Path, plan: "IndexPlan", vectors: Vectors, *, progress: bool | None = None) -> None:
-    """Trains the index if it needs that, adds every shard in order, and writes it to `path` at once.
+    """Trains the index where needed, adds every shard in order, and writes it to `path`.
 
-    The same plan and vectors give the same bytes; of HNSW only where FAISS, from 1.15 on, builds its graph
-    in an order that does not depend on threads.
+    The same plan and vectors give the same bytes, for HNSW only from FAISS 1.15 on.
     """
     import faiss
 
@@ -192,22 +179,22 @@ def write_index(path: Path, plan: "IndexPlan", vectors: Vectors, *, progress: bo
             ) from error
         del sample
     for part in nested(index):
-        # Grown bit by bit, flat codes need up to twice as much memory for a while.
+        # Growing the codes shard by shard would need up to twice the memory.
         if isinstance(part, faiss.IndexFlatCodes):
             part.codes.resize(plan.documents * part.code_size)
     for shard in bar(range(len(vectors)), what="indexing", unit="shards", enabled=progress):
         index.add(np.ascontiguousarray(vectors.batch(shard).vectors))
     with replacing(path) as beside, beside.open("wb") as file:
-        # Through Python's file, whose every error is seen; FAISS's own can lose what a full disk cuts off.
+        # A Python file reports every error; FAISS's own writer can miss a full disk.
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write, 1 << 20))
 
 
 @contextmanager
 def matrix_products() -> Iterator[None]:
-    """Has FAISS compare vectors by matrix products wherever that is faster, in searching and in k-means.
+    """Makes FAISS use matrix products wherever they are faster, in searches and in k-means.
 
-    FAISS 1.15 goes pair by pair up to 128,000 numbers, which are 333 queries of 384 dimensions. That is right
-    for a hundred threads; on a few it takes three times as long to search and ten times as long to train.
+    FAISS 1.15 compares pair by pair up to 128,000 numbers, such as 333 queries of 384 dimensions. With few
+    threads, searching then takes three times as long and training ten times.
     """
     import faiss
 
@@ -220,11 +207,7 @@ def matrix_products() -> Iterator[None]:
 
 
 def set_parameters(index: Any, parameters: str, what: object) -> None:
-    """Sets FAISS parameters such as "nprobe=16" or "efConstruction=200,efSearch=128" on an index.
-
-    Args:
-        what: what the index is called in a message.
-    """
+    """Sets FAISS parameters such as "nprobe=16" on an index. what: its name, for the message."""
     import faiss
 
     try:
@@ -234,7 +217,6 @@ def set_parameters(index: Any, parameters: str, what: object) -> None:
 
 
 def read_index(path: Path) -> Any:
-    """Reads an index file."""
     import faiss
 
     try:
@@ -246,7 +228,7 @@ def read_index(path: Path) -> Any:
 
 
 def nested(index: Any) -> Iterator[Any]:
-    """An index and those that it hands its vectors on to, each as the class that it is."""
+    """An index and the indexes inside it, each in its own class."""
     import faiss
 
     index = faiss.downcast_index(index)
@@ -257,5 +239,5 @@ def nested(index: Any) -> Iterator[Any]:
 
 
 def reason(error: RuntimeError) -> str:
-    """FAISS puts the C++ function and line before its reason."""
+    """A FAISS error's message without its C++ function and line."""
     return str(error).rsplit(": ", 1)[-1].strip()

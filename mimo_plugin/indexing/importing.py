@@ -1,4 +1,4 @@
-"""Vectors that others made: NumPy arrays, Pyserini's JSON Lines, Parquet."""
+"""Imports vectors of other tools: NumPy arrays, Pyserini's JSON Lines, Parquet."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +21,14 @@ from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import foreign_plan
 from mimo_plugin.indexing.vectors import VECTORS, VectorBatch
 
-# Documents that are held at a time.
+# Documents in memory at a time.
 _ROWS = 1024
-# Of float32.
+# The largest float32.
 _LARGEST = 3.4028234663852886e38
 
 
 def read_jsonl(path: Path, faults: Problems) -> Iterator[VectorBatch]:
-    """Reads `id` (or `docid`, as Anserini has it), `vector` and, where there is one, `lang`."""
+    """Reads `id` (or Anserini's `docid`), `vector` and, if present, `lang`."""
 
     def row(numbered: tuple[int, dict[str, Any]]) -> tuple[str, str, list[float]]:
         number, record = numbered
@@ -57,7 +57,7 @@ def _vector(record: dict[str, Any], where: str) -> list[float]:
         or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in vector)
     ):
         raise DataError(f"{where}: 'vector' is no list of numbers, expected one number a dimension")
-    # Compared as they are: Python refuses to make a float of a huge integer, NumPy makes infinity of it.
+    # Compared without conversion: Python refuses to make a float of a huge integer.
     if not all(-_LARGEST <= value <= _LARGEST for value in vector):
         raise DataError(
             f"{where}: the vector holds NaN, infinity, or a number beyond float32: encode the document again"
@@ -70,7 +70,7 @@ def read_npy(path: Path, faults: Problems) -> Iterator[VectorBatch]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
-        # A damaged header is parsed as Python, and fails in as many ways.
+        # NumPy parses the header as Python, so a corrupted one can raise anything.
         reason = " ".join(str(error).split())
         faults.add(f"{path}: cannot be read ({reason}), expected an array as numpy.save writes it")
         return
@@ -111,7 +111,7 @@ _DOCID, _VECTOR, _LANG = (
 
 
 def read_parquet(path: Path, faults: Problems) -> Iterator[VectorBatch]:
-    """Reads the columns docid (or id, _id, doc_id), vector (or embedding, emb) and, if there is one, lang."""
+    """Reads the columns docid (or id, _id, doc_id), vector (or embedding, emb) and, if present, lang."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -172,7 +172,7 @@ def _matrix(column: Any, path: Path, start: int) -> np.ndarray:
 
 
 def _check_finite(vectors: np.ndarray, path: Path, start: int) -> None:
-    """Raises a DataError; `start` is the number of the first vector in its file."""
+    """Raises a DataError for NaN and infinity; `start` is the first vector's number in its file."""
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(wrong):
         raise DataError(f"{path}: vector {start + wrong[0]} holds NaN or infinity: encode the document again")
@@ -180,7 +180,7 @@ def _check_finite(vectors: np.ndarray, path: Path, start: int) -> None:
 
 Reader = Callable[[Path, Problems], Iterator[VectorBatch]]
 
-# Ending of a file's name -> its reader. A batch holds some thousand documents at most.
+# Ending of a file's name -> its reader.
 READERS: dict[str, Reader] = {
     ".npy": read_npy,
     ".jsonl": read_jsonl,
@@ -190,7 +190,7 @@ READERS: dict[str, Reader] = {
 
 
 def reader_of(path: Path) -> Reader:
-    """The reader for a file."""
+    """Raises a UsageError for a missing file, or one of an unknown kind."""
     if not path.is_file():
         raise UsageError(f"--import {path}: no such file; {', '.join(READERS)} was expected")
     for ending, reader in READERS.items():
@@ -203,10 +203,10 @@ class Foreign:
     """Vector files as one sequence, and as a collection without texts.
 
     Attributes:
-        dimension: of all vectors, once they have been read.
+        dimension: of all vectors; 0 before `docs_iter` was read.
 
     Args:
-        lang: language of documents whose file does not say it.
+        lang: language of documents whose file names none.
     """
 
     def __init__(self, files: Sequence[Path], lang: str = "") -> None:
@@ -216,7 +216,7 @@ class Foreign:
         self._lang = lang
 
     def batches(self) -> Iterator[VectorBatch]:
-        """Yields all documents in order; raises a DataError with the faults of all files at the end."""
+        """Yields all documents in order; raises a DataError with the faults of all files at its end."""
         with Problems(stop=True) as faults:
             for path, reader in zip(self.files, self._readers, strict=True):
                 for batch in reader(path, faults):
@@ -244,19 +244,19 @@ def import_vectors(
     encoder_options: EncoderOptions | None = None,
     lang: str = "",
 ) -> Encoded:
-    """Brings vectors from `.npy`, `.jsonl` and `.parquet` files into a directory of vectors.
+    """Imports vectors from `.npy`, `.jsonl` and `.parquet` files into a directory of vectors.
 
-    The files are read twice: what is wrong with them shows before anything is written.
+    The files are read twice, so that faults show before anything is written.
 
     Args:
-        encoder: the checkpoint that made them, for searches to come; None leaves that open.
-        lang: language of documents whose file does not say it.
+        encoder: the checkpoint that made them, for later searches; None is unknown.
+        lang: language of documents whose file names none.
 
     Raises:
         ArtifactError: the output directory holds something else.
-        DataError: a file is damaged, a docid occurs twice, vectors differ in dimension or are no numbers.
-        EnvironmentProblem: no space, or the file system refuses.
-        UsageError: a file is missing, or of no known kind.
+        DataError: a file is corrupted, a docid is repeated, or vectors differ in dimension or hold NaN.
+        EnvironmentProblem: the disk is full, or the file system refuses.
+        UsageError: a file is missing, or of an unknown kind.
     """
     options = options or EncodeOptions()
     directory = Artifact(output, VECTORS)

@@ -1,4 +1,4 @@
-"""Exact and approximate nearest neighbours, ties in trec_eval's order."""
+"""Exact and approximate nearest neighbours, with ties in trec_eval's order."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,22 +13,22 @@ from mimo_plugin.core.errors import ArtifactError, UsageError
 from mimo_plugin.evaluation.runs import Ranking, ranking
 from mimo_plugin.indexing.faiss import matrix_products, reason
 
-# Documents looked at beyond those asked for, so that ties at the last place seldom need a second look.
+# Documents searched beyond those asked for, so that ties at the last place rarely need a second search.
 _SPARE = 16
-# How many times as many are looked at then, and when that ends: then flat indexes are read through, and in
-# others a tie is cut where FAISS cuts it.
+# Factor of the next search's size, and the size at which it ends, as a multiple of the hits. Then flat
+# indexes are scored completely, and other indexes keep the tie as FAISS cut it.
 _FURTHER, _FURTHEST = 8, 64
-# Documents of a flat index that are read at a time.
+# Documents of a flat index that are scored at a time.
 _BLOCK = 1 << 16
-# Scores that are held at a time.
+# Maximum number of scores in memory.
 _AT_ONCE = 1 << 22
 
 
 class Docids(Protocol):
-    """Docids by the number of their document."""
+    """Docids by position."""
 
     def take(self, numbers: np.ndarray) -> list[str]:
-        """The docids of these numbers, int64 (n,), in their order."""
+        """The docids at these positions, int64 (n,), in that order."""
 
 
 class Listed(list[str]):
@@ -39,13 +39,7 @@ class Listed(list[str]):
 
 
 class Searchable(NamedTuple):
-    """What is searched.
-
-    Attributes:
-        name: what it is called in a message.
-        faiss: the FAISS index.
-        docids: docid by position.
-    """
+    """A FAISS index with its docids, and its name for messages."""
 
     name: str
     faiss: Any
@@ -56,10 +50,9 @@ class Ranked(NamedTuple):
     """Documents of several queries, best first.
 
     Attributes:
-        scores: float32 (queries, documents); -inf where there is none.
-        rows: int64 (queries, documents), the document's number, counted through all indexes; -1 where there
-            is none.
-        floor: (queries,), what no document that is missing here scores higher than.
+        scores: float32 (queries, documents); -inf without a document.
+        rows: int64 (queries, documents), positions counted through all indexes; -1 without a document.
+        floor: (queries,), upper bound of the scores of all other documents.
     """
 
     scores: np.ndarray
@@ -68,7 +61,7 @@ class Ranked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What `Ranked` says, of the documents that were asked for alone.
+    """The documents that were asked for; `scores` and `rows` as in `Ranked`.
 
     Attributes:
         cut: bool (queries,), whether other documents may have the last one's score and a better docid.
@@ -80,9 +73,7 @@ class Found(NamedTuple):
 
 
 class Nearest:
-    """Args:
-    indexes: at least one, of vectors that can be compared.
-    """
+    """Searches one or more indexes of comparable vectors as one."""
 
     def __init__(self, indexes: Sequence[Searchable]) -> None:
         self._indexes = list(indexes)
@@ -90,11 +81,11 @@ class Nearest:
         self._documents = int(self._starts[-1])
 
     def search(self, vectors: np.ndarray, hits: int) -> Found:
-        """Each query's nearest documents; the order of ties is left open.
+        """Each query's nearest documents, in no fixed order of ties.
 
         Args:
             vectors: float32 (queries, dimension).
-            hits: documents a query at most; approximate indexes may find fewer.
+            hits: maximum number of documents per query; approximate indexes may find fewer.
 
         Raises:
             UsageError: FAISS refuses the search parameters.
@@ -103,7 +94,7 @@ class Nearest:
         return self._best(vectors, hits, hits + _SPARE)
 
     def named(self, found: Found) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Docids and scores, float32, of one query after the other."""
+        """Yields the docids and scores, float32, of each query."""
         scores, rows, _ = found
         there = rows >= 0
         counts = there.sum(axis=1)
@@ -117,11 +108,7 @@ class Nearest:
             start += count
 
     def _best(self, vectors: np.ndarray, hits: int, reach: int) -> Found:
-        """Each query's best documents.
-
-        Args:
-            reach: documents of each index to look at; where that settles nothing, more are.
-        """
+        """As `search`. reach: number of documents to get from each index first; ties can need more."""
         reach = min(reach, self._documents)
         scores: np.ndarray = np.empty((len(vectors), hits), dtype=np.float32)
         rows: np.ndarray = np.empty((len(vectors), hits), dtype=np.int64)
@@ -159,14 +146,11 @@ class Nearest:
     def _read_through(
         self, vector: np.ndarray, hits: int, least: np.floating[Any]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best documents of flat indexes by score and docid, as many as asked for; all are scored.
+        """Scores all documents of flat indexes; returns the scores and rows, (hits,), of the best ones.
 
         Args:
             vector: (1, dimension).
-            least: a score that so many documents have or exceed.
-
-        Returns:
-            Scores and rows, (hits,).
+            least: a lower bound of the last hit's score.
         """
         order = self._docid_order
         best: np.ndarray = np.empty(0, dtype=np.float32)
@@ -187,7 +171,7 @@ class Nearest:
 
     @cached_property
     def _docid_order(self) -> np.ndarray:
-        """The place of each document in the order of docids, int64 (documents,)."""
+        """The rank of each document in the order of docids, int64 (documents,)."""
         every: np.ndarray = np.arange(self._documents)
         names: np.ndarray = np.array([docid.encode() for docid in self._docids_of(every)])
         order: np.ndarray = np.empty(len(names), dtype=np.int64)
@@ -195,7 +179,7 @@ class Nearest:
         return order
 
     def _ranked(self, vectors: np.ndarray, reach: int) -> Ranked:
-        """The best documents of all indexes together, `reach` of each."""
+        """The best `reach` documents of each index, merged."""
         parts = [
             _search(index.faiss, vectors, min(reach, index.faiss.ntotal), int(start))
             for index, start in zip(self._indexes, self._starts, strict=False)
@@ -209,7 +193,7 @@ class Nearest:
         return Ranked(scores, rows, floor)
 
     def _break_ties(self, ranked: Ranked, settled: np.ndarray, hits: int) -> None:
-        """Puts those documents of a tie at the last place first that belong there."""
+        """Sorts ties at the last place by docid, as trec_eval does."""
         scores, rows, _ = ranked
         if scores.shape[1] == hits:
             return
@@ -231,7 +215,7 @@ class Nearest:
         return list(names.tolist())
 
     def _home(self, rows: np.ndarray) -> np.ndarray:
-        """The number of the index that each document is in."""
+        """The position of each document's index in the list."""
         found: np.ndarray = np.searchsorted(self._starts, rows, side="right") - 1
         return found
 
@@ -247,20 +231,16 @@ class Nearest:
 
 @contextmanager
 def searching_thread() -> Iterator[ThreadPoolExecutor]:
-    """A thread to search in, so that its caller can do something else meanwhile."""
+    """A thread for searches, with as many FAISS threads as the caller's."""
     import faiss
 
-    # How many threads FAISS may use is set for each calling thread.
+    # FAISS's number of threads is a setting of each calling thread.
     with ThreadPoolExecutor(1, "search", faiss.omp_set_num_threads, (faiss.omp_get_max_threads(),)) as pool:
         yield pool
 
 
 def _search(index: Any, vectors: np.ndarray, reach: int, start: int) -> Ranked:
-    """The best documents of one index.
-
-    Args:
-        start: the number of its first document.
-    """
+    """The best documents of one index. start: number of documents in the indexes before it."""
     import faiss
 
     try:
@@ -268,12 +248,12 @@ def _search(index: Any, vectors: np.ndarray, reach: int, start: int) -> Ranked:
             scores, rows = index.search(vectors, reach)
     except RuntimeError as error:
         raise UsageError(f"FAISS refuses to search: {reason(error)}; see to --search-parameters") from error
-    # FAISS fills up with -1, and a score below all others, where it finds fewer.
+    # FAISS fills missing documents with row -1.
     scores[rows < 0] = -np.inf
     rounding: Any = 0.0
     if isinstance(index, faiss.IndexFlat):
         again = _scored_again(index, vectors, rows)
-        # By how much matrix products may have misjudged a document that they left out.
+        # Bounds the rounding error of matrix products for the documents that were left out.
         rounding = 4 * np.abs(again - scores).max(initial=0)
         order = np.argsort(-again, axis=1, kind="stable")
         scores, rows = np.take_along_axis(again, order, axis=1), np.take_along_axis(rows, order, axis=1)
@@ -286,7 +266,7 @@ def _search(index: Any, vectors: np.ndarray, reach: int, start: int) -> Ranked:
 
 
 def _scored_again(index: Any, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Inner products of queries and documents of a flat index, one pair at a time, (queries, documents)."""
+    """Exact inner products of queries and documents of a flat index, (queries, documents)."""
     import faiss
 
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
@@ -310,7 +290,7 @@ def nearest(
     documents: NDArray[np.float32],
     hits: int,
 ) -> dict[str, Ranking]:
-    """For each query the documents with the largest inner products, all of them where there are fewer.
+    """For each query the `hits` documents with the largest inner products.
 
     Args:
         query_ids, queries: (m,) and (m, d).

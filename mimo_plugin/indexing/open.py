@@ -1,4 +1,4 @@
-"""An index on disk: its manifest, and what is opened of it when it is searched."""
+"""Indexes on disk: manifests, opening, and checks that they fit each other and an encoder."""
 
 import mmap
 import re
@@ -25,19 +25,12 @@ if TYPE_CHECKING:
 
 INDEX, DOCID, LANG = "index", "docid", "lang"
 FILES = (INDEX, DOCID, LANG)
-# Vectors that are needed only while the index is built lie here.
+# Folder of the vectors while the index is built.
 WORK = "building"
 
 
 class IndexPlan(EncodingPlan):
-    """All that decides the bytes of an index.
-
-    Attributes:
-        factory: FAISS factory string.
-        parameters: what is set on the empty index before vectors come in, and stays in its file, such as
-            "efConstruction=200,efSearch=128"; None leaves FAISS's own.
-        seed: of the training sample, where the factory needs training.
-    """
+    """Everything that decides the bytes of an index; `factory` and `parameters` as in `ResolvedFactory`."""
 
     factory: str
     parameters: str | None
@@ -49,7 +42,6 @@ class IndexPlan(EncodingPlan):
 
     @property
     def vectors(self) -> EncodingPlan:
-        """The plan of the vectors alone."""
         return EncodingPlan(**{name: getattr(self, name) for name in EncodingPlan.model_fields})
 
 
@@ -73,7 +65,7 @@ INDEXES = Kind(
 
 
 def made_by_pyserini(directory: Path) -> bool:
-    """Whether `index` and `docid` lie there, and nothing that `mimo index` leaves before it is done."""
+    """Whether a directory holds `index` and `docid`, and no other file of `mimo index`."""
     return all((directory / name).is_file() for name in (INDEX, DOCID)) and not any(
         (directory / name).exists() for name in (MANIFEST, LANG, WORK)
     )
@@ -89,13 +81,8 @@ def index_at(directory: Path) -> Artifact[IndexManifest]:
     return Artifact(directory, INDEXES)
 
 
-def read_manifest(directory: Path) -> IndexManifest:
-    """Reads an index's manifest and checks it against the sizes of the files beside it."""
-    return index_at(directory).read()
-
-
 class Lines:
-    """The lines of a text file by number, mapped from disk: 8 bytes of memory a line."""
+    """The lines of a text file by number, mapped from disk: 8 bytes of memory per line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -111,7 +98,7 @@ class Lines:
         return _split(self._bytes[int(self._starts[start]) : int(self._starts[stop])])
 
     def take(self, numbers: np.ndarray) -> list[str]:
-        """The lines of these numbers, int64 (n,), in their order: a tenth of the time of one by one."""
+        """The lines with these numbers, int64 (n,), in that order."""
         import pyarrow as pa
 
         content = self._table.take(pa.array(numbers)).buffers()[2]
@@ -124,7 +111,7 @@ class Lines:
 
     @cached_property
     def _starts(self) -> np.ndarray:
-        """Where each line starts, and where the last one ends, int64 (lines + 1,)."""
+        """The start of each line and the end of the last one, int64 (lines + 1,)."""
         piece = 1 << 24
         ends = [
             np.flatnonzero(np.frombuffer(self._bytes[at : at + piece], dtype=np.uint8) == ord("\n")) + at
@@ -134,7 +121,6 @@ class Lines:
 
     @cached_property
     def _table(self) -> "pa.LargeBinaryArray":
-        """The lines with their line ends, over the mapped file."""
         import pyarrow as pa
 
         buffers = [None, pa.py_buffer(self._starts), pa.py_buffer(self._bytes)]
@@ -142,22 +128,19 @@ class Lines:
 
 
 def _split(lines: bytes) -> list[str]:
-    """Lines that all end with a line end, without it."""
     return lines.decode("utf-8").split("\n")[:-1]
 
 
 class Index:
-    """An index: `len(index)` documents with vectors, docids and languages, ready to be searched.
+    """An index of `len(index)` documents with vectors, docids and languages.
 
-    FAISS reads the vectors when they are first needed; all files are checked against their SHA-256 then.
+    The first use of the vectors reads the files and checks their SHA-256.
 
     Attributes:
-        directory: where it lies.
-        manifest: how it was made.
-        encoded: documents encoded by the call that gave this index.
-        already: the index was there, complete, and made under the same plan.
-        note: what to know about the factory, where a preset is not what its name says.
-        encoder: its own, once it has been loaded; searches take it.
+        encoded: number of documents encoded by the call that built this index.
+        already: the index was complete before the call.
+        note: tells where another factory took a preset's place.
+        encoder: the index's own, once a search has loaded it.
     """
 
     def __init__(
@@ -172,11 +155,7 @@ class Index:
         note: str | None = None,
         encoder: Encoder | None = None,
     ) -> None:
-        """See `open_index`.
-
-        Args:
-            opened: FAISS index and docids, where they are in memory already.
-        """
+        """See `open_index`. opened: FAISS index and docids, where they are in memory already."""
         self.directory = directory
         self.manifest = manifest
         self.encoded = encoded
@@ -196,11 +175,11 @@ class Index:
 
     @property
     def resumed(self) -> int:
-        """Documents whose vectors were there before."""
+        """Number of documents that had been encoded before the call."""
         return len(self) - self.encoded
 
     def summary(self) -> str:
-        """What a user wants to know of it, a few lines."""
+        """A few lines for the user."""
         done = None
         if self.already:
             done = "it was complete already; nothing was encoded"
@@ -218,12 +197,12 @@ class Index:
 
     @property
     def faiss(self) -> Any:
-        """The FAISS index; raises as `open_index`."""
+        """Raises as `open_index`."""
         return self._opened[0]
 
     @property
     def docids(self) -> Lines | Listed:
-        """Docid by position; raises as `open_index`."""
+        """Docids by position; raises as `open_index`."""
         return self._opened[1]
 
     def search(self, topics: Any, **options: Any) -> "Run":
@@ -257,22 +236,22 @@ def open_index(directory: Path, parameters: str | None = None) -> Index:
         parameters: FAISS search parameters such as "nprobe=16" or "efSearch=128".
 
     Raises:
-        ArtifactError: it is incomplete or damaged.
-        UsageError: the index does not have such parameters.
+        ArtifactError: the index is incomplete or corrupted.
+        UsageError: the index has no such parameters.
     """
-    index = Index(directory, read_manifest(directory), parameters)
+    index = Index(directory, index_at(directory).read(), parameters)
     index.faiss  # noqa: B018
     return index
 
 
 def _open_pyserini(directory: Path, parameters: str | None) -> Index:
-    """Opens an index that Pyserini made. Its manifest says nothing of an encoder."""
+    """Opens an index that Pyserini made, with a manifest that names no encoder."""
     import faiss
 
     index = read_index(directory / INDEX)
     try:
         with (directory / DOCID).open(encoding="utf-8") as file:
-            # So Pyserini reads docids, too.
+            # Pyserini strips docids, too.
             docids = Listed(line.rstrip() for line in file)
     except (OSError, UnicodeDecodeError) as error:
         raise ArtifactError(
@@ -303,15 +282,15 @@ def _open_pyserini(directory: Path, parameters: str | None) -> Index:
 
 
 def find_indexes(places: Sequence[Index | Path | str], parameters: str | None = None) -> list[Index]:
-    """Indexes, also of Pyserini, whose hits are to be merged; vectors of ours are not read yet.
+    """Finds indexes that are searched as one, also Pyserini's; the vectors of `mimo index` are not read yet.
 
     Args:
-        places: directories, or indexes that are open already.
-        parameters: FAISS search parameters of those that are opened here.
+        places: directories or open indexes.
+        parameters: FAISS search parameters for the directories.
 
     Raises:
-        ArtifactError: one is damaged or there twice, or their scores or ids do not go together.
-        UsageError: there are none.
+        ArtifactError: an index is corrupted or repeated, or scores or ids do not fit together.
+        UsageError: `places` is empty.
     """
     if not places:
         raise UsageError("no index was given, expected at least one")
@@ -328,7 +307,7 @@ def find_indexes(places: Sequence[Index | Path | str], parameters: str | None = 
             elif made_by_pyserini(directory):
                 indexes.append(_open_pyserini(directory, parameters))
             else:
-                indexes.append(Index(directory, read_manifest(directory), parameters))
+                indexes.append(Index(directory, index_at(directory).read(), parameters))
     plans = [index.manifest.plan for index in indexes]
     found = [str(index.directory) for index in indexes]
     problems.extend(unlike(plans, found, _OF_THE_VECTORS, "cannot be searched as one"))
@@ -338,12 +317,12 @@ def find_indexes(places: Sequence[Index | Path | str], parameters: str | None = 
     return indexes
 
 
-# What says that vectors were made alike, whatever texts they are of.
+# Vectors are comparable where these fields are equal.
 _OF_THE_VECTORS = ("encoder_fingerprint", "dimension", "pooling", "normalize")
 
 
 def shared_prefixes(indexes: Sequence[Index]) -> dict[str, str] | None:
-    """The prefixes that ids have in all of these indexes; None where ids are the sources' own."""
+    """Collection -> prefix of its ids in all indexes; None where ids are the sources' own."""
     problems = Problems(ArtifactError)
     shared: dict[str, str] = {}
     for index in indexes:
@@ -358,7 +337,7 @@ def shared_prefixes(indexes: Sequence[Index]) -> dict[str, str] | None:
 
 
 def check_encoder(index: Index, encoder: Encoder, *, allow_other: bool = False) -> None:
-    """Refuses a query encoder that is not the one whose vectors are in the index."""
+    """Raises an ArtifactError where a query encoder is not the encoder of the index."""
     plan = index.manifest.plan
     if encoder.dimension != plan.dimension:
         raise ArtifactError(
@@ -366,7 +345,7 @@ def check_encoder(index: Index, encoder: Encoder, *, allow_other: bool = False) 
             f"{plan.dimension}: search with the encoder that made the index"
             f"{f' ({plan.encoder})' if plan.encoder else ''}"
         )
-    # Of vectors from elsewhere nobody may have said whose they are.
+    # Imported vectors may name no encoder.
     if plan.encoder_fingerprint not in ("", encoder.fingerprint) and not allow_other:
         raise ArtifactError(
             f"{encoder.name} (fingerprint {encoder.fingerprint[:12]}) is not the encoder of "
@@ -376,13 +355,12 @@ def check_encoder(index: Index, encoder: Encoder, *, allow_other: bool = False) 
 
 
 def read_doc_languages(directory: Path, wanted: Iterable[str]) -> dict[str, str]:
-    """Docid -> language, of those wanted documents that an index holds and whose language it knows.
+    """Docid -> language, for the wanted documents that are in an index and have a language.
 
-    `docid` and `lang` are streamed side by side until all that are wanted have been met: memory grows with
-    these, not with the index. How many documents each language has stands in the manifest.
+    The files are streamed: memory grows with the wanted documents only.
 
     Raises:
-        ArtifactError: the directory is no index, or a damaged one.
+        ArtifactError: the directory holds no index, or a corrupted one.
     """
     index_at(directory).verify(DOCID, LANG)
     missing = {docid.encode() for docid in wanted}

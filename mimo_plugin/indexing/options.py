@@ -1,4 +1,4 @@
-"""How documents are encoded and indexed, and the same as options of commands."""
+"""Options of encoding, indexing and searching, for Python and the command line."""
 
 import re
 from collections.abc import Sequence
@@ -25,21 +25,14 @@ _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
 
 @dataclass(frozen=True)
 class Part:
-    """Attributes:
-    number: from 1 to `of`.
-    of: number of parts that the collection is cut into.
-    """
+    """Part `number` (from 1) of a collection that is cut into `of` parts."""
 
     number: int = 1
     of: int = 1
 
     @classmethod
     def parse(cls, text: str | None) -> "Part":
-        """Reads `i/n`; None is the whole.
-
-        Raises:
-            UsageError: it is nothing of that kind.
-        """
+        """Reads `i/n`, or raises a UsageError; None is the whole."""
         if text is None:
             return cls()
         match = _PART.fullmatch(text)
@@ -49,11 +42,11 @@ class Part:
 
     @property
     def name(self) -> str | None:
-        """As it was given; None for the whole."""
+        """As given; None for the whole."""
         return f"{self.number}/{self.of}" if self.of > 1 else None
 
     def shards(self, documents: int, shard_size: int) -> range:
-        """The numbers of its shards in a collection. Parts have as many, or one more or less.
+        """Numbers of the part's shards; parts differ by one shard at most.
 
         Raises:
             UsageError: the collection has fewer shards than parts.
@@ -67,7 +60,7 @@ class Part:
         return range(shards * (self.number - 1) // self.of, shards * self.number // self.of)
 
     def documents(self, documents: int, shard_size: int) -> int:
-        """How many of a collection's documents are in it; raises as `shards`."""
+        """How many of the collection's documents are in the part; raises as `shards`."""
         shards = self.shards(documents, shard_size)
         return min(shards.stop * shard_size, documents) - shards.start * shard_size
 
@@ -77,13 +70,7 @@ WHOLE = Part()
 
 @dataclass(frozen=True)
 class EncodeOptions:
-    """How documents are encoded.
-
-    Attributes:
-        fields, pooled: see `load`.
-        shard: the part of the collection that is encoded; None is the whole.
-        duplicates: see `survey`.
-    """
+    """How documents are encoded. For `fields` and `pooled` see `load`, for `duplicates` see `survey`."""
 
     fields: Annotated[
         Sequence[str], Option("Document fields to encode.  [default: what ir_datasets says]")
@@ -106,7 +93,6 @@ class EncodeOptions:
 
     @property
     def part(self) -> Part:
-        """Of the collection."""
         return self.shard or WHOLE
 
 
@@ -117,27 +103,22 @@ class IndexOptions(EncodeOptions):
     factory: Annotated[
         str, Option("flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string, e.g. IVF256,Flat.")
     ] = "Flat"
-    seed: Annotated[int, Option("Of the sample that trains IVF, PQ and the like.", min=0)] = 42
+    seed: Annotated[int, Option("Seed of the sample that trains IVF, PQ and the like.", min=0)] = 42
     resume: Annotated[bool, Option("Go on with an index that was cut short, or start over.")] = True
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How queries are searched.
+    """How queries are searched. For topics, languages and duplicates see `load`."""
 
-    Attributes:
-        encoder: of queries, a checkpoint or a loaded one.
-        shared_topics, topic_field, topic_lang, lang, duplicates: see `load`.
-    """
-
-    hits: Annotated[int, Option("Documents a query.", min=1)] = 100
+    hits: Annotated[int, Option("Documents per query.", min=1)] = 100
     encoder: Annotated[
         "str | Encoder | None", Option("Query encoder.  [default: the encoder that made the index]")
     ] = None
     allow_other_encoder: Annotated[
         bool, Option("Search with an encoder that is not the one of the index.")
     ] = False
-    tag: Annotated[str, Option("Sixth column of the run.")] = "mimo"
+    tag: Annotated[str, Option("Name of the run, its sixth column.")] = "mimo"
     search_parameters: Annotated[
         str | None, Option("FAISS search parameters, e.g. nprobe=16 or efSearch=128.")
     ] = None

@@ -1,11 +1,11 @@
-"""What decides the bytes of vectors: plans, parts of a collection, what belongs together."""
+"""Plans: everything that decides the bytes of vectors, and which vectors belong together."""
 
 import hashlib
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.artifact import Record, differences
 from mimo_plugin.core.errors import ArtifactError, Problems
@@ -18,38 +18,36 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("faiss-cpu", "sentence-transformers", "torch", "transformers")
 _OF_BACKEND = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
-# Vectors that differ in these only differ by rounding at most.
+# These change vectors by rounding only.
 OF_THE_MACHINE = frozenset({"device", "backend", "versions"})
-# What older manifests do not say is no difference.
+# Older manifests lack these fields; a missing value is no difference.
 _SAID_LATER = frozenset({"query_prompt", "normalized"})
-# What keeps the other plan's value.
+# Field -> the option that keeps the other plan's value.
 _KEEPING = {"prompt": "--document-prompt", "query_prompt": "--query-prompt"}
 
 
 class EncodingPlan(Record):
-    """What vectors are of, and what made them; work that was cut short goes on only under the same plan.
+    """The source and the making of vectors; interrupted work resumes only under the same plan.
 
     Attributes:
-        collections: the pool's collections as given; of imported vectors, their files.
-        prefixes: collection -> what its ids begin with, see `pool_prefixes`; None where ids are the source's.
-        fields: document fields that are joined; None is the collection's own choice.
-        collection_fingerprint: see `Survey.fingerprint`; of imported vectors, of their files.
-        collection_documents: number of documents of the collections.
-        documents: number of those whose vectors are here: all, but for a part.
+        collections: as given; for imported vectors, the names of their files.
+        prefixes: collection -> prefix of its ids, see `pool_prefixes`; None where ids are the source's own.
+        fields: document fields that are joined; None is the collection's default.
+        collection_fingerprint: see `Survey.fingerprint`; for imported vectors, of their files.
+        collection_documents: number of documents in all collections.
+        documents: number of documents with vectors here; fewer for a part.
         shard: "2/4" is the second of four parts; None is the whole.
-        encoder: the checkpoint as given; "" of imported vectors that nobody named one for.
-        encoder_fingerprint: see `Encoder.fingerprint`; "" where there is no encoder.
-        dimension: of the vectors.
-        prompt: put before each document.
-        query_prompt: to be put before each query; None where nobody said it.
-        max_length: in tokens; None where there is no encoder.
-        device, dtype, backend: what ran the model, see `Encoder`; "" of imported vectors.
-        pooling, normalize, truncate: what the user put in place of the checkpoint's own, `truncate` for
-            its dimension; None is the checkpoint's.
-        normalized: whether every vector has length 1; None where that is not known.
-        shard_size: documents a file of vectors.
+        encoder: the checkpoint as given; "" for imported vectors without a named encoder.
+        encoder_fingerprint: see `Encoder.fingerprint`; "" without an encoder.
+        prompt, query_prompt: put before each document and each query; None is unknown.
+        max_length: in tokens; None without an encoder.
+        device, dtype, backend: see `Encoder`; "" for imported vectors.
+        pooling, normalize, truncate: the user's overrides of the checkpoint's pooling, normalization and
+            dimension; None is the checkpoint's own.
+        normalized: whether every vector has length 1; None is unknown.
+        shard_size: documents per file of vectors.
         versions: the libraries whose release can change a vector or a file.
-        copies: records of the collections that were left out, see `Survey`.
+        copies: records that were left out as duplicates, see `Survey`.
     """
 
     collections: tuple[str, ...]
@@ -82,10 +80,7 @@ class EncodingPlan(Record):
         return Part.parse(self.shard)
 
     def differences(self, other: "EncodingPlan", ignoring: frozenset[str] = frozenset()) -> list[str]:
-        """What is not the same in `other`, a line each.
-
-        The encoder's name and path do not count, nor do records that were left out.
-        """
+        """One line per differing field; the encoder's name and the number of copies do not count."""
         unsaid = {name for name in _SAID_LATER if None in (getattr(self, name), getattr(other, name))}
         return [
             f"{line} ({_KEEPING[name]} {shlex.quote(getattr(other, name))} keeps that)"
@@ -98,11 +93,7 @@ class EncodingPlan(Record):
 def plan_encoding(
     pool: "Pool", found: "Survey", encoder: "Encoder", part: Part = WHOLE, shard_size: int = 4096
 ) -> EncodingPlan:
-    """The plan of encoding a pool, or a part of it.
-
-    Raises:
-        UsageError: the pool has fewer shards than it is to be cut into parts.
-    """
+    """The plan of encoding a pool, or a part of it; raises as `Part.shards`."""
     return EncodingPlan(
         collections=pool.specs,
         prefixes=pool.prefixes,
@@ -132,7 +123,7 @@ def foreign_plan(
     shard_size: int,
     encoder: "Encoder | None" = None,
 ) -> EncodingPlan:
-    """The plan of vectors that others made, perhaps with an encoder that is known."""
+    """The plan of vectors that another tool made."""
     return EncodingPlan(
         collections=collections,
         prefixes=None,
@@ -153,7 +144,7 @@ def foreign_plan(
 
 
 def _said_of(encoder: "Encoder | None") -> dict[str, Any]:
-    """What a plan says of an encoder, whether it ran here or elsewhere."""
+    """The fields of a plan that describe the encoder."""
     options = encoder.options if encoder else None
     return {
         "encoder": encoder.name if encoder else "",
@@ -167,7 +158,7 @@ def _said_of(encoder: "Encoder | None") -> dict[str, Any]:
     }
 
 
-# What decides where a text lands in the vector space. Batches, backend and device move it by rounding only.
+# These fields decide a text's vector. Batch size, backend and device change it by rounding only.
 _ENCODER = (
     "encoder_fingerprint",
     "dimension",
@@ -183,11 +174,11 @@ _ENCODER = (
 def unlike(
     plans: Sequence[EncodingPlan], names: Sequence[str], fields: Sequence[str], verdict: str
 ) -> Iterator[str]:
-    """A line for each field that is another one than in the first plan, and where only one has pooled ids.
+    """One line per field that differs from the first plan, and where only one plan has pooled ids.
 
     Args:
-        names: what to call them in messages, one each.
-        verdict: what they do not do, or cannot be.
+        names: of the plans, for messages.
+        verdict: the end of "A and B ...", such as "cannot be searched as one".
     """
     for plan, name in zip(plans[1:], names[1:], strict=True):
         both = f"{name} and {names[0]} {verdict}"
@@ -204,48 +195,43 @@ def unlike(
             )
 
 
-class JoinedPlan(NamedTuple):
-    """Attributes:
-    plan: of all of it.
-    order: the positions of what was given, in the order in which it belongs together.
-    """
+def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> tuple[EncodingPlan, Sequence[int]]:
+    """The plan of vectors or indexes put together: the parts of one collection, or several collections.
 
-    plan: EncodingPlan
-    order: tuple[int, ...]
-
-
-def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPlan:
-    """What comes of vectors or indexes put together: the parts of one collection, or several collections.
-
-    The parts of a collection make the plan that an encoding of the whole would have had.
+    The parts of a collection make the plan that encoding the whole collection would have had.
 
     Args:
-        names: what to call them in messages, one each.
+        names: of the plans, for messages.
+
+    Returns:
+        The joined plan, and the positions of `plans` in their proper order.
 
     Raises:
-        ArtifactError: encoders, prompts or the like differ, parts are missing or there twice, or the ids of
-            collections would run into each other; every difference is named.
+        ArtifactError: with every difference: other encoders or prompts, missing or repeated parts, or
+            collections with the same prefix of ids.
     """
-    first = plans[0]
-    problems = Problems(ArtifactError)
-    problems.extend(unlike(plans, names, _ENCODER, "do not belong together"))
-    problems.raise_any()
+    with Problems(ArtifactError) as problems:
+        problems.extend(unlike(plans, names, _ENCODER, "do not belong together"))
     if len(plans) == 1:
-        return JoinedPlan(first, (0,))
-    one = len({plan.collection_fingerprint for plan in plans}) == 1
-    joined = _join_parts(plans, names) if one else _join_collections(plans, names)
-    said = {
-        "query_prompt": next((plan.query_prompt for plan in plans if plan.query_prompt is not None), None),
-        "normalized": first.normalized if len({plan.normalized for plan in plans}) == 1 else None,
-    }
-    return JoinedPlan(joined.plan.model_copy(update=said), joined.order)
+        return plans[0], [0]
+    joined: dict[str, Any]
+    if len({plan.collection_fingerprint for plan in plans}) == 1:
+        order = _order_parts(plans, names)
+        joined = {"shard": None, "documents": plans[0].collection_documents}
+    else:
+        order = list(range(len(plans)))
+        joined = _join_collections(plans, names)
+    prompts = [plan.query_prompt for plan in plans if plan.query_prompt is not None]
+    joined["query_prompt"] = prompts[0] if prompts else None
+    joined["normalized"] = plans[0].normalized if len({plan.normalized for plan in plans}) == 1 else None
+    return plans[0].model_copy(update=joined), order
 
 
-def _join_parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPlan:
-    problems = Problems(ArtifactError)
+def _order_parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> list[int]:
+    """The positions of a collection's parts, by number; raises where they do not make up the whole."""
     fields = ("shard_size", "collections", "prefixes", "fields")
-    problems.extend(unlike(plans, names, fields, "are of the same documents and cannot be put together"))
-    problems.raise_any()
+    with Problems(ArtifactError) as problems:
+        problems.extend(unlike(plans, names, fields, "are of the same documents and cannot be put together"))
     cut = {plan.part.of for plan in plans}
     if len(cut) > 1:
         raise ArtifactError(
@@ -266,12 +252,11 @@ def _join_parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPl
                 f"part {', '.join(map(str, wrong))} of {len(whole)} is {what} among {', '.join(names)}: "
                 f"{advice}"
             )
-    order = sorted(range(len(plans)), key=lambda at: plans[at].part.number)
-    whole_plan = plans[0].model_copy(update={"shard": None, "documents": plans[0].collection_documents})
-    return JoinedPlan(whole_plan, tuple(order))
+    return sorted(range(len(plans)), key=lambda at: plans[at].part.number)
 
 
-def _join_collections(plans: Sequence[EncodingPlan], names: Sequence[str]) -> JoinedPlan:
+def _join_collections(plans: Sequence[EncodingPlan], names: Sequence[str]) -> dict[str, Any]:
+    """The fields that differ between the plan of several collections and that of the first."""
     problems = Problems(ArtifactError)
     prefixes: dict[str, str] = {}
     of: dict[str, str] = {}
@@ -284,8 +269,7 @@ def _join_collections(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Jo
         for collection, prefix in (plan.prefixes or {}).items():
             if prefix in of and collection not in prefixes:
                 problems.add(
-                    f"{name} and {of[prefix]} both have ids that begin with {prefix}: they would run into "
-                    "each other"
+                    f"{name} and {of[prefix]} both have ids that begin with {prefix}: ids would clash"
                 )
             of[prefix] = name
             prefixes[collection] = prefix
@@ -293,14 +277,11 @@ def _join_collections(plans: Sequence[EncodingPlan], names: Sequence[str]) -> Jo
     digest = hashlib.sha256("\n".join(plan.collection_fingerprint for plan in plans).encode())
     fields = {plan.fields for plan in plans}
     documents = sum(plan.documents for plan in plans)
-    joined = plans[0].model_copy(
-        update={
-            "collections": tuple(collection for plan in plans for collection in plan.collections),
-            "prefixes": None if plans[0].prefixes is None else prefixes,
-            "fields": fields.pop() if len(fields) == 1 else None,
-            "collection_fingerprint": digest.hexdigest(),
-            "collection_documents": documents,
-            "documents": documents,
-        }
-    )
-    return JoinedPlan(joined, tuple(range(len(plans))))
+    return {
+        "collections": tuple(collection for plan in plans for collection in plan.collections),
+        "prefixes": None if plans[0].prefixes is None else prefixes,
+        "fields": fields.pop() if len(fields) == 1 else None,
+        "collection_fingerprint": digest.hexdigest(),
+        "collection_documents": documents,
+        "documents": documents,
+    }

@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LOCAL = "local"
-# Each process holds the model once; with many more cores they would wait for its one Python.
+# More cores than these would wait for the process's single Python thread.
 _CORES = 8
 
 
 @dataclass(frozen=True)
 class RayOptions:
     """Attributes:
-    address: `HOST:PORT`, or `auto` for the cluster that this machine is part of; `local` is what the
-        environment variable RAY_ADDRESS says, else a Ray of its own on this machine.
-    workers: processes that encode; None is as many as there is room for.
-    cpus: cores of each; None is 1 beside a GPU, else the smallest machine's, in groups of at most 8.
-    gpus: GPUs of each; None is 1 where there are GPUs.
-    debug: show what Ray says.
+    address: `HOST:PORT`, or `auto` for this machine's cluster; `local` is the address in RAY_ADDRESS, else
+        a new Ray on this machine.
+    workers: processes that encode; None is as many as fit.
+    cpus: cores per worker; None is 1 beside a GPU, else the smallest machine's, in groups of at most 8.
+    gpus: GPUs per worker; None is 1 where there are GPUs.
+    debug: show Ray's messages.
     """
 
     address: str = LOCAL
@@ -55,10 +55,7 @@ class RayOptions:
 
 @dataclass(frozen=True)
 class Workers:
-    """Attributes:
-    count: number of processes that encode.
-    cpus, gpus: what each of them has.
-    """
+    """Number of processes that encode, with the cores and GPUs of each."""
 
     count: int
     cpus: int
@@ -66,11 +63,11 @@ class Workers:
 
 
 def share_out(options: RayOptions, machines: Sequence[Mapping[str, float]], device: str | None) -> Workers:
-    """How many workers of what size a cluster gets.
+    """The number and size of workers on a cluster.
 
     Args:
         machines: resources of each.
-        device: that was asked for; None is the fastest.
+        device: as the user gave it; None is the fastest.
 
     Raises:
         EnvironmentProblem: no machine has room for a worker.
@@ -112,11 +109,11 @@ def require_ray() -> None:
 
 
 def check_address(address: str) -> str:
-    """The address that an option stands for: `local`, `auto` or `HOST:PORT`.
+    """Resolves the address to `local`, `auto` or `HOST:PORT`.
 
     Raises:
-        EnvironmentProblem: nothing answers there.
-        UsageError: it is malformed.
+        EnvironmentProblem: nothing answers at the address.
+        UsageError: the address is malformed.
     """
     address = (os.environ.get("RAY_ADDRESS") or LOCAL) if address == LOCAL else address
     if address in (LOCAL, "auto"):
@@ -139,15 +136,14 @@ def check_address(address: str) -> str:
 
 @contextmanager
 def connected(options: RayOptions) -> Iterator[None]:
-    """Holds a connection to Ray; a Ray that was started here ends with it. A connection that the process has
-    already is used and kept.
+    """Holds a connection to Ray, and ends a Ray that it started. An existing connection is used and kept.
 
     Raises:
         EnvironmentProblem: there is no Ray, or this machine is not part of it.
         UsageError: the address is malformed.
     """
     address = check_address(options.address)
-    # Read when Ray is imported and started: nothing is reported to anybody.
+    # Ray reads these when it is imported: no usage reports.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if not options.debug:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -179,7 +175,7 @@ def connected(options: RayOptions) -> Iterator[None]:
 
 
 def _require_answer(address: str) -> None:
-    """Raises an EnvironmentProblem where no Ray of this release listens: `ray.init` would retry for ever."""
+    """Raises an EnvironmentProblem where no Ray of this release listens: `ray.init` would retry forever."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_STATUS_SECONDS)
@@ -202,7 +198,7 @@ def _require_answer(address: str) -> None:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Drops the messages of Ray's C++ part on standard error while it starts."""
+    """Drops the messages of Ray's C++ core on standard error."""
     kept = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
@@ -228,7 +224,7 @@ def _without_remarks() -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keeps the handler that ends a command in good order: Ray replaces it by its own."""
+    """Restores this process's handler of SIGTERM, which Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -240,17 +236,16 @@ def _own_signals() -> Iterator[None]:
 
 
 def last_line(text: object) -> str:
-    """The line of an error of Ray that says what was wrong: of a traceback the last one."""
+    """The last line of an error or a traceback."""
     lines = [line.strip() for line in str(text).splitlines() if line.strip()]
     return lines[-1][:300] if lines else "no message"
 
 
-# What may lie in Ray's memory for each worker: shards on their way there and back, with texts of about so
-# many bytes a document, but not less than this.
+# Ray's memory per worker: shards of texts and vectors, estimated bytes of a document's text, minimum.
 _SHARDS_A_WORKER = 6
 _TEXT = 4096
 _LEAST = 128 * 2**20
-# One is encoded while the next one's texts arrive.
+# One shard is encoded while the next one arrives.
 _IN_FLIGHT = 2
 _PATIENCE_HOURS = 2
 
@@ -263,21 +258,21 @@ def encode_on_ray(
     options: EncodeOptions | None = None,
     encoder_options: EncoderOptions | None = None,
 ) -> Encoded:
-    """Encodes as `encode` does, with Ray Data and the workers of its cluster.
+    """Encodes as `encode_collections` does, with Ray Data and the workers of its cluster.
 
-    One process, on this machine, reads the collection; a shard whose worker is lost is encoded by another
-    one; the vectors come back and are written here, so that the other machines need not see `output`. It
-    resumes what `encode` began, and the other way round.
+    One process on this machine reads the collection, and this process writes the vectors: the other machines
+    need no access to `output`. Another worker encodes the shard of a lost one. Both functions resume each
+    other's work.
 
     Raises:
-        EnvironmentProblem: no Ray, no room in it, or it has failed.
-        MimoError: as `encode`.
+        EnvironmentProblem: there is no Ray, it has no room, or it failed.
+        MimoError: as `encode_collections`.
     """
     options = options or EncodeOptions()
     encoder_options = encoder_options or EncoderOptions()
     backend = os.environ.get("MIMO_BACKEND")
     if backend and encoder_options.backend == AUTO:
-        # What the environment here says holds on all machines.
+        # The other machines do not see this process's environment.
         encoder_options = replace(encoder_options, backend=backend)
     device = encoder_options.device
     directory = Artifact(output, VECTORS)
@@ -333,7 +328,7 @@ def encode_on_ray(
 
 
 def _terms(work: Work, workers: Workers) -> EncodingPlan:
-    """The part of the plan that does not depend on the collection, from a worker."""
+    """Asks a worker for the part of the plan that does not depend on the collection."""
     import ray
 
     task = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus)(find_terms)
@@ -370,14 +365,14 @@ def _encode_shards(
 def _dataset(
     work: Work, terms: EncodingPlan, workers: Workers, shards: Shards, missing: Sequence[int]
 ) -> Any:
-    """Shards' numbers -> texts, in one process here -> vectors, in the workers."""
+    """A dataset that reads the texts of the missing shards here and encodes them in the workers."""
     import ray.data
 
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = 3600 * _PATIENCE_HOURS
-    # A row of any size is a block of its own, the unit that is handed out and done again.
+    # Each row becomes one block, the unit that Ray distributes and retries.
     context.target_max_block_size = 1
     shard = work.shard_size * (4 * terms.dimension + _TEXT)
     context.execution_options.resource_limits = context.execution_options.resource_limits.copy(
@@ -409,7 +404,7 @@ def _dataset(
 
 
 def _rows(dataset: Any) -> Iterator["pa.Table"]:
-    """The rows of a dataset as they are done, each a table of one row."""
+    """The rows of a dataset as they are finished, each a table of one row."""
     import ray
     from ray.data.exceptions import ExecutionTimeoutError
 

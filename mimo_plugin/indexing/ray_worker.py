@@ -1,4 +1,4 @@
-"""What a Ray worker does: rows of text in, a shard of vectors out."""
+"""The processes of a Ray cluster: they read texts and encode shards of vectors."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def make_row(shard: int, content: Any, vectors: bytes | None = None) -> "pa.Tabl
     """A message between processes, a table of one row: JSON data and vectors."""
     import pyarrow as pa
 
-    # Texts may hold what is no valid UTF-8, and a shard more than 2 GiB.
+    # Texts may hold lone surrogates, and a shard more than 2 GiB.
     encoded = json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return pa.table(
         {
@@ -40,11 +40,7 @@ def make_row(shard: int, content: Any, vectors: bytes | None = None) -> "pa.Tabl
 
 
 def read_row(row: "pa.Table") -> tuple[int, Any]:
-    """The shard and the data of a row.
-
-    Raises:
-        MimoError: the row holds an error of another process, see `trouble_row`.
-    """
+    """The shard and the data of a row; raises the error of a `trouble_row`."""
     content = json.loads(row.column("content")[0].as_py().decode("utf-8", "surrogatepass"))
     if isinstance(content, dict) and "trouble" in content:
         kind: type[MimoError] = getattr(errors, content["trouble"])
@@ -53,7 +49,7 @@ def read_row(row: "pa.Table") -> tuple[int, Any]:
 
 
 def texts_row(shard: int, docs: Sequence[Any]) -> "pa.Table":
-    """A shard's documents, on their way to a worker."""
+    """A shard's documents for a worker."""
     return make_row(shard, [[doc.doc_id, doc.lang, doc.text] for doc in docs])
 
 
@@ -64,17 +60,13 @@ def texts_of(row: "pa.Table") -> Chunk:
 
 
 def vectors_row(shard: int, batch: VectorBatch, empty: int) -> "pa.Table":
-    """A shard's vectors, on their way to the one who writes.
-
-    Args:
-        empty: documents without text.
-    """
+    """A shard's vectors for the process that writes. empty: number of documents without text."""
     content = {"docids": batch.docids, "langs": batch.langs, "empty": empty}
     return make_row(shard, content, batch.vectors.astype("<f4", copy=False).tobytes())
 
 
 def vectors_of(row: "pa.Table") -> tuple[int, VectorBatch, int]:
-    """The shard of a `vectors_row`, its vectors, and its documents without text; raises as `read_row`."""
+    """The arguments of `vectors_row`; raises as `read_row`."""
     import numpy as np
 
     shard, content = read_row(row)
@@ -84,7 +76,7 @@ def vectors_of(row: "pa.Table") -> tuple[int, VectorBatch, int]:
 
 
 def trouble_row(error: Exception) -> "pa.Table":
-    """An error, on its way to the user: Ray would retry a task that raises it."""
+    """An error for the user; Ray would retry a task that raises it."""
     trace = "".join(traceback.format_exception(error))
     if not isinstance(error, MimoError):
         name, said = type(error).__name__, " ".join(str(error).split()) or "no message"
@@ -102,15 +94,12 @@ class _ElsewhereError(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """What all processes of a call know.
+    """Settings of all processes of a call. For collections see `load`, for `repeated` see `Survey`.
 
     Attributes:
-        collections, fields, pooled: see `load`.
-        directory: what relative paths of collections are relative to.
-        prefixes: see `pool_prefixes`.
-        encoder: the checkpoint; a directory by its absolute path.
-        threads: that torch computes with on a CPU. Another number may round otherwise.
-        repeated: see `Survey`.
+        directory: base of the collections' relative paths.
+        encoder: the checkpoint; for a directory its absolute path.
+        threads: torch's threads on a CPU; their number affects rounding.
     """
 
     collections: tuple[str, ...]
@@ -125,20 +114,19 @@ class Work:
     repeated: frozenset[str] = frozenset()
 
     def load(self) -> tuple[Encoder, EncodingPlan]:
-        """The encoder, in a process of its own, and the plan of a collection that is not known yet."""
+        """Loads the encoder, and makes the plan of an unknown collection."""
         import torch
 
-        # Ray gives its processes one thread, or as many as the machine has cores.
+        # Ray's own choice is one thread, or all cores of the machine.
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         torch.set_num_threads(self.threads)
         encoder = Encoder(self.encoder, self.encoder_options)
         unknown = Survey(documents=1, empty=0, languages={}, fingerprint="")
         pool = Pool(specs=self.collections, prefixes=self.prefixes, fields=self.fields)
-        terms = plan_encoding(pool, unknown, encoder, shard_size=self.shard_size)
-        return encoder, terms
+        return encoder, plan_encoding(pool, unknown, encoder, shard_size=self.shard_size)
 
     def env(self) -> dict[str, str]:
-        """This process's settings of where collections lie and come from; no secrets."""
+        """This process's environment variables about the places of collections, without secrets."""
         return {
             name: value
             for name, value in os.environ.items()
@@ -147,7 +135,7 @@ class Work:
 
 
 def find_terms(work: Work) -> "pa.Table":
-    """Loads the encoder where workers will run; a row with the plan of `Work.load`."""
+    """A row with the plan of `Work.load`; runs on a worker."""
     try:
         return make_row(-1, work.load()[1].model_dump(mode="json"))
     except Exception as error:
@@ -155,10 +143,10 @@ def find_terms(work: Work) -> "pa.Table":
 
 
 def read_texts(batch: "pa.Table", work: Work, shards: Shards, missing: Sequence[int]) -> Iterator["pa.Table"]:
-    """The texts of the missing shards, in ascending order, a row each; runs once, where the command runs.
+    """Yields a row of texts per missing shard, in ascending order; runs once, on the command's machine.
 
     Args:
-        batch: unused, Ray Data wants an input.
+        batch: unused; Ray Data requires an input.
     """
     from mimo_plugin.collections.pool import load
     from mimo_plugin.collections.survey import distinct
@@ -175,10 +163,10 @@ def read_texts(batch: "pa.Table", work: Work, shards: Shards, missing: Sequence[
 
 
 class RayEncoder:
-    """Encodes shards with an encoder that is loaded once a process.
+    """Encodes shards with an encoder that is loaded once per process.
 
     Args:
-        terms: of the first worker; all must have the same.
+        terms: the first worker's plan, which all workers must share.
     """
 
     def __init__(self, work: Work, terms: EncodingPlan) -> None:

@@ -1,4 +1,4 @@
-"""Topics against an index, or several, to a run."""
+"""Searches topics in one index or several, and makes a run of the hits."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +27,7 @@ from mimo_plugin.indexing.options import SearchOptions
 
 logger = logging.getLogger(__name__)
 
-# Queries searched together. FAISS multiplies matrices, several times as fast as query by query, only where
-# there are enough of them: from 1.15 on 128,000 / dimension.
+# FAISS multiplies matrices, several times as fast as pair by pair, only for batches of enough queries.
 QUERIES_AT_ONCE = 1024
 
 
@@ -39,22 +38,19 @@ def search(
     encoder_options: EncoderOptions | None = None,
     **changes: Any,
 ) -> Run:
-    """Searches queries in an index, or in several as if they were one.
-
-    Where the encoder options say nothing, pooling, normalisation, dimension and prompts are the index's own.
-    Warnings are logged.
+    """Searches queries in an index, or in several as if they were one. Warnings are logged.
 
     Args:
-        index: opened, or the directory of one; several must be of the same encoder.
-        topics: what `load` and `collection` give, or what `collection` takes: a text or several, whose ids
-            become "0", "1", ..., or query id -> text. Of ids of collections the query ids become `lang:id`
-            exactly when the index has pooled ids.
-        encoder_options: how the query encoder is loaded.
+        index: an open index or its directory; several need the same encoder.
+        topics: ids of collections, or the result of `load` or `collection`, or what `collection` takes: one
+            text or several, with the ids "0", "1", ..., or query id -> text. The query ids of collections
+            become `lang:id` where the index has pooled ids.
+        encoder_options: how the query encoder is loaded; by default as for the index's documents.
         changes: fields of `SearchOptions`, such as hits=1000, in place of those of `options`.
 
     Raises:
-        ArtifactError: an index is damaged, another encoder's, or does not go with the others.
-        DataError: the topics are not as they must be.
+        ArtifactError: an index is corrupted, has another encoder, or does not fit the others.
+        DataError: the topics have faults, such as repeated ids.
     """
     from ir_datasets import Dataset
 
@@ -71,11 +67,7 @@ def search(
 
 @dataclass(frozen=True)
 class Searched:
-    """Attributes:
-    queries: number of queries.
-    lines: lines of the run.
-    warnings: what a user should know.
-    """
+    """The number of queries, the number of lines in the run, and warnings for the user."""
 
     queries: int
     lines: int
@@ -89,7 +81,7 @@ def search_to_run(
     options: SearchOptions | None = None,
     encoder_options: EncoderOptions | None = None,
 ) -> Searched:
-    """As `search`, and writes a TREC run query by query: memory does not grow with the number of queries.
+    """Searches as `search` does and writes a TREC run, in memory that does not grow with the queries.
 
     Args:
         topics: ids of collections.
@@ -102,7 +94,7 @@ def search_to_run(
 
 
 def _specs(topics: Any) -> tuple[str, ...]:
-    """The collections that topics name; nothing where they are something else."""
+    """The ids of collections in `topics`; () where these are something else."""
     names = (topics,) if isinstance(topics, str) else topics
     named = isinstance(names, Sequence) and all(map(_is_collection, names))
     return tuple(names) if named else ()
@@ -117,11 +109,11 @@ def _is_collection(name: str) -> bool:
 
 
 class _Search:
-    """One search. Everything that can be checked without the encoder is checked before it is loaded.
+    """One search. Everything else is checked before the encoder is loaded.
 
     Args:
         specs: ids of collections, where there is no `pool`.
-        output: the file to write, if any.
+        output: the run's file, if one is written.
     """
 
     def __init__(
@@ -150,34 +142,29 @@ class _Search:
         self._pool = self._load(specs) if pool is None else pool
         self._read = read_topics(self._pool)
         for opened in self._indexes:
-            # A damaged index shows before an encoder is loaded.
+            # Reads and checks the index.
             _ = opened.faiss
         self.encoder = _load_encoder(self._indexes, options, encoder_options)
         self._documents = sum(len(one) for one in self._indexes)
         self._depth = min(options.hits, self._documents)
-        # One more where the query itself may be among them.
+        # One more, as the query itself may be among the hits.
         self._reach = min(self._depth + options.remove_query, self._documents)
         self._short = self._own_first = 0
         self._cut: list[str] = []
 
     def hits(self) -> Iterator["Hits"]:
-        """The hits of one query after the other."""
-        total = len(self.queries)
+        queries = self.queries
+        total, count, cut = len(queries), self._reach, self._cut.append
         with bar(total=total, what="searching", unit="queries", enabled=self._options.progress) as counter:
             for hits in find_hits(
-                self._indexes,
-                self.encoder,
-                self.queries,
-                hits=self._reach,
-                advance=counter.update,
-                cut=self._cut.append,
+                self._indexes, self.encoder, queries, hits=count, advance=counter.update, cut=cut
             ):
                 self._own_first += hits.query_id in hits.docids[:1]
                 self._short += len(hits.docids) < self._reach
                 yield _without_query(hits, self._depth) if self._options.remove_query else hits
 
     def warnings(self) -> list[str]:
-        """What a user should know, once all hits have been taken."""
+        """Complete once all hits have been taken."""
         options, warnings, total = self._options, [], len(self.queries)
         if empty := self._read.empty:
             shown = ", ".join(empty[:5])
@@ -218,7 +205,7 @@ class _Search:
 
 
 def cut_warning(cut: Sequence[str]) -> list[str]:
-    """What to say of queries whose last hits are an arbitrary choice among documents of equal score."""
+    """The warning about queries whose last hits are an arbitrary choice among documents of equal score."""
     if not cut:
         return []
     return [
@@ -229,7 +216,7 @@ def cut_warning(cut: Sequence[str]) -> list[str]:
 
 
 def _without_query(hits: "Hits", depth: int) -> "Hits":
-    """The best hits, `depth` at most, that are not the query itself."""
+    """At most `depth` best hits that are not the query itself."""
     docids = np.array([docid.encode() for docid in hits.docids], dtype=np.bytes_)
     order = [at for at in trec_order(docids, hits.scores).tolist() if hits.docids[at] != hits.query_id][
         :depth
@@ -238,7 +225,7 @@ def _without_query(hits: "Hits", depth: int) -> "Hits":
 
 
 def _judged_own(pool: Any) -> bool:
-    """Whether the judgments know documents with the ids of their queries as relevant: then they are meant."""
+    """Whether a document with the id of its query is judged relevant: then such hits are wanted."""
     try:
         return (
             pool is not None
@@ -253,7 +240,7 @@ def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: Encod
     index, plan = indexes[0], indexes[0].manifest.plan
     own = given is None and options.encoder is None
     given = given or EncoderOptions()
-    # Another encoder than the index's has prompts of its own.
+    # Another encoder uses its own prompts.
     same = options.encoder is None or not options.allow_other_encoder
     query_prompt = given.query_prompt
     if same and query_prompt is None:
@@ -265,7 +252,7 @@ def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: Encod
         dimension=given.dimension or plan.truncate,
         query_prompt=query_prompt,
         document_prompt=plan.prompt if same and given.document_prompt is None else given.document_prompt,
-        # An index of the time before its manifest said the prompts was made without the known ones.
+        # Indexes without a query prompt in their manifest are older than the known prompts.
         known_prompts=given.known_prompts and not (same and plan.encoder and query_prompt is None),
     )
     checkpoint = options.encoder or (index.encoder if own else None) or plan.encoder
@@ -284,9 +271,8 @@ def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: Encod
 
 
 def _query_prompt(indexes: Sequence[Index]) -> str | None:
-    """What the indexes' manifests say is put before queries; None where they do not say it."""
-    prompts = (index.manifest.plan.query_prompt for index in indexes)
-    found = {prompt for prompt in prompts if prompt is not None}
+    """The query prompt in the indexes' manifests; None where none has it."""
+    found = {index.manifest.plan.query_prompt for index in indexes} - {None}
     if len(found) > 1:
         raise UsageError(
             f"the indexes were made for different prompts before queries, {' and '.join(map(repr, found))}: "
@@ -298,8 +284,8 @@ def _query_prompt(indexes: Sequence[Index]) -> str | None:
 class ReadTopics(NamedTuple):
     """Attributes:
     queries: (query id, text) pairs.
-    empty: ids of queries without text; they are searched like any other.
-    copies: queries that were there once more.
+    empty: ids of queries without text, which are searched like the others.
+    copies: number of repeated queries that were left out.
     """
 
     queries: list[tuple[str, str]]
@@ -317,7 +303,7 @@ def read_topics(collection: Any) -> ReadTopics:
 
 
 class Hits(NamedTuple):
-    """What one query found: docids and their scores, float32, best first."""
+    """The hits of one query: docids and their scores, float32, best first."""
 
     query_id: str
     docids: list[str]
@@ -337,12 +323,11 @@ def find_hits(
     """Yields the hits of one query at a time, in the queries' order.
 
     Args:
-        indexes: are searched as one.
-        hits: documents a query at most.
-        batch_size: queries encoded and searched together at most.
+        indexes: searched as one.
+        hits: maximum number of documents per query.
+        batch_size: maximum number of queries that are encoded and searched together.
         advance: called with the number of queries done since the last call.
-        cut: called with the id of a query whose last hits are an arbitrary choice among documents of equal
-            score, see `nearest.Found`.
+        cut: called with the id of each query for which `nearest.Found.cut` is true.
 
     Raises:
         ArtifactError: two indexes hold the same docid.
@@ -361,7 +346,7 @@ def find_hits(
         if advance is not None:
             advance(len(batch))
 
-    # While FAISS searches, the hits of the batch before are looked up and written.
+    # While FAISS searches, the hits of the previous batch are looked up and written.
     before: tuple[list[tuple[str, str]], Found] | None = None
     with searching_thread() as thread:
         for batch in _even(queries, batch_size):
@@ -378,7 +363,7 @@ def find_hits(
 
 
 def _even(queries: list[tuple[str, str]], most: int) -> Iterator[list[tuple[str, str]]]:
-    """Batches of about the same size: a small one at the end would be searched query by query."""
+    """Batches of about the same size, as FAISS would search a small last one pair by pair."""
     count = -(-len(queries) // most)
     for batch in range(count):
         yield queries[len(queries) * batch // count : len(queries) * (batch + 1) // count]

@@ -21,30 +21,23 @@ _DAMAGED = "the file is damaged; delete it and its .json, and run the command ag
 
 
 class VectorBatch(NamedTuple):
-    """Documents and their vectors, in order.
-
-    Attributes:
-        docids, langs: one a document; a language is "" where it is unknown.
-        vectors: float32 (documents, dimension).
-    """
+    """Documents and their vectors, float32 (documents, dimension); an unknown language is ""."""
 
     docids: list[str]
     langs: list[str]
     vectors: np.ndarray
 
     def rows(self, start: int, stop: int) -> "VectorBatch":
-        """Some of the documents."""
         rows = slice(start, stop)
         return VectorBatch(self.docids[rows], self.langs[rows], self.vectors[rows])
 
 
 class ShardRecord(SealedRecord):
-    """What is known of a shard beside its file.
+    """The record of a shard, in a file beside it.
 
     Attributes:
-        file: the Parquet file.
         languages: language -> number of documents.
-        empty: documents without text; None where the texts were never seen.
+        empty: number of documents without text; None for imported vectors.
     """
 
     file: FileRecord
@@ -55,33 +48,29 @@ class ShardRecord(SealedRecord):
 class Shards:
     """The shards of a directory: `00000.parquet` (docid, lang, vector) and `00000.json`, its record.
 
-    The record is written last, so a shard counts as there when its record is.
+    The record is written last: a shard exists when its record does.
 
     Args:
-        documents: of the whole collection.
-        size: documents a shard; the collection's last one may have fewer.
-        numbers: of the shards that belong here; None is all of the collection.
+        documents: number of documents in the whole collection.
+        size: documents per shard; the collection's last one may have fewer.
+        numbers: of the shards in this directory; None is all of the collection.
     """
 
     def __init__(
         self, directory: Path, documents: int, size: int, dimension: int, numbers: range | None = None
     ) -> None:
         self.numbers = range(-(-documents // size)) if numbers is None else numbers
+        self.size = size
         self._directory = directory
         self._documents = documents
-        self._size = size
         self._dimension = dimension
 
     def rows(self, shard: int) -> int:
-        """Documents of one shard."""
-        return min((shard + 1) * self._size, self._documents) - shard * self._size
-
-    def first_row(self, shard: int) -> int:
-        """Documents of the collection before this shard."""
-        return shard * self._size
+        """Number of documents in one shard."""
+        return min((shard + 1) * self.size, self._documents) - shard * self.size
 
     def missing(self) -> list[int]:
-        """The shards that are still to be made."""
+        """Numbers of the shards that do not exist yet; raises as `read` for a corrupted one."""
         missing = []
         for shard in self.numbers:
             if self._record_path(shard).is_file():
@@ -94,11 +83,10 @@ class Shards:
         return sum(map(self.rows, shards))
 
     def write(self, shard: int, batch: VectorBatch, empty: int | None = None) -> None:
-        """Writes one shard whole."""
         from pyarrow import parquet
 
         path = self.path(shard)
-        # Through Python's file, whose every error is seen.
+        # A Python file reports every error.
         with replacing(path) as beside, beside.open("wb") as file:
             parquet.write_table(vector_table(batch), file, **PARQUET_SETTINGS)
         with writing(path):
@@ -107,11 +95,7 @@ class Shards:
         write_text(self._record_path(shard), record.sealed())
 
     def read(self, shard: int) -> VectorBatch:
-        """One shard.
-
-        Raises:
-            ArtifactError: it is not the file that was written, or another one than it must be.
-        """
+        """Raises an ArtifactError where the file is corrupted or has another shape than the plan's."""
         path = self.path(shard)
         try:
             content = path.read_bytes()
@@ -129,7 +113,7 @@ class Shards:
         return batch
 
     def record(self, shard: int) -> ShardRecord:
-        """What is known of a shard; raises an ArtifactError where its record is damaged."""
+        """Raises an ArtifactError where the record is corrupted."""
         return parse_manifest(self._record_path(shard), ShardRecord, "a shard of vectors")
 
     def path(self, shard: int) -> Path:
@@ -175,7 +159,7 @@ def _read_parquet(path: Path, content: bytes) -> VectorBatch:
 class VectorsManifest(Manifest):
     """Attributes:
     languages: language -> number of documents.
-    empty_documents: documents without text; None where the texts were never seen.
+    empty_documents: number of documents without text; None for imported vectors.
     """
 
     format: Literal["mimo-vectors"] = "mimo-vectors"
@@ -186,7 +170,7 @@ class VectorsManifest(Manifest):
 
 
 def summary_text(head: str, done: str | None, manifest: VectorsManifest) -> str:
-    """What a command says at its end of vectors or an index."""
+    """The last lines of a command that made vectors or an index."""
     empty, copies = manifest.empty_documents, manifest.plan.copies
     counts = ", ".join(f"{lang or 'unknown'} {count}" for lang, count in manifest.languages.items())
     lines = [
@@ -218,7 +202,7 @@ VECTORS = Kind(
 
 
 def take_up(directory: Path, plan: EncodingPlan) -> Shards:
-    """The shards of a plan in a directory: those that an earlier command left under the same plan stay."""
+    """Writes the plan and returns the shards; those of an interrupted command with the same plan stay."""
     artifact = Artifact(directory, VECTORS)
     path = directory / PLAN
     if path.is_file():
@@ -228,7 +212,7 @@ def take_up(directory: Path, plan: EncodingPlan) -> Shards:
             raise ArtifactError(f"{path} is damaged: start over with --no-resume") from error
         artifact.refuse(plan.differences(there))
     elif directory.is_dir():
-        # Shards without a plan are nobody's.
+        # Without its plan, a shard's origin is unknown.
         for shard in directory.iterdir():
             if re.fullmatch(_SHARD_FILES, shard.name):
                 shard.unlink()
@@ -244,11 +228,7 @@ def shards_of(directory: Path, plan: EncodingPlan) -> Shards:
 
 
 def finished_under(artifact: Artifact[Any], plan: EncodingPlan, resume: bool) -> Any:
-    """The manifest of what lies finished in an output directory; None where there is nothing.
-
-    Args:
-        resume: False removes what an earlier command wrote.
-    """
+    """The manifest of a finished output directory, else None. Without `resume` it is emptied first."""
     if not resume:
         artifact.start_over()
     manifest = artifact.finished()
@@ -257,39 +237,23 @@ def finished_under(artifact: Artifact[Any], plan: EncodingPlan, resume: bool) ->
     return manifest
 
 
-def seal_vectors(directory: Path, plan: EncodingPlan, shards: Shards) -> VectorsManifest:
-    """Writes the manifest of vectors whose shards are all there."""
-    vectors = Vectors(plan, [shards])
-    manifest = VectorsManifest(
-        plan=plan,
-        languages=vectors.languages,
-        empty_documents=vectors.empty_documents,
-        files={shards.path(shard).name: shards.record(shard).file for shard in shards.numbers},
-    )
-    Artifact(directory, VECTORS).seal(manifest)
-    return manifest
-
-
 def summed(
     languages: Iterable[Mapping[str, int]], empty: Iterable[int | None]
 ) -> tuple[dict[str, int], int | None]:
-    """Of several parts: documents a language, in the order of first appearance, and those without text."""
+    """Sums of several parts: documents per language, and documents without text."""
     counts: Counter[str] = Counter()
     for part in languages:
         counts.update(part)
-    total: int | None = 0
-    for count in empty:
-        total = None if total is None or count is None else total + count
-    return dict(counts), total
+    known = list(empty)
+    return dict(counts), None if None in known else sum(filter(None, known))
 
 
 class Vectors:
-    """Vectors on disk as one sequence of shards; every shard is checked against its SHA-256 when it is read.
+    """Vectors on disk as one sequence of shards; reading a shard checks its SHA-256.
 
     Attributes:
-        plan: of all of it.
         languages: language -> number of documents.
-        empty_documents: documents without text; None where the texts were never seen.
+        empty_documents: number of documents without text; None for imported vectors.
     """
 
     def __init__(self, plan: EncodingPlan, parts: Sequence[Shards]) -> None:
@@ -302,17 +266,15 @@ class Vectors:
         self._held: tuple[int, VectorBatch] | None = None
 
     def __len__(self) -> int:
-        """Number of shards."""
         return len(self._shards)
 
     def batch(self, shard: int) -> VectorBatch:
-        """One shard; the last one that was asked for is held."""
+        """One shard; the last one stays in memory."""
         if self._held is None or self._held[0] != shard:
             self._held = (shard, self._read(shard))
         return self._held[1]
 
     def batches(self) -> Iterator[VectorBatch]:
-        """All shards in order; raises as `batch`."""
         return map(self.batch, range(len(self)))
 
     def _read(self, shard: int) -> VectorBatch:
@@ -328,5 +290,5 @@ def open_vectors(directories: Sequence[Path]) -> Vectors:
         with problems.collect():
             plans.append(Artifact(directory, VECTORS).read().plan)
     problems.raise_any()
-    joined = join_plans(plans, list(map(str, directories)))
-    return Vectors(joined.plan, [shards_of(directories[at], plans[at]) for at in joined.order])
+    plan, order = join_plans(plans, list(map(str, directories)))
+    return Vectors(plan, [shards_of(directories[at], plans[at]) for at in order])

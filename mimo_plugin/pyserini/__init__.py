@@ -1,1 +1,1 @@
-"""The parts that import Pyserini; with `indexing.exporting` the only ones."""
+"""Pyserini: Java, encoder classes, its commands, BM25. Besides `indexing.exporting`, only this imports it."""

@@ -1,4 +1,4 @@
-"""BM25 through Pyserini's Lucene: one index of a collection or a mixed pool, plain or for one language."""
+"""BM25 with Pyserini's Lucene: one index of a collection or a mixed pool, plain or for one language."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,24 +16,25 @@ from mimo_plugin.pyserini.java import import_pyserini
 if TYPE_CHECKING:
     import numpy as np
 
-# Unicode word boundaries and lower case, without stemming and stop words, which belong to one language each.
+# Unicode word boundaries and lower case, without a language's stemming and stop words.
 _PLAIN = ("-stemmer", "none", "-keepStopwords")
 _ENGLISH = "io.anserini.analysis.DefaultEnglishAnalyzer"
 
-# Languages that Pyserini's searcher splits at white space. Anserini's indexer knows that of Swahili alone and
-# stems the others as English, unless it is told that the texts are split already, as in its CIRAL and MIRACL
-# (Yoruba) indexes.
+# Languages that Pyserini's searcher splits at white space. Anserini's indexer does so for Swahili only. It
+# stems the others as English without -pretokenized, which its CIRAL and MIRACL (Yoruba) indexes use.
 _WHITESPACE = "org.apache.lucene.analysis.core.WhitespaceAnalyzer"
 _AT_WHITESPACE = ("ha", "so", "sw", "yo")
-_TOLD_TO = ("ha", "so", "yo")
+_PRETOKENIZED = ("ha", "so", "yo")
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Attributes:
-    language: the code that Pyserini is given, as for MIRACL and Mr. TyDi; None is the plain analysis.
-    analyzer: name of the Java class that turns texts into terms.
-    note: what a user should know of the choice; empty where it is the one asked for.
+    """How texts become terms.
+
+    Attributes:
+        language: Pyserini's language code, as for MIRACL and Mr. TyDi; None is the plain analysis.
+        analyzer: name of the Java class.
+        note: tells the user where the plain analysis takes a language's place.
     """
 
     language: str | None
@@ -42,14 +43,14 @@ class Analysis:
 
     @property
     def index_arguments(self) -> list[str]:
-        """What Anserini's indexer is told."""
+        """Arguments of Anserini's indexer."""
         if self.language is None:
             return list(_PLAIN)
-        split = ["-pretokenized"] if self.language in _TOLD_TO else []
+        split = ["-pretokenized"] if self.language in _PRETOKENIZED else []
         return ["-language", self.language, *split]
 
     def apply(self, searcher: Any) -> str:
-        """Makes a `LuceneSearcher` analyse queries this way; returns the name of the class that it takes."""
+        """Sets the analysis of a `LuceneSearcher`; returns the name of its analyzer class."""
         if self.language is None:
             from pyserini.analysis import get_lucene_analyzer
 
@@ -60,10 +61,9 @@ class Analysis:
 
 
 def analysis_of(language: str | None) -> Analysis:
-    """The analysis of a language; `pt_BR` is `pt`. One that Anserini has no analyzer for gets the plain one,
-    which its note says.
+    """The analysis of a language; `pt_BR` is `pt`. A language without an analyzer gets the plain analysis.
 
-    What there is, Anserini's own table says: it differs between releases (Korean: bigrams, then words).
+    Anserini's table of analyzers differs between releases (Korean: bigrams, later words).
     """
     if language is None:
         return Analysis(None, _ENGLISH)
@@ -105,7 +105,6 @@ def versions() -> dict[str, str]:
     }
 
 
-# It is there while the index is built.
 PLAN = "plan.json"
 LUCENE_FILES = re.compile(r"_[\w-]+\.\w+|(pending_)?segments_\w+|write\.lock")
 
@@ -121,14 +120,7 @@ def lucene_files(directory: Path) -> dict[str, FileRecord]:
 
 
 class Bm25Plan(Record):
-    """All that decides what the index finds.
-
-    Attributes:
-        collection_fingerprint: see `collections.survey.Survey`.
-        documents: number of documents in the collection.
-        language: what Anserini was told; None is the plain analysis.
-        analyzer: name of the Java class that made the terms.
-    """
+    """Everything that decides the index; see `Survey` and `Analysis`."""
 
     collection_fingerprint: str
     documents: int
@@ -137,13 +129,11 @@ class Bm25Plan(Record):
 
 
 class Bm25Manifest(Manifest):
-    """What lies beside Lucene's files.
-
-    Attributes:
-        indexed: documents that Lucene holds; those without text are left out.
-        languages: language -> number of documents.
-        note: what a user should know of the analysis; empty where it is the one asked for.
-        versions: of Pyserini, Anserini and Lucene.
+    """Attributes:
+    indexed: number of documents in Lucene, which leaves out those without text.
+    languages: language -> number of documents.
+    note: see `Analysis`.
+    versions: of Pyserini, Anserini and Lucene.
     """
 
     format: Literal["mimo-bm25-index"] = "mimo-bm25-index"
@@ -167,15 +157,13 @@ BM25_INDEXES = Kind(
 
 
 _DOCUMENTS = 1000
-# Anserini leaves out a text of nothing else.
+# Anserini leaves out texts of these characters alone.
 _BLANK = "".join(map(chr, range(33)))
 
 
 @dataclass(frozen=True)
 class BuiltBm25:
-    """Attributes:
-    already: the index was there, complete, and made the same way.
-    """
+    """A finished index. already: it was complete before the call."""
 
     manifest: Bm25Manifest
     already: bool
@@ -191,22 +179,21 @@ def index_bm25(
     threads: int = 2,
     progress: bool | None = None,
 ) -> BuiltBm25:
-    """Writes a Lucene index, which stock Pyserini can search, and last its `manifest.json`.
+    """Writes a Lucene index, which Pyserini can search, and last its `manifest.json`.
 
-    A finished index of the same documents and analysis is kept as it is; a build that was cut short is begun
-    again.
+    A finished index of the same documents and analysis stays as it is; an interrupted build starts over.
 
     Args:
         collection: an ir_datasets dataset of `Doc`s.
-        language: of the documents, for the analyzer that Pyserini takes for it on MIRACL and Mr. TyDi; None,
-            or one without an analyzer, gets Unicode word boundaries and lower case, which suit a mixed pool.
-        resume: False builds again what is there, also where it was made otherwise.
-        surveyed: what `survey` says of the collection; None reads the documents once more for it.
+        language: of the documents, for Pyserini's analyzer on MIRACL and Mr. TyDi. None, or a language
+            without an analyzer, gets Unicode word boundaries and lower case, which suit a mixed pool.
+        resume: False builds again, even where another index lies.
+        surveyed: the survey of the collection; None makes one.
 
     Raises:
         ArtifactError: the directory holds something else, or an index made otherwise; another process writes
-            there; Lucene did not take every document.
-        DataError: there are no documents, or docids occur more than once.
+            to it; Lucene did not take every document.
+        DataError: there are no documents, or docids are repeated.
         EnvironmentProblem: no usable Java or Pyserini; the file system refuses.
     """
     place = Artifact(directory, BM25_INDEXES)
@@ -231,7 +218,7 @@ def index_bm25(
                 found.distinct(collection), directory, analysis, found.documents, threads, progress
             )
         except BaseException:
-            # Closing Lucene commits: what is there then must not look like an index.
+            # Lucene commits when it closes: the partial index must not stay.
             place.start_over()
             raise
         manifest = Bm25Manifest(
@@ -249,13 +236,13 @@ def index_bm25(
 def _index(
     collection: Any, directory: Path, analysis: Analysis, documents: int, threads: int, progress: bool | None
 ) -> int:
-    """The number of documents that Lucene holds then."""
+    """Returns the number of documents in Lucene."""
     import_pyserini()
     from jnius import autoclass
     from pyserini.index.lucene import LuceneIndexer
     from pyserini.search.lucene import LuceneSearcher
 
-    # The indexer logs its settings as it starts, between the lines of whoever called.
+    # Silences the indexer's log of its settings.
     level = autoclass("org.apache.logging.log4j.Level").WARN
     autoclass("org.apache.logging.log4j.core.config.Configurator").setLevel("io.anserini.index", level)
     indexer = LuceneIndexer(args=["-index", str(directory), *analysis.index_arguments], threads=threads)
@@ -283,7 +270,7 @@ def _index(
     return indexed
 
 
-# Anserini's defaults for passages, which Pyserini takes for MIRACL and Mr. TyDi.
+# Anserini's defaults for passages, which Pyserini uses for MIRACL and Mr. TyDi.
 K1, B = 0.9, 0.4
 
 _QUERIES = 1000
@@ -299,19 +286,16 @@ def search_bm25(
     threads: int = 2,
     advance: Callable[[int], object] | None = None,
 ) -> Iterator[tuple[str, list[str], "np.ndarray"]]:
-    """Yields (query id, docids, BM25 scores float32), a query at a time in the queries' order.
-
-    Queries are analysed like the documents of the index.
+    """Yields (query id, docids, BM25 scores float32) of one query at a time, in the queries' order.
 
     Args:
-        directory: an index that `index_bm25` wrote.
+        directory: an index that `index_bm25` wrote, whose analysis the queries get.
         queries: (query id, text) pairs.
-        hits: documents a query at most.
+        hits: maximum number of documents per query.
         advance: called with the number of queries done since the last call.
 
     Raises:
-        ArtifactError: the directory is no finished index, or this Pyserini would analyse queries otherwise
-            than the index's documents.
+        ArtifactError: the directory is no finished index, or this Pyserini analyses queries in another way.
     """
     manifest = Artifact(directory, BM25_INDEXES).verify()
     import_pyserini()

