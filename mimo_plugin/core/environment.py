@@ -1,12 +1,14 @@
 """This machine: versions and device, progress bars, messages of libraries, and whether a host answers."""
 
 import platform
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -138,6 +140,19 @@ def without_dataset_logs() -> Iterator[None]:
 
 
 _CONNECT_SECONDS = 5
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Restores Python's handlers of Ctrl-C and the like, which a JVM or Ray replaces in its block."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        if current_thread() is main_thread():
+            for number, handler in handlers.items():
+                if handler is not None:
+                    signal.signal(number, handler)
 
 
 def hub_problem() -> str | None:

@@ -1,17 +1,17 @@
 """Builds FAISS indexes, which Pyserini's FaissSearcher reads, from documents, vectors or other indexes."""
 
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mimo_plugin.collections.survey import Survey, docid_hash, repeated_hashes, survey
+from mimo_plugin.collections.dataset import StreamedDocs
+from mimo_plugin.collections.records import Doc
+from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import Artifact, FileRecord
-from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
-from mimo_plugin.core.files import replacing, writing
+from mimo_plugin.core.files import replacing
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.encode import (
     check_checkpoint,
@@ -222,8 +222,8 @@ def merge_indexes(
     kinds = {_preset(manifest.plan) for manifest in manifests}
     if factory is None and len(kinds) > 1:
         raise UsageError(
-            f"the indexes are of different kinds ({', '.join(sorted(kinds))}): say with --factory which one "
-            "the merged index is to be"
+            f"the indexes are of different kinds ({', '.join(sorted(kinds))}): say with --factory which kind "
+            "to build"
         )
     factory = factory or kinds.pop()
     plan, order = join_plans([manifest.plan.vectors for manifest in manifests], list(map(str, directories)))
@@ -248,7 +248,7 @@ def _preset(plan: IndexPlan) -> str:
     if plan.parameters is not None:
         raise ArtifactError(
             f"an index was built as {plan.factory} with {plan.parameters}, which is no preset of this "
-            "release: say with --factory what the merged index is to be"
+            "release: give --factory for the merged index"
         )
     return plan.factory
 
@@ -267,48 +267,40 @@ def _require_vectors(directory: Path, plan: IndexPlan, target: str) -> None:
     half = (faiss.ScalarQuantizer.QT_fp16, faiss.ScalarQuantizer.QT_bf16)
     if not isinstance(index, faiss.IndexScalarQuantizer) or index.sq.qtype not in half:
         raise ArtifactError(
-            f"{directory} is of the kind {plan.factory}, which learns from its own vectors and does not give "
-            "them back: keep vectors with `mimo encode` and build one index with `mimo index --vectors`, or "
+            f"{directory} is of the kind {plan.factory}, which learns from its own vectors and does not keep "
+            "them: save vectors with `mimo encode` and build one index with `mimo index --vectors`, or "
             "search the indexes together with `mimo search A B`"
         )
     if target != plan.factory:
         raise ArtifactError(
             f"{directory} is of the kind {plan.factory}, which keeps 16 bits a number: it can be merged into "
-            f"another one of that kind, not into {target}; leave --factory out"
+            f"an index of the same kind, not into {target}; leave --factory out"
         )
 
 
 def _require_unique(directories: Sequence[Path], progress: bool | None) -> None:
     """Raises a DataError that names repeated docids and their indexes."""
-    count = 0
-    with tempfile.TemporaryFile() as file:
-        for _, docid in bar(_docids(directories), what="docids", unit="docs", enabled=progress):
-            with writing(Path(tempfile.gettempdir())):
-                file.write(docid_hash(docid))
-            count += 1
-        repeated = repeated_hashes(file, count)
+
+    def docids() -> Iterator[tuple[Path, str]]:
+        for directory in directories:
+            with (directory / DOCID).open(encoding="utf-8", newline="\n") as lines:
+                for line in lines:
+                    yield directory, line.removesuffix("\n")
+
+    documents = StreamedDocs(lambda: (Doc(docid, "", "") for _, docid in docids()))
+    repeated = survey(documents, progress=progress).repeated
     if not repeated:
         return
-    # A second pass tells duplicates from equal hashes of different docids.
-    places: defaultdict[bytes, list[Path]] = defaultdict(list)
-    for directory, docid in _docids(directories):
-        if int.from_bytes(docid_hash(docid), "little") in repeated:
+    places: defaultdict[str, list[Path]] = defaultdict(list)
+    for directory, docid in docids():
+        if docid in repeated:
             places[docid].append(directory)
-    problems = Problems(DataError)
-    for docid, found in places.items():
-        if len(found) > 1:
+    with Problems(DataError) as problems:
+        for docid, found in places.items():
             problems.add(
-                f"docid {docid.decode()!r} is in {' and in '.join(map(str, found))}, expected each document "
-                "in one index: leave one out, or make them with --pooled, which puts the language before it"
+                f"docid {docid!r} is in {' and in '.join(map(str, found))}, expected each document in one "
+                "index: leave one out, or make them with --pooled, which puts the language before it"
             )
-    problems.raise_any()
-
-
-def _docids(directories: Sequence[Path]) -> Iterator[tuple[Path, bytes]]:
-    for directory in directories:
-        with (directory / DOCID).open("rb") as lines:
-            for line in lines:
-                yield directory, line.removesuffix(b"\n")
 
 
 class IndexedVectors(Vectors):
@@ -336,7 +328,7 @@ class IndexedVectors(Vectors):
     def __len__(self) -> int:
         return len(self._pieces)
 
-    def _read(self, shard: int) -> VectorBatch:
+    def batch(self, shard: int) -> VectorBatch:
         import faiss
 
         directory, start, stop = self._pieces[shard]

@@ -111,13 +111,7 @@ def encode_collections(
         encoder: a checkpoint's name, or a loaded encoder.
         found: the survey of these documents; None makes one.
 
-    Raises:
-        MimoError: with every problem that shows before the encoder is loaded.
-        ArtifactError: the output directory holds something else, or work under another plan.
-        DataError: the collection has faults, such as repeated docids.
-        EnvironmentProblem: the disk is full, or the file system refuses.
-        ModelError: a vector holds NaN or infinity.
-        UsageError: the collection is too small for that many parts.
+    Raises: as `build.index`.
     """
     options = options or EncodeOptions()
     directory = Artifact(output, VECTORS)

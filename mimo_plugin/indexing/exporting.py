@@ -113,7 +113,7 @@ def export_vectors(
         else:
             check_place(output)
             if output.exists():
-                raise ArtifactError(f"{output} is there already: choose another --output, or remove it")
+                raise ArtifactError(f"{output} exists already: choose another --output, or remove it")
     with problems.collect():
         vectors = open_source(sources)
         plan = _cut_plan(vectors, dimension, sources)
@@ -167,8 +167,8 @@ def open_source(directories: Sequence[Path]) -> Vectors:
         faiss.downcast_index(index), faiss.IndexFlat | faiss.IndexHNSWFlat | faiss.IndexIVFFlat
     ):
         raise ArtifactError(
-            f"{directory} is an index of {plan.factory}, which does not keep the vectors as they were "
-            "encoded: export the vectors that it was made of (`mimo encode`), or a Flat index"
+            f"{directory} is an index of {plan.factory}, which does not keep the vectors "
+            "unchanged: export its vectors from `mimo encode`, or a Flat index"
         )
     return IndexedVectors(plan.vectors, [(directory, manifest)])
 
@@ -206,7 +206,7 @@ def _batches(vectors: Vectors, plan: EncodingPlan, advance: Callable[[int], obje
 def texts_of(plan: EncodingPlan) -> Callable[[Sequence[str]], list[str]]:
     """A function from docids, asked for in the vectors' order, to texts; it reads the collections once."""
     if not plan.backend:
-        raise UsageError(f"the vectors were imported from {plan.collections[0]}: their texts are not known")
+        raise UsageError(f"the vectors were imported from {plan.collections[0]}: their texts are unknown")
     pool = load(
         *plan.collections, fields=plan.fields, pooled=plan.prefixes is not None, prefixes=plan.prefixes
     )
@@ -219,8 +219,8 @@ def texts_of(plan: EncodingPlan) -> Callable[[Sequence[str]], list[str]]:
             text = next((doc.text for doc in docs if doc.doc_id == docid), None)
             if text is None:
                 raise DataError(
-                    f"{', '.join(plan.collections)} has no document {docid} where the vectors have it: the "
-                    "collection has changed since it was encoded"
+                    f"{', '.join(plan.collections)} has no document {docid} at the place of its vector: "
+                    "the collection has changed since it was encoded"
                 )
             found.append(text)
         return found

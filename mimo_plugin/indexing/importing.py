@@ -42,8 +42,8 @@ def read_jsonl(path: Path, faults: Problems) -> Iterator[VectorBatch]:
         for docid, _, vector in some:
             if len(vector) != dimension:
                 faults.add(
-                    f"{path}: the vector of {docid} has {len(vector)} dimensions, the one before it "
-                    f"{dimension}: all must have as many"
+                    f"{path}: the vector of {docid} has {len(vector)} dimensions, the first one "
+                    f"{dimension}: all must have the same number"
                 )
         docids, langs, vectors = zip(*(found for found in some if len(found[2]) == dimension), strict=True)
         yield VectorBatch(list(docids), list(langs), np.asarray(vectors, dtype=np.float32))
@@ -56,7 +56,7 @@ def _vector(record: dict[str, Any], where: str) -> list[float]:
         or not vector
         or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in vector)
     ):
-        raise DataError(f"{where}: 'vector' is no list of numbers, expected one number a dimension")
+        raise DataError(f"{where}: 'vector' is no list of numbers, expected one number per dimension")
     # Compared without conversion: Python refuses to make a float of a huge integer.
     if not all(-_LARGEST <= value <= _LARGEST for value in vector):
         raise DataError(
@@ -66,7 +66,7 @@ def _vector(record: dict[str, Any], where: str) -> list[float]:
 
 
 def read_npy(path: Path, faults: Problems) -> Iterator[VectorBatch]:
-    """Reads an array of floats (documents, dimension), mapped from disk, and one docid a line."""
+    """Reads an array of floats (documents, dimension), mapped from disk, and one docid per line."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
@@ -81,7 +81,7 @@ def read_npy(path: Path, faults: Problems) -> Iterator[VectorBatch]:
         return
     beside = path.with_suffix(".docid")
     if not beside.is_file():
-        faults.add(f"{path}: {beside.name} is missing beside it, expected one docid a line")
+        faults.add(f"{path}: {beside.name} is missing beside it, expected one docid per line")
         return
     languages = path.with_suffix(".lang")
     docids = faults.convert(
@@ -145,7 +145,7 @@ def read_parquet(path: Path, faults: Problems) -> Iterator[VectorBatch]:
 def _texts(column: Any, name: str, path: Path) -> list[str]:
     values: list[Any] = column.to_pylist()
     if not all(isinstance(value, str) for value in values):
-        raise DataError(f"{path}: column {name} holds values that are no text, expected a text in every row")
+        raise DataError(f"{path}: column {name} holds values other than text, expected a text in every row")
     return values
 
 
@@ -159,11 +159,11 @@ def _matrix(column: Any, path: Path, start: int) -> np.ndarray:
     flat = column.flatten()
     if column.null_count or flat.null_count or not pa.types.is_floating(flat.type) or len(flat) % len(column):
         raise DataError(
-            f"{path}: rows from {start} on hold no vector, or vectors of several lengths, expected as many "
-            "floats in every row"
+            f"{path}: rows from {start} on hold no vector, or vectors of different lengths, expected the "
+            "same number of floats in every row"
         )
     if not pa.types.is_fixed_size_list(kind) and len(set(column.value_lengths().to_pylist())) > 1:
-        raise DataError(f"{path}: vectors of several lengths from row {start} on, expected one length")
+        raise DataError(f"{path}: vectors of different lengths from row {start} on, expected one length")
     vectors: np.ndarray = (
         flat.to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(len(column), -1)
     )
@@ -228,7 +228,7 @@ class Foreign:
             if self.dimension and dimension != self.dimension:
                 raise DataError(
                     f"vectors of {dimension} and of {self.dimension} dimensions (at docid "
-                    f"{batch.docids[0]!r}), expected one encoder's: import them apart"
+                    f"{batch.docids[0]!r}), expected those of one encoder: import them separately"
                 )
             self.dimension = dimension
             for docid, lang in zip(batch.docids, batch.langs, strict=True):

@@ -247,7 +247,7 @@ def _search(index: Any, vectors: np.ndarray, reach: int, start: int) -> Ranked:
         with matrix_products():
             scores, rows = index.search(vectors, reach)
     except RuntimeError as error:
-        raise UsageError(f"FAISS refuses to search: {reason(error)}; see to --search-parameters") from error
+        raise UsageError(f"FAISS refuses to search: {reason(error)}; check --search-parameters") from error
     # FAISS fills missing documents with row -1.
     scores[rows < 0] = -np.inf
     rounding: Any = 0.0

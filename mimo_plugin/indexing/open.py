@@ -4,6 +4,7 @@ import mmap
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,8 +76,8 @@ def index_at(directory: Path) -> Artifact[IndexManifest]:
     """The directory of an index that `mimo index` wrote."""
     if made_by_pyserini(directory):
         raise ArtifactError(
-            f"{directory} has no {MANIFEST}: it looks like an index that Pyserini made, which `mimo search` "
-            "takes with --encoder; for anything else make one with `mimo index`"
+            f"{directory} has no {MANIFEST}: it looks like an index of Pyserini, which only `mimo search` "
+            "takes, with --encoder; for anything else build one with `mimo index`"
         )
     return Artifact(directory, INDEXES)
 
@@ -131,39 +132,30 @@ def _split(lines: bytes) -> list[str]:
     return lines.decode("utf-8").split("\n")[:-1]
 
 
+@dataclass(eq=False, repr=False)
 class Index:
     """An index of `len(index)` documents with vectors, docids and languages.
 
     The first use of the vectors reads the files and checks their SHA-256.
 
     Attributes:
+        parameters: FAISS search parameters.
+        opened: FAISS index and docids, where they are in memory already.
         encoded: number of documents encoded by the call that built this index.
         already: the index was complete before the call.
         note: tells where another factory took a preset's place.
         encoder: the index's own, once a search has loaded it.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        manifest: IndexManifest,
-        parameters: str | None = None,
-        *,
-        opened: tuple[Any, Lines | Listed] | None = None,
-        encoded: int = 0,
-        already: bool = True,
-        note: str | None = None,
-        encoder: Encoder | None = None,
-    ) -> None:
-        """See `open_index`. opened: FAISS index and docids, where they are in memory already."""
-        self.directory = directory
-        self.manifest = manifest
-        self.encoded = encoded
-        self.already = already
-        self.note = note
-        self.encoder = encoder
-        self._parameters = parameters
-        self._given = opened
+    directory: Path
+    manifest: IndexManifest
+    parameters: str | None = None
+    _: KW_ONLY
+    opened: tuple[Any, Lines | Listed] | None = None
+    encoded: int = 0
+    already: bool = True
+    note: str | None = None
+    encoder: Encoder | None = None
 
     def __len__(self) -> int:
         return self.manifest.plan.documents
@@ -213,9 +205,9 @@ class Index:
 
     @cached_property
     def _opened(self) -> tuple[Any, Lines | Listed]:
-        index, docids = self._given or self._read()
-        if self._parameters:
-            set_parameters(index, self._parameters, self.directory)
+        index, docids = self.opened or self._read()
+        if self.parameters:
+            set_parameters(index, self.parameters, self.directory)
         return index, docids
 
     def _read(self) -> tuple[Any, Lines]:
@@ -259,20 +251,20 @@ def _open_pyserini(directory: Path, parameters: str | None) -> Index:
         ) from error
     if not index.ntotal == len(docids) > 0:
         raise ArtifactError(
-            f"{directory} holds {index.ntotal} vectors and {len(docids)} docids, expected as many of both, "
-            "and some: build it again"
+            f"{directory} holds {index.ntotal} vectors and {len(docids)} docids, expected the same number, "
+            "at least 1: build it again"
         )
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise ArtifactError(
-            f"{directory} was built for distances, expected inner products: its best hits would come last; "
-            "build it again, with inner product"
+            f"{directory} was built for distances, expected inner products: the best hits would come last; "
+            "build it again with inner product"
         )
     problems = Problems(ArtifactError)
     for docid, count in Counter(docids).items():
         if count > 1:
-            problems.add(f"{directory / DOCID}: docid {docid!r} is there {count} times, expected once")
+            problems.add(f"{directory / DOCID}: docid {docid!r} occurs {count} times, expected once")
         elif docid.split() != [docid]:
-            problems.add(f"{directory / DOCID}: docid {docid!r}, expected one without white space")
+            problems.add(f"{directory / DOCID}: docid {docid!r} contains white space, expected none")
     problems.raise_any()
     vectors = foreign_plan((), "", len(docids), index.d, len(docids))
     manifest = IndexManifest(
@@ -330,7 +322,7 @@ def shared_prefixes(indexes: Sequence[Index]) -> dict[str, str] | None:
             if shared.setdefault(collection, prefix) != prefix:
                 problems.add(
                     f"{index.directory}: ids of {collection} begin with '{prefix}:', in another index with "
-                    f"'{shared[collection]}:'; make one of them again"
+                    f"'{shared[collection]}:'; build one of them again"
                 )
     problems.raise_any()
     return shared if indexes and indexes[0].manifest.plan.prefixes is not None else None
@@ -350,7 +342,7 @@ def check_encoder(index: Index, encoder: Encoder, *, allow_other: bool = False) 
         raise ArtifactError(
             f"{encoder.name} (fingerprint {encoder.fingerprint[:12]}) is not the encoder of "
             f"{index.directory} ({plan.encoder}, fingerprint {plan.encoder_fingerprint[:12]}): search with "
-            "that one, or say --allow-other-encoder"
+            "that encoder, or give --allow-other-encoder"
         )
 
 

@@ -94,25 +94,23 @@ def plan_encoding(
     pool: "Pool", found: "Survey", encoder: "Encoder", part: Part = WHOLE, shard_size: int = 4096
 ) -> EncodingPlan:
     """The plan of encoding a pool, or a part of it; raises as `Part.shards`."""
-    return EncodingPlan(
-        collections=pool.specs,
-        prefixes=pool.prefixes,
-        fields=pool.fields,
-        collection_fingerprint=found.fingerprint,
-        collection_documents=found.documents,
-        documents=part.documents(found.documents, shard_size),
-        shard=part.name,
-        dimension=encoder.dimension,
-        device=encoder.device_type,
-        dtype=encoder.options.dtype,
-        backend=encoder.backend,
-        batch_size=encoder.options.batch_size,
-        shard_size=shard_size,
-        normalized=encoder.normalizes,
-        versions={name: version(name) for name in (*_LIBRARIES, *_OF_BACKEND.get(encoder.backend, ()))},
-        copies=found.copies,
-        **_said_of(encoder),
+    whole = foreign_plan(
+        pool.specs, found.fingerprint, found.documents, encoder.dimension, shard_size, encoder
     )
+    ours = {
+        "prefixes": pool.prefixes,
+        "fields": pool.fields,
+        "documents": part.documents(found.documents, shard_size),
+        "shard": part.name,
+        "device": encoder.device_type,
+        "dtype": encoder.options.dtype,
+        "backend": encoder.backend,
+        "batch_size": encoder.options.batch_size,
+        "normalized": encoder.normalizes,
+        "versions": {name: version(name) for name in (*_LIBRARIES, *_OF_BACKEND.get(encoder.backend, ()))},
+        "copies": found.copies,
+    }
+    return whole.model_copy(update=ours)
 
 
 def foreign_plan(
@@ -123,7 +121,8 @@ def foreign_plan(
     shard_size: int,
     encoder: "Encoder | None" = None,
 ) -> EncodingPlan:
-    """The plan of vectors that another tool made."""
+    """The plan of vectors that another tool made, with all documents in one part."""
+    options = encoder.options if encoder else None
     return EncodingPlan(
         collections=collections,
         prefixes=None,
@@ -132,30 +131,22 @@ def foreign_plan(
         collection_documents=documents,
         documents=documents,
         shard=None,
+        encoder=encoder.name if encoder else "",
+        encoder_fingerprint=encoder.fingerprint if encoder else "",
         dimension=dimension,
+        prompt=encoder.document_prompt if encoder else "",
+        query_prompt=encoder.query_prompt if encoder else None,
+        max_length=encoder.max_length if encoder else None,
         device="",
         dtype="",
         backend="",
+        pooling=options.pooling if options else None,
+        normalize=options.normalize if options else None,
+        truncate=options.dimension if options else None,
         batch_size=None,
         shard_size=shard_size,
         versions={},
-        **_said_of(encoder),
     )
-
-
-def _said_of(encoder: "Encoder | None") -> dict[str, Any]:
-    """The fields of a plan that describe the encoder."""
-    options = encoder.options if encoder else None
-    return {
-        "encoder": encoder.name if encoder else "",
-        "encoder_fingerprint": encoder.fingerprint if encoder else "",
-        "prompt": encoder.document_prompt if encoder else "",
-        "query_prompt": encoder.query_prompt if encoder else None,
-        "max_length": encoder.max_length if encoder else None,
-        "pooling": options.pooling if options else None,
-        "normalize": options.normalize if options else None,
-        "truncate": options.dimension if options else None,
-    }
 
 
 # These fields decide a text's vector. Batch size, backend and device change it by rounding only.
@@ -186,13 +177,11 @@ def unlike(
             mine, other = getattr(plans[0], field), getattr(plan, field)
             if mine != other and not (field in _SAID_LATER and None in (mine, other)):
                 yield (
-                    f"{both}: {field} is {other!r} and {mine!r}; make one of them again with the other's "
-                    "options"
+                    f"{both}: {field} is {other!r} and {mine!r}; build one of them again with the "
+                    "options of the other"
                 )
         if (plan.prefixes is None) != (plans[0].prefixes is None):
-            yield (
-                f"{both}: one has ids as lang:id, the other has not; make both with --pooled, or both without"
-            )
+            yield (f"{both}: only one has ids as lang:id; build both with --pooled, or both without")
 
 
 def join_plans(plans: Sequence[EncodingPlan], names: Sequence[str]) -> tuple[EncodingPlan, Sequence[int]]:
@@ -235,8 +224,8 @@ def _order_parts(plans: Sequence[EncodingPlan], names: Sequence[str]) -> list[in
     cut = {plan.part.of for plan in plans}
     if len(cut) > 1:
         raise ArtifactError(
-            f"{', '.join(names)} are parts of one collection that was cut differently: "
-            f"{', '.join(plan.shard or 'the whole' for plan in plans)}; make them again with the same n in "
+            f"{', '.join(names)} are parts of one collection with different cuts: "
+            f"{', '.join(plan.shard or 'the whole' for plan in plans)}; build them again with the same n in "
             "--shard i/n"
         )
     numbers = Counter(plan.part.number for plan in plans)
@@ -263,8 +252,8 @@ def _join_collections(plans: Sequence[EncodingPlan], names: Sequence[str]) -> di
     for plan, name in zip(plans, names, strict=True):
         if plan.shard is not None:
             problems.add(
-                f"{name} is part {plan.shard} of a collection, the others are of other collections: put its "
-                "parts together first"
+                f"{name} is part {plan.shard} of a collection, the others are other collections: merge its "
+                "parts first"
             )
         for collection, prefix in (plan.prefixes or {}).items():
             if prefix in of and collection not in prefixes:

@@ -3,11 +3,9 @@
 import logging
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.collections.survey import survey
 from mimo_plugin.core.artifact import Artifact
-from mimo_plugin.core.environment import bar
+from mimo_plugin.core.environment import bar, signals_kept
 from mimo_plugin.core.errors import EnvironmentProblem, Problems, UsageError
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.encoder.options import AUTO
@@ -158,7 +156,7 @@ def connected(options: RayOptions) -> Iterator[None]:
         settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     elif address != "auto":
         _require_answer(address)
-    with _own_signals(), nullcontext() if options.debug else _without_stderr():
+    with signals_kept(), nullcontext() if options.debug else _without_stderr():
         try:
             ray.init(**settings)
         except (OSError, RuntimeError, ValueError) as error:
@@ -186,12 +184,12 @@ def _require_answer(address: str) -> None:
             return
         if "token" in done.stderr.lower():
             raise EnvironmentProblem(
-                f"--ray {address}: the cluster asks for a token that it does not get from here: copy its "
+                f"--ray {address}: the cluster asks for a token, and this machine has none: copy its "
                 "~/.ray/auth_token to this machine and set RAY_AUTH_MODE=token"
             )
         reason = last_line(done.stderr)
     raise EnvironmentProblem(
-        f"--ray {address}: what listens there does not answer as Ray does ({reason}): give the address that "
+        f"--ray {address}: the server there does not answer like Ray ({reason}): give the address that "
         "`ray start --head` shows, usually port 6379"
     )
 
@@ -220,19 +218,6 @@ def _without_remarks() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(before)
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Restores this process's handler of SIGTERM, which Ray replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def last_line(text: object) -> str:
@@ -359,7 +344,7 @@ def _encode_shards(
             counter.update(shards.rows(shard))
             done.add(shard)
     if lost := len(set(missing) - done):
-        raise EnvironmentProblem(f"Ray has lost {lost} shards: run the command again, what is done is kept")
+        raise EnvironmentProblem(f"Ray has lost {lost} shards: run the command again, finished shards stay")
 
 
 def _dataset(
@@ -413,11 +398,11 @@ def _rows(dataset: Any) -> Iterator["pa.Table"]:
     except ExecutionTimeoutError as error:
         raise EnvironmentProblem(
             f"Ray has finished no shard for {_PATIENCE_HOURS} hours: no machine is left that has room for a "
-            "worker, or workers die again and again (--debug shows it). What is done is kept: run the "
+            "worker, or workers die again and again (--debug shows it). Finished shards stay: run the "
             "command again"
         ) from error
     except ray.exceptions.RayError as error:
         raise EnvironmentProblem(
-            f"Ray has failed: {last_line(error)} (--debug shows more). What is done is kept: run the command "
+            f"Ray has failed: {last_line(error)} (--debug shows more). Finished shards stay: run the command "
             "again"
         ) from error

@@ -168,9 +168,9 @@ class _Search:
         options, warnings, total = self._options, [], len(self.queries)
         if empty := self._read.empty:
             shown = ", ".join(empty[:5])
-            warnings.append(f"{len(empty)} queries have no text and were searched all the same: {shown}")
+            warnings.append(f"{len(empty)} queries have no text and were searched like the others: {shown}")
         if self._read.copies:
-            warnings.append(f"{self._read.copies} queries were there once more, and were searched once")
+            warnings.append(f"{self._read.copies} queries were repeated, and searched once")
         own = [] if options.remove_query else own_warning(self._own_first, total)
         if own and not _judged_own(self._pool):
             warnings += own

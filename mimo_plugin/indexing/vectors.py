@@ -17,7 +17,7 @@ from mimo_plugin.indexing.plan import OF_THE_MACHINE, EncodingPlan, join_plans
 
 PLAN = "plan.json"
 _SHARD_FILES = r"\d{5,}\.(parquet|json)"
-_DAMAGED = "the file is damaged; delete it and its .json, and run the command again"
+_DAMAGED = "it is corrupted; delete it and its .json, and run the command again"
 
 
 class VectorBatch(NamedTuple):
@@ -103,7 +103,7 @@ class Shards:
             raise ArtifactError(f"{path} cannot be read: {error.strerror}; {_DAMAGED}") from error
         record = self.record(shard)
         if hashlib.sha256(content).hexdigest() != record.file.sha256:
-            raise ArtifactError(f"{path} is not the file that its record names (SHA-256): {_DAMAGED}")
+            raise ArtifactError(f"{path} differs from its record (SHA-256): {_DAMAGED}")
         batch = _read_parquet(path, content)
         if batch.vectors.shape != (self.rows(shard), self._dimension):
             raise ArtifactError(
@@ -177,7 +177,7 @@ def summary_text(head: str, done: str | None, manifest: VectorsManifest) -> str:
         head,
         f"languages: {counts}",
         done,
-        f"{empty} documents have no text and were encoded all the same" if empty else None,
+        f"{empty} documents have no text and were encoded like the others" if empty else None,
         copies_text(copies) if copies else None,
     ]
     return "\n".join(filter(None, lines))
@@ -209,7 +209,7 @@ def take_up(directory: Path, plan: EncodingPlan) -> Shards:
         try:
             there = EncodingPlan.model_validate_json(path.read_bytes())
         except ValueError as error:
-            raise ArtifactError(f"{path} is damaged: start over with --no-resume") from error
+            raise ArtifactError(f"{path} is corrupted: start over with --no-resume") from error
         artifact.refuse(plan.differences(there))
     elif directory.is_dir():
         # Without its plan, a shard's origin is unknown.
@@ -263,23 +263,16 @@ class Vectors:
         self.languages, self.empty_documents = summed(
             (record.languages for record in records), (record.empty for record in records)
         )
-        self._held: tuple[int, VectorBatch] | None = None
 
     def __len__(self) -> int:
         return len(self._shards)
 
     def batch(self, shard: int) -> VectorBatch:
-        """One shard; the last one stays in memory."""
-        if self._held is None or self._held[0] != shard:
-            self._held = (shard, self._read(shard))
-        return self._held[1]
+        part, number = self._shards[shard]
+        return part.read(number)
 
     def batches(self) -> Iterator[VectorBatch]:
         return map(self.batch, range(len(self)))
-
-    def _read(self, shard: int) -> VectorBatch:
-        part, number = self._shards[shard]
-        return part.read(number)
 
 
 def open_vectors(directories: Sequence[Path]) -> Vectors:

@@ -155,8 +155,8 @@ def _output_required(arguments: Sequence[str]) -> Iterator[None]:
             raise
     if _written(Path(output)) == before:
         raise EnvironmentProblem(
-            f"Pyserini ended without writing {output}, see what it says above: --index must name a directory "
-            "that is there, or an index that Pyserini can fetch"
+            f"Pyserini ended without writing {output}, see its messages above: --index must name an existing "
+            "directory, or an index that Pyserini can fetch"
         )
 
 

@@ -147,14 +147,9 @@ class MimoQueryEncoder(QueryEncoder):
 
         The text of a topic dict is its `query`, `text`, `title` or `contents`.
         """
-        import numpy as np
-
         text = _topic_text(query if isinstance(query, dict) else {**kwargs, "query": query})
-        if self.student is None:
-            return np.asarray(super().encode(text), dtype=np.float32)
-        texts = [text] if isinstance(text, str) else list(text)
-        vectors = self.student.encode_queries(texts, prompt=_prompt(self.prefix), max_length=max_length)
-        return np.asarray(vectors[0]) if isinstance(text, str) else vectors
+        vectors = self.encode_batch([text] if isinstance(text, str) else list(text), max_length)
+        return vectors[0] if isinstance(text, str) else vectors
 
     def encode_batch(
         self, queries: Sequence[str | dict[str, Any]], max_length: int | None = None, **kwargs: Any

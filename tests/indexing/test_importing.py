@@ -112,7 +112,7 @@ def test_faulty_lines_are_all_named(tmp_path: Path) -> None:
         "them.jsonl:4: not valid JSON",
         "them.jsonl:5: key 'id' is missing",
         "them.jsonl:6: the vector holds NaN",
-        "the vector of f has 3 dimensions, the one before it 2",
+        "the vector of f has 3 dimensions, the first one 2",
         "them.jsonl:8: 'vector' is no list of numbers",
     ):
         assert expected in message
@@ -138,11 +138,11 @@ def test_parquet_of_other_columns(tmp_path: Path) -> None:
     pa.parquet.write_table(pa.table({"text": ["a"]}), path)
     assert "columns text, expected one of docid, id" in refused(tmp_path, path)
     pa.parquet.write_table(pa.table({"id": ["a", "b"], "vector": [[1.0], [1.0, 2.0, 3.0]]}), path)
-    assert "vectors of several lengths" in refused(tmp_path, path)
+    assert "vectors of different lengths" in refused(tmp_path, path)
     pa.parquet.write_table(pa.table({"id": ["a", "b"], "vector": [[1.0], [float("nan")]]}), path)
     assert "vector 1 holds NaN" in refused(tmp_path, path)
     pa.parquet.write_table(pa.table({"id": [1, 2], "vector": [[1.0], [2.0]]}), path)
-    assert "column id holds values that are no text" in refused(tmp_path, path)
+    assert "column id holds values other than text" in refused(tmp_path, path)
     path.write_bytes(b"PAR1")
     assert "cannot be read as Parquet" in refused(tmp_path, path)
 

@@ -81,9 +81,9 @@ def test_what_would_give_wrong_hits_is_refused(
     (index / "docid").write_text(docids.replace("d7\n", ""))
     refused("holds 30 vectors and 29 docids")
     (index / "docid").write_text(docids.replace("d7\n", "d8\n"))
-    refused("docid 'd8' is there 2 times")
+    refused("docid 'd8' occurs 2 times")
     (index / "docid").write_text(docids.replace("d7\n", "d 7\n"))
-    refused("docid 'd 7', expected one without white space")
+    refused("docid 'd 7' contains white space, expected none")
     (index / "docid").write_text(docids)
     vectors = faiss.read_index(str(index / "index")).reconstruct_n(0, 30)
     distances = faiss.IndexFlatL2(vectors.shape[1])
@@ -111,4 +111,4 @@ def test_other_commands_say_what_it_is_for(
     for arguments in (["merge", index, str(ours)], ["export", index, "--to", "jsonl"]):
         assert main([*arguments, "--output", str(tmp_path / "out")]) == 1
         errors = capsys.readouterr().err
-        assert "looks like an index that Pyserini made, which `mimo search` takes with --encoder" in errors
+        assert "looks like an index of Pyserini, which only `mimo search` takes, with --encoder" in errors

