@@ -15,9 +15,9 @@ from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.open import Index, IndexManifest, IndexPlan, Lines, open_index
-from mimo_plugin.indexing.options import IndexOptions, Part, SearchOptions
 from mimo_plugin.indexing.plan import foreign_plan
 from mimo_plugin.indexing.search import find_hits, read_topics, search_to_run
+from mimo_plugin.indexing.settings import IndexOptions, Part, SearchOptions
 
 pytestmark = pytest.mark.threads
 

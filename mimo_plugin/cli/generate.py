@@ -23,7 +23,7 @@ from typing import (
 import click
 from click.core import ParameterSource
 
-from mimo_plugin.core.options import Option
+from mimo_plugin.core.option import Option
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
