@@ -18,7 +18,7 @@ from helpers.serving import free_port, serving
 
 import mimo_plugin
 from mimo_plugin.cli import main
-from mimo_plugin.pyserini.stock import run_module
+from mimo_plugin.pyserini.commands import run_module
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Annotated
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.core.options import (
+from mimo_plugin.core.option import (
     FileLang,
     Option,
     Progress,

@@ -13,7 +13,7 @@ from helpers.checkpoints import plain_xlmr, sentence_transformer
 from helpers.training_runs import finished, unfinished
 
 from mimo_plugin.benchmark.analyze import analyze
-from mimo_plugin.benchmark.options import AnalyzeOptions, Role
+from mimo_plugin.benchmark.settings import AnalyzeOptions, Role
 from mimo_plugin.benchmark.texts import sample_texts
 from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr, ttest_rel
 from mimo_plugin.benchmark import experiment as running
 from mimo_plugin.benchmark.experiment import plan_experiment, run_experiment
 from mimo_plugin.benchmark.grid import Experiment
-from mimo_plugin.benchmark.options import ExperimentOptions
+from mimo_plugin.benchmark.settings import ExperimentOptions
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.encoder.encoder import Encoder

@@ -293,6 +293,23 @@ def test_bad_input_is_reported_together_before_anything_is_encoded(
     assert not (output / "runs").exists()
 
 
+_HEAVY = ("torch", "transformers", "faiss", "pandas", "scipy", "sklearn", "datasets", "pyserini")
+_BAD_INPUT = f"""
+import sys
+from mimo_plugin.cli import main
+code = main(["reproduce", "sample", "--encoder", ".", "--docs", "all", "--output", "output"])
+print(code, [name for name in {_HEAVY} if name in sys.modules])
+"""
+
+
+def test_nothing_heavy_is_imported_before_all_is_checked(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _BAD_INPUT]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "1 []"
+    assert "--docs 'all'" in done.stderr
+    assert "neither config.json nor modules.json" in done.stderr
+
+
 def test_a_disk_that_is_too_small_is_met_first(
     done: tuple[Path, list[str], str],
     checkpoints: tuple[str, str],

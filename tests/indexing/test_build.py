@@ -30,7 +30,7 @@ from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.faiss import training_sample
 from mimo_plugin.indexing.importing import import_vectors
 from mimo_plugin.indexing.open import INDEXES, Index, read_manifest
-from mimo_plugin.indexing.options import EncodeOptions, IndexOptions
+from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions
 from mimo_plugin.indexing.vectors import Shards, Vectors, open_vectors
 
 pytestmark = pytest.mark.threads

@@ -30,7 +30,7 @@ from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.build import index_vectors
 from mimo_plugin.indexing.encode import Encoded, encode_collections
 from mimo_plugin.indexing.open import Index
-from mimo_plugin.indexing.options import EncodeOptions, IndexOptions, Part
+from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions, Part
 from mimo_plugin.indexing.vectors import VECTORS, Shards, open_vectors
 
 pytestmark = pytest.mark.threads
