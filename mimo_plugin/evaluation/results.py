@@ -181,6 +181,15 @@ class EvaluationResult(ResultRecord):
     test: ProcedureResult | None
     topics: TopicsResult
 
+    def differs(self, run: str, measure: str, language: str | None) -> bool:
+        """Whether a run differs significantly from the baseline; never without a baseline."""
+        return self.test is not None and any(
+            one.significant
+            for one in self.comparisons
+            if (one.baseline, one.run, one.measure, one.language)
+            == (self.test.baseline, run, measure, language)
+        )
+
     @model_validator(mode="after")
     def _agrees(self) -> "EvaluationResult":
         measures = set(self.measures)
@@ -461,14 +470,12 @@ def read_results(path: Path) -> BenchmarkResults:
     file = path / FILE_NAME if path.is_dir() else path
     try:
         content = json.loads(file.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
     except OSError as error:
-        raise ArtifactError(
-            f"{file} cannot be read: {error.strerror}; expected what `mimo reproduce` writes"
-        ) from error
+        raise ArtifactError(f"{file} cannot be read: {error.strerror}, expected results; {_AGAIN}") from error
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{file} is not JSON: {error}; {_AGAIN}") from error
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{file} holds no JSON object, expected a reproduction's results; {_AGAIN}")
+        raise ArtifactError(f"{file} is not JSON of results: {error}; {_AGAIN}") from error
     return parse_results(content)
 
 
@@ -478,10 +485,10 @@ def parse_results(content: Mapping[str, Any]) -> BenchmarkResults:
     Raises:
         ArtifactError: with all problems.
     """
-    found = content.get("format"), content.get("format_version")
-    if found != (FORMAT, FORMAT_VERSION):
+    kind, version = content.get("format"), content.get("format_version")
+    if (kind, version) != (FORMAT, FORMAT_VERSION):
         raise ArtifactError(
-            f"the results have format {found[0]!r}, version {found[1]!r}; expected {FORMAT!r}, version "
+            f"the results have format {kind!r}, version {version!r}; expected {FORMAT!r}, version "
             f"{FORMAT_VERSION}: {_AGAIN}"
         )
     try:
