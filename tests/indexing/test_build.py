@@ -360,6 +360,7 @@ def stored(order: list[str], directory: Path) -> Vectors:
     return open_vectors([directory / "vectors"])
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", documents(400))
     command = [

@@ -412,6 +412,7 @@ def test_shards_of_another_shape_are_refused(encode: Encode, tmp_path: Path) -> 
         shards.missing()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", documents(400))
     command = [sys.executable, "-m", "mimo_plugin", "encode", spec, "--encoder", str(checkpoint)]

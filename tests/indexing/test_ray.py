@@ -58,6 +58,7 @@ def short_directory() -> Iterator[Path]:
         yield Path(path)
 
 
+@pytest.mark.slow
 def test_a_lost_node_changes_nothing(checkpoint: Path, tmp_path: Path, short_directory: Path) -> None:
     pytest.importorskip("ray.data", reason="Ray Data is not installed: pip install 'mimo-plugin[ray]'")
     spec = write_folder(tmp_path / "folder", documents(70 * SIZE))
