@@ -1,7 +1,4 @@
-"""The records of `results.json` and of other JSON with scores, such as `mimo evaluate --json`.
-
-Commands fill and write them; the report reads the same classes.
-"""
+"""The records of `results.json` and of other JSON with scores: commands write them, the report reads them."""
 
 import json
 import re
@@ -471,11 +468,11 @@ def read_results(path: Path) -> BenchmarkResults:
     try:
         content = json.loads(file.read_bytes())
         if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
+            raise ArtifactError(f"{file} holds no JSON object, expected results; {_AGAIN}")
     except OSError as error:
         raise ArtifactError(f"{file} cannot be read: {error.strerror}, expected results; {_AGAIN}") from error
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{file} is not JSON of results: {error}; {_AGAIN}") from error
+        raise ArtifactError(f"{file} is not JSON: {error}; {_AGAIN}") from error
     return parse_results(content)
 
 
@@ -495,7 +492,7 @@ def parse_results(content: Mapping[str, Any]) -> BenchmarkResults:
         return BenchmarkResults.model_validate(content)
     except ValidationError as error:
         problems = Problems(ArtifactError)
-        for _, problem in field_faults(error, BenchmarkResults, content):
-            problems.add(f"invalid results: {problem}; {_AGAIN}")
+        faults = field_faults(error, BenchmarkResults, content)
+        problems.extend(f"invalid results: {fault}; {_AGAIN}" for _, fault in faults)
         problems.raise_any()
         raise
