@@ -11,7 +11,7 @@ from pydantic import Field
 
 from mimo_plugin.benchmark.bias import shallow
 from mimo_plugin.benchmark.geometry import measure_geometry
-from mimo_plugin.benchmark.options import AnalyzeOptions, Role
+from mimo_plugin.benchmark.settings import AnalyzeOptions, Role
 from mimo_plugin.benchmark.texts import NamedEncoder, file_name, parse_encoders, sample_texts
 from mimo_plugin.collections.loading import require
 from mimo_plugin.collections.pool import load

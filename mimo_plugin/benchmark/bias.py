@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.benchmark.geometry import checkpoints, measure_geometry
-from mimo_plugin.benchmark.systems import GEOMETRY, Facts, MadeRun, System, shortened
+from mimo_plugin.benchmark.systems import GEOMETRY, EncoderFacts, MadeRun, System, shortened
 from mimo_plugin.benchmark.texts import NamedEncoder, sample_texts
 from mimo_plugin.core.artifact import sealed_text, unseal
 from mimo_plugin.core.environment import git_commit, installed_versions, processor
@@ -29,7 +29,6 @@ from mimo_plugin.evaluation.results import (
     HardwareResult,
     ProvenanceResult,
     ReferenceResult,
-    SubsetResult,
     SystemResult,
 )
 from mimo_plugin.evaluation.runs import Run, read_run
@@ -194,7 +193,7 @@ def _shown(docids: Sequence[str]) -> str:
 
 def encoder_geometry(
     benchmark: "Benchmark",
-    encoders: Mapping[str, tuple[NamedEncoder, Facts]],
+    encoders: Mapping[str, tuple[NamedEncoder, EncoderFacts]],
     output: Path,
     options: EncoderOptions,
     say: Callable[[str], Any],
@@ -251,7 +250,7 @@ def encoder_geometry(
     return together, warnings
 
 
-def _identity(benchmark: "Benchmark", encoder: NamedEncoder, facts: Facts) -> dict[str, Any]:
+def _identity(benchmark: "Benchmark", encoder: NamedEncoder, facts: EncoderFacts) -> dict[str, Any]:
     asked = benchmark.config.geometry
     return {
         "encoder": facts.fingerprint,
@@ -290,7 +289,7 @@ def results_object(
     """Args:
     made: notes of the systems whose runs were made here.
     """
-    config, subset = benchmark.config, benchmark.subset()
+    config = benchmark.config
     return BenchmarkResults(
         config=ConfigResult(
             name=config.name,
@@ -304,7 +303,7 @@ def results_object(
             depth=config.depth,
             fairness_cutoff=config.fairness.cutoff if config.fairness else CUTOFF,
         ),
-        subset=None if subset is None else SubsetResult.model_validate(subset),
+        subset=benchmark.subset(),
         systems={system.name: _system(system, made.get(system.name)) for system in systems},
         evaluation=evaluation.result,
         language_bias=language_bias,

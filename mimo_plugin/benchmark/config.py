@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.settings import Role
 from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.config import Place
 from mimo_plugin.core.errors import MimoError, near
@@ -260,33 +260,33 @@ class BenchmarkConfig(Record):
 
     @property
     def all_collections(self) -> dict[str, str]:
-        """Language -> collection; where collections hold several languages, each under its own name."""
+        """Language -> collection. Collections with several languages stand under their own names."""
         if isinstance(self.collections, tuple):
             return {spec: spec for spec in self.collections}
         return dict(self.collections)
 
     @property
     def chosen_collections(self) -> dict[str, str]:
-        """Those of `all_collections` that are searched."""
+        """The collections that are searched, as `all_collections`."""
         if isinstance(self.collections, tuple) or not self.languages:
             return self.all_collections
         return {language: self.collections[language] for language in self.languages}
 
     @property
     def known_languages(self) -> list[str]:
-        """The mapping's languages; none where collections hold several, which only reading them tells."""
+        """Languages of the mapping; empty for collections with several languages."""
         return [] if isinstance(self.collections, tuple) else list(self.collections)
 
     @property
     def languages_within(self) -> frozenset[str] | None:
-        """Languages to choose inside of collections that hold several; None where nothing is to be chosen."""
+        """Languages to select inside collections with several languages; None selects nothing."""
         if isinstance(self.collections, tuple) and self.languages:
             return frozenset(self.languages)
         return None
 
     @property
     def pooled(self) -> bool:
-        """Whether ids get a collection's prefix. It does not depend on the languages that are chosen."""
+        """Whether ids get a collection's prefix, whatever languages are selected."""
         return len(self.collections) > 1
 
 
@@ -303,7 +303,7 @@ def contradictions(config: BenchmarkConfig) -> Iterator[Fault]:
 
 
 def _twice(values: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Position and value of each that was there before."""
+    """Position and value of every repetition."""
     seen: Counter[str] = Counter()
     for number, value in enumerate(values):
         if seen[value]:
@@ -344,7 +344,7 @@ def _not_there(name: str, known: Sequence[str]) -> str:
 
 
 def _depths(config: BenchmarkConfig) -> Iterator[Fault]:
-    """Measures, and all that looks deeper than runs are."""
+    """Measures, and cutoffs deeper than the runs."""
     measures = parse_measures(config.measures)
     if measures[0].kind is MeasureKind.JUDGED:
         yield (
@@ -414,12 +414,12 @@ _DIGITS = 4
 def chosen_references(
     references: Sequence[Reference], languages: Sequence[str], same: bool
 ) -> tuple[Reference, ...]:
-    """The references with the scores of the languages that are chosen; those without any are left out.
+    """The references, limited to scores in the selected languages; those without a score are left out.
 
     Args:
-        languages: that are chosen; none are all.
-        same: they are those that the published averages are over. Otherwise, and where none was published,
-            the average is that of the scores per language, if there is one for each.
+        languages: selected languages; empty means all.
+        same: whether the published averages are over exactly these languages. Otherwise the average is
+            computed from the scores per language, if every language has one.
     """
     chosen = []
     for reference in references:

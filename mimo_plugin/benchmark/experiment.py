@@ -1,4 +1,4 @@
-"""A grid of training runs that share what can be shared, scored on the same collections."""
+"""A grid of training runs with shared parts, scored on the same collections."""
 
 import gc
 import re
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimo_plugin.benchmark.grid import RECIPE, Experiment, Layout, ResolvedSystem
-from mimo_plugin.benchmark.options import ExperimentOptions
-from mimo_plugin.benchmark.reproduce import Say, begun_by
+from mimo_plugin.benchmark.reproduce import Say
 from mimo_plugin.benchmark.scoring import ScoredCollection, Scores, read_scores, score_student
+from mimo_plugin.benchmark.settings import ExperimentOptions
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
 from mimo_plugin.encoder import packaged
@@ -36,7 +36,7 @@ _TEACHER_STORE = "teacher-store"
 
 
 def plan_experiment(experiment: Experiment, output: Path, options: ExperimentOptions) -> str:
-    """What there is to do, a line each; nothing is written.
+    """All steps, one line each, done or to do; nothing is written.
 
     Raises: as `run_experiment`, before anything starts.
     """
@@ -54,15 +54,15 @@ def run_experiment(
 ) -> "ExperimentResults":
     """Trains and scores what is missing, then writes `results.json` and `results.md`.
 
-    That a system cannot be trained, because it collapses or its numbers overflow, is a result like others: it
-    is named there, and the rest goes on.
+    A system that cannot be trained, because it collapses or overflows, is recorded as failed; the other
+    systems continue.
 
     Args:
         output: directory, new or begun before.
         say: called with a line a step, and with the tables at the end.
 
     Raises:
-        MimoError: with all that is wrong before anything starts; or as the steps.
+        MimoError: every problem of the input, before anything starts; or a problem of a step.
     """
     from mimo_plugin.benchmark.seeds import gather, write_results
 
@@ -112,7 +112,7 @@ class Step:
 def _all_steps(
     experiment: Experiment, layout: Layout, systems: Sequence[ResolvedSystem], seeds: Sequence[int]
 ) -> Iterator[Step]:
-    """Every step of these systems, seed after seed, each after what it needs; shared ones several times."""
+    """All steps of these systems in order of seeds and dependencies; shared steps repeat."""
     for seed in seeds:
         student = layout.student(seed)
         if student is not None:
@@ -136,7 +136,7 @@ def _all_steps(
 
 
 class ExperimentRun:
-    """An experiment in its directory: its steps, and what is there of them.
+    """An experiment in its directory: steps, and which of them are done.
 
     Attributes:
         measures: the measures asked for.
@@ -144,7 +144,7 @@ class ExperimentRun:
         failed: "SYSTEM, seed N" -> why it could not be trained.
 
     Raises:
-        MimoError: data, collections, models or the directory are not as they must be; with every problem.
+        MimoError: every problem of data, collections, models and the directory.
     """
 
     def __init__(self, experiment: Experiment, output: Path, options: ExperimentOptions) -> None:
@@ -196,7 +196,7 @@ class ExperimentRun:
         return None if system.stage1 is None else _finished(self.layout.warm_up(system, seed))
 
     def scores(self, system: ResolvedSystem, seed: int, collection: str) -> Scores | None:
-        """The scores of the student that is there on the collection as it is now."""
+        """Scores of the present student on the present collection; None if there are none."""
         manifest = self.training(system, seed)
         if manifest is None:
             return None
@@ -216,7 +216,7 @@ class ExperimentRun:
         return _finished(step.directory) is not None
 
     def run(self, say: Say) -> None:
-        """Carries out the steps that are not done."""
+        """Carries out the remaining steps."""
         from mimo_plugin.training.trainer import TrainingFailed
 
         began = time.monotonic()
@@ -239,11 +239,11 @@ class ExperimentRun:
                 self._broken[step.directory] = str(error)
                 self._note(step, str(error))
             if step.kind in (StepKind.WARM_UP, StepKind.TRAINING):
-                # A trainer refers to itself: its optimiser would stay until Python looks for such rings.
+                # A trainer refers to itself: without a collection, its optimiser would stay in memory.
                 gc.collect()
 
     def _meet_teacher(self, missing: Sequence[Step]) -> None:
-        """Begins or opens the teacher store: a teacher that cannot be had shows before hours of training."""
+        """Opens the teacher store first: an unavailable teacher fails before hours of training."""
         from mimo_plugin.training.teacher import fill
 
         if any(step.taught for step in missing):
@@ -252,7 +252,7 @@ class ExperimentRun:
             fill(self._teacher_store, teacher, {})
 
     def _in_the_way(self, step: Step) -> str | None:
-        """Why a step cannot be done, where a step before it has failed."""
+        """Why a step cannot be done: the failure of an earlier step."""
         system, seed = step.system, step.seed
         if system is None or step.kind is StepKind.WARM_UP:
             return None
@@ -311,7 +311,7 @@ class ExperimentRun:
 
 
 def _make_student(experiment: Experiment, seed: int, directory: Path) -> None:
-    """Makes and saves the student of a seed; the directory is there when it is whole.
+    """Makes and saves the student of a seed; the directory appears when it is complete.
 
     Its tokenizer is of that seed as well, so that the deviation over seeds holds for the whole of training.
     """
@@ -343,7 +343,7 @@ def _finished(directory: Path) -> TrainingManifest | None:
 def _check(
     experiment: Experiment, output: Path, options: ExperimentOptions
 ) -> tuple[dict[Path, DataManifest], tuple["Measure", ...]]:
-    """The manifests of the data and the measures, where all is as it must be; nothing large is read."""
+    """Checks everything that needs no large reads; returns manifests of the data, and the measures."""
     from mimo_plugin.collections.loading import require
     from mimo_plugin.encoder.checkpoint import check_device
 
@@ -361,7 +361,7 @@ def _check(
     with problems.collect():
         measures = _measures(recipe.measures)
     with problems.collect():
-        begun_by(Artifact(output, _KIND), "systems")
+        Artifact(output, _KIND).begun_with("systems")
     for name in options.only:
         if name not in recipe.systems:
             expected = f"expected one of {', '.join(recipe.systems)}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.settings import Role
 from mimo_plugin.benchmark.texts import NamedEncoder, SampledTexts
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError

@@ -1,4 +1,4 @@
-"""An experiment: its recipe, its systems, where everything lies."""
+"""An experiment: recipe, systems, and the layout of its directory."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -61,7 +61,7 @@ class Data(Record):
 
 
 class GridSystem(ConsistentRecord):
-    """What is a system's own.
+    """Options of one system in place of the shared ones.
 
     Attributes:
         objective: of stage 2.
@@ -104,7 +104,7 @@ class GridSystem(ConsistentRecord):
 
 
 class EncoderSettings(Record):
-    """How trained students encode when they are scored; None is what their own files say.
+    """How trained students encode when they are scored; None is the student's own setting.
 
     Attributes:
         query_prompt, document_prompt, dimension: see `EncoderOptions`.
@@ -186,7 +186,7 @@ class Experiment:
         """Reads a recipe file.
 
         Raises:
-            UsageError: it is no recipe, or a system asks for what cannot be; all of it together.
+            UsageError: every problem of the file and of its systems.
         """
         source = read_yaml(path)
         experiment = cls(validate(ExperimentRecipe, source.values, source.where), source)
@@ -224,7 +224,7 @@ class Experiment:
 
     @property
     def new_student(self) -> bool:
-        """Whether students are made anew, and no checkpoint is gone on with."""
+        """Whether students are new models, not existing checkpoints."""
         return self.recipe.student.checkpoint.startswith(PREFIX)
 
     @property
@@ -234,7 +234,7 @@ class Experiment:
 
     @property
     def max_length(self) -> int:
-        """What a new student must be able to read, in tokens."""
+        """Longest input of a new student, in tokens."""
         return max(self.recipe.stage1.max_length, self.recipe.stage2.max_length)
 
     @property
@@ -277,7 +277,7 @@ class Experiment:
             yield ("stage2", "objective"), "stage2.objective: each system says its own: leave it out here"
 
     def _resolve(self, name: str) -> ResolvedSystem:
-        """Raises a UsageError where a system's own options are not as they must be."""
+        """A system with all its options; raises a UsageError for invalid ones."""
         recipe, system = self.recipe, self.recipe.systems[name]
 
         def changed(section: str, shared: Options, changes: Mapping[str, Any]) -> Options:
@@ -304,7 +304,7 @@ class Experiment:
         )
 
     def _check(self, system: ResolvedSystem) -> None:
-        """Raises a UsageError where a system does not go with its data or with the shared student."""
+        """Raises a UsageError if a system does not fit its data or the shared student."""
         where = f"{self.source.where(('systems', system.name))}: systems.{system.name}"
         problems = Problems(UsageError)
         if system.stage1 is not None and system.pairs is None:
@@ -324,7 +324,7 @@ class Experiment:
         problems.raise_any()
 
     def _place(self, path: str) -> Path:
-        """A path of the recipe; what is neither absolute nor of a home directory is beside it."""
+        """A path of the recipe, relative to the recipe's directory."""
         return self.source.path.absolute().parent / Path(path).expanduser()
 
     def _spec(self, spec: str) -> str:
@@ -339,7 +339,7 @@ class Experiment:
 
 
 def _objective(system: GridSystem) -> dict[str, Any]:
-    """Fields of the stage-2 options that a system says itself."""
+    """Stage-2 options that a system sets with fields of its own."""
     fields: dict[str, Any] = {"objective": system.objective}
     if system.contrastive_weight is not None:
         fields["contrastive_weight"] = system.contrastive_weight
@@ -352,7 +352,7 @@ def _objective(system: GridSystem) -> dict[str, Any]:
 
 
 def _with_input(options: Options) -> Options:
-    """With what its new projection reads said, since directories are named by it."""
+    """The options with an explicit projection input, which is part of directory names."""
     return options.model_copy(update={"projection_input": options.projection_input or PROJECTION_INPUT})
 
 
@@ -371,7 +371,7 @@ class Layout:
 
     @property
     def recipe(self) -> Path:
-        """A copy of the recipe: it marks the directory as an experiment's."""
+        """A copy of the recipe, which marks the directory as an experiment's."""
         return self.output / RECIPE
 
     @property
@@ -442,6 +442,6 @@ class Layout:
 
 
 def _content(checkpoint: str) -> dict[str, Any]:
-    """What a directory holds that is a checkpoint: it may change under its name. Nothing of other names."""
+    """Hashes of a checkpoint directory's files, which may change; empty for other checkpoints."""
     directory = Path(checkpoint)
     return {"files": files_identity(Path(checkpoint_of(checkpoint)))} if directory.is_dir() else {}

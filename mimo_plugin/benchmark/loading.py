@@ -25,7 +25,7 @@ _EXTENDS = "extends"
 
 
 def configs_directory() -> Path:
-    """Where the packaged configs lie: in an installed package inside of it, in a checkout at its top.
+    """Directory of the packaged configs: inside an installed package, or at the top of a checkout.
 
     Raises:
         EnvironmentProblem: they are in neither place.
@@ -75,7 +75,7 @@ def find_config(name: str, beside: Path | None = None) -> Path:
 
 
 def check_data_option(data: str) -> list[str]:
-    """What is wrong with the value of `--data`; whether a folder is there is `check_data`'s to say."""
+    """Problems of the value of `--data`; `check_data` checks that the folder exists."""
     if not data.startswith(HUB):
         return []
     try:
@@ -106,7 +106,7 @@ def placed(spec: str, data: str, base: Path) -> str:
 
 
 def alike(spec: str, data: str) -> list[str]:
-    """Folders below `data` that stand for the one of the spec, see `matching_folders`."""
+    """Folders below `data` with another name for the spec's folder, see `matching_folders`."""
     folder, hash_, split = spec.removeprefix(f"{FOLDER_PREFIX}{DATA}").strip("/").partition("#")
     top = Path(data)
     try:
@@ -120,7 +120,7 @@ def alike(spec: str, data: str) -> list[str]:
 
 
 def _kept(spec: str, data: str) -> str:
-    """The `path:` spec of a copy of a hub's repository, DATA/OWNER/NAME or DATA/NAME, where there is one."""
+    """The `path:` spec of a local copy of a hub repository, DATA/OWNER/NAME or DATA/NAME, if it exists."""
     try:
         hub = parse_hub(spec)
         for name in (hub.repository, hub.repository.rpartition("/")[2]):
@@ -134,7 +134,7 @@ def _kept(spec: str, data: str) -> str:
 
 
 def shown_collection(spec: str) -> str:
-    """A collection's spec, and the folder that was found for it on the hub where it is called otherwise."""
+    """A collection's spec, with its folder on the hub if that has another name."""
     if not spec.startswith(HUB):
         return spec
     folder = found_folder(spec)
@@ -142,7 +142,7 @@ def shown_collection(spec: str) -> str:
 
 
 def at_hand(spec: str) -> bool:
-    """Whether a collection can be looked at without fetching it; one of ir_datasets' always can."""
+    """Whether a collection can be inspected without a download; those of ir_datasets always can."""
     try:
         return not spec.startswith(HUB) and (not spec.startswith(FOLDER_PREFIX) or bool(parse_spec(spec)))
     except DataError:
@@ -150,10 +150,10 @@ def at_hand(spec: str) -> bool:
 
 
 def check_data(config: BenchmarkConfig) -> None:
-    """Checks that the folders of a config's chosen collections are there; nothing is read or fetched.
+    """Checks that the folders of the selected collections exist; nothing is read or downloaded.
 
     Raises:
-        DataError: with every folder that is not, and where its files come from.
+        DataError: with every missing folder, and where its files come from.
     """
     problems = Problems(DataError)
     specs = [*config.chosen_collections.values(), *filter(None, [config.topics.source])]
@@ -245,7 +245,7 @@ def load_config(
 
 
 def _chain(path: Path) -> list[YamlFile]:
-    """A file, the one that it extends, and so on."""
+    """The file and all files that it extends, nearest first."""
     chain: list[YamlFile] = []
     seen: list[Path] = []
     while True:
@@ -268,7 +268,7 @@ def _chain(path: Path) -> list[YamlFile]:
 
 
 def _unknown_languages(asked: Sequence[str], config: BenchmarkConfig) -> list[str]:
-    """What is wrong with languages that a caller asks for: they restrict those of the config."""
+    """Problems of languages that a caller selects from those of the config."""
     known = list(config.languages) or config.known_languages
     return [
         f"--languages: {name!r} is not in this benchmark, expected some of {', '.join(known)}"
@@ -309,7 +309,7 @@ def _chosen(
 
 
 def check_languages(config: BenchmarkConfig, found: Iterable[str]) -> None:
-    """Checks the chosen languages, and those of the published scores, against what was found.
+    """Checks the selected languages and those of the published scores against the collections.
 
     Args:
         found: languages of the documents or queries of the chosen collections.

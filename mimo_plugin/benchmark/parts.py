@@ -14,6 +14,7 @@ from mimo_plugin.core.errors import ArtifactError, DataError, Problems
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.data.sources import collection_identity, identity_key
 from mimo_plugin.evaluation.options import Gain, Setting
+from mimo_plugin.evaluation.results import SubsetResult
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import BenchmarkConfig
@@ -62,7 +63,7 @@ class SurveyNote(SealedRecord):
 
 
 def read_note(file: Path) -> SurveyNote | None:
-    """An earlier note; None where there is none, or one that is damaged: it is made again."""
+    """Reads an earlier note; None if it is missing or damaged, so that it is made again."""
     try:
         return parse_manifest(file, SurveyNote, "a survey")
     except ArtifactError:
@@ -71,7 +72,7 @@ def read_note(file: Path) -> SurveyNote | None:
 
 @dataclass(frozen=True)
 class _Selection:
-    """What is chosen of a benchmark's collections.
+    """What a benchmark selects of its collections.
 
     Attributes:
         doc_languages, query_languages: None is all.
@@ -85,7 +86,7 @@ class _Selection:
     seed: int
 
     def of(self, pool: Any, note: SurveyNote) -> Any:
-        """The documents, queries and qrels that were chosen."""
+        """The selected documents, queries and qrels."""
         selected = note.selected
         return pool if selected is None else self._pool(pool, selected)
 
@@ -116,7 +117,7 @@ class _Selection:
 
 
 class _Watched:
-    """A collection whose documents are counted in bytes and sampled while somebody else reads them."""
+    """A collection that counts the bytes of its documents and samples them while they are read."""
 
     def __init__(self, pool: Any, seed: int) -> None:
         self._pool = pool
@@ -169,7 +170,7 @@ class BenchmarkPart:
 
     @cached_property
     def queries(self) -> list[tuple[str, str]]:
-        """(query id, text) pairs; only those with a judgment: no measure sees the others.
+        """(query id, text) pairs of the judged queries; no measure uses the others.
 
         Raises:
             DataError: there are none.
@@ -229,7 +230,7 @@ class Benchmark:
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should know of the texts, a line each."""
+        """Warnings about the texts, a line each."""
         found = []
         if copies := sum(part.note.copies for part in self.parts):
             found.append(copies_text(copies))
@@ -243,27 +244,25 @@ class Benchmark:
             )
         return found
 
-    def subset(self) -> dict[str, Any] | None:
-        """What a subset leaves out, with the sentence that goes with every number; None for all documents."""
+    def subset(self) -> SubsetResult | None:
+        """Size of a subset and the label for every number; None for the whole collection."""
         if self.distractors is None:
             return None
         judged = sum(part.note.judged_count or 0 for part in self.parts)
         others = f"up to {self.distractors:,} others a language" if self.distractors else "no others"
-        return {
-            "documents": self.documents,
-            "judged": judged,
-            "distractors_per_language": self.distractors,
-            "seed": self.seed,
-            "text": (
-                f"From a subset of the collection: {judged:,} judged documents and {others} "
-                f"({self.documents:,} documents, seed {self.seed}). "
-                "Scores are higher than on the whole collection and do not compare with published ones."
-            ),
-        }
+        return SubsetResult(
+            documents=self.documents,
+            judged=judged,
+            distractors_per_language=self.distractors,
+            seed=self.seed,
+            text=f"From a subset of the collection: {judged:,} judged documents and {others} "
+            f"({self.documents:,} documents, seed {self.seed}). "
+            "Scores are higher than on the whole collection and do not compare with published ones.",
+        )
 
 
 def query_bytes(query_id: str, text: str) -> bytes:
-    """A query as fingerprints count it."""
+    """A query as part of a fingerprint."""
     return f"{len(query_id)} {len(text)} {query_id}{text}\n".encode("utf-8", "surrogatepass")
 
 
@@ -295,7 +294,7 @@ def open_benchmark(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Benchmark:
-    """Opens a benchmark's collections and reads their documents once, or what an earlier call noted of them.
+    """Opens a benchmark's collections and reads their documents once, or the notes of an earlier call.
 
     Args:
         cache: directory for what a pass over documents found; None notes nothing.
@@ -363,7 +362,7 @@ def _key(
     prefixes: Mapping[str, str] | None,
     selection: _Selection,
 ) -> str:
-    """Names all that decides what a pass over the documents finds."""
+    """Key of everything that determines a survey of the documents."""
     topics = config.topics.model_dump(mode="json", exclude={"source"})
     # Nothing of a source where there is none: what earlier versions noted stays valid.
     if config.topics.source is not None:

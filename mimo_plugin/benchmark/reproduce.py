@@ -1,10 +1,10 @@
-"""A benchmark from its config to a report; what is done is not done again."""
+"""A benchmark from its config to a report; finished steps are skipped."""
 
 import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,14 @@ from mimo_plugin.benchmark.bias import (
 )
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.loading import load_config, shown_collection
-from mimo_plugin.benchmark.options import ReproduceOptions
 from mimo_plugin.benchmark.parts import check_collections, open_benchmark
 from mimo_plugin.benchmark.runs import DenseSystem, IndexedSystem, LexicalSystem, fuse, similarity_in
+from mimo_plugin.benchmark.settings import ReproduceOptions
 from mimo_plugin.benchmark.systems import (
     COLLECTIONS,
     GEOMETRY,
     RUNS,
-    Facts,
+    EncoderFacts,
     MadeRun,
     Models,
     RunPlace,
@@ -39,7 +39,7 @@ from mimo_plugin.benchmark.systems import (
 )
 from mimo_plugin.benchmark.texts import NamedEncoder, parse_encoders
 from mimo_plugin.core.artifact import Artifact, Held, Kind, Manifest, sealed_text, unseal
-from mimo_plugin.core.config import read_yaml, yaml_text
+from mimo_plugin.core.config import yaml_text
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Problems, UsageError
 from mimo_plugin.core.files import make_parent, sha256, size_text, write_text
 from mimo_plugin.data.sources import identity_key
@@ -48,7 +48,7 @@ from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.results import FILE_NAME, BenchmarkResults, TrainedOnResult
 from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
 from mimo_plugin.indexing.faiss import new_index
-from mimo_plugin.indexing.options import IndexOptions
+from mimo_plugin.indexing.settings import IndexOptions
 
 if TYPE_CHECKING:
     from mimo_plugin.evaluation.evaluate import Evaluation
@@ -84,7 +84,7 @@ def reproduce(
 ) -> Reproduced:
     """Indexes, searches and evaluates a benchmark with all systems asked for, and writes the report.
 
-    Killed at any moment and started again, it goes on: at most two shards of vectors are encoded twice.
+    After a kill, the same call resumes: at most two shards of vectors are encoded twice.
 
     Args:
         config: name of a packaged config, a YAML file, or a config that `load_config` has read.
@@ -92,11 +92,11 @@ def reproduce(
         encoders: `NAME=CHECKPOINT`, a checkpoint, or a loaded encoder; each is a system.
         encoding: how the encoders that are not loaded yet encode.
         command: for the record.
-        say: called with what there is to do, a line a step, and with what was written.
+        say: called with progress messages, one line each.
         options: see `ReproduceOptions`.
 
     Raises:
-        MimoError: with all that is wrong before anything is encoded; or as the steps.
+        MimoError: every problem of the input, before anything is encoded; or a problem of a step.
     """
     running = _Reproduction(config, output, encoders, encoding, say, ReproduceOptions(**options))
     with running.held() as there:
@@ -115,7 +115,7 @@ def plan(
     say: Say = _LOG.info,
     **options: Any,
 ) -> None:
-    """Says what `reproduce` would do and what that takes; only notes on config and collections are written.
+    """Reports what `reproduce` would do; only the config and notes on collections are written.
 
     Raises: as `reproduce`, before anything is encoded.
     """
@@ -132,8 +132,8 @@ _KIND = Kind(
 
 
 def check_output(output: Path, name: str) -> None:
-    """Raises an ArtifactError where something else than this benchmark's reproduction lies there."""
-    there = begun_by(Artifact(output, _KIND), "setting")
+    """Raises an ArtifactError if the directory holds anything but a reproduction of this benchmark."""
+    there = Artifact(output, _KIND).begun_with("setting")
     if there is not None and there.get("name") != name:
         raise ArtifactError(
             f"{output} holds {there.get('name')!r}, expected a directory of its own for {name!r}: choose "
@@ -141,35 +141,12 @@ def check_output(output: Path, name: str) -> None:
         )
 
 
-def begun_by(artifact: Artifact[Any], key: str) -> Mapping[str, Any] | None:
-    """What the mark of an output directory says; None where the directory is new or empty.
-
-    Args:
-        key: that the mark of this command has, and none of another one.
-
-    Raises:
-        ArtifactError: the directory holds something else.
-    """
-    artifact.check_output()
-    if artifact.mark is None or not artifact.mark.exists():
-        return None
-    try:
-        there = read_yaml(artifact.mark).values
-    except UsageError as error:
-        raise ArtifactError(f"{error}; choose another --output, or remove {artifact.path}") from error
-    if key not in there:
-        raise ArtifactError(
-            f"{artifact.path} holds something else ({artifact.mark.name} of another command): --output must "
-            f"name a new or empty directory, or {artifact.kind.noun} that this command began"
-        )
-    return there
-
-
 class _Reproduction:
     """The steps of a reproduction, in order: `open`, `announce`, `make_runs`, `conclude`.
 
     Raises:
-        MimoError: with all that is wrong; nothing is loaded before options, paths and collections are right.
+        MimoError: every problem of the input. No encoder is loaded before options, paths and collections
+            are valid.
     """
 
     def __init__(
@@ -217,7 +194,7 @@ class _Reproduction:
             resume=options.resume,
             progress=options.progress,
         )
-        self._facts: dict[str, Facts] = {}
+        self._facts: dict[str, EncoderFacts] = {}
         for encoder in parsed:
             with problems.collect():
                 facts = self._facts[encoder.label] = self._models.facts(encoder)
@@ -226,7 +203,7 @@ class _Reproduction:
 
     @contextmanager
     def held(self, *, only_looking: bool = False) -> Iterator[Held]:
-        """Holds the directory for one writer, writes down the config, removes what a kill has left.
+        """Locks the directory for one writer, writes the config, removes leftovers of a kill.
 
         Args:
             only_looking: the config of what was made here before stays as it is.
@@ -241,7 +218,7 @@ class _Reproduction:
             yield there
 
     def open(self) -> None:
-        """Reads the collections, and the runs that were made elsewhere."""
+        """Opens the collections and checks runs from elsewhere."""
         options = self._options
         benchmark = self._benchmark = open_benchmark(
             self._config,
@@ -264,7 +241,7 @@ class _Reproduction:
                 )
 
     def _check_runs(self) -> None:
-        """A run that does not fit shows before hours of encoding."""
+        """Checks runs from elsewhere, before hours of encoding."""
         from mimo_plugin.evaluation.runs import read_run
         from mimo_plugin.evaluation.topics import check_queries, load_topics
 
@@ -279,7 +256,7 @@ class _Reproduction:
         problems.raise_any()
 
     def announce(self) -> None:
-        """Says how much there is to do.
+        """Reports the remaining work.
 
         Raises:
             EnvironmentProblem: the disk cannot hold it.
@@ -293,7 +270,7 @@ class _Reproduction:
             self._say(f"  collections: {', '.join(map(shown_collection, benchmark.specs))}")
         subset = benchmark.subset()
         if subset is not None:
-            self._say(subset["text"])
+            self._say(subset.text)
         needed = 0
         for system in self._systems:
             if system.name in self._indexed:
@@ -330,7 +307,7 @@ class _Reproduction:
         self._made = made
 
     def conclude(self, command: str, there: Held) -> Reproduced:
-        """Scores all runs, looks at languages and geometry, writes report and results.
+        """Scores all runs, measures language bias and geometry, writes report and results.
 
         Raises:
             EnvironmentProblem: somebody has removed the output directory, or the file system refuses.
@@ -399,7 +376,7 @@ class _Reproduction:
         )
 
     def _trained_on(self) -> dict[str, TrainedOnResult]:
-        """Of the encoders that say what they were trained on; the documents are read once an encoder."""
+        """Training overlap of encoders with a training record; reads the documents once per encoder."""
         seen, warnings = open_seen({name: dense.encoder.checkpoint for name, dense in self._dense.items()})
         self._warnings += warnings
         found: dict[str, TrainedOnResult] = {}
@@ -421,7 +398,7 @@ class _Reproduction:
         return found
 
     def _depths(self, evaluation: "Evaluation") -> Iterator[str]:
-        """Runs made elsewhere that look deeper or less deep, which measures without a cutoff see."""
+        """Warnings about runs from elsewhere with another depth, for measures without a cutoff."""
         uncut = ", ".join(str(measure) for measure in evaluation.measures if measure.cutoff is None)
         given = {system.name for system in self._systems if system.run is not None}
         expected = min(self._config.depth, self._benchmark.documents)
@@ -482,7 +459,7 @@ class _Reproduction:
 
 
 def _read_note(note: Path) -> TrainedOnResult | None:
-    """What was counted before; None where there is nothing, or something damaged."""
+    """An earlier count; None if it is missing or damaged."""
     try:
         found, whole = unseal(note.read_bytes())
         return TrainedOnResult.model_validate(found) if whole else None
@@ -491,7 +468,7 @@ def _read_note(note: Path) -> TrainedOnResult | None:
 
 
 def _same(file: Path, results: BenchmarkResults) -> bool:
-    """Whether a file holds these results, whatever command found them and when."""
+    """Whether a file holds these results, apart from command and date."""
     try:
         there, found = json.loads(file.read_text(encoding="utf-8")), json.loads(results.to_json())
         there["provenance"] |= {name: found["provenance"][name] for name in ("command", "date")}

@@ -1,4 +1,4 @@
-"""How the run of a system is made: dense, BM25, fused."""
+"""How the run of a system is made: dense search, BM25, fusion."""
 
 import time
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from mimo_plugin.benchmark.parts import Benchmark, BenchmarkPart
 from mimo_plugin.benchmark.systems import (
     BM25,
     INDEXES,
-    Facts,
+    EncoderFacts,
     MadeRun,
     Models,
     RunPlace,
@@ -33,8 +33,8 @@ from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.faiss import new_index, resolve
 from mimo_plugin.indexing.open import DOCID, WORK, Index, open_index
 from mimo_plugin.indexing.open import INDEXES as DENSE_INDEXES
-from mimo_plugin.indexing.options import IndexOptions
 from mimo_plugin.indexing.search import Hits, cut_warning, find_hits
+from mimo_plugin.indexing.settings import IndexOptions
 from mimo_plugin.indexing.vectors import Shards
 from mimo_plugin.pyserini.bm25 import BM25_INDEXES, K1, B, index_bm25, search_bm25
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import Fusion
     from mimo_plugin.evaluation.fairness import Similarity
 
-Lines = Iterable[tuple[str, list[str], "np.ndarray"]]
+RunLines = Iterable[tuple[str, list[str], "np.ndarray"]]
 
 
 def build_part(
@@ -54,7 +54,7 @@ def build_part(
     options: IndexOptions,
     fields: tuple[str, ...] | None = None,
 ) -> Index:
-    """Builds the index of a part, or goes on with it; see `indexing.build.index`."""
+    """Builds or resumes the index of a part; see `indexing.build.index`."""
     prefixes = None if part.prefixes is None else dict(part.prefixes)
     pool = Pool(part.pool, specs=part.specs, prefixes=prefixes, fields=fields)
     return index(pool, encoder, directory, options, found=part.note.survey)
@@ -89,11 +89,12 @@ class PartSearch:
 
 
 class IndexedSystem(ABC):
-    """A system with an index of each part: what is there of it, and how the rest is made.
+    """A system with one index per part; finds what is done and makes the rest.
 
     Args:
         kind: of its indexes.
-        index_identity, query_identity: all that decides its indexes, and besides these its run.
+        index_identity: everything that determines its indexes.
+        query_identity: everything else that determines its run.
         output: directory of the reproduction.
         resume: False builds again what is there.
     """
@@ -120,12 +121,12 @@ class IndexedSystem(ABC):
 
     @property
     def key(self) -> str:
-        """Names all that decides the run."""
+        """Key of everything that determines the run."""
         queries, depth = self._benchmark.queries_fingerprint, self._benchmark.config.depth
         return identity_key({**self._identity, "queries": queries, "depth": depth})
 
     def finished(self) -> MadeRun | None:
-        """The note of the run, where it is there and whole."""
+        """The note of the run, if it is complete; else None."""
         return self.place.finished(self.key)
 
     def index_of(self, part: BenchmarkPart) -> Path:
@@ -137,7 +138,7 @@ class IndexedSystem(ABC):
         return [self.index_of(part) for part in self._benchmark.parts]
 
     def whole(self, directory: Path) -> bool:
-        """Whether there is an index, and no damaged one."""
+        """Whether the directory holds a complete index."""
         try:
             Artifact(directory, self._kind).read()
         except ArtifactError:
@@ -145,7 +146,7 @@ class IndexedSystem(ABC):
         return True
 
     def outlook(self) -> tuple[str, int]:
-        """What the system still takes, for a reader, and the bytes on disk that it needs."""
+        """Remaining work as text, and the disk space for it in bytes."""
         if self.finished() is not None:
             return "done", 0
         missing = [
@@ -154,14 +155,14 @@ class IndexedSystem(ABC):
         return self._estimate(missing) if missing else ("indexed, to be searched", 0)
 
     def make(self) -> MadeRun:
-        """Indexes what is missing, searches, writes run and note.
+        """Builds missing indexes, searches, writes run and note.
 
         Raises: as `index`, `index_bm25`, `find_hits` and `write_run`.
         """
         benchmark = self._benchmark
         began = time.perf_counter()
         built = [self._index(part) for part in benchmark.parts]
-        # Of what an earlier command did, nothing is known.
+        # The time of an earlier command is not known.
         seconds = {"index": round(time.perf_counter() - began, 3)} if all(built) else {}
         began = time.perf_counter()
         with bar(
@@ -184,24 +185,24 @@ class IndexedSystem(ABC):
         )
 
     def _index(self, part: BenchmarkPart) -> bool:
-        """Builds a part's index where it is missing; whether all of it was built now."""
+        """Builds a part's index if it is missing; returns whether this call built all of it."""
         directory = self.index_of(part)
         artifact = Artifact(directory, self._kind)
         begun = artifact.mark is not None and artifact.mark.exists() and not artifact.manifest.exists()
         if directory.exists() and not begun and not self.whole(directory):
-            # What a damaged index has left.
+            # A damaged index is built anew.
             artifact.start_over()
         return self._build(part, directory)
 
     @abstractmethod
     def _estimate(self, missing: Sequence[BenchmarkPart]) -> tuple[str, int]:
-        """What the missing indexes take, for a reader, and in bytes."""
+        """Cost of the missing indexes as text, and in bytes on disk."""
 
     @abstractmethod
     def _build(self, part: BenchmarkPart, directory: Path) -> bool: ...
 
     @abstractmethod
-    def _search(self, advance: Callable[[int], object]) -> Lines: ...
+    def _search(self, advance: Callable[[int], object]) -> RunLines: ...
 
     @abstractmethod
     def _described(self) -> dict[str, Any]:
@@ -219,7 +220,7 @@ class DenseSystem(IndexedSystem):
     def __init__(
         self,
         encoder: NamedEncoder,
-        facts: Facts,
+        facts: EncoderFacts,
         models: Models,
         benchmark: Benchmark,
         output: Path,
@@ -272,7 +273,7 @@ class DenseSystem(IndexedSystem):
         return text, vector * (sum(part.documents for part in missing) + max(left, default=0))
 
     def _left(self, part: BenchmarkPart) -> int:
-        """Documents of a part whose vectors are not there yet."""
+        """Number of a part's documents without vectors."""
         if not self._options.resume:
             return part.documents
         work = self.index_of(part) / WORK
@@ -280,7 +281,7 @@ class DenseSystem(IndexedSystem):
         try:
             return shards.documents_in(shards.missing())
         except ArtifactError:
-            # Other shards, which `make` reports.
+            # Shards of another plan; `make` reports them.
             return part.documents
 
     def _build(self, part: BenchmarkPart, directory: Path) -> bool:
@@ -290,7 +291,7 @@ class DenseSystem(IndexedSystem):
         fields = self._benchmark.config.fields
         return not build_part(part, self.load(), directory, self._options, fields).resumed
 
-    def _search(self, advance: Callable[[int], object]) -> Lines:
+    def _search(self, advance: Callable[[int], object]) -> RunLines:
         self._searched = PartSearch(self._benchmark, self.indexes, self.load())
         return self._searched.hits(advance)
 
@@ -343,7 +344,7 @@ class LexicalSystem(IndexedSystem):
             progress=self._progress,
         ).already
 
-    def _search(self, advance: Callable[[int], object]) -> Lines:
+    def _search(self, advance: Callable[[int], object]) -> RunLines:
         depth = self._benchmark.config.depth
         for part in self._benchmark.parts:
             yield from search_bm25(
@@ -362,7 +363,7 @@ class LexicalSystem(IndexedSystem):
 
 
 def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path, depth: int) -> MadeRun:
-    """Fuses runs, or returns the fusion that is there already.
+    """Fuses runs, or returns an existing fusion.
 
     Args:
         parts: the runs by name, in the order of the weights.
@@ -387,7 +388,7 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
     runs = [read_run(RunPlace(output, part).file, part) for part in parts]
     queries = 0
 
-    def fused() -> Lines:
+    def fused() -> RunLines:
         nonlocal queries
         for query_id, found in fused_queries(runs, replace(fusion.options, hits=depth)):
             queries += 1

@@ -35,7 +35,7 @@ FORMAT: Final = "mimo-experiment-scores"
 
 
 class Scores(SealedRecord):
-    """Written last: where it is there and valid, the student has been scored.
+    """Scores of a student; written last.
 
     Attributes:
         model: hashes of the scored weights, from the manifest of the training run.
@@ -72,7 +72,7 @@ class Scores(SealedRecord):
 
 
 def weights(manifest: TrainingManifest) -> dict[str, str]:
-    """File -> hash of what a training run made."""
+    """File -> hash of the files of a training run."""
     return {name: record.sha256 for name, record in manifest.files.items()}
 
 
@@ -83,7 +83,7 @@ def read_scores(
     measures: tuple[str, ...],
     encoding: Mapping[str, Any],
 ) -> Scores | None:
-    """The scores in a directory; None where there are none, or of another model, collection or the like.
+    """Scores in a directory; None if missing, damaged, or of another model, collection or encoding.
 
     Args:
         manifest: of the training run that made the student.
@@ -130,7 +130,7 @@ class ScoredCollection:
     def load(
         cls, name: str, specs: Sequence[str], measures: Sequence["Measure"], progress: bool | None = None
     ) -> "ScoredCollection":
-        """Reads a pool; what is held of a document are its id and language.
+        """Reads a pool; of documents, memory holds ids and languages.
 
         Raises:
             DataError: the collections are not as they must be.
@@ -181,7 +181,7 @@ def score_student(
 ) -> Scores:
     """Indexes a collection with the student of a finished training run, searches it, scores the run.
 
-    Killed at any moment it goes on with the index; the scores are written last.
+    After a kill, the same call resumes the index; the scores are written last.
 
     Args:
         directory: of index, run and scores.
@@ -193,7 +193,7 @@ def score_student(
     from mimo_plugin.evaluation.measures import average, score_run
     from mimo_plugin.evaluation.runs import read_run, write_run
     from mimo_plugin.evaluation.trained_on import write_run_record
-    from mimo_plugin.indexing.options import IndexOptions
+    from mimo_plugin.indexing.settings import IndexOptions
 
     began = time.perf_counter()
     manifest = RunDirectory(training).read()
@@ -203,7 +203,7 @@ def score_student(
     try:
         built = build_part(part, encoder, index, IndexOptions(progress=progress))
     except ArtifactError:
-        # Left behind by scores of other documents, or of another batch size: nothing else needs it.
+        # An index of other documents or another batch size; nothing else needs it.
         built = build_part(part, encoder, index, IndexOptions(resume=False, progress=progress))
     searched = PartSearch(benchmark, [index], encoder)
     with bar(total=benchmark.queries, what="searching", unit="queries", enabled=progress) as counter:
@@ -240,7 +240,7 @@ def score_student(
 
 
 class _Diagnostics:
-    """What the table says beside the measures."""
+    """Further columns of the table: language bias and geometry."""
 
     def __init__(self, run: "Run", collection: ScoredCollection, index: Path, encoder: Encoder) -> None:
         from mimo_plugin.indexing.open import open_index

@@ -50,7 +50,7 @@ PerSeed = Mapping[int, NDArray[np.float64]]
 
 
 def unit_values(values: Values, topics: Topics) -> Values:
-    """Scores summed within units and scaled: a row's mean over units is its mean over topics.
+    """Scores summed within units, scaled so that a row's mean over units is its mean over topics.
 
     values: (runs, n) -> (runs, units)
     """
@@ -150,7 +150,7 @@ class ExperimentResults(ResultRecord):
 
 
 def gather(running: ExperimentRun) -> ExperimentResults:
-    """Reads what lies there of all systems and seeds of the recipe, whatever of it was asked for now."""
+    """Reads the present results of all systems and seeds of the recipe, also of those not selected."""
     recipe = running.experiment.recipe
     plan = Plan(recipe.test, recipe.correction, recipe.alpha, recipe.permutations)
     runs: list[dict[str, Any]] = []

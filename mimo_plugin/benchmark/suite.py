@@ -1,4 +1,4 @@
-"""Several benchmarks with the same systems; those that lack data are said at once, and the others go on."""
+"""Several benchmarks with the same systems; benchmarks without data are reported and skipped."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,9 @@ from typing import Any
 
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.loading import load_config
-from mimo_plugin.benchmark.options import ReproduceOptions
 from mimo_plugin.benchmark.parts import check_collections
 from mimo_plugin.benchmark.reproduce import Say, check_output, plan, reproduce
+from mimo_plugin.benchmark.settings import ReproduceOptions
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.core.table import Table, number, words
@@ -56,7 +56,7 @@ class Suite:
             )
 
     def scores(self) -> dict[str, dict[str, float | None]]:
-        """System -> the first measure of each benchmark, and its mean over those that are MLIR."""
+        """System -> first measure of each benchmark, and its mean over the MLIR benchmarks."""
         systems = dict.fromkeys(name for found in self.results.values() for name in found.evaluation.runs)
         scores: dict[str, dict[str, float | None]] = {}
         for system in systems:
@@ -70,7 +70,7 @@ class Suite:
         return scores
 
     def table(self) -> Table:
-        """A row a system, a column a benchmark."""
+        """One row per system, one column per benchmark."""
         rows = [[words(system), *map(number, scores.values())] for system, scores in self.scores().items()]
         notes = [f"{name}: left out" for name in self.lacking]
         notes += [f"{name}: {found.subset.text}" for name, found in self.results.items() if found.subset]
@@ -121,8 +121,8 @@ def reproduce_suite(
 ) -> Suite:
     """Reproduces the benchmarks of a suite one after the other, each in a directory of its own.
 
-    Every collection is looked for before anything is encoded. Benchmarks that lack data are said then, all at
-    once, and left out; where all lack data nothing is done.
+    Every collection is checked before anything is encoded. Benchmarks without data are reported together and
+    left out.
 
     Args:
         output: of all; `summary.json` and `summary.csv` lie beside the directories.
@@ -171,7 +171,7 @@ def reproduce_suite(
                 **options,
             ).results
         except DataError as error:
-            # Of its contents, which only reading them tells.
+            # A problem of the contents, found while reading.
             lacking[config] = str(error)
             say(f"{config}: left out: {error}")
     suite = Suite(configs, results, lacking)

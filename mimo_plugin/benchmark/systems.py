@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from mimo_plugin.benchmark.parts import BenchmarkPart
 from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
-from mimo_plugin.core.errors import ArtifactError, ModelError, Problems, UsageError
+from mimo_plugin.core.errors import ArtifactError, ModelError, Problems, UsageError, near
 from mimo_plugin.core.files import sha256, write_text
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.options import SignificanceTest
@@ -59,7 +59,7 @@ class System:
 def all_systems(
     config: "BenchmarkConfig", encoders: Sequence[NamedEncoder], runs: Sequence[str], bm25: bool
 ) -> tuple[System, ...]:
-    """The systems asked for, each after those that it needs.
+    """The requested systems; a fusion comes after its parts.
 
     Args:
         runs: `NAME=FILE` or a file.
@@ -93,7 +93,7 @@ def all_systems(
 
 
 def _fusions(config: "BenchmarkConfig", there: set[str], dense: Sequence[str]) -> Iterator[System]:
-    """Fusions of systems that are there; of a fusion of `encoder`, one for each of them."""
+    """Fusions of available systems; a fusion with `encoder` becomes one fusion per encoder."""
     for fusion in config.fusion:
         each = dense if _EACH_ENCODER in fusion.systems else [""]
         for encoder in each:
@@ -104,7 +104,7 @@ def _fusions(config: "BenchmarkConfig", there: set[str], dense: Sequence[str]) -
 
 
 def chosen_test(config: "BenchmarkConfig", systems: Sequence[System]) -> SignificanceTest | None:
-    """The config's test; None where there is nothing to compare, and student where Tukey's lacks a third."""
+    """The config's test; None with one system, and student if Tukey's test lacks a third system."""
     if len(systems) < 2:
         return None
     if config.test is SignificanceTest.TUKEY_HSD and len(systems) < _FOR_TUKEY:
@@ -113,16 +113,17 @@ def chosen_test(config: "BenchmarkConfig", systems: Sequence[System]) -> Signifi
 
 
 def chosen_baseline(config: "BenchmarkConfig", systems: Sequence[System], asked: str | None) -> str | None:
-    """The system that others are compared with: the one asked for, the config's, else the first.
+    """The baseline: the requested system, the config's, or the first.
 
-    None where there is nothing to compare, and with Tukey's test, which compares all with each other.
+    None with one system, and with Tukey's test, which compares all pairs.
 
     Raises:
-        UsageError: there is no system of the name that was asked for.
+        UsageError: no system has the requested name.
     """
     names = [system.name for system in systems]
     if asked is not None and asked not in names:
-        raise UsageError(f"--baseline {asked!r}: no such system, expected one of {', '.join(names)}")
+        expected = f"expected one of {', '.join(names)}"
+        raise UsageError(f"--baseline {asked!r}: no such system, {expected}{near(asked, names)}")
     if len(names) < 2:
         return None
     if asked is not None:
@@ -136,7 +137,7 @@ FORMAT: Final = "mimo-reproduction-run"
 
 
 class MadeRun(SealedRecord):
-    """Written last: where it is there and fits, the run is finished.
+    """Note of a finished run; written last.
 
     Attributes:
         key: names all that decides the run.
@@ -167,14 +168,14 @@ class MadeRun(SealedRecord):
 
 
 class RunPlace:
-    """Where a system's run and its note lie."""
+    """Files of a system's run and its note."""
 
     def __init__(self, output: Path, system: str) -> None:
         self.file = output / RUNS / f"{system}.trec.gz"
         self.note = output / RUNS / f"{system}.json"
 
     def finished(self, key: str) -> MadeRun | None:
-        """The note, where the run is there, is whole, and was made as the key says."""
+        """The note, if the run is complete, undamaged and made under this key; else None."""
         try:
             made = parse_manifest(self.note, MadeRun, "a run")
             if made.key != key or self.file.stat().st_size != made.run.bytes:
@@ -189,8 +190,8 @@ class RunPlace:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of an encoder without having it in memory; the fields are `Encoder`'s.
+class EncoderFacts:
+    """Properties of an encoder, known without the encoder in memory.
 
     Attributes:
         truncate: the dimension that was asked for; None is the checkpoint's own.
@@ -210,7 +211,7 @@ class Facts:
     truncate: int | None = None
 
     @classmethod
-    def of(cls, encoder: Encoder) -> "Facts":
+    def of(cls, encoder: Encoder) -> "EncoderFacts":
         return cls(
             name=encoder.name,
             fingerprint=encoder.fingerprint,
@@ -227,24 +228,24 @@ class Facts:
         )
 
 
-def shortened(facts: Facts) -> dict[str, int]:
-    """What an identity has in it besides, where vectors are cut."""
+def shortened(facts: EncoderFacts) -> dict[str, int]:
+    """The part of an identity that only truncated vectors have."""
     return {} if facts.truncate is None else {"dimension": facts.truncate}
 
 
 class Models:
-    """Loads encoders; the one before is let go first, so that several large ones fit where one does."""
+    """Loads one encoder at a time: the previous one is released first."""
 
     def __init__(self, options: EncoderOptions) -> None:
         self._options = options
         self._held: tuple[str, Encoder] | None = None
 
-    def facts(self, encoder: NamedEncoder) -> Facts:
+    def facts(self, encoder: NamedEncoder) -> EncoderFacts:
         """Raises: as `Encoder`."""
-        return Facts.of(self._load(encoder))
+        return EncoderFacts.of(self._load(encoder))
 
-    def load(self, encoder: NamedEncoder, facts: Facts) -> Encoder:
-        """The encoder that the facts are of; keep it no longer than it is used.
+    def load(self, encoder: NamedEncoder, facts: EncoderFacts) -> Encoder:
+        """The encoder with these facts; do not keep it longer than necessary.
 
         Raises:
             ModelError: the checkpoint is another one than it was; or as `Encoder`.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.settings import Role
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems
 from mimo_plugin.encoder import packaged

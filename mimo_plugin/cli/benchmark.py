@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.benchmark.options import AnalyzeOptions, ExperimentOptions, ReproduceOptions
-from mimo_plugin.cli.options import (
+from mimo_plugin.benchmark.settings import AnalyzeOptions, ExperimentOptions, ReproduceOptions
+from mimo_plugin.cli.generate import (
     CommandWithLists,
     ListOption,
     collections_argument,

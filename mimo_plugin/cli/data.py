@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from mimo_plugin.cli import LazyGroup
-from mimo_plugin.cli.options import CommandWithLists, ListOption, model_options
+from mimo_plugin.cli.generate import CommandWithLists, ListOption, model_options
 from mimo_plugin.data.options import (
     AlignedOptions,
     CleaningOptions,

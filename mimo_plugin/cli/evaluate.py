@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import (
+from mimo_plugin.cli.generate import (
     CommandWithLists,
     ListOption,
     json_option,

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from mimo_plugin.cli.options import model_options
+from mimo_plugin.cli.generate import model_options
 from mimo_plugin.training.recipe import (
     Recipe,
     RunSettings,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import progress_option
+from mimo_plugin.cli.generate import progress_option
 
 
 @click.command("doctor")

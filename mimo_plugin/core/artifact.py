@@ -21,8 +21,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mimo_plugin.core.config import field_faults
-from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
+from mimo_plugin.core.config import field_faults, read_yaml
+from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, UsageError
 from mimo_plugin.core.files import check_place, remove_tree, sha256, write_text, writing
 
 _SEAL = "checksum"
@@ -331,6 +331,25 @@ class Artifact(Generic[M]):
         if foreign:
             shown = ", ".join(sorted(foreign)[:5])
             raise ArtifactError(f"{self.path} holds something else ({shown}): {advice}")
+
+    def begun_with(self, key: str) -> Mapping[str, Any] | None:
+        """What a mark in YAML says, if it has the key of this kind's; None in a new or empty directory.
+
+        Raises: as `check_output`.
+        """
+        self.check_output()
+        if self.mark is None or not self.mark.exists():
+            return None
+        try:
+            there = read_yaml(self.mark).values
+        except UsageError as error:
+            raise ArtifactError(f"{error}; choose another --output, or remove {self.path}") from error
+        if key not in there:
+            raise ArtifactError(
+                f"{self.path} holds something else ({self.mark.name} of another command): --output must name "
+                f"a new or empty directory, or {self.kind.noun} that this command began"
+            )
+        return there
 
     def read(self) -> M:
         """The manifest, checked against the sizes of the files beside it.

@@ -24,7 +24,7 @@ UNLIMITED = 512
 CUT = "texts are cut to"
 # What the longest text of the probe may cost, in parameters times tokens: half a second on a few cores.
 _PROBE_WORK, _PROBE_LEAST = 2**33, 8
-# Values of a weight that are looked at together.
+# Weights in formats that are not read.
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -60,7 +60,7 @@ def load_model(
     """Loads a directory or a hub id; `checkpoint` is its name in messages.
 
     Only safetensors weights are read and no code from the checkpoint is run. Where the tokenizer has no
-    padding token, its end-of-sequence token stands in; a notice says so.
+    padding token, its end-of-sequence token stands in; a warning says so.
 
     Args:
         dtype: number format of the transformer's weights, which are never held in another one.
@@ -192,7 +192,7 @@ def files_root(path: str, *, fetch: bool) -> Path | None:
     for name in ("config.json", "adapter_config.json"):
         try:
             return Path(hf_hub_download(path, name, local_files_only=not fetch or _only_local(path))).parent
-        except (OSError, ValueError):
+        except Exception:  # of the hub's client and its transport: loading the model says what is wrong
             continue
     return None
 
@@ -223,7 +223,7 @@ def apply_overrides(
     """Changes what the user asked to change; None leaves what the checkpoint's own files say.
 
     A maximum length beyond the model's positions is cut to them, and where the files set no limit one is set;
-    a notice says so.
+    a warning says so.
 
     Args:
         checkpoint: its name in messages.

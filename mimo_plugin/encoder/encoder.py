@@ -16,7 +16,7 @@ from mimo_plugin.encoder.backend import choose, wanted
 from mimo_plugin.encoder.batching import Runner, Text, Texts, encode, encode_each
 from mimo_plugin.encoder.options import ONNX, OPENVINO, TORCH, EncoderOptions
 from mimo_plugin.encoder.prompts import Prompts, resolve
-from mimo_plugin.encoder.side import Side, TorchSide, normalizes
+from mimo_plugin.encoder.side import TorchSide, normalizes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,9 @@ _INT8 = (
     "--dtype int8 changes the vectors: use it for documents and queries alike; performance/README.md has the "
     "loss that was measured"
 )
+
+
+_Side = TorchSide | exported.GraphSide
 
 
 class Encoder:
@@ -65,8 +68,8 @@ class Encoder:
 
     # Name and path of the checkpoint; None for a model in memory, whose family nobody knows.
     _source: tuple[str, str] | None = None
-    _queries: Side
-    _documents: Side
+    _queries: _Side
+    _documents: _Side
 
     def __init__(self, checkpoint: str, options: EncoderOptions | None = None, **settings: Any) -> None:
         _log.info(f"loading encoder {checkpoint}")
@@ -82,14 +85,14 @@ class Encoder:
             self._queries = self._documents = found
         else:
             with exported.warnings_noted() as warnings:
-                self._load(backend)
-            if not self.asymmetric:
-                exported.remember(self._documents, checkpoint, path, backend, options, warnings)
+                sides = self._load(backend)
+            if len(sides) == 1:
+                exported.remember(sides[0], checkpoint, path, backend, options, warnings)
         if options.dtype == "int8":
             _log.warning(_INT8)
 
-    def _load(self, backend: str) -> None:
-        """Loads the checkpoint with torch, and what runs it."""
+    def _load(self, backend: str) -> list[TorchSide]:
+        """Loads the checkpoint with torch, and what runs it; returns its sides."""
         checkpoint, path = self._source or ("", "")
         options = self.options
         device = files.check_device("cpu" if backend in (ONNX, OPENVINO) else options.device)
@@ -118,6 +121,7 @@ class Encoder:
             if side.runner.name == TORCH:
                 # A graph was compared with torch on such texts before.
                 files.probe(side, checkpoint)
+        return sides
 
     @classmethod
     def of(
@@ -276,7 +280,7 @@ class Encoder:
 
     def _encode(
         self,
-        side: Side,
+        side: _Side,
         task: str,
         texts: Sequence[Text],
         prompt: str,
@@ -287,7 +291,7 @@ class Encoder:
             source = Texts(texts, prompt, self.options.batch_size, task)
             return self._finished(side, encode(side, source, advance))
 
-    def _finished(self, side: Side, vectors: "np.ndarray") -> "np.ndarray":
+    def _finished(self, side: _Side, vectors: "np.ndarray") -> "np.ndarray":
         vectors = self._finite(vectors)
         return unit(vectors) if side.normalizes_cut else vectors
 

@@ -19,7 +19,7 @@ from mimo_plugin.encoder import export
 from mimo_plugin.encoder.batching import Features, Text
 from mimo_plugin.encoder.checkpoint import CUT, files_root
 from mimo_plugin.encoder.options import AUTO, OPENVINO, TORCH, EncoderOptions
-from mimo_plugin.encoder.side import Side, TorchSide, capacity
+from mimo_plugin.encoder.side import TorchSide, capacity
 
 if TYPE_CHECKING:
     import tokenizers
@@ -152,7 +152,7 @@ def _recalled(directory: Path, checkpoint: str, backend: str, options: EncoderOp
 
 
 def remember(
-    side: Side,
+    side: TorchSide,
     checkpoint: str,
     path: str,
     backend: str,
@@ -160,7 +160,7 @@ def remember(
     warnings: Sequence[str],
 ) -> None:
     """Keeps what `recall` needs, where the tokenizer alone gives the features that the model's graph gets."""
-    if not isinstance(side, TorchSide) or not isinstance(side.runner, export.GraphRunner):
+    if not isinstance(side.runner, export.GraphRunner):
         return
     tokenizer = getattr(side.model.tokenizer, "backend_tokenizer", None)
     content = _content(path)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
+# Values of a weight that are looked at together.
 _AT_ONCE = 1 << 22
 
 

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mimo_plugin.encoder.batching import Features, Runner, Text, TorchRunner
 
@@ -17,48 +17,12 @@ _OWN_LENGTHS = ("query_length", "document_length")
 _LONGEST = 2**31 - 1
 
 
-class Side(Protocol):
-    """The modules that queries or documents go through."""
-
-    @property
-    def runner(self) -> Runner:
-        """What computes."""
-
-    @property
-    def dimension(self) -> int:
-        """Components of a vector."""
-
-    @property
-    def normalizes(self) -> bool:
-        """Whether vectors have length 1."""
-
-    @property
-    def normalizes_cut(self) -> bool:
-        """Whether vectors of which only the first components count are normalised again."""
-
-    @property
-    def pooling(self) -> str | None:
-        """The pooling's name; None where the model does not pool in a module of its own."""
-
-    @property
-    def fingerprint(self) -> str:
-        """See `fingerprint.fingerprint`."""
-
-    def tokenise(self, texts: Sequence[Text], prompt: str, task: str | None) -> Features:
-        """Features of texts; `task` is "query" or "document"."""
-
-    def max_length(self, task: str) -> int:
-        """Longest text in tokens."""
-
-    def cut_to(self, max_length: int | None, task: str) -> AbstractContextManager[None]:
-        """Cuts texts to so many tokens meanwhile; None leaves it as it is."""
-
-
 class TorchSide:
-    """A loaded model, run by torch or by a graph that was made of it.
+    """The modules that queries or documents go through, run by torch or by a graph that was made of them.
 
     Attributes:
         runner: torch where none is given.
+        normalizes_cut: vectors of which only the first components count are normalised again.
     """
 
     def __init__(self, model: "SentenceTransformer", runner: Runner | None = None) -> None:
@@ -68,6 +32,7 @@ class TorchSide:
 
     @property
     def dimension(self) -> int:
+        """Components of a vector."""
         return int(self.model.get_embedding_dimension())
 
     @property
@@ -83,20 +48,24 @@ class TorchSide:
 
     @property
     def normalizes(self) -> bool:
+        """Whether vectors have length 1."""
         return normalizes(self.model) and (self.normalizes_cut or not self.is_cut)
 
     @property
     def pooling(self) -> str | None:
+        """The pooling's name; None where the model does not pool in a module of its own."""
         modes = (getattr(module, "pooling_mode", None) for module in self.model)
         return next((mode if isinstance(mode, str) else "+".join(mode) for mode in modes if mode), None)
 
     @cached_property
     def fingerprint(self) -> str:
+        """See `fingerprint.fingerprint`."""
         from mimo_plugin.encoder.fingerprint import fingerprint
 
         return fingerprint(self.model)
 
     def tokenise(self, texts: Sequence[Text], prompt: str, task: str | None) -> Features:
+        """Features of texts; `task` is "query" or "document"."""
         import torch
 
         # A model that is being trained may be encoded with in between.
@@ -108,11 +77,13 @@ class TorchSide:
         }
 
     def max_length(self, task: str) -> int:
+        """Longest text in tokens."""
         own = getattr(self.model[0], f"{task}_length", None)
         return int(min(own or self.model.max_seq_length, _LONGEST))
 
     @contextmanager
     def cut_to(self, max_length: int | None, task: str) -> Iterator[None]:
+        """Cuts texts to so many tokens meanwhile; None leaves it as it is."""
         before = self.model.max_seq_length
         if max_length is None or max_length == self.max_length(task) or not math.isfinite(before):
             yield

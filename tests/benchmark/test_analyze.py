@@ -13,7 +13,7 @@ from helpers.checkpoints import plain_xlmr, sentence_transformer
 from helpers.training_runs import finished, unfinished
 
 from mimo_plugin.benchmark.analyze import analyze
-from mimo_plugin.benchmark.options import AnalyzeOptions, Role
+from mimo_plugin.benchmark.settings import AnalyzeOptions, Role
 from mimo_plugin.benchmark.texts import sample_texts
 from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load
@@ -58,6 +58,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_everything(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "geometry.json"
     status = _mimo(
@@ -109,6 +110,7 @@ def test_everything(world: dict[str, str], tmp_path: Path, capsys: pytest.Captur
     assert "noise: share of the hits in each language" in printed.out
 
 
+@pytest.mark.slow
 def test_queries_are_encoded_as_queries_and_drawn(
     world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ from helpers.beir import write_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimo_plugin.benchmark.options import Role
+from mimo_plugin.benchmark.settings import Role
 from mimo_plugin.benchmark.texts import SampledTexts, sample_texts
 from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import DataError

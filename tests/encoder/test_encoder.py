@@ -203,6 +203,7 @@ def test_changed_teacher_weights_are_not_loaded(tmp_path: Path, monkeypatch: pyt
         Encoder(TEACHER)
 
 
+@pytest.mark.slow
 def test_sockets_are_blocked_and_a_local_checkpoint_needs_none(plain: Path) -> None:
     with pytest.raises(pytest_socket.SocketBlockedError):
         socket.create_connection(("192.0.2.1", 80), timeout=1)

@@ -26,7 +26,7 @@ def _run(base: Path) -> Reader:
     def read(directory: Path, output: Path) -> None:
         run = read_run(directory / "packed.trec", "packed")
         assert all(np.isfinite(ranking.scores).all() for ranking in run.queries.values())
-        fuse_files([str(directory / "plain.trec"), str(directory / "packed.trec")], output, progress=False)
+        fuse_files([str(directory / "plain.trec"), str(directory / "packed.trec")], output)
 
     return Reader("run", base, ("plain.trec", "packed.trec"), read)
 
@@ -194,7 +194,7 @@ def npy_files(base: Path, rows: int = 10) -> Path:
 def import_file(file: Path, output: Path) -> None:
     """Brings vectors into a directory of ours; what is there then must be numbers."""
     from mimo_plugin.indexing.importing import import_vectors
-    from mimo_plugin.indexing.options import EncodeOptions
+    from mimo_plugin.indexing.settings import EncodeOptions
     from mimo_plugin.indexing.vectors import open_vectors
 
     import_vectors([file], output, EncodeOptions(shard_size=4, progress=False))

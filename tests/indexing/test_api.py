@@ -1,6 +1,8 @@
 """`index`, `search` and `Index` as a program calls them."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from mimo_plugin.core.errors import ArtifactError, DataError, ModelError
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.open import Index, open_index
-from mimo_plugin.indexing.options import SearchOptions
 from mimo_plugin.indexing.search import search, search_to_run
+from mimo_plugin.indexing.settings import SearchOptions
 
 QUERIES = [{"_id": "q1", "text": "Suche Sprache"}, {"_id": "q2", "text": "haku kieli"}]
 
@@ -95,3 +97,26 @@ def test_what_is_wrong_is_said_before_an_encoder_is_loaded(
         assert found in str(caught.value)
     with pytest.raises(DataError, match="unknown collection"):
         search(open_index(built.directory), "miracl/swe/dev")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["index", "mircal/sw/dev", "--encoder", "/no/model", "--output", "out"],
+        ["encode", "mircal/sw/dev", "--encoder", "/no/model", "--output", "out"],
+        ["search", "/no/index", "--topics", "mircal/sw/dev", "--output", "out.trec"],
+    ],
+)
+def test_a_typo_is_answered_before_anything_heavy_is_imported(arguments: list[str], tmp_path: Path) -> None:
+    heavy = ("torch", "transformers", "sentence_transformers", "datasets", "faiss", "pandas", "scipy", "ranx")
+    script = f"""
+import sys
+from mimo_plugin.cli import main
+assert main({arguments}) == 1
+print([name for name in {heavy} if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+    assert "near: miracl/sw/dev" in done.stderr

@@ -23,7 +23,7 @@ from typing import (
 import click
 from click.core import ParameterSource
 
-from mimo_plugin.core.options import Option
+from mimo_plugin.core.option import Option
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -79,55 +79,6 @@ def given(names: Collection[str]) -> list[str]:
         if parameter.name in names
         and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     ]
-
-
-def shared_topics_options(function: F) -> F:
-    """The options for collections that have topics in common."""
-    decorators = [
-        click.option(
-            "--shared-topics",
-            is_flag=True,
-            help="The collections have topics in common, as NeuCLIR's: one query, judged in each of them.",
-        ),
-        click.option("--topic-field", help="Of shared topics, e.g. title.  [default: what ir_datasets says]"),
-        click.option("--topic-lang", help="Of shared topics whose collection does not say it, e.g. en."),
-    ]
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
-
-
-def files_options(function: F) -> F:
-    """The options for topics and qrels in files of their own, and for queries that are documents."""
-    decorators = [
-        click.option(
-            "--lang",
-            cls=ListOption,
-            metavar="LANG...",
-            help="Of a FILE, or one for each in order; in a pool it becomes the prefix of its ids.  "
-            "[default: what stands before the colon of its ids]",
-        ),
-        click.option(
-            "--remove-query",
-            is_flag=True,
-            help="Leave out hits that are the query itself: docid and query id, with their prefixes, are the "
-            "same.",
-        ),
-        duplicates_option("queries with one id and different text"),
-    ]
-    for decorate in reversed(decorators):
-        function = decorate(function)
-    return function
-
-
-def duplicates_option(what: str) -> Callable[[F], F]:
-    return click.option(
-        "--duplicates",
-        type=click.Choice(["error", "first"]),
-        default="error",
-        show_default=True,
-        help=f"Of {what}: an error, or the first is taken. The very same record is always taken once.",
-    )
 
 
 def model_options(

@@ -6,13 +6,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from mimo_plugin.core.options import Option, Progress, duplicates_of
+from mimo_plugin.core.option import Option, Progress, duplicates_of
 from mimo_plugin.evaluation.options import Gain
 
 
 @dataclass(frozen=True)
 class ReproduceOptions:
-    """How a benchmark is reproduced; the options' texts say what each is."""
+    """How a benchmark is reproduced; see each option's text."""
 
     runs: Annotated[
         tuple[str, ...],
@@ -68,13 +68,13 @@ class ReproduceOptions:
 
     @property
     def loading(self) -> dict[str, Any]:
-        """What `load_config` takes of them."""
+        """The options of `load_config`."""
         return {name: getattr(self, name) for name in ("languages", "data", "gain", "fairness")}
 
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """How an experiment runs; nothing of it decides a figure."""
+    """How an experiment runs; no option changes a result."""
 
     only: Annotated[tuple[str, ...], Option("Run these systems.  [default: all]", metavar="SYSTEM...")] = ()
     seeds: Annotated[
