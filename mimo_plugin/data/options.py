@@ -65,8 +65,8 @@ class SourceOptions:
     columns: Annotated[
         str,
         Option(
-            "Columns of the datasets; a dot leads into a nested column, such as translation.en, also into "
-            "the lists language and translation.",
+            "Columns of the datasets; a dot leads into a nested column, or the lists language and "
+            "translation: translation.en,translation.de.",
             metavar="ANCHOR,TEXT",
         ),
     ] = "english,non_english"
@@ -131,7 +131,7 @@ class ParallelOptions:
     max_pairs: Annotated[
         int,
         Option(
-            "Per language, and of identity pairs; from more a uniform sample over all sources is drawn.",
+            "Limit per language, and of identity pairs; more are sampled uniformly over all sources.",
             min=1,
         ),
     ] = 500_000
@@ -227,10 +227,10 @@ class CollectionOptions:
     """Which descriptions become documents and queries of the collections."""
 
     min_doc_languages: Annotated[
-        int, Option("Languages that a description needs to give documents of dev and test.", min=1)
+        int, Option("Fewest languages of a description that gives documents of dev and test.", min=1)
     ] = 5
     min_query_languages: Annotated[
-        int, Option("Languages that a document's description needs to give queries, too.", min=1)
+        int, Option("Fewest languages of a document's description that also gives queries.", min=1)
     ] = 7
 
 

@@ -36,7 +36,7 @@ class Metric(StrEnum):
 class Precision(StrEnum):
     """Number format of the forward pass; weights and optimiser are always float32.
 
-    AUTO is bfloat16 where the device computes it natively (CUDA since Ampere, CPUs with AMX), else float32.
+    AUTO is bfloat16 if the device computes it natively (CUDA since Ampere, CPUs with AMX), else float32.
     """
 
     AUTO = "auto"

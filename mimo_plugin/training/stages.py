@@ -128,7 +128,7 @@ def train(
     Raises:
         UsageError, DataError, ModelError, ArtifactError: invalid options, data or files. Problems found
             before torch is loaded are reported together.
-        TrainingFailed: see there.
+        TrainingFailed: NaN or infinity occurs, or the encoder collapses.
     """
     data: dict[str, Pairs | Table] = {}
     for name, held, given in ((STAGE1, Format.PAIRS, pairs), (STAGE2, Format.TABLE, table)):

@@ -337,7 +337,7 @@ def fit(
 
     Raises:
         EnvironmentProblem: the file system refuses.
-        TrainingFailed: see there.
+        TrainingFailed: NaN or infinity occurs, or the encoder collapses.
     """
     from transformers import PrinterCallback
     from transformers.integrations import TensorBoardCallback

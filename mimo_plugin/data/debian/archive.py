@@ -36,7 +36,7 @@ class Row(NamedTuple):
     Attributes:
         id: the first twelve hexadecimal digits of `Description-md5`.
         package: a package with this description.
-        text: language -> its texts, English first where it is there.
+        text: language -> its texts, English first if it has any.
     """
 
     id: str
