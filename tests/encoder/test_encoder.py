@@ -44,6 +44,11 @@ def test_vectors_are_those_of_sentence_transformers(teacher: Encoder) -> None:
     assert np.abs(ours - own_vectors(teacher_directory(), texts)).max() <= 1e-6
 
 
+def test_repr_names_what_runs(teacher: Encoder) -> None:
+    expected = f"Encoder({TEACHER!r}, dimension=384, backend={teacher.backend!r}, device='cpu')"
+    assert repr(teacher) == expected
+
+
 def test_plain_checkpoint_gets_mean_pooling_and_l2_norm(plain: Path) -> None:
     import torch
     from transformers import AutoModel, AutoTokenizer
