@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import CommandWithLists, ListOption, model_options
+from mimo_plugin.cli.generate import CommandWithLists, ListOption, model_options
 from mimo_plugin.encoder.options import EncoderOptions
-from mimo_plugin.indexing.options import SearchOptions
+from mimo_plugin.indexing.settings import SearchOptions
 
 
 @click.command("search", cls=CommandWithLists)

@@ -23,6 +23,7 @@ def write(path: Path, values: object) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_all_from_a_recipe(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"batch_size": 8, "steps": 3, "max_length": 20, "precision": "float32"}
     recipe = {
@@ -126,6 +127,7 @@ def test_a_section_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "stage1: found 'fast', expected" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_projection_named_on_the_command_line(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,7 +199,7 @@ def test_trackers(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[st
     run = ["train", "stage1", "--recipe", recipe, "--output", str(tmp_path / "run"), "--device", "cpu"]
     missing = sorted(set(INTEGRATION_TO_CALLBACK) - set(get_available_reporting_integrations()))[0]
     assert main([*run, "--report-to", missing]) == 1
-    assert f"--report-to {missing}: it is not installed: pip install {missing}" in capsys.readouterr().err
+    assert f"--report-to {missing}: is not installed: pip install {missing}" in capsys.readouterr().err
     assert main([*run, "--report-to", "abacus"]) == 2
     assert "--report-to abacus: unknown, expected one of" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

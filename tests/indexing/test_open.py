@@ -10,7 +10,7 @@ from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.open import read_doc_languages
-from mimo_plugin.indexing.options import IndexOptions
+from mimo_plugin.indexing.settings import IndexOptions
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_no_index_or_a_damaged_one(index: Path, tmp_path: Path) -> None:
     # As many bytes, a line less.
     languages.write_bytes(before.replace(b"\n", b" ", 1))
     try:
-        with pytest.raises(ArtifactError, match=r"lang is not the file that the manifest names \(SHA-256\)"):
+        with pytest.raises(ArtifactError, match=r"lang does not have the SHA-256 that the manifest says"):
             read_doc_languages(index, ["not there"])
     finally:
         languages.write_bytes(before)

@@ -65,6 +65,7 @@ def test_inflected_forms_are_found_in_their_language_alone(tmp_path: Path) -> No
     assert all(version[0].isdigit() for version in manifest.versions.values())
 
 
+@pytest.mark.slow
 def test_equal_to_stock_anserini_and_pyserini(
     tmp_path: Path, german: tuple[list[dict[str, str]], list[tuple[str, str]]]
 ) -> None:
@@ -221,5 +222,5 @@ def test_an_index_is_searched_by_its_own_analyzer_or_not_at_all(tmp_path: Path) 
         _found(directory, "Haus")
     manifest["files"]["segments_1"]["bytes"] += 1
     path.write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactError, match="a BM25 index that is damaged"):
+    with pytest.raises(ArtifactError, match="a BM25 index that is corrupted"):
         _found(directory, "Haus")

@@ -42,6 +42,7 @@ def continued(world: World, trained: Trained, **changes: Any) -> Recipe:
     return world.recipe(student={"checkpoint": str(trained.directory)}, **changes)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves(world: World, both: tuple[Trained, Trained]) -> None:
     names = {
         "curves.png",
@@ -175,6 +176,7 @@ def test_the_best_steps_weights_are_kept_with_their_projection(
     assert all(np.array_equal(best[name], kept[name]) for name in best)
 
 
+@pytest.mark.slow
 def test_the_projection_is_carried_bit_for_bit(
     world: World, both: tuple[Trained, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_baseline_needs_no_teacher(world: World, tmp_path: Path, objective: st
     assert weights_of(tmp_path / "run" / "model").keys() == weights_of(world.root / "student").keys()
 
 
+@pytest.mark.slow
 def test_a_seed_decides_the_weights(world: World, tmp_path: Path) -> None:
     for name, seed in (("one", 3), ("same", 3), ("other", 4)):
         train_stage1(world.recipe(seed=seed), world.job(tmp_path / name))
@@ -297,7 +300,7 @@ def test_a_gradient_that_overflows(world: World, tmp_path: Path, monkeypatch: py
 
 def test_a_learning_rate_that_ruins_the_weights(world: World, tmp_path: Path) -> None:
     recipe = world.recipe(stage1={"learning_rate": 1e39, "warmup": 0.0, "save_steps": 1})
-    with pytest.raises(TrainingFailed, match=r"^step 1: a weight is no number.*--learning-rate"):
+    with pytest.raises(TrainingFailed, match=r"^step 1: a weight is NaN or infinite.*--learning-rate"):
         train_stage1(recipe, world.job(tmp_path / "run"))
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 

@@ -27,6 +27,7 @@ def recipe(world: World) -> Recipe:
     return world.recipe(pairs=None, table=None, stage1={"steps": 2}, stage2={"steps": 2})
 
 
+@pytest.mark.slow
 def test_datasets_train_as_the_directories_that_hold_the_same_rows(
     world: World, recipe: Recipe, tmp_path: Path
 ) -> None:
@@ -59,7 +60,7 @@ def test_one_stage_where_there_is_data_for_one(world: World, recipe: Recipe, tmp
     done = train(only, tmp_path / "run", device="cpu", progress=False)
     assert (done.directory, done.manifest.stage) == (tmp_path / "run", "stage1")
     assert str(done).startswith(f"{tmp_path / 'run'}: stage1, 2 steps, trained in ")
-    with pytest.raises(UsageError, match="nothing to train on: pairs are needed for stage 1, a table"):
+    with pytest.raises(UsageError, match="no training data was given: stage 1 needs pairs, stage 2 a table"):
         train(recipe, tmp_path / "none")
 
 
