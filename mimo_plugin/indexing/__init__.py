@@ -1,1 +1,1 @@
-"""From documents to hits: vectors on disk, one FAISS index of all languages, searches in it."""
+"""Vectors on disk, FAISS indexes of several languages, and searches in them."""

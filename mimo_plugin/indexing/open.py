@@ -47,7 +47,7 @@ class IndexPlan(EncodingPlan):
 
 
 class IndexManifest(VectorsManifest):
-    """What lies beside `index`, `docid` and `lang`."""
+    """The manifest beside `index`, `docid` and `lang`."""
 
     format: Literal["mimo-index"] = "mimo-index"  # type: ignore[assignment]
     format_version: Literal[2] = 2  # type: ignore[assignment]

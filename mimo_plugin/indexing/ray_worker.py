@@ -48,25 +48,11 @@ def read_row(row: "pa.Table") -> tuple[int, Any]:
     return row.column("shard")[0].as_py(), content
 
 
-def texts_row(shard: int, docs: Sequence[Any]) -> "pa.Table":
-    """A shard's documents for a worker."""
-    return make_row(shard, [[doc.doc_id, doc.lang, doc.text] for doc in docs])
-
-
-def texts_of(row: "pa.Table") -> Chunk:
-    """The documents of a `texts_row`; raises as `read_row`."""
-    shard, content = read_row(row)
-    return Chunk(shard, [Doc(docid, text, lang) for docid, lang, text in content])
-
-
-def vectors_row(shard: int, batch: VectorBatch, empty: int) -> "pa.Table":
-    """A shard's vectors for the process that writes. empty: number of documents without text."""
-    content = {"docids": batch.docids, "langs": batch.langs, "empty": empty}
-    return make_row(shard, content, batch.vectors.astype("<f4", copy=False).tobytes())
-
-
 def vectors_of(row: "pa.Table") -> tuple[int, VectorBatch, int]:
-    """The arguments of `vectors_row`; raises as `read_row`."""
+    """The shard of a `RayEncoder`'s row, its vectors, and its number of documents without text.
+
+    Raises: as `read_row`.
+    """
     import numpy as np
 
     shard, content = read_row(row)
@@ -157,7 +143,7 @@ def read_texts(batch: "pa.Table", work: Work, shards: Shards, missing: Sequence[
             if work.repeated:
                 collection = distinct(collection, work.repeated)
             for shard, docs in chunks(collection, shards, missing):
-                yield texts_row(shard, docs)
+                yield make_row(shard, [[doc.doc_id, doc.lang, doc.text] for doc in docs])
     except Exception as error:
         yield trouble_row(error)
 
@@ -183,10 +169,12 @@ class RayEncoder:
 
     def __call__(self, row: "pa.Table") -> "pa.Table":
         try:
-            wanted = texts_of(row)
+            shard, texts = read_row(row)
             if self._error is not None:
                 raise self._error
-            (encoded,) = encode_chunks([wanted], self._encoder)
-            return vectors_row(*encoded)
+            docs = [Doc(docid, text, lang) for docid, lang, text in texts]
+            ((_, batch, empty),) = encode_chunks([Chunk(shard, docs)], self._encoder)
+            content = {"docids": batch.docids, "langs": batch.langs, "empty": empty}
+            return make_row(shard, content, batch.vectors.astype("<f4", copy=False).tobytes())
         except Exception as error:
             return trouble_row(error)

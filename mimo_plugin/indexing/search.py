@@ -141,6 +141,7 @@ class _Search:
         problems.raise_any()
         self._pool = self._load(specs) if pool is None else pool
         self._read = read_topics(self._pool)
+        self.queries = self._read.queries
         for opened in self._indexes:
             # Reads and checks the index.
             _ = opened.faiss
@@ -153,11 +154,10 @@ class _Search:
         self._cut: list[str] = []
 
     def hits(self) -> Iterator["Hits"]:
-        queries = self.queries
-        total, count, cut = len(queries), self._reach, self._cut.append
+        total, count, cut = len(self.queries), self._reach, self._cut.append
         with bar(total=total, what="searching", unit="queries", enabled=self._options.progress) as counter:
             for hits in find_hits(
-                self._indexes, self.encoder, queries, hits=count, advance=counter.update, cut=cut
+                self._indexes, self.encoder, self.queries, hits=count, advance=counter.update, cut=cut
             ):
                 self._own_first += hits.query_id in hits.docids[:1]
                 self._short += len(hits.docids) < self._reach
@@ -184,11 +184,6 @@ class _Search:
                 "search more of it with --search-parameters, e.g. nprobe=64"
             )
         return warnings + cut_warning(self._cut)
-
-    @property
-    def queries(self) -> list[tuple[str, str]]:
-        """(query id, text) pairs."""
-        return self._read.queries
 
     def _load(self, specs: Sequence[str]) -> Any:
         options, prefixes = self._options, shared_prefixes(self._indexes)

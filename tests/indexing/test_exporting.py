@@ -182,7 +182,7 @@ def test_indexes_that_keep_vectors_unchanged(factory: str, vectors: Path, tmp_pa
 @pytest.mark.parametrize("factory", ["SQ8", "PCA8,Flat"])
 def test_indexes_that_do_not_are_refused(factory: str, vectors: Path, tmp_path: Path) -> None:
     index = indexed(tmp_path / "index", vectors, factory)
-    with pytest.raises(ArtifactError, match=f"index of {factory}, which does not keep .* export the vectors"):
+    with pytest.raises(ArtifactError, match=f"index of {factory}, which does not keep .* export its vectors"):
         exported([index], Format.PARQUET, tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
 

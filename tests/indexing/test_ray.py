@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load
-from mimo_plugin.collections.records import Doc
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, ModelError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
@@ -28,16 +27,14 @@ from mimo_plugin.indexing.ray_worker import (
     RayEncoder,
     Work,
     find_terms,
+    make_row,
     read_row,
     read_texts,
-    texts_of,
-    texts_row,
     trouble_row,
     vectors_of,
-    vectors_row,
 )
 from mimo_plugin.indexing.settings import EncodeOptions
-from mimo_plugin.indexing.vectors import VECTORS, Shards, VectorBatch
+from mimo_plugin.indexing.vectors import VECTORS, Shards
 
 SIZE = 10
 
@@ -136,7 +133,7 @@ def test_errors_of_workers_come_back_as_ours(work: Work, tmp_path: Path) -> None
     missing = Work(**{**vars(work), "encoder": str(tmp_path / "nowhere")})
     with pytest.raises(ModelError, match="nowhere: no such directory"):
         read_row(find_terms(missing))
-    row = texts_row(0, [Doc("d", "text", "de")])
+    row = make_row(0, [["d", "de", "text"]])
     with pytest.raises(ModelError, match="nowhere: no such directory"):
         read_row(RayEncoder(missing, terms)(row))
     other = Work(**{**vars(work), "encoder_options": EncoderOptions(pooling="cls")})
@@ -155,13 +152,14 @@ def test_errors_of_workers_come_back_as_ours(work: Work, tmp_path: Path) -> None
 TEXT = st.text(st.characters(exclude_categories=()))
 
 
-@given(st.lists(st.builds(Doc, TEXT, TEXT, st.sampled_from(["de", ""])), min_size=1), st.integers(0, 9**9))
-def test_nothing_is_lost_on_the_way(docs: list[Doc], shard: int) -> None:
-    assert texts_of(texts_row(shard, docs)) == (shard, docs)
-    vectors = np.random.default_rng(0).normal(size=(len(docs), 3)).astype(np.float32)
-    batch = VectorBatch([doc.doc_id for doc in docs], [doc.lang for doc in docs], vectors)
-    found, there, empty = vectors_of(vectors_row(shard, batch, 1))
-    assert (found, there.docids, there.langs, empty) == (shard, batch.docids, batch.langs, 1)
+@given(st.lists(st.tuples(TEXT, st.sampled_from(["de", ""]), TEXT), min_size=1), st.integers(0, 9**9))
+def test_nothing_is_lost_on_the_way(docs: list[tuple[str, str, str]], shard: int) -> None:
+    assert read_row(make_row(shard, docs)) == (shard, [list(doc) for doc in docs])
+    vectors = np.random.default_rng(0).normal(size=(len(docs), 3)).astype("<f4")
+    docids, langs = [doc[0] for doc in docs], [doc[1] for doc in docs]
+    content = {"docids": docids, "langs": langs, "empty": 1}
+    found, there, empty = vectors_of(make_row(shard, content, vectors.tobytes()))
+    assert (found, there.docids, there.langs, empty) == (shard, docids, langs, 1)
     assert np.array_equal(there.vectors, vectors)
 
 

@@ -414,7 +414,7 @@ def test_indexes_that_do_not_go_together(
     assert "pooling is 'cls' and None" in lines[2]
     pooled = tmp_path / "pooled"
     build_index([spec], Encoder(str(checkpoint)), pooled, options, pooled=True)
-    with pytest.raises(ArtifactError, match="one has ids as lang:id, the other has not"):
+    with pytest.raises(ArtifactError, match="only one has ids as lang:id"):
         search_to_run([index, pooled], [spec], tmp_path / "run.trec")
 
 
