@@ -247,7 +247,7 @@ def write_jsonl(
 
 
 def write_parquet(batches: Iterator[VectorBatch], path: Path) -> None:
-    """Writes the columns docid, lang and vector (float32), one row group per batch; `batches` is not empty."""
+    """Writes the columns docid, lang and vector (float32), one row group per batch, at least one."""
     from pyarrow import parquet
 
     with replacing(path) as beside, beside.open("wb") as file:
