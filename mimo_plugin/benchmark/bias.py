@@ -183,8 +183,8 @@ def shallow(run: Run, topics: Topics, cutoff: int) -> list[str]:
     if not 0 < depth < cutoff:
         return []
     return [
-        f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} that are looked at: "
-        f"search deeper, or read them as the first {depth}"
+        f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} of the language bias: "
+        f"search deeper, or read it as that of the first {depth}"
     ]
 
 

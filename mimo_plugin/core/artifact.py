@@ -321,7 +321,7 @@ class Artifact(Generic[M]):
             raise ArtifactError(f"{self.path} holds something else ({shown}): {advice}")
 
     def begun_with(self, key: str) -> Mapping[str, Any] | None:
-        """What a mark in YAML says, if it has the key of this kind's; None in a new or empty directory.
+        """The content of a YAML mark that must hold a key; None in a new or empty directory.
 
         Raises: as `check_output`.
         """
