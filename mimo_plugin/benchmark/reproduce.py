@@ -397,8 +397,8 @@ class _Reproduction:
         for score in evaluation.scores:
             if uncut and score.name in given and score.depth != expected:
                 yield (
-                    f"run {score.name!r} has up to {score.depth} hits per query, the depth here is {expected}: "
-                    f"without a cutoff {uncut} does not compare it with runs of that depth"
+                    f"run {score.name!r} has up to {score.depth} hits per query, the depth here is "
+                    f"{expected}: without a cutoff {uncut} does not compare it with runs of that depth"
                 )
 
     def _language_bias(self, evaluation: "Evaluation") -> dict[str, Any]:
