@@ -208,7 +208,8 @@ class IndexedSystem(ABC):
 
 
 # Facts of an encoder in the results.
-_DETAILS = "dimension pooling max_length document_prompt query_prompt dtype device backend".split()
+_PROMPTS = ("document_prompt", "query_prompt")
+_DETAILS = ("dimension", "pooling", "max_length", *_PROMPTS, "dtype", "device", "backend")
 
 
 class DenseSystem(IndexedSystem):

@@ -271,15 +271,15 @@ def _diagnostics(
     values[PEER_SENSITIVE] = found.sensitive
     if found.sensitive < found.topics:
         remarks[PEER] = (
-            f"{found.sensitive} of {found.topics} topics have relevant documents in several languages and two "
-            f"or more in one of them; in the others {PEER} does not depend on the order of what was found and "
-            "cannot tell systems apart"
+            f"{found.sensitive} of {found.topics} topics have relevant documents in several languages and "
+            f"two or more in one of them; in the others {PEER} does not depend on the order of what was "
+            "found and cannot tell systems apart"
         )
     return values, remarks
 
 
 def _same_language(
-    collection: ScoredCollection, docids: Sequence[str], documents: "np.ndarray", queries: "np.ndarray"
+    collection: ScoredCollection, docids: list[str], documents: "np.ndarray", queries: "np.ndarray"
 ) -> float:
     """Mean nDCG of queries that are searched in the documents of their own language only."""
     import numpy as np
