@@ -286,7 +286,6 @@ Fault = tuple[Place, str]
 def contradictions(config: BenchmarkConfig) -> Iterator[Fault]:
     """Fields that contradict each other: the place of each, and a message."""
     yield from _collections(config)
-    yield from _languages(config)
     yield from _measures(config)
     yield from _systems(config)
     yield from _reference(config)
@@ -298,26 +297,19 @@ def _repeated(values: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 
 def _collections(config: BenchmarkConfig) -> Iterator[Fault]:
-    listed = isinstance(config.collections, tuple)
-    if listed and config.setting is Setting.MULTI_MONOLINGUAL:
-        yield (
-            ("collections",),
-            "found a list, expected a mapping language: collection, since "
-            f"{config.setting} has one index per language",
-        )
-    keys: list[str | int] = list(range(len(config.collections)) if listed else config.known_languages)
-    specs = list(config.collections if listed else config.all_collections.values())
-    for number, spec in _repeated(specs):
-        yield ("collections", keys[number]), f"{spec!r} is listed twice, expected each collection once"
-    if config.obtain is None and any(DATA in spec for spec in (*specs, config.topics.source or "")):
-        yield (
-            ("collections",),
-            f"found {DATA}, expected a key 'obtain' that says where to get its files",
-        )
-
-
-def _languages(config: BenchmarkConfig) -> Iterator[Fault]:
     known = config.known_languages
+    if not known and config.setting is Setting.MULTI_MONOLINGUAL:
+        expected = (
+            f"expected a mapping language: collection, since {config.setting} has one index per language"
+        )
+        yield ("collections",), f"found a list, {expected}"
+    specs = list(config.collections.values() if known else config.collections)
+    for number, spec in _repeated(specs):
+        key = known[number] if known else number
+        yield ("collections", key), f"{spec!r} is listed twice, expected each collection once"
+    if config.obtain is None and any(DATA in spec for spec in (*specs, config.topics.source or "")):
+        expected = "expected a key 'obtain' that says where to get its files"
+        yield ("collections",), f"found {DATA}, {expected}"
     for number, name in enumerate(config.languages):
         if known and name not in known:
             yield ("languages", number), _unknown_language(name, known)
@@ -332,10 +324,8 @@ def _unknown_language(name: str, known: Sequence[str]) -> str:
 def _measures(config: BenchmarkConfig) -> Iterator[Fault]:
     measures = parse_measures(config.measures)
     if measures[0].kind is MeasureKind.JUDGED:
-        yield (
-            ("measures", 0),
-            f"{measures[0]} is no measure of quality, expected one such as ndcg@20 as the first",
-        )
+        expected = "expected one such as ndcg@20 as the first"
+        yield ("measures", 0), f"{measures[0]} is no measure of quality, {expected}"
     for number, name in _repeated(config.measures):
         yield ("measures", number), f"{name} is listed twice, expected each measure once"
     cutoffs: dict[Place, int] = {
@@ -347,28 +337,18 @@ def _measures(config: BenchmarkConfig) -> Iterator[Fault]:
             cutoffs |= {("fairness", name, number): cutoff for number, cutoff in enumerate(further)}
     for place, cutoff in cutoffs.items():
         if cutoff > config.depth:
-            yield (
-                place,
-                f"a cutoff of {cutoff} is deeper than depth, which is {config.depth}, expected a depth of "
-                f"{cutoff} or more",
-            )
+            expected = f"expected a depth of {cutoff} or more"
+            yield place, f"a cutoff of {cutoff} is deeper than depth, which is {config.depth}, {expected}"
 
 
 def _systems(config: BenchmarkConfig) -> Iterator[Fault]:
     if config.baseline is not None and config.test is SignificanceTest.TUKEY_HSD:
-        yield (
-            ("baseline",),
-            f"found {config.baseline!r}, expected none: {config.test} compares all systems with each other",
-        )
-    if (
-        config.bm25 is not None
-        and config.bm25.analyzers is Analyzers.LANGUAGE
-        and config.setting is not Setting.MULTI_MONOLINGUAL
-    ):
-        yield (
-            ("bm25", "analyzers"),
-            f"found 'language', expected 'plain': in {config.setting} one index holds several languages",
-        )
+        expected = f"expected none: {config.test} compares all systems with each other"
+        yield ("baseline",), f"found {config.baseline!r}, {expected}"
+    by_language = config.bm25 is not None and config.bm25.analyzers is Analyzers.LANGUAGE
+    if by_language and config.setting is not Setting.MULTI_MONOLINGUAL:
+        expected = f"expected 'plain': in {config.setting} one index holds several languages"
+        yield ("bm25", "analyzers"), f"found 'language', {expected}"
     reserved = ("bm25", "encoder")
     for number, name in _repeated((*reserved, *(fusion.name for fusion in config.fusion))):
         place = ("fusion", number - len(reserved), "name")
@@ -379,12 +359,10 @@ def _reference(config: BenchmarkConfig) -> Iterator[Fault]:
     known = config.known_languages
     known += [config.topics.lang] if known and config.topics.lang else []
     for number, reference in enumerate(config.reference):
-        if reference.measure not in config.measures:
-            yield (
-                ("reference", number, "measure"),
-                f"{reference.measure} is not measured here, expected one of {', '.join(config.measures)}"
-                f"{near(reference.measure, config.measures)}",
-            )
+        measure = reference.measure
+        if measure not in config.measures:
+            expected = f"expected one of {', '.join(config.measures)}{near(measure, config.measures)}"
+            yield ("reference", number, "measure"), f"{measure} is not measured here, {expected}"
         for name in reference.per_language:
             if known and name not in known:
                 yield ("reference", number, "per_language", name), _unknown_language(name, known)
