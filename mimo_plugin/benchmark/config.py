@@ -303,7 +303,7 @@ def _collections(config: BenchmarkConfig) -> Iterator[Fault]:
             f"expected a mapping language: collection, since {config.setting} has one index per language"
         )
         yield ("collections",), f"found a list, {expected}"
-    specs = list(config.collections.values() if known else config.collections)
+    specs = list(config.all_collections.values() if known else config.collections)
     for number, spec in _repeated(specs):
         key = known[number] if known else number
         yield ("collections", key), f"{spec!r} is listed twice, expected each collection once"
