@@ -299,10 +299,8 @@ def _repeated(values: Sequence[str]) -> Iterator[tuple[int, str]]:
 def _collections(config: BenchmarkConfig) -> Iterator[Fault]:
     known = config.known_languages
     if not known and config.setting is Setting.MULTI_MONOLINGUAL:
-        expected = (
-            f"expected a mapping language: collection, since {config.setting} has one index per language"
-        )
-        yield ("collections",), f"found a list, {expected}"
+        reason = f"since {config.setting} has one index per language"
+        yield ("collections",), f"found a list, expected a mapping language: collection, {reason}"
     specs = list(config.all_collections.values() if known else config.collections)
     for number, spec in _repeated(specs):
         key = known[number] if known else number
