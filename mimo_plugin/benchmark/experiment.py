@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimo_plugin.benchmark.grid import Experiment, Layout, ResolvedSystem
+from mimo_plugin.benchmark.parts import read_note
 from mimo_plugin.benchmark.reproduce import Say
-from mimo_plugin.benchmark.scoring import ScoredCollection, Scores, read_scores, score_student
+from mimo_plugin.benchmark.scoring import SCORES, ScoredCollection, Scores, score_student, weights
 from mimo_plugin.benchmark.settings import ExperimentOptions
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
@@ -199,15 +200,16 @@ class ExperimentRun:
     def scores(self, system: ResolvedSystem, seed: int, collection: str) -> Scores | None:
         """The scores of a student, if they fit the current student, collection and recipe; else None."""
         manifest = self.training(system, seed)
-        if manifest is None:
+        found = read_note(self.layout.scores(system, seed, collection) / SCORES, Scores)
+        if manifest is None or found is None:
             return None
-        return read_scores(
-            self.layout.scores(system, seed, collection),
-            manifest,
-            self.collections[collection].fingerprint,
-            tuple(map(str, self.measures)),
-            self.experiment.recipe.encoder.model_dump(exclude_none=True),
+        fits = (
+            found.model == weights(manifest)
+            and found.collection == self.collections[collection].fingerprint
+            and tuple(found.measures) == tuple(map(str, self.measures))
+            and found.encoding == self.experiment.recipe.encoder.model_dump(exclude_none=True)
         )
+        return found if fits else None
 
     def _is_done(self, step: Step) -> bool:
         if step.kind is StepKind.STUDENT:

@@ -229,7 +229,7 @@ class Benchmark:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings about the texts, a line each."""
+        """Warnings about the texts, one per line."""
         found = []
         if copies := sum(part.note.copies for part in self.parts):
             found.append(copies_text(copies))
@@ -248,7 +248,7 @@ class Benchmark:
         if self.distractors is None:
             return None
         judged = sum(part.note.judged_count or 0 for part in self.parts)
-        others = f"up to {self.distractors:,} others a language" if self.distractors else "no others"
+        others = f"up to {self.distractors:,} others per language" if self.distractors else "no others"
         return SubsetResult(
             documents=self.documents,
             judged=judged,

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.grid import EncoderSettings
-from mimo_plugin.benchmark.parts import Benchmark, open_benchmark, query_bytes, read_note
+from mimo_plugin.benchmark.parts import Benchmark, open_benchmark, query_bytes
 from mimo_plugin.benchmark.runs import PartSearch, build_part, inner_products
 from mimo_plugin.core.artifact import FileRecord, SealedRecord
 from mimo_plugin.core.environment import bar, environment
@@ -69,29 +69,9 @@ class Scores(SealedRecord):
     encoding: Annotated[dict[str, Any], Field(default_factory=dict)]
 
 
-def _weights(manifest: TrainingManifest) -> dict[str, str]:
+def weights(manifest: TrainingManifest) -> dict[str, str]:
+    """File -> SHA-256 of the files of a training run."""
     return {name: record.sha256 for name, record in manifest.files.items()}
-
-
-def read_scores(
-    directory: Path,
-    manifest: TrainingManifest,
-    collection: str,
-    measures: tuple[str, ...],
-    encoding: Mapping[str, Any],
-) -> Scores | None:
-    """Scores in a directory; None if missing, damaged, or of another model, collection or encoding.
-
-    Args:
-        manifest: manifest of the student's training run.
-        collection: fingerprint.
-        encoding: see `Scores`.
-    """
-    found = read_note(directory / SCORES, Scores)
-    if found is None:
-        return None
-    wanted = (_weights(manifest), collection, measures, encoding)
-    return found if (found.model, found.collection, tuple(found.measures), found.encoding) == wanted else None
 
 
 CUTOFF = 20
@@ -214,7 +194,7 @@ def score_student(
     scores = Scores(
         system=system,
         seed=seed,
-        model=_weights(manifest),
+        model=weights(manifest),
         encoder=built.manifest.plan.encoder_fingerprint,
         collection=collection.fingerprint,
         measures={name: found.mean for name, found in averages.items()},
