@@ -2,8 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from mimo_plugin.indexing.faiss import new_index, resolve
 from mimo_plugin.indexing.open import DOCID, WORK, Index, open_index
 from mimo_plugin.indexing.open import INDEXES as DENSE_INDEXES
 from mimo_plugin.indexing.options import IndexOptions
-from mimo_plugin.indexing.search import Hits, cut_warning, find_hits
+from mimo_plugin.indexing.search import cut_warning, find_hits
 from mimo_plugin.indexing.vectors import Shards
 from mimo_plugin.pyserini.bm25 import BM25_INDEXES, K1, B, index_bm25, search_bm25
 
@@ -58,34 +58,6 @@ def build_part(
     prefixes = None if part.prefixes is None else dict(part.prefixes)
     pool = Pool(part.pool, specs=part.specs, prefixes=prefixes, fields=fields)
     return index(pool, encoder, directory, options, found=part.note.survey)
-
-
-@dataclass
-class PartSearch:
-    """A dense search of a benchmark's queries, each part's in its own index.
-
-    Attributes:
-        indexes: one directory per part.
-        short: number of queries with fewer hits than requested.
-        cut: ids of queries whose last hits are an arbitrary choice, see `find_hits`.
-    """
-
-    benchmark: Benchmark
-    indexes: Sequence[Path]
-    encoder: Encoder
-    short: int = 0
-    cut: list[str] = field(default_factory=list)
-
-    def hits(self, advance: Callable[[int], object]) -> Iterator[Hits]:
-        """Yields the hits of one query at a time. Errors as `open_index` and `find_hits`."""
-        for part, directory in zip(self.benchmark.parts, self.indexes, strict=True):
-            opened = open_index(directory)
-            most = min(self.benchmark.config.depth, len(opened))
-            for hits in find_hits(
-                [opened], self.encoder, part.queries, hits=most, advance=advance, cut=self.cut.append
-            ):
-                self.short += len(hits.docids) < most
-                yield hits
 
 
 class IndexedSystem(ABC):
@@ -228,6 +200,10 @@ class DenseSystem(IndexedSystem):
         self.facts = facts
         self._models = models
         self._options = options
+        # Of the last search: number of queries with fewer hits than requested, and ids of queries whose last
+        # hits are an arbitrary choice.
+        self._short = 0
+        self._cut: list[str] = []
         factory = resolve(options.factory, facts.dimension, benchmark.documents).factory
         trained = not new_index(factory, facts.dimension).is_trained
         index_identity = {
@@ -289,16 +265,24 @@ class DenseSystem(IndexedSystem):
         return not build_part(part, self.load(), directory, self._options, fields).resumed
 
     def _search(self, advance: Callable[[int], object]) -> RunLines:
-        self._searched = PartSearch(self._benchmark, self.indexes, self.load())
-        return self._searched.hits(advance)
+        self._short, self._cut = 0, []
+        encoder = self.load()
+        for part, directory in zip(self._benchmark.parts, self.indexes, strict=True):
+            opened = open_index(directory)
+            most = min(self._benchmark.config.depth, len(opened))
+            for hits in find_hits(
+                [opened], encoder, part.queries, hits=most, advance=advance, cut=self._cut.append
+            ):
+                self._short += len(hits.docids) < most
+                yield hits
 
     def _described(self) -> dict[str, Any]:
-        facts, searched = self.facts, self._searched
-        warnings = cut_warning(searched.cut)
-        if searched.short:
+        facts = self.facts
+        warnings = cut_warning(self._cut)
+        if self._short:
             warnings.insert(
                 0,
-                f"{searched.short:,} queries got fewer hits than requested from an approximate index "
+                f"{self._short:,} queries got fewer hits than requested from an approximate index "
                 f"({self._options.factory}): choose another --factory, such as Flat",
             )
         return {

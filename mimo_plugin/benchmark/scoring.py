@@ -13,7 +13,7 @@ from pydantic import Field
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.grid import EncoderSettings
 from mimo_plugin.benchmark.parts import Benchmark, open_benchmark, query_bytes
-from mimo_plugin.benchmark.runs import PartSearch, build_part, inner_products
+from mimo_plugin.benchmark.runs import build_part, inner_products
 from mimo_plugin.core.artifact import FileRecord, SealedRecord
 from mimo_plugin.core.environment import bar, environment
 from mimo_plugin.core.errors import ArtifactError, DataError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mimo_plugin.evaluation.measures import Measure
     from mimo_plugin.evaluation.runs import Run
     from mimo_plugin.evaluation.topics import Topics
+    from mimo_plugin.indexing.open import Index
 
 SCORES, RUN, INDEX = "scores.json", "run.trec.gz", "index"
 FORMAT: Final = "mimo-experiment-scores"
@@ -169,6 +170,7 @@ def score_student(
     from mimo_plugin.evaluation.runs import read_run, write_run
     from mimo_plugin.evaluation.trained_on import write_run_record
     from mimo_plugin.indexing.options import IndexOptions
+    from mimo_plugin.indexing.search import find_hits
 
     began = time.perf_counter()
     manifest = RunDirectory(training).read()
@@ -180,14 +182,15 @@ def score_student(
     except ArtifactError:
         # An index of other documents or with another batch size is useless here.
         built = build_part(part, encoder, index, IndexOptions(resume=False, progress=progress))
-    searched = PartSearch(benchmark, [index], encoder)
+    depth = min(benchmark.config.depth, len(built))
     with bar(total=benchmark.queries, what="searching", unit="queries", enabled=progress) as counter:
-        write_run(run_file, searched.hits(counter.update), system)
+        hits = find_hits([built], encoder, part.queries, hits=depth, advance=counter.update)
+        write_run(run_file, hits, system)
     write_run_record(run_file, encoder.name, encoder.fingerprint)
     run = read_run(run_file, system)
     scored = score_run(run, collection.topics, measures)
     averages = {str(measure): average(scored.per_topic[measure], collection.topics) for measure in measures}
-    diagnostics, remarks = _diagnostics(run, collection, index, encoder)
+    diagnostics, remarks = _diagnostics(run, collection, built, encoder)
     ran_on = environment(built.manifest.plan.device, 1)
     ran_on["versions"] |= {name: version(name) for name in ("faiss-cpu", "ranx", "scipy", "pyserini")}
     said = {name: getattr(encoding, name) for name in EncoderSettings.model_fields}
@@ -215,19 +218,17 @@ def score_student(
 
 
 def _diagnostics(
-    run: "Run", collection: ScoredCollection, index: Path, encoder: Encoder
+    run: "Run", collection: ScoredCollection, index: "Index", encoder: Encoder
 ) -> tuple[dict[str, float | None], dict[str, str]]:
     """Language bias and geometry: values, None where undefined, and remarks."""
     from mimo_plugin.evaluation.fairness import mrc, peer
     from mimo_plugin.evaluation.geometry import alignment, uniformity
     from mimo_plugin.evaluation.language import language_mix
     from mimo_plugin.evaluation.topics import version_groups
-    from mimo_plugin.indexing.open import open_index
 
-    opened = open_index(index)
     topics, of_document = collection.topics, collection.doc_languages
-    documents: np.ndarray = opened.faiss.reconstruct_n(0, opened.faiss.ntotal)
-    docids = [opened.docids[row] for row in range(len(opened.docids))]
+    documents: np.ndarray = index.faiss.reconstruct_n(0, index.faiss.ntotal)
+    docids = [index.docids[row] for row in range(len(index.docids))]
     languages = [of_document[docid] for docid in docids]
     queries = encoder.encode_queries(list(collection.queries.values()))
     similarity = inner_products((docid.encode() for docid in docids), documents, topics.query_ids, queries)
