@@ -1,5 +1,6 @@
 # make demo     installs once, then the main job on packaged data
 # make test     installs once, then the tests; those that encode, search or train a second time with two threads
+# make quick    installs once, then the tests that are not slow
 # make install  only sets up .venv
 # make lint     ruff, mypy --strict, and that imports run one way
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test quick lint install clean
 
 demo: install
 	$(BIN)/mimo demo
@@ -15,6 +16,9 @@ demo: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m threads
+
+quick: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
 lint: install
 	$(BIN)/ruff check .

@@ -17,8 +17,8 @@ from mimo_plugin.data.options import CollectionOptions, DebianOptions, SplitOpti
 from mimo_plugin.encoder.packaged import TEACHER
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.build import index
-from mimo_plugin.indexing.options import SearchOptions
 from mimo_plugin.indexing.search import read_topics, search_to_run
+from mimo_plugin.indexing.settings import SearchOptions
 from mimo_plugin.pyserini.bm25 import index_bm25, search_bm25
 from mimo_plugin.training.recipe import (
     ProjectionInput,

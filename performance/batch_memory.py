@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from mimo_plugin.cli.options import CommandWithLists, ListOption
+from mimo_plugin.cli.generate import CommandWithLists, ListOption
 
 
 @click.command(cls=CommandWithLists)

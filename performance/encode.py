@@ -28,7 +28,7 @@ from typing import Any
 
 import click
 
-from mimo_plugin.cli.options import CommandWithLists, ListOption
+from mimo_plugin.cli.generate import CommandWithLists, ListOption
 from mimo_plugin.encoder.packaged import TEACHER, resolve
 
 XLMR = "xlm-r-base:random"

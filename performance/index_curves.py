@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mimo_plugin.cli.options import CommandWithLists, ListOption
+from mimo_plugin.cli.generate import CommandWithLists, ListOption
 from mimo_plugin.core.environment import git_commit, installed_versions
 from mimo_plugin.encoder.packaged import TEACHER
 

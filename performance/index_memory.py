@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import CommandWithLists, ListOption
+from mimo_plugin.cli.generate import CommandWithLists, ListOption
 from mimo_plugin.encoder.packaged import TEACHER, resolve
 
 

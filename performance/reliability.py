@@ -30,7 +30,7 @@ from typing import Any
 
 import click
 
-from mimo_plugin.cli.options import CommandWithLists, ListOption
+from mimo_plugin.cli.generate import CommandWithLists, ListOption
 
 Say = Callable[[str], None]
 PARTS = ("kills", "damage", "disk", "meddling", "fuzz")

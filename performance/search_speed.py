@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from mimo_plugin.cli.options import CommandWithLists, ListOption
+from mimo_plugin.cli.generate import CommandWithLists, ListOption
 from mimo_plugin.core.environment import git_commit, installed_versions, processor
 from mimo_plugin.encoder.packaged import TEACHER
 from mimo_plugin.indexing.plan import EncodingPlan
@@ -102,7 +102,7 @@ def main(
 
     from mimo_plugin.indexing.build import index_vectors
     from mimo_plugin.indexing.open import open_index
-    from mimo_plugin.indexing.options import IndexOptions
+    from mimo_plugin.indexing.settings import IndexOptions
 
     synthetic = Synthetic(documents, dimension, seed)
     asked = synthetic.some(queries, len(synthetic))

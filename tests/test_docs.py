@@ -18,7 +18,7 @@ from helpers.serving import free_port, serving
 
 import mimo_plugin
 from mimo_plugin.cli import main
-from mimo_plugin.pyserini.stock import run_module
+from mimo_plugin.pyserini.commands import run_module
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -93,6 +93,7 @@ def run_page(page: str) -> None:
                 assert printed.getvalue() == snippet.expected, snippet.code
 
 
+@pytest.mark.slow
 def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, socket_enabled: None) -> None:
     monkeypatch.chdir(tmp_path)
     page = (DOCS / "pyserini.md").read_text(encoding="utf-8").replace("8081", str(free_port()))
@@ -100,6 +101,7 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, socket_enable
     run_page(page.replace("indexes/", f"{tmp_path}/indexes/"))
 
 
+@pytest.mark.slow
 def test_api_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     page = (DOCS / "api.md").read_text(encoding="utf-8")

@@ -69,6 +69,7 @@ def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line for line in lines if line.startswith("mimo: ") and not line.startswith(others)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_full_disk(whole: Whole, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The file that is written last among the largest does not fit; then it does."""
@@ -128,6 +129,7 @@ def test_interrupted(
     assert differences(command.content(output), command.content(expected)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "last", "when"),
     [

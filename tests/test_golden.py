@@ -171,6 +171,7 @@ def test_vectors_indexes_and_runs(world: Path) -> None:
     _check("analyze", _json("analysis.json"))
 
 
+@pytest.mark.slow
 def test_a_reproduction(world: Path) -> None:
     hybrid = {"name": "hybrid", "systems": ["bm25", "dense"], "method": "rrf"}
     write_config(Path("bench.yaml"), ["path:c"], bm25={"analyzers": "plain"}, fusion=[hybrid])
@@ -210,6 +211,7 @@ def test_training_data_and_students(world: Path) -> None:
     _check("training_files", sorted(str(path) for path in files))
 
 
+@pytest.mark.slow
 def test_an_experiment(world: Path) -> None:
     _run("experiment t/recipe.yaml --output exp --device cpu --no-progress")
     _check("experiment", _kinds(_json("exp/results.json")))

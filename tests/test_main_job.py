@@ -23,6 +23,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(plain_xlmr(tmp_path_factory.mktemp("checkpoint")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("collections", "topics", "documents"),
     [
@@ -80,6 +81,7 @@ def test_a_file_that_is_not_there_is_named_with_its_place(
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_demo_on_a_part_of_the_sample(tmp_path: Path) -> None:
     table = tmp_path / "table.jsonl.gz"
     with gzip.open(sample_table(), "rb") as whole, gzip.open(table, "wb") as part:

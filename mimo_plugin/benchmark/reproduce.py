@@ -48,7 +48,7 @@ from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.results import FILE_NAME, BenchmarkResults, TrainedOnResult
 from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
 from mimo_plugin.indexing.faiss import new_index
-from mimo_plugin.indexing.options import IndexOptions
+from mimo_plugin.indexing.settings import IndexOptions
 
 if TYPE_CHECKING:
     from mimo_plugin.evaluation.evaluate import Evaluation

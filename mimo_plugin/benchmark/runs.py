@@ -33,8 +33,8 @@ from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.faiss import new_index, resolve
 from mimo_plugin.indexing.open import DOCID, WORK, Index, open_index
 from mimo_plugin.indexing.open import INDEXES as DENSE_INDEXES
-from mimo_plugin.indexing.options import IndexOptions
 from mimo_plugin.indexing.search import cut_warning, find_hits
+from mimo_plugin.indexing.settings import IndexOptions
 from mimo_plugin.indexing.vectors import Shards
 from mimo_plugin.pyserini.bm25 import BM25_INDEXES, K1, B, index_bm25, search_bm25
 

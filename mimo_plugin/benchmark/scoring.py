@@ -169,8 +169,8 @@ def score_student(
     from mimo_plugin.evaluation.measures import average, score_run
     from mimo_plugin.evaluation.runs import read_run, write_run
     from mimo_plugin.evaluation.trained_on import write_run_record
-    from mimo_plugin.indexing.options import IndexOptions
     from mimo_plugin.indexing.search import find_hits
+    from mimo_plugin.indexing.settings import IndexOptions
 
     began = time.perf_counter()
     manifest = RunDirectory(training).read()

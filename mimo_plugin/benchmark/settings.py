@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from mimo_plugin.core.options import Option, Progress, duplicates_of
+from mimo_plugin.core.option import Option, Progress, duplicates_of
 from mimo_plugin.evaluation.options import Gain
 
 

@@ -19,9 +19,11 @@ from mimo_plugin.core.errors import MimoError
 
 
 class LazyGroup(click.Group):
-    """Args:
-    modules: command -> its module in this package. The click command has the name `COMMAND_command`
-        there, or the one after a colon: `train:stage1`.
+    """A group whose commands are imported when they are needed.
+
+    Args:
+        modules: command -> its module in this package. The module names the click command
+            `COMMAND_command`, or as given after a colon: `stages:stage1`.
     """
 
     def __init__(self, *args: Any, modules: Mapping[str, str], **kwargs: Any) -> None:
@@ -43,22 +45,21 @@ class LazyGroup(click.Group):
 
 INTERRUPTED = 130  # exit status, as shells have it
 
-# Its number is also the seconds that a command has to end by itself.
+# `alarm` takes the signal's number as its seconds: the time that a command has to end by itself.
 _ALARM = signal.SIGUSR1 if hasattr(fcntl, "F_SETSIG") else signal.SIGIO
 
 
 def end_after_sigterm() -> None:
-    """From now on SIGTERM or Ctrl-C ends this process some seconds later, unless it has ended by itself.
+    """From now on the kernel ends this process some seconds after SIGTERM or Ctrl-C, if it still runs.
 
-    Python's own handlers wait for the GIL, which a thread stuck in C code may hold for ever. So nothing here
-    needs it: the C handler of a signal writes its number to the wake-up descriptor, the kernel answers what
-    can be read there with a second signal, the handler of that one is the C function `alarm`, and the kernel
-    ends a process whose alarm goes off.
+    Python's own handlers wait for the GIL, which a thread stuck in C code may hold for ever. The way here
+    needs no GIL: Python's C handler writes the signal's number to the wake-up descriptor. The kernel then
+    sends a second signal, because data has arrived there. That signal's handler is the C function `alarm`,
+    and the kernel ends a process whose alarm goes off.
     """
     library = ctypes.CDLL(None)
     library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
     library.signal.restype = ctypes.c_void_p
-    # alarm(seconds) takes the signal's number for seconds.
     library.signal(_ALARM, ctypes.cast(library.alarm, ctypes.c_void_p))
     reader, writer = (end.detach() for end in socket.socketpair())
     for end in (reader, writer):
@@ -68,12 +69,12 @@ def end_after_sigterm() -> None:
         fcntl.fcntl(reader, fcntl.F_SETSIG, _ALARM)
     fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    # A child has the same descriptors: what ends it is not to end this process.
+    # A child inherits the descriptors, and a signal to the child must not end this process.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 def leave(status: int) -> NoReturn:
-    """Ends the process without waiting for its threads."""
+    """Runs exit handlers, flushes the output and ends the process without waiting for its threads."""
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
@@ -125,7 +126,7 @@ def mimo() -> None:
 
 
 class _LogLines(logging.Handler):
-    """Each message once, as a line on standard error: a command may load a model several times."""
+    """Prints messages on standard error, each once: a command may load a model several times."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -141,7 +142,7 @@ class _LogLines(logging.Handler):
 
 @contextmanager
 def _showing_log() -> Iterator[None]:
-    """What the package logs goes to standard error, and to nobody else's handlers as well."""
+    """Shows the package's log on standard error, and keeps it from other handlers."""
     logger, handler = logging.getLogger("mimo_plugin"), _LogLines()
     before = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -159,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line and returns the exit status: 0 done, 1 failed, 2 wrong usage."""
     arguments = sys.argv[1:] if argv is None else argv
     debug = "--debug" in arguments or bool(os.environ.get("MIMO_DEBUG"))
-    # A killed job scheduler step ends like Ctrl-C: partial files are removed on the way out.
+    # Job schedulers send SIGTERM. It ends a command like Ctrl-C: partial files are removed on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _showing_log():
@@ -178,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
             click.echo(f"mimo: {line}", err=True)
         return error.exit_code
     except BrokenPipeError:
-        # The reader (head, less) has gone: no error, and nothing more to flush at exit.
+        # The reader (head, less) has ended: no error, and nothing to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -190,6 +191,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry_point() -> None:
+    """The console script `mimo`."""
     end_after_sigterm()
     status = main()
     if status == INTERRUPTED:

@@ -8,10 +8,9 @@ from pathlib import Path
 import click
 
 from mimo_plugin.benchmark.settings import AnalyzeOptions, ExperimentOptions, ReproduceOptions
-from mimo_plugin.cli.options import (
+from mimo_plugin.cli.generate import (
     CommandWithLists,
     ListOption,
-    collections_argument,
     json_option,
     model_options,
     table_format_option,
@@ -207,7 +206,7 @@ def report_command(results: Path, output: Path | None) -> None:
 
 
 @click.command("analyze", cls=CommandWithLists)
-@collections_argument
+@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
 @click.option(
     "--encoder",
     "encoders",

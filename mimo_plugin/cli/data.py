@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from mimo_plugin.cli import LazyGroup
-from mimo_plugin.cli.options import CommandWithLists, ListOption, model_options
+from mimo_plugin.cli.generate import CommandWithLists, F, ListOption, model_options
 from mimo_plugin.data.options import (
     AlignedOptions,
     CleaningOptions,
@@ -20,8 +19,6 @@ from mimo_plugin.data.options import (
     SplitOptions,
 )
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 
 @click.group(
     "data",
@@ -31,8 +28,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def data_command() -> None:
     """Make training data: pairs for stage 1, a table for stage 2.
 
-    What is written is Parquet with a manifest.json beside it: `datasets` loads it, `mimo train` checks it. A
-    second run of the same command finds its work done.
+    The output is Parquet with a manifest.json beside it: `datasets` loads it, `mimo train` checks it. The
+    same command, given again, finds its work done.
 
     \b
     Examples:
@@ -74,15 +71,15 @@ def debian_command(
 ) -> None:
     """Make training data and MLIR collections from Debian's package descriptions and their translations.
 
-    apt fetches the translations (27 MB for Debian 12) from the machine's package sources into a directory of
-    its own: no root, and nothing on the system changes. A description's short text is the query, its long
-    text the passage. The split is by software: packages such as libfoo1, foo-doc and python3-foo, and
-    descriptions with nearly the same text, are never on two sides of it.
+    apt fetches the translations (27 MB for Debian 12) from the machine's package sources into a separate
+    directory: it needs no root and changes nothing on the system. A description's short text is the query,
+    its long text the passage. The split is by software: packages such as libfoo1, foo-doc and python3-foo,
+    and descriptions with nearly the same text, are always in the same split.
 
     \b
     Written to --output:
       pairs/          stage 1, of the train split: short and long texts with their anchor
-      table/          stage 2, of the train split: short text, long text, in every language there is
+      table/          stage 2, of the train split: short text, long text, in every available language
       dev/, test/     collections for path:DIR; every language version is relevant to every version
       table.jsonl.gz  the descriptions, for --from-table: the same data again, when the archive has moved on
 
@@ -164,8 +161,8 @@ def parallel_command(
     """Make stage-1 pairs (text in LANG, its English side) from parallel corpora.
 
     White space at the ends of a text is removed, nothing else is changed. Within a language an anchor text is
-    kept once, with the translation that came first. Defaults are those of the MIMO paper. A language of which
-    no pair is left is an error, and nothing is written then.
+    kept once, with its first translation. Defaults are those of the MIMO paper. A language without a
+    remaining pair is an error, and nothing is written then.
 
     \b
     Examples:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import (
+from mimo_plugin.cli.generate import (
     CommandWithLists,
     ListOption,
     json_option,
@@ -21,7 +21,7 @@ from mimo_plugin.evaluation.options import EvaluationOptions, FusionOptions, Tab
     cls=ListOption,
     required=True,
     metavar="COLLECTION|FILE...",
-    help="Whose topics and judgments; a FILE holds TREC qrels, plain or .gz.",
+    help="Topics and judgments; a FILE holds TREC qrels, plain or .gz.",
 )
 @model_options(EvaluationOptions, "options")
 @table_format_option
@@ -39,9 +39,9 @@ def evaluate_command(
 ) -> None:
     """Score one or more TREC runs and compare them with significance tests.
 
-    RUN is a file, or NAME=FILE to name it; without a name it is called like the file. Measures equal
-    trec_eval -c. Scores are shown per language, as macro average over languages and as mean over topics;
-    a dagger marks a difference from the baseline that is significant after correction.
+    RUN is a file, or NAME=FILE; the default name is the file's. Measures equal trec_eval -c. Scores are
+    shown per language, as macro average over languages and as mean over topics; a dagger marks a difference
+    from the baseline that is significant after correction.
 
     \b
     Examples:
@@ -75,8 +75,8 @@ def evaluate_command(
 def fuse_command(runs: tuple[str, ...], output: Path, options: FusionOptions) -> None:
     """Fuse two or more TREC runs of the same topics into one.
 
-    RUN is a file, or NAME=FILE to name it in messages. Queries that only some runs have are kept. A document
-    that a run does not have gets nothing from it with rrf, and as much as its last document with sum.
+    RUN is a file, or NAME=FILE to name it in messages. Queries that only some runs have are kept. If a run
+    lacks a document, rrf adds nothing for it, and sum adds the score of the run's last document.
 
     \b
     Examples:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from mimo_plugin.cli.options import (
+from mimo_plugin.cli.generate import (
     CommandWithLists,
     F,
     ListOption,
@@ -17,7 +17,7 @@ from mimo_plugin.cli.options import (
     progress_option,
 )
 from mimo_plugin.encoder.options import EncoderOptions
-from mimo_plugin.indexing.options import EncodeOptions, IndexOptions
+from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions
 
 _encoder = click.option("--encoder", help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2.")
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import CommandWithLists, ListOption, model_options
+from mimo_plugin.cli.generate import CommandWithLists, ListOption, model_options
 from mimo_plugin.encoder.options import EncoderOptions
-from mimo_plugin.indexing.options import SearchOptions
+from mimo_plugin.indexing.settings import SearchOptions
 
 
 @click.command("search", cls=CommandWithLists)
@@ -81,6 +81,6 @@ def pyserini_command(module: str, arguments: tuple[str, ...]) -> None:
       mimo pyserini server.rest --config server.yaml --no-prebuilt-indexes --host 127.0.0.1
       mimo pyserini eval.trec_eval -c -m ndcg_cut.10 qrels.txt run.trec
     """
-    from mimo_plugin.pyserini.stock import run_module
+    from mimo_plugin.pyserini.commands import run_module
 
     run_module(module, arguments)

@@ -1,12 +1,12 @@
-"""`mimo train stage1`, `stage2` and `all`: options from the recipe's models, and back to a recipe."""
+"""`mimo train stage1`, `stage2` and `all`: options from the recipe's models make a recipe."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from mimo_plugin.cli.options import model_options
+from mimo_plugin.cli.generate import F, model_options
 from mimo_plugin.training.recipe import (
     Recipe,
     RunSettings,
@@ -15,8 +15,6 @@ from mimo_plugin.training.recipe import (
     StudentOptions,
     TeacherOptions,
 )
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _common(function: F) -> F:
@@ -113,7 +111,7 @@ def _train(
     projection: Path | None = None,
     **sections: Any,
 ) -> None:
-    """Runs stages; `sections` are those of the recipe, and its data."""
+    """Runs stages; `sections` holds sections of the recipe and paths of its data, None where not given."""
     from mimo_plugin.training.stages import run_stages
 
     changes = {name: value for name, value in sections.items() if value is not None}

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.options import progress_option
+from mimo_plugin.cli.generate import progress_option
 
 
 @click.command("doctor")
 @click.pass_context
 def doctor_command(ctx: click.Context) -> None:
-    """Say what is installed and usable, and which command mends what is not.
+    """Say what is installed and usable, and how to fix what is not.
 
-    Exits with 1 when something is missing that the package cannot work without.
+    Exits with 1 when a requirement of the package is missing.
     """
     from mimo_plugin.doctor import examine, text
 
@@ -28,11 +28,11 @@ def doctor_command(ctx: click.Context) -> None:
     "--count", is_flag=True, help="Read every document to count them by language; downloads what is missing."
 )
 def collections_command(collections: tuple[str, ...], count: bool) -> None:
-    """List the collections that are known, or say what is in some of them.
+    """List the known collections, or describe some of them.
 
-    For a COLLECTION: languages, fields, a sample document and query, how many queries and judgments there
-    are. Without --count nothing is downloaded, and of the documents only the first one is read. For several,
-    also what their ids become in one pool.
+    For a COLLECTION: languages, fields, a sample document and query, numbers of queries and judgments.
+    Without --count nothing is downloaded, and only the first document is read. For several, also what their
+    ids become in one pool.
 
     \b
     Examples:
@@ -56,12 +56,12 @@ def collections_command(collections: tuple[str, ...], count: bool) -> None:
 )
 @progress_option
 def demo_command(output: Path, progress: bool | None) -> None:
-    """Do all of it on packaged data in minutes on two CPU cores: train, index, search, evaluate.
+    """Train, index, search and evaluate on packaged data, in minutes on two CPU cores.
 
     The data is a thousand package descriptions of Debian, each in five of 14 languages; three quarters
-    train, the rest is searched. A small student is trained with MIMO from an English teacher, and with XLCO,
-    contrastive learning alone, from the same random weights with the same number of stage-2 updates. BM25
-    stands beside them.
+    are for training, the rest is searched. MIMO trains a small student from an English teacher. XLCO,
+    contrastive learning alone, starts from the same random weights and has as many stage-2 updates. BM25 is
+    the third system.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`mimo train`; the options of its stages need the recipe's models, so they are imported apart."""
+"""`mimo train`. Its commands are in `stages.py`: their options need pydantic, too slow for `mimo --help`."""
 
 import click
 
@@ -18,8 +18,8 @@ def train_command() -> None:
     stage2   cross-lingual contrastive learning and distillation together (MIMO), or xlco, infonce, lakda
     all      both, one after the other
 
-    A run that was cut short goes on from its last checkpoint when the same command is given again, and ends
-    with the same weights. Several GPUs: torchrun --nproc-per-node 4 -m mimo_plugin train stage2 ...
+    The same command, given again, resumes an interrupted run from its last checkpoint, and the weights are
+    the same at the end. Several GPUs: torchrun --nproc-per-node 4 -m mimo_plugin train stage2 ...
 
     \b
     Example, on two CPU cores and without a model hub:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.core.options import Option, Progress
+from mimo_plugin.core.option import Option, Progress
 
 Texts = tuple[str, ...]
 Overwrite = Annotated[bool, Option("Replace what another command wrote to --output.")]

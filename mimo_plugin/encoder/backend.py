@@ -2,11 +2,9 @@
 
 import json
 import logging
-import math
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from importlib.util import find_spec
 from itertools import islice
@@ -216,7 +214,7 @@ def compare(side: TorchSide, runner: Runner) -> Verdict:
     budget = side.affordable(WORK)
     longest = int(min(LONGEST, side.model.max_seq_length, max(budget // 2, 2)))
     source = Texts(list(sample_texts(longest, budget - longest)), prompt="", batch_size=8)
-    with reading_at_most(side.model, longest):
+    with side.cut_to(longest):
         expected, found = encode(side, source), encode(TorchSide(side.model, runner), source)
     if not np.isfinite(expected).all():
         raise CheckFailed("the model's own vectors, as torch computes them, hold NaN or infinity")
@@ -227,20 +225,6 @@ def compare(side: TorchSide, runner: Runner) -> Verdict:
     # A text without tokens may have a vector of zeros, which points nowhere.
     cosines = np.where(np.abs(expected - found).max(axis=1) == 0, 1.0, cosines)
     return Verdict(difference=float(np.abs(expected - found).max()), cosine=float(cosines.min()))
-
-
-@contextmanager
-def reading_at_most(model: "SentenceTransformer", tokens: int) -> Iterator[None]:
-    """Texts are cut to that many tokens meanwhile, but for static embeddings, which read them whole."""
-    before = model.max_seq_length
-    if before is not None and math.isinf(before):
-        yield
-        return
-    model.max_seq_length = tokens
-    try:
-        yield
-    finally:
-        model.max_seq_length = before
 
 
 def sample_texts(longest: int, budget: int) -> Iterator[str]:

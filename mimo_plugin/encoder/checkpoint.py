@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.environment import reachable, without_model_bars
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError, UsageError
-from mimo_plugin.encoder.backend import reading_at_most
 from mimo_plugin.encoder.batching import Texts, encode
 from mimo_plugin.encoder.export import reason
 from mimo_plugin.encoder.side import TorchSide, capacity, no_limit, normalizes
@@ -337,7 +336,7 @@ def probe(side: TorchSide, checkpoint: str) -> None:
     long = "word " * (longest + 1)
     for what, text in (("an empty text", ""), ("one word", "word"), (f"a text of {longest} tokens", long)):
         try:
-            with reading_at_most(model, longest):
+            with side.cut_to(longest):
                 vectors = encode(side, Texts([text], prompt="", batch_size=1))
         except Exception as error:
             raise ModelError(

@@ -1,4 +1,4 @@
-"""The model that turns texts into vectors: a sentence-transformers or plain Hugging Face encoder."""
+"""Loaded encoders, from sentence-transformers or plain Hugging Face checkpoints."""
 
 import hashlib
 import logging
@@ -26,7 +26,7 @@ __all__ = ["Encoder", "EncoderOptions", "NotFinite", "Text", "lengths", "unit"]
 
 _log = logging.getLogger(__name__)
 _QUERY, _DOCUMENT = "query", "document"
-# As torch's normalize: what is shorter is not scaled to 1.
+# As in torch's normalize: a shorter vector is not scaled to length 1.
 _SHORTEST = 1e-12
 _INT8 = (
     "--dtype int8 changes the vectors: use it for documents and queries alike; performance/README.md has the "
@@ -40,25 +40,24 @@ _Side = TorchSide | exported.GraphSide
 class Encoder:
     """A loaded encoder. Vectors are those of `encode_query` and `encode_document` of sentence-transformers.
 
-    Where the checkpoint is no sentence-transformers one, pooling is the mean over tokens (the last token
-    for a decoder-only model, as sentence-transformers has it) and vectors are L2-normalised. A checkpoint
-    with a Router has two sides, for queries and for documents, of other modules each. An encoder that ran as
-    a graph before runs again without torch.
+    A checkpoint without sentence-transformers' files gets mean pooling (last-token pooling for a
+    decoder-only model, as in sentence-transformers) and L2 normalisation. A checkpoint with a Router has two
+    sides: queries and documents go through different modules. An encoder that ran as a graph before runs
+    again without torch.
 
     Args:
         checkpoint: a directory, a hub id or `packaged:all-MiniLM-L6-v2`. Only safetensors weights are read,
             and no code from the checkpoint is run.
-        options: how to load and run it; the defaults are what the checkpoint's own files say.
+        options: how to load and run it; the defaults follow the checkpoint's files.
         settings: fields of `EncoderOptions` that replace those of `options`, such as `device="cpu"`.
 
     Attributes:
-        name: for messages and manifests.
-        options: how it was loaded.
+        name: the checkpoint as given, a directory as an absolute path; for messages and manifests.
+        options: with `settings` applied.
 
     Raises:
-        ModelError: there is no such checkpoint, it cannot be loaded, or the backend that was asked for cannot
-            run it.
-        EnvironmentProblem: the device is not there, or the backend is not installed.
+        ModelError: there is no such checkpoint, it cannot be loaded, or the requested backend cannot run it.
+        EnvironmentProblem: the device does not exist, or the backend is not installed.
         UsageError: an option does not fit the checkpoint or another option.
 
     >>> encoder = Encoder("packaged:all-MiniLM-L6-v2", device="cpu")
@@ -66,7 +65,7 @@ class Encoder:
     (2, 384)
     """
 
-    # Name and path of the checkpoint; None for a model in memory, whose family nobody knows.
+    # Name and path of the checkpoint; None for a model in memory, whose family is unknown.
     _source: tuple[str, str] | None = None
     _queries: _Side
     _documents: _Side
@@ -77,7 +76,7 @@ class Encoder:
         path = packaged.resolve(checkpoint)
         backend = wanted(options.backend, options.dtype, options.device)
         files.check_files(path, checkpoint)
-        # Whoever reads the name later may be in another directory.
+        # A manifest with this name may be read in another working directory.
         self.name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
         self._source = checkpoint, path
         found = exported.recall(checkpoint, path, backend, options)
@@ -91,12 +90,18 @@ class Encoder:
         if options.dtype == "int8":
             _log.warning(_INT8)
 
+    def __repr__(self) -> str:
+        return (
+            f"Encoder({self.name!r}, dimension={self.dimension}, backend={self.backend!r}, "
+            f"device={self.device_type!r})"
+        )
+
     def _load(self, backend: str) -> list[TorchSide]:
-        """Loads the checkpoint with torch, and what runs it; returns its sides."""
+        """Loads the checkpoint with torch, and its runners; returns its sides."""
         checkpoint, path = self._source or ("", "")
         options = self.options
         device = files.check_device("cpu" if backend in (ONNX, OPENVINO) else options.device)
-        # A graph is made of the model in float32; torch needs it in no other format than it runs in.
+        # A graph is exported from the float32 model; torch loads the format that it runs in.
         dtype = options.dtype if backend == TORCH else "float32"
         self.model = files.load_model(path, checkpoint, device, dtype, attention=options.attention)
         sides = self._take(self.model)
@@ -112,14 +117,14 @@ class Encoder:
         for side, texts in zip(sides, ("documents", "queries"), strict=False):
             if backend != TORCH:
                 which = f"the route of {self.name} for {texts}" if self.asymmetric else self.name
-                # A graph is compared with torch in all components: others may want more of them.
+                # The graph is shared by all --dimension settings, so all components are compared.
                 with side.model.truncate_embeddings(None):
                     side.runner = choose(side, backend, options.dtype, which)
             elif dtype != "float32":
                 side.fingerprint = fingerprint.fingerprint(side.model, path)
                 files.cast_others(side.model, dtype)
             if side.runner.name == TORCH:
-                # A graph was compared with torch on such texts before.
+                # A graph was compared with torch on such texts already.
                 files.probe(side, checkpoint)
         return sides
 
@@ -131,12 +136,12 @@ class Encoder:
         options: EncoderOptions | None = None,
         runner: Runner | None = None,
     ) -> "Encoder":
-        """An encoder of a model in memory, as it is.
+        """An encoder of a model in memory, which is not changed.
 
         Args:
             name: for messages.
-            options: its batch size and prompts; the others had to be applied to the model before.
-            runner: what computes; None is torch.
+            options: only batch size and prompts are used; the model must reflect the others already.
+            runner: computes the vectors; None is torch.
         """
         encoder = cls.__new__(cls)
         encoder.model, encoder.name, encoder.options = model, name, options or EncoderOptions()
@@ -144,7 +149,7 @@ class Encoder:
         return encoder
 
     def _take(self, model: "SentenceTransformer", runner: Runner | None = None) -> list[TorchSide]:
-        """The sides of a model: one, or that of documents and that of queries."""
+        """Sets and returns the sides of a model: one, or documents' and queries'."""
         queries, documents = files.sides(model, self.name)
         sides = [TorchSide(documents, runner)]
         if queries is not documents:
@@ -154,12 +159,12 @@ class Encoder:
 
     @cached_property
     def model(self) -> "SentenceTransformer":
-        """The model of sentence-transformers, loaded when first asked for by an encoder without torch."""
+        """The sentence-transformers model. An encoder without torch loads it on first use."""
         return Encoder(self.name, replace(self.options, backend=TORCH, dtype="float32")).model
 
     @cached_property
     def prompts(self) -> Prompts:
-        """Put before queries and documents; the first look logs the warnings of `prompts.resolve`."""
+        """Prompts of queries and documents. First use logs the warnings of `prompts.resolve`."""
         checkpoint, path = self._source or (self.name, "")
         facts = getattr(self._documents, "facts", None) or self.model
         return resolve(
@@ -174,12 +179,12 @@ class Encoder:
 
     @property
     def asymmetric(self) -> bool:
-        """Whether queries go through other modules than documents."""
+        """Whether queries and documents go through different modules."""
         return self._queries is not self._documents
 
     @property
     def dimension(self) -> int:
-        """Components of a vector."""
+        """Number of components of a vector."""
         return self._documents.dimension
 
     @property
@@ -189,7 +194,7 @@ class Encoder:
 
     @property
     def pooling(self) -> str | None:
-        """The pooling's name, or None where the model does not pool in a module of its own."""
+        """Name of the pooling, or None for a model without a pooling module."""
         return self._documents.pooling
 
     @property
@@ -209,7 +214,7 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identity of the model, see `fingerprint.fingerprint`; of one with two sides it is of both."""
+        """Identity of the model, see `fingerprint.fingerprint`; for two sides, a hash of both."""
         if not self.asymmetric:
             return self._documents.fingerprint
         both = f"query {self._queries.fingerprint} document {self._documents.fingerprint}"
@@ -217,7 +222,7 @@ class Encoder:
 
     @property
     def backend(self) -> str:
-        """What runs the model, for documents: torch, onnx or openvino."""
+        """The backend that encodes documents: torch, onnx or openvino."""
         return self._documents.runner.name
 
     @property
@@ -237,8 +242,8 @@ class Encoder:
 
         Args:
             texts: texts, or (title, text) pairs.
-            prompt: put before each text in place of the encoder's document prompt.
-            max_length: longest text in tokens for this call.
+            prompt: replaces the encoder's document prompt.
+            max_length: longest text in tokens, for this call.
             advance: called after every batch with the number of texts done since the last call.
 
         Raises:
@@ -262,14 +267,13 @@ class Encoder:
     def encode_each(
         self, batches: Iterable[Sequence[Text]], *, advance: Callable[[int], object] | None = None
     ) -> Generator["np.ndarray", None, None]:
-        """Yields what `encode_documents` gives for each batch of documents; the next one is read and
-        tokenised meanwhile.
+        """Yields `encode_documents` of each batch, while the next batch is read and tokenised.
 
         Args:
-            batches: of one document at least.
+            batches: each with at least one document.
 
         Raises:
-            NotFinite: a vector holds NaN or infinity; the ones before have been yielded.
+            NotFinite: a vector holds NaN or infinity; earlier batches have been yielded.
         """
         sources = (
             Texts(texts, self.document_prompt, self.options.batch_size, _DOCUMENT) for texts in batches
@@ -305,11 +309,7 @@ class Encoder:
 
 
 def _override(side: TorchSide, options: EncoderOptions, own_modules: bool, checkpoint: str) -> None:
-    """Changes what the user asked to change.
-
-    Raises:
-        UsageError: the checkpoint cannot be run that way.
-    """
+    """Applies the options to a side's model; raises a UsageError where they do not fit it."""
     asked = options.override or not own_modules
     # Static embeddings read a text whole.
     limited = side.model.transformers_model is not None
@@ -351,7 +351,7 @@ class NotFinite(ModelError):
 
 
 def lengths(vectors: "np.ndarray") -> "np.ndarray":
-    """Of vectors (n, d): shape (n, 1)."""
+    """The L2 norms of vectors (n, d), shape (n, 1)."""
     import numpy as np
 
     found: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -359,6 +359,6 @@ def lengths(vectors: "np.ndarray") -> "np.ndarray":
 
 
 def unit(vectors: "np.ndarray") -> "np.ndarray":
-    """Scales vectors (n, d), in place, to length 1; a vector of zeros stays one."""
+    """Scales vectors (n, d) to length 1, in place; a zero vector stays zero."""
     vectors /= lengths(vectors).clip(_SHORTEST)
     return vectors

@@ -73,11 +73,11 @@ class GraphSide:
     def tokenise(self, texts: Sequence[Text], prompt: str, task: str | None) -> Features:
         return _tokenise(self._tokenizer, texts, prompt, self.runner.inputs)
 
-    def max_length(self, task: str) -> int:
+    def max_length(self, task: str | None) -> int:
         return self._max_length
 
     @contextmanager
-    def cut_to(self, max_length: int | None, task: str) -> Iterator[None]:
+    def cut_to(self, max_length: int | None, task: str | None = None) -> Iterator[None]:
         before = self._max_length
         self.limit(min(max_length or before, self.facts.capacity or sys.maxsize))
         try:

@@ -1,4 +1,4 @@
-"""What a text goes through: a model of sentence-transformers with its tokenizer, and what runs it."""
+"""One side of an encoder: the modules of queries or documents, with tokenizer and runner."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,18 +11,18 @@ from mimo_plugin.encoder.batching import Features, Runner, Text, TorchRunner
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# A task may have a length of its own, which goes before the model's.
+# Tasks may have their own maximum lengths, which win over the model's.
 _OWN_LENGTHS = ("query_length", "document_length")
-# Of static embeddings, which have no bound, it is what manifests say.
+# Static embeddings have no maximum length; manifests say this number.
 _LONGEST = 2**31 - 1
 
 
 class TorchSide:
-    """The modules that queries or documents go through, run by torch or by a graph that was made of them.
+    """The modules that queries or documents go through, run by torch or as a graph.
 
     Attributes:
-        runner: torch where none is given.
-        normalizes_cut: vectors of which only the first components count are normalised again.
+        runner: torch by default.
+        normalizes_cut: vectors are normalised again after they are cut to their first components.
     """
 
     def __init__(self, model: "SentenceTransformer", runner: Runner | None = None) -> None:
@@ -32,18 +32,18 @@ class TorchSide:
 
     @property
     def dimension(self) -> int:
-        """Components of a vector."""
+        """Number of components of a vector."""
         return int(self.model.get_embedding_dimension())
 
     @property
     def whole_dimension(self) -> int:
-        """Of the vectors that the modules give, before a checkpoint's `truncate_dim` cuts them."""
+        """Number of components before `truncate_dim` cuts the vectors."""
         with self.model.truncate_embeddings(None):
             return self.dimension
 
     @property
     def is_cut(self) -> bool:
-        """Whether only the first components of a vector count."""
+        """Whether `truncate_dim` cuts the vectors."""
         return self.model.truncate_dim is not None and self.dimension < self.whole_dimension
 
     @property
@@ -53,7 +53,7 @@ class TorchSide:
 
     @property
     def pooling(self) -> str | None:
-        """The pooling's name; None where the model does not pool in a module of its own."""
+        """Name of the pooling, or None for a model without a pooling module."""
         modes = (getattr(module, "pooling_mode", None) for module in self.model)
         return next((mode if isinstance(mode, str) else "+".join(mode) for mode in modes if mode), None)
 
@@ -68,7 +68,7 @@ class TorchSide:
         """Features of texts; `task` is "query" or "document"."""
         import torch
 
-        # A model that is being trained may be encoded with in between.
+        # The model may be in training mode, between two steps of a trainer.
         self.model.eval()
         features = self.model.preprocess(list(texts), prompt=prompt, task=task)
         return {
@@ -76,14 +76,17 @@ class TorchSide:
             for name, value in features.items()
         }
 
-    def max_length(self, task: str) -> int:
+    def max_length(self, task: str | None) -> int:
         """Longest text in tokens."""
         own = getattr(self.model[0], f"{task}_length", None)
         return int(min(own or self.model.max_seq_length, _LONGEST))
 
     @contextmanager
-    def cut_to(self, max_length: int | None, task: str) -> Iterator[None]:
-        """Cuts texts to so many tokens meanwhile; None leaves it as it is."""
+    def cut_to(self, max_length: int | None, task: str | None = None) -> Iterator[None]:
+        """Cuts texts to `max_length` tokens meanwhile; None changes nothing.
+
+        Static embeddings always read a whole text.
+        """
         before = self.model.max_seq_length
         if max_length is None or max_length == self.max_length(task) or not math.isfinite(before):
             yield
@@ -97,14 +100,14 @@ class TorchSide:
             self.limit(before, *own)
 
     def limit(self, length: int, *own: int | None) -> None:
-        """Cuts texts to so many tokens; `own` are the lengths of queries and documents, None for no other."""
+        """Sets the maximum length in tokens, and those of queries and documents, None for the same."""
         self.model.max_seq_length = length
         for name, value in zip(_OWN_LENGTHS, own, strict=True):
             if hasattr(self.model[0], name):
                 setattr(self.model[0], name, value)
 
     def affordable(self, work: int) -> int:
-        """The tokens that can be encoded for so much work, in parameters times tokens, without embeddings."""
+        """Tokens that can be encoded with `work` = tokens x parameters, embedding tables not counted."""
         import torch
 
         tables = sum(
@@ -115,7 +118,7 @@ class TorchSide:
 
 
 def normalizes(model: "SentenceTransformer") -> bool:
-    """Whether the last module makes the length of every vector 1."""
+    """Whether the last module normalises the vectors to length 1."""
     from sentence_transformers.sentence_transformer.modules import Normalize
 
     last, key = next(reversed(model._modules.values())), "sentence_embedding"
@@ -123,8 +126,7 @@ def normalizes(model: "SentenceTransformer") -> bool:
 
 
 def capacity(model: "SentenceTransformer") -> int | None:
-    """The most tokens that the model's positions allow, its own maximum where its config says nothing; None
-    where neither does."""
+    """The most tokens that the model's positions allow, else its own maximum, else None."""
     config, own = model.config, model.max_seq_length
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None and hasattr(config, "get_text_config"):
@@ -135,12 +137,12 @@ def capacity(model: "SentenceTransformer") -> int | None:
 
 
 def no_limit(length: int | None) -> bool:
-    """Whether a tokenizer's maximum is what transformers puts where none was given."""
+    """Whether a maximum length is None or transformers' huge default."""
     return length is None or length > 10**9
 
 
 def _first_position(model: "SentenceTransformer") -> int:
-    """The position of a text's first token: RoBERTa's kind counts from the padding's index + 1 on."""
+    """The position of a text's first token; RoBERTa-like models count from the padding index + 1."""
     import torch
 
     for module in model.modules():

@@ -1,5 +1,5 @@
-"""Runs and qrels in, scores and significance out.
+"""Evaluation of runs: scores, significance tests, fusion, language bias, geometry.
 
-`evaluate` opens collections; everything below it works on arrays and dicts. Measures are computed by ranx,
-statistics by scipy and statsmodels; none of them is imported before it is needed.
+`evaluate` opens collections; everything below it works on arrays and dicts. ranx computes measures, scipy and
+statsmodels statistics. None of them is imported before it is needed.
 """

@@ -1,4 +1,4 @@
-"""Runs against a baseline, or against each other: one record a measure, pair and language."""
+"""Comparison of runs with a baseline or with each other: one record per measure, pair and language."""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -35,10 +35,10 @@ _TESTS: dict[SignificanceTest, Callable[[Values, Plan], dict[Pair, Outcome]]] = 
 
 
 def compared_pairs(names: Sequence[str], baseline: str | None, test: SignificanceTest | None) -> list[Pair]:
-    """Which runs are compared: all with the baseline; without one, all pairs for Tukey's test, else none.
+    """Pairs to compare: each run with the baseline; without a baseline all pairs for Tukey's test, else none.
 
     Raises:
-        UsageError: the baseline is no run, or the runs do not allow the test.
+        UsageError: the baseline is not a run, or the runs do not allow the test.
     """
     problems = Problems(UsageError)
     if baseline is not None and baseline not in names:
@@ -61,7 +61,7 @@ def compared_pairs(names: Sequence[str], baseline: str | None, test: Significanc
 
 
 def tested_measures(measures: Sequence[Measure]) -> list[Measure]:
-    """The measures without Judged@k, which is none of quality."""
+    """The measures without Judged@k, which does not measure quality."""
     return [measure for measure in measures if measure.kind is not MeasureKind.JUDGED]
 
 
@@ -75,12 +75,12 @@ def compare_runs(
 ) -> list[ComparisonResult]:
     """Compares pairs of runs, by measure, pair and language; Judged@k is left out.
 
-    p-values are corrected within families: for each measure, those of all pairs and languages are one,
-    the macro tests of all pairs another.
+    p-values are corrected within families. Each measure has two: the tests of all pairs and languages, and
+    the macro tests of all pairs.
     """
     listed, topics = topics.in_languages, topics.listed()
     measures = tested_measures(measures)
-    # Tukey's test takes all runs at once, the others a pair.
+    # Tukey's test takes all runs at once, the other tests one pair.
     groups = [[baseline, run] for baseline, run in pairs]
     if plan.test is SignificanceTest.TUKEY_HSD and pairs:
         groups = [list(range(len(scores)))]
@@ -147,11 +147,11 @@ def _compare(
 def compared(
     baseline: str, run: str, change: Values, parts: Sequence[Values], outcome: Outcome, mean: float
 ) -> ComparisonResult:
-    """What was found of a run and a baseline; p is not corrected yet, measure and language are not said.
+    """Summarises the comparison of a run with a baseline; p is uncorrected, measure and language are empty.
 
     Args:
         change: difference of each topic, (n,).
-        parts: differences that the effect size is of, one array a language.
+        parts: the differences for the effect size, one array per language.
         mean: of the differences.
     """
     return ComparisonResult(
@@ -175,10 +175,10 @@ def compared(
 
 
 def effect_size(mean: float, parts: Sequence[Values]) -> float | None:
-    """d_z: the mean difference over the root of the parts' mean variance; None where it is not defined.
+    """d_z: the mean difference over the root of the parts' mean variance; None if it is not defined.
 
     Args:
-        parts: differences, (n,) each, one array a language.
+        parts: differences, (n,) each, one array per language.
     """
     if not any(part.any() for part in parts):
         return 0.0
@@ -193,10 +193,10 @@ def corrected(
 ) -> list[ComparisonResult]:
     """A family of comparisons with corrected p-values, see `correct`."""
     p_values = np.array([one.p for one in family if one.p is not None])
-    corrected = iter(correct(p_values, plan, languages, macro).tolist())
+    remaining = iter(correct(p_values, plan, languages, macro).tolist())
     found = []
     for one in family:
-        p = None if one.p is None else next(corrected)
+        p = None if one.p is None else next(remaining)
         found.append(
             one.model_copy(update={"p_corrected": p, "significant": p is not None and p <= plan.alpha})
         )
@@ -204,12 +204,12 @@ def corrected(
 
 
 def correct(p_values: Values, plan: Plan, languages: int, macro: bool) -> Values:
-    """Corrects a family of p-values, those of the pairs of all languages or of the macro tests. (m,) -> (m,)
+    """Corrects a family of p-values: of all pairs and languages, or of the macro tests. (m,) -> (m,)
 
-    Tukey's p-values already hold for all pairs of a language at once (and the macro's for all pairs):
-    what is left is the number of languages. Holm's step-down is not valid over sets of pairs that are
-    rejected in part, so it and Bonferroni both multiply by the number of languages. Benjamini-Hochberg
-    takes them as they are, one by one.
+    Tukey's p-values already hold for all pairs of a language at once, and the macro's for all pairs. Only
+    the number of languages remains to be corrected for. Holm's step-down is not valid over sets of pairs
+    that are rejected in part, so Holm and Bonferroni both multiply by the number of languages.
+    Benjamini-Hochberg takes each p-value as it is.
     """
     from statsmodels.stats.multitest import multipletests
 

@@ -1,4 +1,4 @@
-"""Runs scored on the judgments of collections, and compared with significance tests."""
+"""Scores runs on the judgments of collections, and compares them with significance tests."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,11 +52,10 @@ class Evaluation:
     """Runs scored and compared; it prints as the tables of `mimo evaluate`.
 
     Attributes:
-        measures: those asked for.
-        judged: the Judged@k that goes with them.
-        compared: empty where nothing was compared; `plan` is None then.
-        warnings: what a user should know, a line each.
-        trained_on: run -> what its encoder was trained on, where that is known.
+        judged: the Judged@k shown beside the measures.
+        compared: empty if nothing was compared; `plan` is None then.
+        warnings: one line each.
+        trained_on: run -> documents its encoder was trained on, where known.
     """
 
     topics: Topics
@@ -70,15 +69,15 @@ class Evaluation:
     trained_on: Mapping[str, TrainedOnResult] = field(default_factory=dict)
 
     def averages(self, scores: RunScores, measure: Measure) -> Averages:
-        """Of the scores of one of the runs."""
+        """Averages of one measure of one run."""
         return average(scores.per_topic[measure], self.topics)
 
     @cached_property
     def result(self) -> EvaluationResult:
         """All numbers, as they are written to JSON.
 
-        Values that are not defined are None, never NaN. A p that is too small to be computed is an upper
-        bound, never 0; the comparison's note says so.
+        Undefined values are None, never NaN. A p too small to be computed is an upper bound, never 0; the
+        comparison's note says so.
         """
         measures = tuple(dict.fromkeys((*self.measures, self.judged)))
         topics = self.topics
@@ -132,7 +131,7 @@ class Evaluation:
         )
 
     def to_frame(self) -> "pandas.DataFrame":
-        """A row a run and language, then its "macro" and "mean"; a column a measure, and `queries`."""
+        """A row per run and language, then its "macro" and "mean"; a column per measure, and `queries`."""
         import pandas
 
         rows = []
@@ -142,7 +141,7 @@ class Evaluation:
         return pandas.DataFrame(rows).set_index(["run", "language"])
 
     def comparisons(self) -> "pandas.DataFrame":
-        """A row a comparison, with the fields of `ComparisonResult`."""
+        """A row per comparison, with the fields of `ComparisonResult`."""
         import pandas
 
         fields = ComparisonResult.model_fields
@@ -187,18 +186,17 @@ def evaluate(
         evaluate({"e5": run, "bm25": "bm25.trec"}, "miracl/sw/dev", measures=["nDCG@10"], baseline="bm25")
 
     Args:
-        runs: name -> run, or several runs; each a `Run`, a file, `NAME=FILE`, or what else `Run.of` takes.
+        runs: name -> run, or several runs; each a `Run`, a file, `NAME=FILE`, or anything `Run.of` takes.
         qrels: collections or files of judgments, or their names; an ir_datasets dataset; or query id ->
             docid -> relevance, as a mapping or a DataFrame.
         outputs: files that the caller will write afterwards; they are checked with the options.
-        seen: what `Evaluation.trained_on` is to hold; None looks for the encoders of the runs, and where one
-            has a record of its training reads the documents.
+        seen: value of `Evaluation.trained_on`. None looks up the encoders of the runs, and reads the
+            documents if an encoder has a record of its training texts.
         changes: fields of `EvaluationOptions`.
 
     Raises:
-        UsageError, DataError: in two steps, each with all its problems. First what can be seen of options,
-            files and collections without reading them; then what is wrong in the contents of the collections
-            and of all runs. A `UsageError` when all of it is about options.
+        UsageError, DataError: with all problems of options and files, before anything is read; then with all
+            problems in the contents of collections and runs. A `UsageError` if all are about options.
     """
     options = replace(options or EvaluationOptions(), **changes)
     request = _check(runs, qrels, options, outputs)
@@ -230,7 +228,7 @@ def evaluate(
 
 
 class _Request(NamedTuple):
-    """What is to be read and computed. pool: the judgments, opened. plan: None without pairs."""
+    """A checked evaluation. pool: the opened judgments. plan: None without pairs."""
 
     runs: Sequence[RunFile | Run]
     pool: Any
@@ -241,7 +239,7 @@ class _Request(NamedTuple):
 
 
 def _check(runs: Any, qrels: Any, options: EvaluationOptions, outputs: Sequence[Path]) -> _Request:
-    """Checks everything that can be checked without reading files of runs, topics and judgments."""
+    """Checks all that needs no reading of runs, topics and judgments."""
     problems = Problems()
     sources: list[RunFile | Run] = []
     measures: tuple[Measure, ...] = ()
@@ -308,10 +306,7 @@ def _plan(options: EvaluationOptions) -> Plan:
 def _score(
     request: _Request, measures: Sequence[Measure], options: EvaluationOptions
 ) -> tuple[Topics, list[RunScores], list[str]]:
-    """The topics, and each run's scores and warnings.
-
-    Runs are read and scored one after the other, so that memory holds one; all problems come together.
-    """
+    """The topics, and each run's scores and warnings. Memory holds one run at a time."""
     problems = Problems()
     with problems.collect():
         topics = load_topics(request.pool, options.languages)
@@ -345,19 +340,19 @@ def _warnings(
             "them, but they are in no language and not in the macro average"
         )
     if topics.copies:
-        yield f"{topics.copies} queries and judgments were there once more, and are counted once"
-    barren = sum(not (judged.relevance > 0).any() for judged in topics.judged)
-    if barren == len(topics.judged):
-        yield f"none of the {barren} judged topics has a relevant document: every score is 0"
-    elif barren:
+        yield f"{topics.copies} queries and judgments are repeated and are counted once"
+    irrelevant = sum(not (judged.relevance > 0).any() for judged in topics.judged)
+    if irrelevant == len(topics.judged):
+        yield f"none of the {irrelevant} judged topics has a relevant document: every score is 0"
+    elif irrelevant:
         yield (
-            f"{barren} of {len(topics.judged)} judged topics have no relevant document and score 0, as in "
-            "trec_eval, whatever a run finds"
+            f"{irrelevant} of {len(topics.judged)} judged topics have no relevant document and score 0, as "
+            "in trec_eval, whatever a run finds"
         )
     for score in scores:
         shallow = [str(measure) for measure in measures if measure.cutoff and measure.cutoff > score.depth]
         if shallow:
             yield (
                 f"run {score.name!r} has {score.depth} hits a query at most, fewer than the cutoff of "
-                f"{', '.join(shallow)}: search deeper, or read them as cut at {score.depth}"
+                f"{', '.join(shallow)}: search deeper, or read the measures as cut at {score.depth}"
             )

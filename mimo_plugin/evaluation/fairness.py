@@ -21,7 +21,7 @@ Scorer = Callable[[NDArray[np.bytes_]], NDArray[np.float32]]
 
 
 class Correlations(NamedTuple):
-    """matrix: (v, v), 0 on the diagonal. compared: scores of documents. missing: of these, in no ranking."""
+    """matrix: (v, v), 0 on the diagonal. compared: number of scores. missing: how many are unknown."""
 
     matrix: Matrix
     compared: int
@@ -29,11 +29,11 @@ class Correlations(NamedTuple):
 
 
 def correlate(rankings: Sequence[Ranking], k: int, scorers: Sequence[Scorer] = ()) -> Correlations:
-    """Spearman's correlation of every two of v rankings over the union of their first k documents.
+    """Spearman's correlation of each two of v rankings over the union of their first k documents.
 
-    A document that a ranking lacks at every depth gets its score from the ranking's scorer, docids (m,) ->
-    (m,). Without scorers it is tied with all missing ones, below the ranking's last. The correlation is 1
-    where both sides' scores are constant, and 0 where one side's are.
+    If a ranking lacks a document at every depth, its scorer gives the score, docids (m,) -> (m,). Without
+    scorers, all missing documents are tied below the ranking's last. The correlation is 1 if the scores of
+    both sides are constant, and 0 if those of one side are.
     """
     tops = [ranking.docids[:k] for ranking in rankings]
     docids, columns = np.unique(np.concatenate(tops), return_inverse=True)
@@ -52,7 +52,7 @@ def correlate(rankings: Sequence[Ranking], k: int, scorers: Sequence[Scorer] = (
         unknown = np.isneginf(scores[row])
         scores[row, unknown] = scorer(docids[unknown])
     first, second = np.triu_indices(len(rankings), 1)
-    # (pairs, 2 k): the first's documents, then the second's; those that are among the first's count once.
+    # (pairs, 2 k): the first's documents, then the second's; common documents count once.
     union = np.hstack((top[first], top[second]))
     counted = np.hstack((present[first], present[second] & ~in_top[first[:, None], top[second]]))
     values = scores[first[:, None], union], scores[second[:, None], union]
@@ -63,13 +63,13 @@ def correlate(rankings: Sequence[Ranking], k: int, scorers: Sequence[Scorer] = (
 
 
 def _spearman(x: Matrix, y: Matrix, counted: NDArray[np.bool_]) -> Matrix:
-    """Spearman's correlation of each row of x with that of y, over what is counted. (p, m) each -> (p,)"""
+    """Spearman's correlation of each row of x with that of y, over counted cells. (p, m) each -> (p,)"""
     from scipy.stats import rankdata
 
     middle = (counted.sum(axis=1, keepdims=True) + 1) / 2
 
     def centred(values: Matrix) -> Matrix:
-        # What is not counted ranks above all that is, and so changes no rank that counts.
+        # Cells that are not counted rank last, so they change no other rank.
         ranks = rankdata(np.where(counted, values, np.inf), axis=1)
         return np.where(counted, ranks - middle, 0.0)
 
@@ -91,8 +91,8 @@ class PeerTopics(NamedTuple):
     Attributes:
         values: (n,) in the order of the topics.
         compared: topics with relevant documents in two languages or more (`peer_raw`: of one relevance
-            level). All others have 1, whatever the run.
-        sensitive: of these, topics with two documents or more in one language. In all others PEER does not
+            level). All other topics have 1, whatever the run.
+        sensitive: compared topics with two documents or more in one language. In the others, PEER does not
             depend on the order of the documents found, see `peer`.
     """
 
@@ -101,7 +101,7 @@ class PeerTopics(NamedTuple):
     sensitive: int
 
     def result(self, topics: Topics) -> PeerResult:
-        """The means over topics and over a query language's topics."""
+        """Means over all topics and per query language."""
         return PeerResult(
             mean=fsum(self.values) / len(self.values),
             per_language=topics.means(self.values),
@@ -134,10 +134,10 @@ def peer(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> Peer
     one language only, or with equal ranks, has 1. Source: Yang et al., Language Fairness in Multilingual
     Information Retrieval, SIGIR 2024.
 
-    Two caveats. A run that finds nothing is fair: 1. With one relevant document a language, as in a parallel
-    collection, the statistic is always the number of languages less one. PEER then has one fixed value where
-    anything relevant is found and 1 where nothing is, so a better run has the lower PEER.
-    `PeerResult.sensitive` says for how many topics PEER can tell orders apart.
+    Two caveats. A run that finds nothing has 1. With one relevant document per language, as in a parallel
+    collection, the statistic is always the number of languages less one. PEER then is a constant if anything
+    relevant is found, and 1 if nothing is, so a better run has a lower PEER. `PeerResult.sensitive` counts
+    the topics for which PEER depends on the order.
 
     Args:
         doc_langs: docid -> language, of every relevant document.
@@ -155,20 +155,20 @@ def peer_raw(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> 
 
         H = (N - 1) * sum over languages of n_g * (m_g - m)^2 / sum over documents of (r_d - m)^2
 
-    where r_d is the document's rank in the run, m_g the mean of a language's n_g documents and m that of all.
-    The level's p is the chance of a larger H under chi-square with G - 1 degrees of freedom; 1 where G is 1
-    or all ranks are the same. A topic's value is the mean of its levels' p; 1 where nothing is relevant.
-    Source: the paper of `peer` and its program (`peer_measure` 0.0.1), levels weighted equally as in its
-    example.
+    where r_d is the document's rank in the run, m_g the mean rank of a language's n_g documents and m the
+    mean of all. The level's p is the probability of a larger H under chi-square with G - 1 degrees of
+    freedom; 1 if G is 1 or all ranks are the same. A topic's value is the mean p of its levels; 1 if nothing
+    is relevant. Source: the paper of `peer` and its program (`peer_measure` 0.0.1), levels weighted equally
+    as in its example.
 
-    Three differences from `peer`: it does not rank the documents once more among themselves, so the distance
-    between ranks counts; levels are separate; and the n documents of a level that are not among the first k
-    have the mean of the ranks k + 1 to k + n instead of k + 1.
+    Three differences from `peer`: documents are not ranked again among themselves, so the distance between
+    ranks counts; levels are separate; the n documents of a level below rank k have the mean of the ranks
+    k + 1 to k + n instead of k + 1.
 
-    The values are those of the program where all relevant documents are among the first k and a topic has all
-    weighted levels. Elsewhere the program differs: a condition that is never true makes it count on from N
-    instead of k, so documents that were not found can precede found ones; and a level that a topic lacks adds
-    0, where here the other levels share its weight.
+    The values equal the program's if all relevant documents are among the first k and a topic has all
+    weighted levels. Otherwise the program differs in two ways. A condition that is never true makes it count
+    from N instead of k, so missing documents can precede found ones. A level that a topic lacks adds 0; here
+    the other levels share its weight.
 
     Args:
         doc_langs: docid -> language, of every relevant document.
@@ -182,7 +182,7 @@ def peer_raw(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> 
 def peer_topics(
     run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int, raw: bool = False
 ) -> PeerTopics:
-    """PEER of each topic, as `peer` or as `peer_raw` has it."""
+    """PEER of each topic, as `peer` or `peer_raw` defines it."""
     from scipy.stats import rankdata
 
     values = np.ones(len(topics.query_ids))
@@ -206,7 +206,7 @@ def peer_topics(
 
 
 def _ranks(ranking: Ranking | None, relevant: NDArray[np.bytes_], k: int) -> NDArray[np.intp]:
-    """The ranks of documents; k + 1 for those not among the first k. (m,) -> (m,)"""
+    """The ranks of documents; k + 1 below the first k. (m,) -> (m,)"""
     first = [] if ranking is None else ranking.docids[:k].tolist()
     rank_of = {docid: rank for rank, docid in enumerate(first, start=1)}
     return np.array([rank_of.get(docid, k + 1) for docid in relevant.tolist()], dtype=np.intp)
@@ -219,13 +219,13 @@ def _behind(ranks: NDArray[np.intp], k: int) -> NDArray[np.float64]:
 
 
 def _equal_rank_p(ranks: NDArray[np.float64], languages: NDArray[np.intp]) -> float:
-    """The p of H in `peer_raw`; of ranks among the documents themselves, that of the Kruskal-Wallis test.
+    """The p of H in `peer_raw`, corrected for ties: of ranks among the documents, the Kruskal-Wallis test.
 
-    Ties are corrected. scipy's `kruskal` takes five times as long.
+    scipy's `kruskal` takes five times as long.
 
     Args:
         ranks: (m,).
-        languages: (m,) numbers from 0, not all of which need occur.
+        languages: (m,) numbers from 0, possibly with gaps.
     """
     if np.all(languages == languages[0]) or np.all(ranks == ranks[0]):
         return 1.0
@@ -240,23 +240,22 @@ def _equal_rank_p(ranks: NDArray[np.float64], languages: NDArray[np.intp]) -> fl
 
 
 def mrc(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) -> MrcResult:
-    """Mean rank correlation: 100 where a query finds the same documents in the same order in every language.
+    """Mean rank correlation: 100 if a query finds the same documents in the same order in every language.
 
     For two language versions of a query: Spearman's correlation of their scores over the union of their first
     k documents. Mean over the other languages, over the queries, over the languages. Source: Yang, Jiang and
     Baldwin, Language Bias in Information Retrieval (arXiv 2509.06195), with the union and the cutoff of the
     MIMO paper (arXiv 2605.31171).
 
-    A document among the first k of only one version takes its score in the other version's ranking, at any
-    depth, or else its `similarity` with the other version, on the scale of the run's scores. Without either
-    it is tied with all missing documents, below the ranking's last. That makes rankings look more different
-    than they are, and the value depend on the run's depth: `MrcResult.unscored` says how much is missing, and
-    only runs of one depth compare. Two rankings of the same single document have 1; a version without hits
-    has 0 with every other.
+    A document may be among the first k of only one version. It then takes its score in the other version's
+    ranking, at any depth, or else its `similarity` with the other version, on the scale of the run's scores.
+    Without either, it is tied with all missing documents below the ranking's last. Rankings then look more
+    different than they are, and the value depends on the run's depth. `MrcResult.unscored` is the share of
+    missing scores; compare only runs of one depth. Two rankings of the same single document have 1; a version
+    without hits has 0 with every other.
 
     Versions of one query have the same relevant documents and the same id after the language (`de:7`,
-    `fi:7`). Neither alone would do: ids of some pools agree by chance, and a passage may have several
-    questions.
+    `fi:7`). Both are needed: ids of some pools agree by chance, and a passage may have several questions.
 
     Raises:
         DataError: no topic has versions in two languages.
@@ -279,7 +278,7 @@ def mrc(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) 
 
 
 def mrc_topics(run: Run, topics: Topics, k: int, similarity: Similarity | None = None) -> MrcTopics:
-    """MRC of each topic, as `mrc` has it."""
+    """MRC of each topic, as `mrc` defines it."""
     total, count = np.zeros((2, len(topics.languages), len(topics.languages)))
     values = np.full(len(topics.query_ids), np.nan)
     missing = compared = unscored = 0
@@ -335,23 +334,23 @@ def awrf(
     target: Target = Target.RELEVANT,
     collection: Mapping[str, int] | None = None,
 ) -> AwrfResult:
-    """1 where the languages of the first k hits get the attention that the target gives them, else less.
+    """1 if the languages of the first k hits get the attention of the target, else less.
 
     The hit at rank i has the attention 1 / log2(max(i, 2)). A language's exposure is the sum of its hits'
-    over that of all hits. AWRF is 1 less the Jensen-Shannon divergence (natural logarithm, not its root) of
-    exposure and target: from 1 - ln 2 = 0.307, where they share no language, to 1. Attention and divergence
-    are those of the TREC Fair Ranking Track 2021 and 2022 (`wptrec`), whose target was another. Sources:
+    over that of all hits. AWRF is 1 minus the Jensen-Shannon divergence (natural logarithm, not its root) of
+    exposure and target: from 1 - ln 2 = 0.307, if they share no language, to 1. Attention and divergence are
+    those of the TREC Fair Ranking Track 2021 and 2022 (`wptrec`), which had another target. Sources:
     Sapiezynski et al., Quantifying the Impact of User Attention on Fair Group Representation in Ranked Lists,
     WWW 2019; Raj and Ekstrand, Measuring Fairness in Ranked Results, SIGIR 2022.
 
-    Relevance of the hits plays no part. Topics without a hit are left out, and for the target `relevant`
-    those without a relevant document. A topic with fewer relevant documents than languages can only be fair
-    in a ranking as short.
+    Relevance of the hits plays no part. Topics without a hit are left out; for the target `relevant`, also
+    topics without a relevant document. A topic with fewer relevant documents than languages reaches 1 only in
+    a ranking as short.
 
     Args:
         doc_langs: docid -> language, of the hits and the relevant documents.
         collection: language -> number of documents, for the targets `collection` and `uniform`; None counts
-            `doc_langs`, which then holds them all.
+            `doc_langs`, which must then hold the whole collection.
 
     Raises:
         DataError: a document has no language, or no topic is left.
@@ -377,7 +376,7 @@ def awrf_topics(
     target: Target = Target.RELEVANT,
     collection: Mapping[str, int] | None = None,
 ) -> Scores:
-    """AWRF of each topic, as `awrf` has it; NaN for those left out. (n,) in the order of the topics."""
+    """AWRF of each topic, as `awrf` defines it; NaN if left out. (n,) in the order of the topics."""
     counts = Counter(doc_langs.values()) if collection is None else collection
     languages = {name: code for code, name in enumerate(sorted({*doc_langs.values(), *counts}))}
     positions, exposures, targets = [], [], []
@@ -416,6 +415,6 @@ def _divergences(x: Shares, y: Shares) -> Shares:
 
     middle = (x + y) / 2
     halves = np.sum(rel_entr(x, middle), axis=1) + np.sum(rel_entr(y, middle), axis=1)
-    # Rounding alone goes beyond.
+    # Rounding can exceed the limits.
     divergences: Shares = np.clip(halves / 2, 0, log(2))
     return divergences

@@ -1,4 +1,4 @@
-"""Runs fused: reciprocal ranks, or a weighted sum of normalised scores."""
+"""Fusion of runs: reciprocal ranks, or a weighted sum of normalised scores."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, islice
@@ -30,7 +30,7 @@ Values = NDArray[np.float64]
 
 
 def fuse_runs(runs: Sequence[Run], options: FusionOptions | None = None) -> Run:
-    """Fuses runs into one whose score is the sum over runs of weight x contribution, see `fused_queries`."""
+    """Fuses runs: a document's score is the sum over runs of weight x contribution, see `fused_queries`."""
     options = options or FusionOptions()
     return Run(options.tag, dict(fused_queries(runs, options)))
 
@@ -38,22 +38,22 @@ def fuse_runs(runs: Sequence[Run], options: FusionOptions | None = None) -> Run:
 def fused_queries(runs: Sequence[Run], options: FusionOptions | None = None) -> Iterator[tuple[str, Ranking]]:
     """Yields query id and fused hits, a query at a time in the order of first appearance.
 
-    rrf: 1 / (k + rank), ranks from 1 in trec_eval's order (Cormack, Clarke and Buettcher, SIGIR 2009); a
-    document that a run does not have gets nothing from it.
+    rrf: 1 / (k + rank), ranks from 1 in trec_eval's order (Cormack, Clarke and Buettcher, SIGIR 2009). A
+    document that a run lacks gets nothing from it.
 
-    sum: scores, per run and query brought to [0, 1] by min-max, or to mean 0 and standard deviation 1 by z,
-    or as they are. A document that a run does not have gets what that run gives its last one (as in
-    Pyserini's hybrid search): nothing is known of it but that it comes after. Zero in its place would be the
-    mean under z, better than half of what the run did find. Where all scores are equal, min-max makes them 1
-    and z makes them 0; with min-max, what the run does not have stays at 0 (as in Pyserini's fusion).
+    sum: scores, per run and query scaled to [0, 1] by min-max, or to mean 0 and standard deviation 1 by z, or
+    as they are. A document that a run lacks gets the contribution of the run's last document (as in
+    Pyserini's hybrid search). Zero would be the mean under z, better than half of the run's own hits. If all
+    scores are equal, min-max makes them 1 and z makes them 0; with min-max, missing documents stay at 0 (as
+    in Pyserini's fusion).
 
-    A run without a query says nothing about it; the others decide. Contributions are added up in float64 from
-    small to large, so that the order of runs changes no bit; the sums are rounded to float32, which is what
-    trec_eval reads, and ties are in its order.
+    A run without a query does not count for it. Contributions are added in float64 from small to large, so
+    that the order of runs changes no bit. Sums are rounded to float32, as trec_eval reads them, and ties are
+    in its order.
 
     Raises:
         UsageError: the options do not make sense for these runs.
-        DataError: two runs share no query; or, at that query, a fused score leaves float32's range.
+        DataError: two runs share no query; a fused score is beyond float32's range.
     """
     options = options or FusionOptions()
     problems = Problems()
@@ -78,7 +78,7 @@ def fused_queries(runs: Sequence[Run], options: FusionOptions | None = None) -> 
 
 
 def fusion_warnings(runs: Sequence[Run]) -> list[str]:
-    """What a user should know of the runs: queries that only some have, no document in common."""
+    """Warnings about the runs: queries that only some have, no document in common."""
     warnings = []
     every = set().union(*(run.queries for run in runs))
     for run in runs:
@@ -121,7 +121,7 @@ def _fuse(rankings: Sequence[Ranking], weights: Sequence[float], options: Fusion
     docids, places = np.unique(np.concatenate([ranking.docids for ranking in rankings]), return_inverse=True)
     parts = np.empty((len(rankings), len(docids)))  # (runs, documents)
     start = 0
-    # What is beyond the numbers is found in the sums.
+    # Overflow is found in the sums.
     with np.errstate(over="ignore", invalid="ignore"):
         for row, (ranking, weight) in enumerate(zip(rankings, weights, strict=True)):
             given, missing = _contributions(ranking, options)
@@ -137,7 +137,7 @@ def _fuse(rankings: Sequence[Ranking], weights: Sequence[float], options: Fusion
 
 
 def _contributions(ranking: Ranking, options: FusionOptions) -> tuple[Values, float]:
-    """What a run gives to each of its hits, (n,), and to a document that it does not have."""
+    """A run's contribution to each of its hits, (n,), and to a document that it lacks."""
     if options.method is FusionMethod.RRF:
         k = DEFAULT_K if options.k is None else options.k
         return 1.0 / (k + np.arange(1.0, len(ranking.scores) + 1.0)), 0.0
@@ -154,7 +154,7 @@ def _contributions(ranking: Ranking, options: FusionOptions) -> tuple[Values, fl
 
 
 class Fused(NamedTuple):
-    """What a fusion wrote: queries and lines of the run, and warnings, a line each."""
+    """Result of a fusion: queries and lines of the run, and warnings."""
 
     queries: int
     lines: int
@@ -164,12 +164,11 @@ class Fused(NamedTuple):
 def fuse_files(specs: Sequence[str], output: Path, options: FusionOptions | None = None) -> Fused:
     """Reads runs, FILE or NAME=FILE, and writes their fusion query by query.
 
-    Memory holds the runs that are read, and one query of the result.
+    Memory holds the input runs and one query of the result.
 
     Raises:
-        DataError, UsageError: in two steps, each with all its problems: first what can be seen of options and
-            files without reading them, a `UsageError` when all of it is about options; then what is wrong in
-            the runs.
+        DataError, UsageError: with all problems of options and files, before a run is read; then with all
+            problems in the runs. A `UsageError` if all are about options.
         EnvironmentProblem: the run cannot be written.
     """
     options = options or FusionOptions()

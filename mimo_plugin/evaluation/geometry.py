@@ -22,8 +22,8 @@ _PAIRS_A_BLOCK = 1 << 16
 def alignment(vectors: Vectors, groups: Sequence[str], langs: Sequence[str]) -> float:
     """Mean squared distance between language versions of the same text: 0 is best, 4 is the largest.
 
-    The mean of `pair_alignment` over language pairs: every pair counts the same, however many texts it has.
-    Arguments and errors as there.
+    The mean of `pair_alignment` over language pairs; every pair has the same weight. Arguments and errors as
+    there.
     """
     return mean_over_pairs(pair_alignment(vectors, groups, langs))
 
@@ -36,7 +36,7 @@ def mean_over_pairs(distances: Mapping[tuple[str, str], float]) -> float:
 def pair_alignment(
     vectors: Vectors, groups: Sequence[str], langs: Sequence[str]
 ) -> dict[tuple[str, str], float]:
-    """For every pair of languages, the mean squared distance over the texts that have a version in both.
+    """For each pair of languages, the mean squared distance over texts with a version in both.
 
     Args:
         vectors: (n, d), of length 1.
@@ -48,7 +48,7 @@ def pair_alignment(
 
     Raises:
         ModelError: vectors that are not of length 1.
-        DataError: two versions of a text in one language, or no text with versions in two.
+        DataError: two versions of a text in one language, or no text with versions in two languages.
     """
     _check_unit(vectors)
     distances = {}
@@ -67,7 +67,7 @@ def pair_alignment(
 def version_pairs(
     groups: Sequence[str], langs: Sequence[str]
 ) -> Iterator[tuple[tuple[str, str], NDArray[np.intp]]]:
-    """Yields, for every pair of languages with a text in both, the rows of its versions there.
+    """Yields the rows of all text versions, for each pair of languages with a text in both.
 
     Args:
         groups, langs: (n,) as for `pair_alignment`.
@@ -104,8 +104,8 @@ def uniformity(vectors: Vectors, *, pairs: int = 1_000_000, seed: int = 0) -> fl
 
     Args:
         vectors: (n, d), of length 1.
-        pairs: number of different pairs drawn from `seed`; all pairs are used if there are no more, or at
-            most 10,000 vectors.
+        pairs: number of different pairs drawn with `seed`. All pairs are used if there are no more, or for
+            10,000 vectors or fewer.
 
     Raises:
         ModelError: vectors that are not of length 1.
@@ -128,7 +128,7 @@ def uniformity(vectors: Vectors, *, pairs: int = 1_000_000, seed: int = 0) -> fl
 
 
 def _numbered_pairs(numbers: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The pairs with these numbers: `first`, and the vectors 1, 2, ... n // 2 after it on a circle of n."""
+    """The pairs with these numbers: `first`, and each of the n // 2 vectors after it on a circle of n."""
     step, first = np.divmod(numbers, count)
     return first, (first + step + 1) % count
 
@@ -139,14 +139,14 @@ def _sum_over_all(vectors: Vectors) -> float:
     for start in range(0, len(vectors), _ROWS_A_BLOCK):
         block = slice(start, start + _ROWS_A_BLOCK)
         distances = squares[block, None] + squares[start:] - 2 * (vectors[block] @ vectors[start:].T)
-        # Row r of the block is column r: only what is right of it has not been counted yet.
+        # Row r of the block is column r: only cells to its right have not been counted yet.
         distances[np.tri(*distances.shape, dtype=np.bool_)] = np.inf
         sums.append(_potential(distances))
     return fsum(sums)
 
 
 def _potential(distances: NDArray[np.float32]) -> float:
-    """Sum of the Gaussian potential of squared distances; rounding can have put some below 0."""
+    """Sum of the Gaussian potential of squared distances; rounding may have made some negative."""
     return float(np.exp(-2 * np.maximum(distances, 0)).sum(dtype=np.float64))
 
 
@@ -169,21 +169,22 @@ def separability(
     neighbours: int = 5,
     seed: int = 0,
 ) -> tuple[SeparabilityResult, list[str]]:
-    """Cross-validates two probes that tell the language of each vector.
+    """Cross-validates two probes that predict the language of each vector.
 
-    One names the language with the nearest mean vector, the other that of most of the nearest neighbours.
-    Accuracies are averaged over languages.
+    One predicts the language with the nearest mean vector, the other the most frequent language among the
+    nearest neighbours. Accuracies are averaged over languages.
 
-    Folds are stratified by language and hold all versions of a text: with a translation among the training
-    vectors, nearest neighbours would tell the text and not the language. A text that exists in few languages
-    can still tell them by its subject.
+    Folds are stratified by language, and a fold holds all versions of a text. With a translation among the
+    training vectors, nearest neighbours would identify the text and not the language. The subject of a text
+    that exists in few languages can still reveal the language.
 
     Args:
-        vectors: (n, d), of length 1: the nearest by distance are the nearest by cosine.
-        langs, groups: (n,) languages, and names that are equal for the versions of one text.
+        vectors: (n, d), of length 1, so that nearest by distance is nearest by cosine.
+        langs: (n,) languages.
+        groups: (n,) equal for the versions of one text.
 
     Returns:
-        The accuracies, and the languages that were left out: they have fewer texts than folds.
+        The accuracies, and the languages left out because they have fewer texts than folds.
 
     Raises:
         DataError: fewer than two languages with as many texts as folds, or all vectors are the same.
@@ -226,17 +227,17 @@ def centroid_distances(
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Euclidean distances between the mean vectors of each two languages.
 
-    With groups, the means are over the texts in both languages. Means of different texts lie apart even where
-    the languages do not: by about the square root of 2 / n for n unrelated texts. n versions of the same
-    texts lie apart by chance by about the square root of alignment / n.
+    With groups, the means are over the texts in both languages. Means of n different texts differ by about
+    the square root of 2 / n even if the languages do not. Means over versions of the same n texts differ by
+    chance by about the square root of alignment / n.
 
     Args:
         vectors: (n, d), n at least 1.
         langs: (n,) languages.
-        groups: (n,) equal for the versions of one text, at most one a language; None without versions.
+        groups: (n,) equal for the versions of one text, at most one per language; None without versions.
 
     Returns:
-        The m languages in alphabetical order, and distances (m, m), NaN where no text is in both.
+        The m languages in alphabetical order, and distances (m, m), NaN if no text is in both.
     """
     languages = tuple(sorted(set(langs)))
     number = {language: at for at, language in enumerate(languages)}
@@ -265,8 +266,8 @@ class Projected(NamedTuple):
 def project(vectors: NDArray[np.float32]) -> Projected:
     """Principal components, without scaling.
 
-    Each axis points to where the vector that lies farthest out on it is, so that the same vectors, and the
-    same in a space that is turned, give the same picture.
+    Each axis points towards its farthest vector, so that the same vectors give the same picture, also after
+    a rotation of the space.
 
     Args:
         vectors: (n, d), n at least 1 and d at least 2.

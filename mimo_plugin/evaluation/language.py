@@ -1,4 +1,4 @@
-"""What a run does with languages: language mix, preference and gap, and all of the bias of a run."""
+"""Language bias of a run: language mix, same-language preference, cross-lingual gap, and all measures."""
 
 import re
 from collections import Counter
@@ -39,17 +39,17 @@ def language_mix(
     k: int,
     collection_languages: Iterable[str] = (),
 ) -> LanguageMixResult:
-    """Which languages the first k hits are in. Every query with a hit counts the same.
+    """The languages of the first k hits. Every query with a hit has the same weight.
 
     `shares`: the share of hits in each document language, averaged over a query language's queries. `own`:
     the mean share of hits in the query's own language. `entropy`: of a query's hits over the collection's
-    languages, averaged and divided by its largest possible value; 0 where each query's hits share a language,
-    1 where all languages have the same share.
+    languages, averaged and divided by its largest possible value. It is 0 if each query's hits are in one
+    language, and 1 if all languages have the same share.
 
     Args:
-        query_langs: query id -> language, of the queries to look at.
+        query_langs: query id -> language; other queries are ignored.
         doc_langs: docid -> language, of the whole collection or of the hits alone.
-        collection_languages: the languages of the collection, where `doc_langs` holds only the hits.
+        collection_languages: the languages of the collection, if `doc_langs` holds only the hits.
 
     Raises:
         DataError: no query has a hit, or the language of a hit is unknown.
@@ -99,11 +99,11 @@ def _entropies(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 def same_language(run: Run, topics: Topics, doc_langs: Mapping[str, str]) -> tuple[Run, Topics]:
     """Keeps only documents in the query's own language, in rankings and judgments.
 
-    Scored by `score_run`, this is monolingual retrieval from the mixed index. It tells a model that is bad in
-    a language from one that prefers other languages. It equals a search of that language's documents only as
-    deep as the run goes: 100 hits over 14 languages hold about 7 in each, so nDCG@20 needs a deeper run.
-    Unjudged queries are dropped, and topics with nothing relevant in their language. A topic whose hits are
-    all in other languages scores 0.
+    Scored by `score_run`, this is monolingual retrieval from the mixed index. It separates a model that is
+    weak in a language from a model that prefers other languages. It equals a search of that language's
+    documents only down to the run's depth. 100 hits over 14 languages hold about 7 in each, so nDCG@20 needs
+    a deeper run. Unjudged queries are dropped, and topics with nothing relevant in their language. A topic
+    whose hits are all in other languages scores 0.
 
     Args:
         doc_langs: docid -> language, of every document of the run and of the judgments.
@@ -145,7 +145,7 @@ class _Kept:
         judged: NDArray[np.bool_],
         hits: Callable[[NDArray[np.bytes_]], NDArray[np.bool_]],
     ) -> None:
-        """Adds a topic. judged: (m,), which of its judged documents are kept. hits: docids (n,) -> (n,)."""
+        """Adds a topic. judged: (m,), judged documents to keep. hits: docids (n,) -> (n,), hits to keep."""
         documents = self._topics.judged[position]
         self.judged[position] = Judged(documents.docids[judged], documents.relevance[judged])
         query_id = self._topics.query_ids[position]
@@ -164,16 +164,16 @@ class _Kept:
 
 
 def cross_lingual_gap(run: Run, topics: Topics, doc_langs: Mapping[str, str], k: int) -> GapResult:
-    """nDCG@k for the relevant documents in the query's language, minus that for the relevant ones in others.
+    """nDCG@k for relevant documents in the query's language, minus nDCG@k for those in other languages.
 
-    Each time, the relevant documents of the other kind are removed from judgments and ranking. Documents that
-    are not relevant stay, in every language. So both kinds compete with the same wrong documents, and a
-    perfect run has 1 and 1. If the other kind stayed and counted as not relevant, the larger kind would push
-    the smaller one down, and a perfect run would have a gap. If all documents of other languages were
-    removed, as in `same_language`, the preference itself would be gone.
+    For each of the two, the relevant documents of the other kind are removed from judgments and ranking.
+    Documents that are not relevant stay, in every language. So both kinds compete with the same wrong
+    documents, and a perfect run has 1 and 1. If the other kind stayed and counted as not relevant, the larger
+    kind would push the smaller one down, and a perfect run would have a gap. If all documents of other
+    languages were removed, as in `same_language`, the preference itself would be gone.
 
-    Removing documents moves the others up. A run should be deeper than k by the number of relevant documents
-    a topic. Topics without relevant documents of both kinds are left out; a topic without a hit has 0.
+    Removing documents moves the others up, so a run should be deeper than k by a topic's number of relevant
+    documents. Topics without relevant documents of both kinds are left out; a topic without a hit has 0.
 
     Args:
         doc_langs: docid -> language, of the relevant documents.
@@ -222,13 +222,13 @@ def same_language_preference(
     """Share of same-language documents among the first k hits, over their share among the relevant documents.
 
     1 is no preference, 2 is twice as many same-language hits as expected. Both shares are averaged over
-    topics before they are divided: a mean of the topics' own quotients would depend on a few of them.
+    topics before the division; a mean of the topics' quotients would depend on a few topics.
 
-    All hits count, relevant or not. A run that finds all relevant documents and goes on in the query's
-    language has a preference at a k above their number. A random run has 1 only where the query's language is
-    as common in the collection as among the relevant documents. Where each language was judged alone the
-    value is 1 at most and says nothing about preference. Topics without a hit or without a relevant document
-    in their own language are left out.
+    All hits count, relevant or not. If a run finds all relevant documents and continues in the query's
+    language, it has a preference at a k above their number. A random run has 1 only if the query's language
+    is as frequent in the collection as among the relevant documents. If each language was judged alone, the
+    value is at most 1 and says nothing about preference. Topics without a hit, or without a relevant document
+    in their own language, are left out.
 
     Args:
         doc_langs: docid -> language, of the hits and the relevant documents.
@@ -268,13 +268,13 @@ def same_language_preference(
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """More cutoffs of PEER and MRC, besides the one that everything is measured at."""
+    """Further cutoffs of PEER and MRC, beside the cutoff of all measures."""
 
     peer: tuple[int, ...] = ()
     mrc: tuple[int, ...] = ()
 
     def deepest(self, cutoff: int) -> int:
-        """The deepest of these and the given cutoff."""
+        """The deepest of these cutoffs and the given one."""
         return max((cutoff, *self.peer, *self.mrc))
 
 
@@ -282,7 +282,7 @@ def parse_cutoffs(texts: Sequence[str]) -> Cutoffs:
     """Reads `MRC@5,10,20,PEER@20,100`: a number without a name belongs to the name before it.
 
     Raises:
-        UsageError: with every item that is no such measure.
+        UsageError: with every invalid item.
     """
     found: dict[str, list[int]] = {PEER: [], MRC: []}
     problems = Problems(UsageError)
@@ -311,20 +311,20 @@ def language_bias(
 ) -> BiasResult:
     """Measures the language bias of a run, as far as its topics and their judgments allow.
 
-    A part that cannot be computed is None, and `skipped` says why; of PEER the mean is None.
+    A part that cannot be computed is None, and `skipped` says why; for PEER, the mean is None.
 
     Args:
         doc_langs: docid -> language, of the whole collection, or of `documents_of(run, topics, k)` with the
             deepest cutoff.
         target: of AWRF, see `Target`.
-        collection: language -> number of documents, as in an index's manifest; None counts `doc_langs`, which
-            then holds the whole collection. Documents without a language do not count.
-        similarity: of a query and documents that its ranking does not hold, see `mrc`.
-        further: more cutoffs of PEER and MRC.
+        collection: language -> number of documents, as in an index's manifest. None counts `doc_langs`, which
+            must then hold the whole collection. Documents without a language do not count.
+        similarity: of a query and documents missing from its ranking, see `mrc`.
+        further: further cutoffs of PEER and MRC.
 
     Raises:
         UsageError: an unknown target, or a cutoff below 1.
-        DataError: a document has no language, or one that the collection lacks; no topic has a hit.
+        DataError: a document has no language, or a language that the collection lacks; no topic has a hit.
     """
     chosen = _check(k, target)
     sizes = _sizes(collection, doc_langs, documents_of(run, topics, k))

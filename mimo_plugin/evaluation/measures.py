@@ -1,4 +1,4 @@
-"""Measures by ranx on trec_eval's order, per query, per language and averaged."""
+"""ranx's measures in trec_eval's order, per query, per language and averaged."""
 
 import os
 import re
@@ -64,7 +64,8 @@ class Measure:
 def parse_measures(names: str | Iterable[str]) -> tuple[Measure, ...]:
     """Reads measures, `"nDCG@10,recall@100"` or several such, without repetitions.
 
-    Raises `UsageError` with every name that is not a measure, near matches and the list.
+    Raises:
+        UsageError: with every unknown name, near matches and the list of measures.
     """
     problems = Problems(UsageError)
     measures: dict[Measure, None] = {}
@@ -116,8 +117,7 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RunScores:
-    """The scores of one run. per_topic: measure -> (n,) in the order of the topics. depth: longest
-    ranking."""
+    """Scores of one run. per_topic: measure -> (n,) in the order of the topics. depth: longest ranking."""
 
     name: str
     per_topic: Mapping[Measure, Scores]
@@ -128,8 +128,8 @@ class RunScores:
 def score_run(run: Run, topics: Topics, measures: Sequence[Measure]) -> RunScores:
     """Scores a run on every judged topic, as `trec_eval -c` does: a topic that the run lacks scores 0.
 
-    Relevant is a relevance of 1 or more; nDCG's gain is the relevance, negative ones count as 0. Judged@k
-    is the share of the first min(k, hits) documents with any judgment, 0 without hits (as in
+    A document is relevant with a relevance of 1 or more. nDCG's gain is the relevance; negative values count
+    as 0. Judged@k is the share of judged documents among the first min(k, hits), 0 without hits (as in
     ir_measures).
     """
     per_topic = {measure: np.zeros(len(topics.query_ids)) for measure in measures}
@@ -184,10 +184,9 @@ def _ranx_scores(
 ) -> dict[Measure, Scores]:
     """Calls ranx's measures on their own input, lists of (documents, 2) arrays: id and relevance or score.
 
-    That input needs no typed dictionaries of strings: the compiled code is the same for every collection
-    and comes from numba's cache, and no two docids can fall on one hash. ranx takes hits in the order given
-    and judged documents by falling relevance; the score column says the same once more. All unjudged hits
-    share an id: measures only look for judged ones.
+    This input needs no typed dictionaries of strings: the compiled code is the same for every collection,
+    comes from numba's cache, and no two docids have one hash. ranx takes hits in the given order and judged
+    documents by falling relevance; the scores only repeat the order. All unjudged hits share an id.
     """
     if not measures:
         return {}
@@ -209,11 +208,10 @@ def _ranx_scores(
 
 @cache
 def _import_ranx() -> tuple[Any, Any]:
-    """The compiled measures of ranx, without the plots and tables that the package imports first; and the
-    list type that they take.
+    """The compiled measures of ranx, without the plots and tables that it imports, and their list type.
 
     ranx compiles each measure on its first call, which takes seconds. Unless `NUMBA_CACHE_DIR` is set, the
-    result is kept in the user's cache directory, where it lasts also when the installation is read-only.
+    result is kept in the user's cache directory, as the installation may be read-only.
     """
     if "ranx" in sys.modules:
         from ranx import metrics
@@ -222,7 +220,7 @@ def _import_ranx() -> tuple[Any, Any]:
         spec = find_spec("ranx")
         if spec is None:
             raise ModuleNotFoundError("No module named 'ranx'", name="ranx")
-        # An empty package in its place: what imports ranx later gets all of it, with these measures.
+        # An empty package in its place. A later import of ranx gets all of it, with these measures.
         package = ModuleType("ranx")
         package.__path__ = list(spec.submodule_search_locations or ())
         sys.modules["ranx"] = package
@@ -240,7 +238,7 @@ def _import_ranx() -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class Averages:
-    """mean: over all judged topics. per_language: over a language's. macro: over the languages' means."""
+    """mean: over all judged topics. per_language: over its topics. macro: over the languages' means."""
 
     mean: float
     macro: float
@@ -248,7 +246,7 @@ class Averages:
 
 
 def average(values: Scores, topics: Topics) -> Averages:
-    """Averages the scores of one measure, exactly summed, so that no order of topics matters.
+    """Averages the scores of one measure; sums are exact, so the order of topics does not matter.
 
     Args:
         values: (n,) in the order of the topics.

@@ -1,4 +1,4 @@
-"""The options of evaluation and fusion, and the names that they and configs choose from.
+"""The options of evaluation and fusion, and the choices that configs share with them.
 
 It is imported for `mimo --help`: nothing heavy is imported here.
 """
@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Annotated
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.core.options import (
+from mimo_plugin.core.option import (
     FileLang,
     Option,
     Progress,
@@ -62,18 +62,18 @@ class TableFormat(StrEnum):
 
 
 def split_names(names: str | Iterable[str]) -> list[str]:
-    """The names in `"a,b c"` or in several such; never none: an empty text holds one empty name."""
+    """The names in `"a,b c"` or in several such texts; an empty text gives one empty name."""
     text = names if isinstance(names, str) else ",".join(names)
     return re.split(r"[,\s]+", text.strip(", \n\t"))
 
 
 class Setting(StrEnum):
-    """What is searched with what.
+    """The languages of queries and index.
 
-    MULTI_MONOLINGUAL: each language's queries in an index of its own. MLIR: queries in one or several
-    languages in one mixed index; a document is judged whatever its language. CLIR: queries in one language
-    in an index of others. MIXED_MONOLINGUAL: a mixed index, but documents are judged in the query's own
-    language only.
+    MULTI_MONOLINGUAL: each language's queries search an index of their own. MLIR: queries in one or several
+    languages search one mixed index; documents are judged in all languages. CLIR: queries in one language
+    search an index of other languages. MIXED_MONOLINGUAL: a mixed index, but documents are judged in the
+    query's own language only.
     """
 
     MULTI_MONOLINGUAL = "multi-monolingual"
@@ -83,14 +83,14 @@ class Setting(StrEnum):
 
 
 class Gain(StrEnum):
-    """What a judgment counts: its grade, or 1 for every document that is relevant at all."""
+    """The gain of a judgment: its grade, or 1 for every relevant document."""
 
     GRADED = "graded"
     BINARY = "binary"
 
 
 class Analyzers(StrEnum):
-    """BM25's analysis of text: that of each language, as Pyserini has it, or one for all of them."""
+    """BM25's analysis of text: Pyserini's for each language, or one for all languages."""
 
     LANGUAGE = "language"
     PLAIN = "plain"
@@ -105,7 +105,7 @@ class EvaluationOptions:
     """How runs are evaluated.
 
     `measures`, `languages`: one text or several, such as `"de,en"`. `test`: None is student with a baseline,
-    and no comparison without one. `pooled`: several collections are pooled anyway.
+    and no comparison without a baseline. `pooled`: several collections are always pooled.
     """
 
     topics: Annotated[
@@ -152,14 +152,14 @@ class EvaluationOptions:
 
 
 class FusionMethod(StrEnum):
-    """What a run says of a document: the reciprocal of its rank, or its score."""
+    """The contribution of a run: the reciprocal of the rank, or the score."""
 
     RRF = "rrf"
     SUM = "sum"
 
 
 class Normalization(StrEnum):
-    """How the scores of one run for one query are made comparable with another run's."""
+    """How the scores of a run are normalised, per query."""
 
     MIN_MAX = "min-max"
     Z = "z"
@@ -196,7 +196,7 @@ class FusionOptions:
     progress: Progress = None
 
     def problems(self, runs: int) -> list[str]:
-        """What makes no sense for so many runs, a line each."""
+        """Invalid options for this number of runs, a line each."""
         found = []
         if runs < 2:
             found.append(f"{runs} run to fuse, expected two or more")

@@ -1,6 +1,6 @@
-"""The records of `results.json` and of other files of scores, such as `mimo evaluate --json`.
+"""The records of `results.json` and of other JSON with scores, such as `mimo evaluate --json`.
 
-A command fills them and writes their dump; the report reads the same classes.
+Commands fill and write them; the report reads the same classes.
 """
 
 import json
@@ -22,15 +22,15 @@ _AGAIN = "make it again with `mimo reproduce`"
 
 
 class ResultRecord(BaseModel):
-    """A part of the results: made of keywords, of parsed JSON, or of an object with these attributes.
+    """A part of the results, made from keywords, parsed JSON, or an object with these attributes.
 
-    Later versions of a writer may add fields. A number is finite or null.
+    Unknown fields are ignored: later versions may add some. A number is finite or null.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, from_attributes=True)
 
     def to_json(self) -> str:
-        """Text of the JSON object, indented, with a line break at its end."""
+        """The JSON object, indented, with a line break at its end."""
         content = self.model_dump(mode="json")
         return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
@@ -41,7 +41,7 @@ ByPair = tuple[tuple[str, str, float | None], ...]
 
 
 class ConfigResult(ResultRecord):
-    """depth: hits a query. fairness_cutoff: k of the measures of language bias. gain: None in older files."""
+    """depth: hits per query. fairness_cutoff: k of the language bias. gain: None in older files."""
 
     name: str
     title: str
@@ -56,7 +56,7 @@ class ConfigResult(ResultRecord):
 
 
 class SubsetResult(ResultRecord):
-    """text: what has to stand beside every number."""
+    """text: a label that must accompany every number."""
 
     documents: int
     judged: int
@@ -66,7 +66,7 @@ class SubsetResult(ResultRecord):
 
 
 class SystemResult(ResultRecord):
-    """parts: the systems of a fusion. seconds: of each step. details: such as each language's analyzer."""
+    """parts: the systems of a fusion. seconds: of each step. details: such as analyzers per language."""
 
     kind: str
     label: str
@@ -80,7 +80,7 @@ class SystemResult(ResultRecord):
 
 
 class CountsResult(ResultRecord):
-    """Topics with judgments, with a hit, without one; queries without judgments, not in the collection."""
+    """Topics with judgments, with a hit, without a hit; queries without judgments, not in the collection."""
 
     judged: int
     retrieved: int
@@ -90,7 +90,7 @@ class CountsResult(ResultRecord):
 
 
 class TrainedOnResult(ResultRecord):
-    """Texts of the collection that an encoder was trained on."""
+    """Texts of the collection in an encoder's training data."""
 
     documents: int
     of: int
@@ -99,7 +99,7 @@ class TrainedOnResult(ResultRecord):
 
 
 class RunResult(ResultRecord):
-    """per_language: language -> measure -> value, and `queries` -> their number. trained_on: where known."""
+    """per_language: language -> measure -> value, and `queries` -> their number. trained_on: if known."""
 
     mean: Mapping[str, float | None]
     macro: Mapping[str, float | None]
@@ -112,10 +112,10 @@ class DifferenceResult(ResultRecord):
     """A system minus the baseline.
 
     Attributes:
-        queries, wins, ties, losses: topics.
-        effect_size: d_z, the mean difference over the standard deviation of the differences; of a macro
+        queries, wins, ties, losses: numbers of topics.
+        effect_size: d_z, the mean difference over the standard deviation of the differences; for a macro
             average, over the root of the languages' mean variance.
-        p, p_corrected: never 0; upper bounds where `note` says so.
+        p, p_corrected: never 0; upper bounds if `note` says so.
         note: why a value is None.
     """
 
@@ -135,7 +135,7 @@ class DifferenceResult(ResultRecord):
 
 
 class ComparisonResult(DifferenceResult):
-    """Of a run, for one measure; `language` is "all" for the macro average."""
+    """A run minus the baseline, for one measure; `language` is "all" for the macro average."""
 
     run: str
     measure: str
@@ -143,7 +143,7 @@ class ComparisonResult(DifferenceResult):
 
 
 class ContrastResult(DifferenceResult):
-    """Of a system of an experiment, over shared seeds. units: what the test takes for independent."""
+    """A system of an experiment minus the baseline, over shared seeds. units: independent in the test."""
 
     system: str
     seeds: tuple[int, ...]
@@ -151,7 +151,7 @@ class ContrastResult(DifferenceResult):
 
 
 class ProcedureResult(ResultRecord):
-    """How runs were compared. baseline: None with all pairs. macro: how its p and interval were made."""
+    """How runs were compared. baseline: None with all pairs. macro: methods of its p and interval."""
 
     name: str
     macro: Mapping[str, str]
@@ -164,7 +164,7 @@ class ProcedureResult(ResultRecord):
 
 
 class TopicsResult(ResultRecord):
-    """languages: language -> judged topics. units: topics, with their language versions taken as one."""
+    """languages: language -> judged topics. units: topics, all language versions counted as one."""
 
     judged: int
     languages: Mapping[str, int]
@@ -173,7 +173,7 @@ class TopicsResult(ResultRecord):
 
 
 class EvaluationResult(ResultRecord):
-    """Runs scored and compared: what `mimo evaluate --json` writes."""
+    """Scores and comparisons of runs, as `mimo evaluate --json` writes them."""
 
     measures: tuple[str, ...]
     runs: Mapping[str, RunResult]
@@ -206,7 +206,7 @@ class EvaluationResult(ResultRecord):
 
 
 class ReferenceResult(ResultRecord):
-    """Scores that a publication gives for a system on the same benchmark."""
+    """Published scores of a system on the same benchmark."""
 
     system: str
     measure: str
@@ -226,7 +226,7 @@ class HardwareResult(ResultRecord):
 
 
 class ProvenanceResult(ResultRecord):
-    """fingerprints: of what -> SHA-256. date: ISO 8601."""
+    """fingerprints: name -> SHA-256. date: ISO 8601."""
 
     command: str
     date: str
@@ -237,7 +237,7 @@ class ProvenanceResult(ResultRecord):
 
 
 class PeerResult(ResultRecord):
-    """PEER. sensitive: topics whose PEER depends on the order of what was found, out of `topics`."""
+    """PEER. sensitive: topics, out of `topics`, whose PEER depends on the order of documents."""
 
     mean: float | None
     per_language: ByLanguage = Field(default={}, exclude_if=not_)
@@ -257,7 +257,7 @@ class MrcResult(ResultRecord):
 
 
 class AwrfResult(ResultRecord):
-    """AWRF. target: what the attention should be distributed like."""
+    """AWRF. target: the intended distribution of attention."""
 
     mean: float | None
     per_language: ByLanguage
@@ -299,7 +299,7 @@ class PreferenceResult(ResultRecord):
 
 
 class LanguageGapResult(ResultRecord):
-    """Quality for the relevant documents in the query's language, for the others, and the difference."""
+    """Quality for relevant documents in the query's language, in other languages, and the difference."""
 
     same: float | None
     other: float | None
@@ -316,8 +316,7 @@ class GapResult(LanguageGapResult):
 
 
 class BiasResult(ResultRecord):
-    """Language bias of the first `cutoff` hits. skipped: what is not defined -> why. peer_at, mrc_at: at
-    further cutoffs, absent without any."""
+    """Language bias of the first `cutoff` hits. skipped: part -> reason. peer_at, mrc_at: by cutoff."""
 
     cutoff: int
     peer: PeerResult
@@ -344,7 +343,7 @@ class TextsResult(ResultRecord):
 
 
 class SeparabilityResult(ResultRecord):
-    """Cross-validated accuracy of telling the language from the vector. chance: of guessing."""
+    """Cross-validated accuracy of predicting the language from the vector. chance: of a random guess."""
 
     centroid: float | None
     knn: float | None
@@ -354,7 +353,7 @@ class SeparabilityResult(ResultRecord):
 
 
 class CentroidsResult(ResultRecord):
-    """distances: (languages, languages), None where no text is in both."""
+    """distances: (languages, languages), None if no text is in both."""
 
     languages: tuple[str, ...]
     distances: Matrix
@@ -366,7 +365,7 @@ class CentroidsResult(ResultRecord):
 
 
 class ProjectionResult(ResultRecord):
-    """points: x, y, number of the language, number of the text. explained: share of variance of each axis."""
+    """points: x, y, number of the language, number of the text. explained: share of variance per axis."""
 
     method: str = "pca"
     explained: tuple[float, ...]
@@ -382,7 +381,7 @@ class ProjectionResult(ResultRecord):
 
 
 class CheckpointResult(ResultRecord):
-    """step: of the optimiser. alignment: None where it is not defined."""
+    """step: of the optimiser. alignment: None if undefined."""
 
     step: int
     alignment: float | None
@@ -390,7 +389,7 @@ class CheckpointResult(ResultRecord):
 
 
 class EncoderResult(ResultRecord):
-    """One encoder's vectors, see `evaluation.geometry`; no alignment without parallel texts."""
+    """Geometry of one encoder, see `evaluation.geometry`; no alignment without parallel texts."""
 
     name: str
     fingerprint: str | None
@@ -406,7 +405,7 @@ class EncoderResult(ResultRecord):
 
 
 class GeometryResult(ResultRecord):
-    """skipped: what is not there, or not as it may be expected -> why."""
+    """skipped: missing or limited part -> reason."""
 
     texts: TextsResult
     encoders: Mapping[str, EncoderResult]
@@ -414,9 +413,9 @@ class GeometryResult(ResultRecord):
 
 
 class BenchmarkResults(ResultRecord):
-    """All that a reproduction found: the object of `results.json`.
+    """All results of a reproduction: the object of `results.json`.
 
-    Names may hold anything: characters that cannot be shown become escapes such as `\\x00`.
+    Unprintable characters in names become escapes such as `\\x00`.
     """
 
     format: Literal["mimo-reproduction"] = FORMAT
@@ -437,13 +436,13 @@ class BenchmarkResults(ResultRecord):
         return _printable(content)
 
 
-# Neither XML nor a terminal can show them: control characters, halves of a pair, non-characters.
+# Control characters, lone surrogates and non-characters: neither XML nor a terminal can show them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def _printable(value: Any) -> Any:
     if isinstance(value, str):
-        return _UNPRINTABLE.sub(_escaped, value)
+        return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], re.sub(r"[\t\n\r]", " ", value))
     if isinstance(value, BaseModel):
         return _printable(value.model_dump())
     if isinstance(value, Mapping):
@@ -453,16 +452,11 @@ def _printable(value: Any) -> Any:
     return value
 
 
-def _escaped(match: re.Match[str]) -> str:
-    character = match.group()
-    return " " if character in "\t\n\r" else ascii(character)[1:-1]
-
-
 def read_results(path: Path) -> BenchmarkResults:
-    """Reads a results file, or the one of that name in a directory.
+    """Reads a results file, or `results.json` in a directory.
 
     Raises:
-        ArtifactError: it is not there, cannot be read, or holds no results; with everything that is wrong.
+        ArtifactError: it is missing, cannot be read, or holds no results; with all problems.
     """
     file = path / FILE_NAME if path.is_dir() else path
     try:
@@ -479,10 +473,10 @@ def read_results(path: Path) -> BenchmarkResults:
 
 
 def parse_results(content: Mapping[str, Any]) -> BenchmarkResults:
-    """The results in an object of a results file.
+    """The results in the parsed JSON of a results file.
 
     Raises:
-        ArtifactError: with everything that is not as it has to be.
+        ArtifactError: with all problems.
     """
     found = content.get("format"), content.get("format_version")
     if found != (FORMAT, FORMAT_VERSION):
@@ -495,6 +489,6 @@ def parse_results(content: Mapping[str, Any]) -> BenchmarkResults:
     except ValidationError as error:
         problems = Problems(ArtifactError)
         for _, problem in field_faults(error, BenchmarkResults, content):
-            problems.add(f"the results are not as they have to be: {problem}; {_AGAIN}")
+            problems.add(f"invalid results: {problem}; {_AGAIN}")
         problems.raise_any()
         raise

@@ -1,4 +1,4 @@
-"""TREC runs: read with every fault's line, sorted in trec_eval's order, written."""
+"""TREC runs: read with the line of each fault, sorted in trec_eval's order, written."""
 
 import gzip
 import re
@@ -62,15 +62,15 @@ class Run(Mapping[str, dict[str, float]]):
 
     @classmethod
     def of(cls, source: Any, name: str | None = None) -> "Run":
-        """Makes a run of whatever holds one.
+        """Makes a run from anything that holds one.
 
         Args:
             source: query id -> docid -> score, a DataFrame with such columns, a run of ranx, a `Run`, or the
                 path of a TREC file.
-            name: "run" by default; of a file or a `Run`, its own.
+            name: by default that of a file or a `Run`, else "run".
 
         Raises:
-            DataError: it is no run, or has an id or a score that a TREC file cannot hold.
+            DataError: it is not a run, or has an id or a score that a TREC file cannot hold.
         """
         if isinstance(source, str | Path):
             return cls.read(source, name)
@@ -84,22 +84,22 @@ class Run(Mapping[str, dict[str, float]]):
 
     @classmethod
     def from_hits(cls, name: str, hits: Mapping[str, Mapping[str, float]]) -> "Run":
-        """Makes a run of query id -> docid -> score, unchecked."""
+        """Makes a run from query id -> docid -> score, unchecked."""
         return cls(
             name, {qid: ranking(list(docs), list(docs.values())) for qid, docs in hits.items() if docs}
         )
 
     @classmethod
     def read(cls, path: str | Path, name: str | None = None) -> "Run":
-        """Reads a TREC run, see `read_run`; its name is by default the file's, without suffixes."""
+        """Reads a TREC run, see `read_run`. name: by default the file's, without suffixes."""
         return read_run(Path(path), name or _name_of(Path(path)))
 
     def save(self, path: str | Path, tag: str | None = None) -> int:
-        """Writes a TREC run as `write_run` does and returns the number of its lines. tag: or its name."""
+        """Writes a TREC run, see `write_run`, and returns its number of lines. tag: by default the name."""
         return write_run(Path(path), decoded(self.queries.items()), tag or self.name)
 
     def to_frame(self) -> "pandas.DataFrame":
-        """A row a hit: query_id, doc_id, score, rank from 1."""
+        """A row per hit: query_id, doc_id, score, rank from 1."""
         import pandas
 
         rows = [
@@ -110,7 +110,7 @@ class Run(Mapping[str, dict[str, float]]):
         return pandas.DataFrame(rows, columns=["query_id", "doc_id", "score", "rank"])
 
     def to_ranx(self) -> "ranx.Run":
-        """The run as ranx has it."""
+        """The run as a `ranx.Run`."""
         import ranx
 
         return ranx.Run(dict(self), name=self.name)
@@ -134,13 +134,13 @@ _FRAME_COLUMNS = {
 
 
 def nested(source: Any, value: str) -> dict[str, dict[str, Any]]:
-    """Query id -> docid -> value, of such a mapping, a DataFrame, or ranx's run or qrels.
+    """Query id -> docid -> value, from such a mapping, a DataFrame, or ranx's run or qrels.
 
     Args:
         value: "score" or "relevance".
 
     Raises:
-        DataError: it is nothing of these, or a query has a document twice.
+        DataError: it is none of these, or a query has a document twice.
     """
     if hasattr(source, "columns"):
         return _of_frame(source, value)
@@ -201,15 +201,15 @@ def ranking(docids: Sequence[str], scores: ArrayLike) -> Ranking:
 def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]], tag: str) -> int:
     """Writes a TREC run query by query and returns the number of its lines.
 
-    Ranks count from 1 in trec_eval's order. Scores have nine significant digits, which give every float32
-    back exactly. The file appears when it is complete; `.gz` is compressed.
+    Ranks count from 1 in trec_eval's order. Scores have nine significant digits, which keep float32 exactly.
+    The file appears when it is complete; `.gz` is compressed.
 
     Args:
         items: query id, docids, scores; hits in any order.
 
     Raises:
         DataError: an id or the tag is empty or holds white space, a score is not finite, a query or a docid
-            of a query comes twice.
+            of a query is repeated.
         EnvironmentProblem: the file cannot be written.
     """
     _check_token("run tag", tag)
@@ -240,7 +240,7 @@ def _open_new(path: Path) -> Iterator[TextIO]:
 
 
 def _lines(query_id: str, docids: Sequence[str], scores: NDArray[np.float32], tag: str) -> str:
-    # One format for all lines of a query takes half the time of one format a line.
+    # One format for all lines of a query takes half the time of one per line.
     values: list[object] = [query_id, "", 0.0] * len(docids)
     values[1::3] = docids
     values[2::3] = scores.tolist()
@@ -284,7 +284,7 @@ def _check_token(what: str, text: str) -> None:
         )
 
 
-# What a block is split into stays in the processor's cache.
+# The columns of a block fit the processor's cache.
 _BLOCK_BYTES = 1 << 18
 _PROBLEMS_A_FILE = 5
 _SUFFIXES = (".gz", ".trec", ".txt", ".run")
@@ -318,7 +318,7 @@ def run_files(specs: Iterable[str | Path]) -> list[RunFile]:
     files = []
     for spec in map(str, specs):
         name, _, rest = spec.partition("=")
-        # A file may have "=" in its own name.
+        # A file name may hold "=".
         if rest and name and file_problem(Path(spec)):
             files.append(RunFile(name, Path(rest)))
         else:
@@ -327,7 +327,7 @@ def run_files(specs: Iterable[str | Path]) -> list[RunFile]:
 
 
 def file_problem(path: Path) -> str | None:
-    """Why a run file cannot be opened, if it cannot."""
+    """Why a run file cannot be opened; None if it can."""
     try:
         if path.is_dir():
             return f"{path}: is a directory, expected a TREC run"
@@ -340,7 +340,7 @@ def file_problem(path: Path) -> str | None:
 
 
 def run_problems(files: Sequence[RunFile]) -> list[str]:
-    """A problem for every run that has an earlier one's name, and for every file that cannot be opened."""
+    """Problems: runs with the name of an earlier run, files that cannot be opened."""
     first: dict[str, Path] = {}
     problems = []
     for name, path in files:
@@ -364,9 +364,9 @@ def read_run(path: Path, name: str) -> Run:
     """Reads a TREC run, plain or gzip, into trec_eval's order; lines may come in any order.
 
     Raises:
-        DataError: with the first problems of the file: it cannot be opened, not six columns, a score that is
-            not a finite number in float32's range, a rank that is not an integer or contradicts the scores, a
-            document twice in a query, bytes that are not UTF-8, no line at all.
+        DataError: with the first problems of the file. It cannot be opened or is empty; a line has not six
+            columns or is not UTF-8; a score is not finite in float32; a rank is not an integer or
+            contradicts the scores; a query has a document twice.
     """
     missing = file_problem(path)
     if missing:
@@ -374,7 +374,9 @@ def read_run(path: Path, name: str) -> Run:
     problems = Problems(DataError, limit=_PROBLEMS_A_FILE)
     parts: dict[bytes, list[_Hits]] = {}
     try:
-        with _open_run(path) as stream:
+        with path.open("rb") as stream:
+            packed = stream.read(2) == b"\x1f\x8b"
+        with cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb") as stream:
             for block, first in _blocks(stream):
                 for query_id, hits in _segments(block, first, path, problems):
                     parts.setdefault(query_id, []).append(hits)
@@ -384,20 +386,14 @@ def read_run(path: Path, name: str) -> Run:
         problems.add(f"{path}: is empty, expected lines of six columns ({_COLUMNS})")
     queries: dict[str, Ranking] = {}
     for query_id in list(parts):
-        # Popped, so that the columns that only the checks need do not pile up.
+        # Popped, to free the columns that only the checks need.
         queries[query_id.decode()] = _ranking(query_id.decode(), parts.pop(query_id), path, problems)
     problems.raise_any()
     return Run(name, queries)
 
 
-def _open_run(path: Path) -> IO[bytes]:
-    with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    return cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb")
-
-
 def _blocks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yields whole lines, each with its line end, and the number of the first."""
+    """Yields blocks of whole lines, and the number of their first line."""
     first = 1
     while block := stream.read(_BLOCK_BYTES) + stream.readline():
         if first == 1:
@@ -407,7 +403,7 @@ def _blocks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 
 def _segments(block: bytes, first: int, path: Path, problems: Problems) -> Iterator[tuple[bytes, _Hits]]:
-    """Cuts the good lines of a block where the query changes, and notes the faults of the others."""
+    """Splits the valid lines of a block by query, and adds the faults of the others."""
     lines = np.arange(first, first + block.count(b"\n"))
     try:
         query_ids, docids, ranks, scores = _columns(block)
@@ -429,11 +425,11 @@ def _segments(block: bytes, first: int, path: Path, problems: Problems) -> Itera
 
 
 def _columns(block: bytes) -> tuple[list[bytes], list[bytes], NDArray[np.int64], NDArray[np.float32]]:
-    """The query ids, docids, ranks and scores of good lines; raises `ValueError` for any other.
+    """The query ids, docids, ranks and scores of a block; raises `ValueError` if any line is invalid.
 
-    A block is split in one go: reading takes half the time that it takes line by line.
+    Splitting the block at once takes half the time of splitting lines.
     """
-    # No id may hold a NUL, as numpy drops those at its end: one can mark the ends of lines.
+    # numpy drops a NUL at the end of bytes, so no id may hold one, and it can mark the ends of lines.
     if b"\0" in block:
         raise ValueError
     columns = block.replace(b"\n", b" \0 ").split()
@@ -454,7 +450,7 @@ def _columns(block: bytes) -> tuple[list[bytes], list[bytes], NDArray[np.int64],
 
 
 def _fault(row: list[bytes]) -> str | None:
-    """What is wrong with the columns of a line; None for a good or blank one."""
+    """The fault of a line; None for a valid or blank line."""
     if not row:
         return None
     if len(row) != 6:
@@ -486,7 +482,7 @@ def _ranking(query_id: str, parts: list[_Hits], path: Path, problems: Problems) 
             f"{path}:{hits.lines[second]}: document {hits.docids[second].decode()!r} comes twice for query "
             f"{query_id!r} (first in line {hits.lines[first]}), expected once: keep its best score"
         )
-    # Contradiction: a better rank with a lower score. Equal ranks contradict nothing (some tools write 0).
+    # Contradiction: a better rank with a lower score. Equal ranks are no contradiction (some tools write 0).
     by_rank = np.lexsort((-hits.scores, hits.ranks))
     rising = np.flatnonzero(hits.scores[by_rank[1:]] > hits.scores[by_rank[:-1]])
     if len(rising):

@@ -1,4 +1,4 @@
-"""Paired tests: Student's t, randomisation, Tukey's HSD, and the test of a macro average."""
+"""Paired tests: Student's t, randomisation, Tukey's HSD, and tests of macro averages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mimo_plugin.evaluation.options import Correction, SignificanceTest
 from mimo_plugin.evaluation.topics import Topics
 
-# Scores lie in [0, 1]: a smaller difference is the rounding of two ways to the same score.
+# Scores lie in [0, 1]: a smaller difference comes from rounding.
 TINY = 1e-12
 
 Values = NDArray[np.float64]
@@ -24,7 +24,7 @@ ALL_EQUAL = "every difference is the same, so they have no variance"
 ONE_TOPIC = "one topic has no variance"
 UPPER_BOUND = "p is an upper bound: it is too small to be computed"
 
-# scipy's integral of the studentised range was seen to err by up to 4e-11: much smaller p are noise, or 0.
+# scipy's integral of the studentised range has errors of up to 4e-11: much smaller p are noise, or 0.
 _TUKEY_RESOLVED = 1e-9
 
 
@@ -36,7 +36,7 @@ class Plan:
 
     Attributes:
         alpha: level of the tests; intervals have confidence 1 - alpha.
-        permutations: most sign patterns, label permutations or bootstrap samples that are drawn.
+        permutations: largest number of sign patterns, label permutations or bootstrap samples.
     """
 
     test: SignificanceTest
@@ -47,9 +47,9 @@ class Plan:
 
 
 class Outcome(NamedTuple):
-    """The result of a test for one pair; what is not defined is None, and `note` says why.
+    """The result of a test for one pair. Undefined values are None, and `note` says why.
 
-    No p is 0: where it is too small to be computed it is an upper bound, and `note` is `UPPER_BOUND`.
+    p is never 0: if it is too small to be computed, it is an upper bound, and `note` is `UPPER_BOUND`.
     """
 
     p: float | None
@@ -63,8 +63,7 @@ def pairs_of(values: Values) -> list[Pair]:
 
 
 def difference(values: Values, pair: Pair) -> Values:
-    """Run minus baseline, topic by topic, without the rounding of the last digits. values: (runs, n) ->
-    (n,)"""
+    """Run minus baseline per topic, with differences from rounding set to 0. values: (runs, n) -> (n,)"""
     baseline, run = pair
     change: Values = values[run] - values[baseline]
     change[np.abs(change) < TINY] = 0.0
@@ -72,7 +71,7 @@ def difference(values: Values, pair: Pair) -> Values:
 
 
 def degenerate(change: Values) -> Outcome | None:
-    """The result of tests on normal theory when the differences do not vary; None when they do."""
+    """The outcome of a test on normal theory if the differences do not vary; None if they do."""
     if not change.any():
         return Outcome(1.0, 0.0, 0.0)
     if len(change) == 1:
@@ -129,10 +128,10 @@ def tukey_hsd(values: Values, plan: Plan) -> dict[Pair, Outcome]:
 
 
 def _tukey_p(statistic: float, runs: int, freedom: int) -> tuple[float, str]:
-    """The p of a studentised range, and a note where it is too small for the integral.
+    """The p of a studentised range, and a note if it is too small for the integral.
 
-    There it is Bonferroni's bound: the number of pairs times the p of a pair's own t = statistic / sqrt(2).
-    It is never below Tukey's p.
+    In that case p is Bonferroni's bound: the number of pairs times the p of the pair's t = statistic /
+    sqrt(2). It is never below Tukey's p.
     """
     from scipy.stats import studentized_range, t
 
@@ -150,12 +149,11 @@ def _range_quantile(level: float, runs: int, freedom: int) -> float:
     return float(studentized_range.ppf(level, runs, freedom))
 
 
-_CELLS_A_BATCH = 1_000_000  # bounds memory to some tens of MB, whatever the number of topics
+_CELLS_A_BATCH = 1_000_000  # bounds memory to some tens of MB for any number of topics
 
 
 def permutation(values: Values, plan: Plan) -> dict[Pair, Outcome]:
-    """Paired randomisation test of the mean difference and the interval that goes with it. values: (2,
-    n)"""
+    """Paired randomisation test of the mean difference, with its interval. values: (2, n)"""
     topics = values.shape[1]
     outcomes = randomised_p(values / topics, plan)
     low, high, note = subset_mean_interval(difference(values, (0, 1)), plan)
@@ -167,22 +165,22 @@ def randomised_p(contributions: Values, plan: Plan) -> dict[Pair, float]:
 
     The statistic is the largest difference between any two runs, so p-values hold for all pairs at once
     (randomised Tukey HSD: Carterette, TOIS 30(1), 2012). With two runs it is the paired sign-flip test. All
-    permutations are used when there are at most `plan.permutations`. Otherwise that many are drawn and the
-    observed one is counted with them (Phipson and Smyth, SAGMB 9(1), 2010), so p is never 0.
+    permutations are used if there are at most `plan.permutations`. Otherwise that many are drawn, and the
+    observed labels are counted with them (Phipson and Smyth, SAGMB 9(1), 2010), so p is never 0.
 
     Args:
-        contributions: (runs, units), what a unit (topic) adds to each run's mean.
+        contributions: (runs, units), the amount that a unit (topic) adds to each run's mean.
     """
     from scipy.stats import permutation_test
 
     runs = len(contributions)
-    # A unit on which all runs agree looks the same under every permutation.
+    # A unit with equal values for all runs does not change under permutation.
     units = contributions[:, np.ptp(contributions, axis=0) > TINY / max(1, contributions.shape[1])]
     observed = {
         pair: abs(float(units[pair[1]].sum() - units[pair[0]].sum())) for pair in pairs_of(contributions)
     }
     if units.shape[1] < 2:
-        # No unit, or one: its largest difference is the same under every permutation.
+        # With at most one unit, every permutation has the same largest difference.
         return dict.fromkeys(observed, 1.0)
     exact = factorial(runs) ** units.shape[1] <= plan.permutations
     null = permutation_test(
@@ -208,11 +206,11 @@ def _largest_difference(*samples: Values, axis: int) -> Values:
 
 
 def subset_mean_interval(change: Values, plan: Plan) -> tuple[float | None, float | None, str]:
-    """The mean differences that the sign-flip test does not reject, from the means of subsets. change: (n,)
+    """The interval of mean differences that the sign-flip test does not reject. change: (n,)
 
-    Shifted by m, the test counts the sign patterns whose flipped topics have a mean below m (or above). So
-    the ends are order statistics of the means of all non-empty subsets, or of random ones (Hartigan, JASA 64,
-    1969). Both are None, with the reason, when there are too few topics for the level.
+    For a shift by m, the test counts the sign patterns whose flipped topics have a mean below (or above) m.
+    So the ends are order statistics of the means of all non-empty subsets, or of random subsets (Hartigan,
+    JASA 64, 1969). Both are None, with the reason, if there are too few topics for the level.
     """
     topics = len(change)
     if not change.any():
@@ -240,16 +238,16 @@ def _subset_means(change: Values, plan: Plan) -> Iterator[Values]:
 
 
 def _means(change: Values, chosen: NDArray[np.integer]) -> Values:
-    """Means of the subsets that the rows of `chosen`, (subsets, n) of 0 and 1, pick."""
+    """Means of subsets, one per row of `chosen`, (subsets, n) of 0 and 1."""
     return np.asarray(chosen.astype(np.float64) @ change / chosen.sum(axis=1, dtype=np.int64))
 
 
 class Units(NamedTuple):
-    """What is relabelled and resampled as one: a topic, or all versions of a topic.
+    """Units of relabelling and resampling: a topic, or all versions of a topic.
 
     Attributes:
-        contributions: (runs, units), summing to each run's macro average.
-        centred: the same of the scores minus their run's mean in that language.
+        contributions: (runs, units), with each run's macro average as their sum.
+        centred: contributions of the scores minus the run's mean in the language.
         stratum: (units,) the group within which a unit is resampled.
     """
 
@@ -279,10 +277,10 @@ def _sum_by_block(values: Values, topics: Topics) -> Values:
 
 
 def macro_test(values: Values, topics: Topics, plan: Plan) -> dict[Pair, Outcome]:
-    """Tests the macro averages of all pairs of rows, of more than two rows at once. values: (runs, n)
+    """Tests the macro averages of all pairs of rows at once. values: (runs, n)
 
     p: randomisation of the run labels within units, see `randomised_p`. Interval: percentile bootstrap within
-    strata, see `_bootstrap`. With more than two runs every pair has the same margin, the quantile of the
+    strata, see `_bootstrap`. With more than two runs, every pair has the same margin: the quantile of the
     largest deviation of any difference, as in Tukey's intervals.
     """
     units = make_units(values, topics)
@@ -319,12 +317,12 @@ def _interval(change: float, p: float, deviations: Values, pair: Pair, plan: Pla
 
 
 def _bootstrap(units: Units, plan: Plan) -> Values:
-    """How far the macro averages of resampled topics lie from the observed ones. (runs, samples)
+    """Deviations of the macro averages of resampled topics from the observed ones. (runs, samples)
 
     Units are drawn with replacement within their stratum. Deviations are scaled by sqrt(m / (m - 1)) for m
     units, so that their variance is the unbiased estimate. In simulations on scores like nDCG's differences
-    (half of them 0, the others skewed) these percentiles covered at least as well as BCa at every size, and
-    clearly better below 30 topics. BCa is also undefined where a language has one topic or constant
+    (half of them 0, the others skewed), percentiles had at least the coverage of BCa at every size, and
+    clearly better coverage below 30 topics. BCa is also undefined if a language has one topic or constant
     differences.
     """
     from scipy.stats import bootstrap

@@ -1,4 +1,4 @@
-"""An evaluation as tables."""
+"""The tables of an evaluation."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,12 +17,12 @@ from mimo_plugin.evaluation.significance import UPPER_BOUND
 if TYPE_CHECKING:
     from mimo_plugin.evaluation.evaluate import Evaluation
 
-# With more languages than this, they are rows: as columns they would not fit a page.
+# More languages are rows: as columns they would not fit a page.
 _MOST_LANGUAGE_COLUMNS = 7
 
 
 def make_tables(evaluation: "Evaluation") -> list[Table]:
-    """Counts, scores and, where runs were compared, the comparisons."""
+    """Counts, scores and, if runs were compared, comparisons."""
     result, measures = evaluation.result, [str(measure) for measure in evaluation.measures]
     several = len(result.topics.languages) > 1
     tables = [_counts(result, str(evaluation.judged))]
@@ -61,7 +61,7 @@ _Parts = tuple[str, list[str], list[list[Cell]]]
 
 
 def _by_measure(result: EvaluationResult, measures: Sequence[str]) -> _Parts:
-    """Title, headers and rows for one language: a column a measure."""
+    """Title, headers and rows for one language: a column per measure."""
     (language,) = result.topics.languages
     rows = [
         [words(name), *(_score(result, name, measure, language) for measure in measures)]
@@ -71,7 +71,7 @@ def _by_measure(result: EvaluationResult, measures: Sequence[str]) -> _Parts:
 
 
 def _by_language(result: EvaluationResult, measure: str) -> _Parts:
-    """The same for several languages: columns while they are few, rows when they are many."""
+    """The same for several languages: few are columns, many are rows."""
     topics = result.topics
     names = [*topics.languages, "macro", "mean"]
     numbers = [*map(_whole, topics.languages.values()), words(""), _whole(topics.judged)]
@@ -90,7 +90,7 @@ def _by_language(result: EvaluationResult, measure: str) -> _Parts:
 
 
 def _score(result: EvaluationResult, name: str, measure: str, language: str) -> Cell:
-    """A score, with a dagger where it differs from the baseline's; pairs without one have their own table."""
+    """A score, with a dagger if it differs significantly from the baseline's."""
     run = result.runs[name]
     values = run.macro if language == ALL_LANGUAGES else run.per_language[language]
     baseline = result.test.baseline if result.test else None
@@ -145,7 +145,7 @@ def difference_cells(one: DifferenceResult) -> list[Cell]:
 
 
 def _notes(result: EvaluationResult) -> list[str]:
-    """How p-values were made: a line for the languages, one for the macro average where there are several."""
+    """How p-values were computed: a line for languages, and one for the macro average of several."""
     test, topics = result.test, result.topics
     if test is None:
         return []

@@ -20,7 +20,7 @@ Judgments = Mapping[str, Mapping[str, int]]
 UNKNOWN_LANGUAGE = "unknown"
 _NAMED = 3
 _CONTRADICTIONS = 5
-# Of so many queries, one may have the id of its first hit by chance.
+# One in this many queries may have the id of its first hit by chance.
 _CHANCE = 10
 
 
@@ -37,12 +37,12 @@ class Topics:
 
     Attributes:
         language_of: (n,) positions in `languages`.
-        block_of: (n,) language versions of one topic have the same number; `parallel` says whether there are
-            any.
+        block_of: (n,) numbers, equal for language versions of one topic. `parallel` says whether there are
+            such versions.
         all_ids: of all topics, judged or not.
         unlisted: judged topics that are not among the collection's queries. They count in means over topics
             and in no language.
-        copies: how many queries and judgments were repeated.
+        copies: number of repeated queries and judgments.
     """
 
     query_ids: tuple[str, ...]
@@ -56,7 +56,7 @@ class Topics:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Judged topics a language."""
+        """Judged topics per language."""
         numbers = np.bincount(self.language_of, minlength=len(self.languages)).tolist()
         return dict(zip(self.languages, numbers, strict=False))
 
@@ -66,17 +66,17 @@ class Topics:
         return self.languages[code] if code < len(self.languages) else ""
 
     def listed(self) -> "Topics":
-        """The topics without the unlisted ones."""
+        """The topics, without unlisted ones."""
         kept = np.flatnonzero(self.in_languages).tolist()
         if len(kept) == len(self.query_ids):
             return self
         return self.restricted({position: self.judged[position] for position in kept})
 
     def restricted(self, judged: Mapping[int, Judged]) -> "Topics":
-        """Some of the topics that are in a language, with other judgments.
+        """A part of the listed topics, with other judgments.
 
         Args:
-            judged: position -> its judgments, one topic at least.
+            judged: position -> its judgments, at least one topic.
         """
         kept = np.array(list(judged), dtype=np.intp)
         languages, language_of = np.unique(self.language_of[kept], return_inverse=True)
@@ -92,12 +92,12 @@ class Topics:
 
     @property
     def in_languages(self) -> NDArray[np.bool_]:
-        """Whether a topic is in a language, that is, not unlisted. (n,)"""
+        """Whether a topic is listed, and so has a language. (n,)"""
         return np.asarray(self.language_of < len(self.languages))
 
     @property
     def query_languages(self) -> dict[str, str]:
-        """Query id -> language, of the judged topics that are not unlisted."""
+        """Query id -> language, of listed topics."""
         listed = self.listed()
         names = (self.languages[position] for position in listed.language_of.tolist())
         return dict(zip(listed.query_ids, names, strict=True))
@@ -107,7 +107,7 @@ class Topics:
         return np.asarray(self.language_of == self.languages.index(language))
 
     def means(self, values: NDArray[np.float64]) -> dict[str, float]:
-        """Language -> mean of its topics' values, exactly summed; NaN is left out. values: (n,)"""
+        """Language -> mean of its topics' values, summed exactly, without NaN. values: (n,)"""
         per_language = {}
         for code, language in enumerate(self.languages):
             part = values[(self.language_of == code) & ~np.isnan(values)]
@@ -125,11 +125,11 @@ class Topics:
 
 
 def make_topics(judgments: Judgments, languages: Mapping[str, str]) -> Topics:
-    """Prepares judgments.
+    """Makes topics from judgments.
 
     Topics with the same relevant documents in two languages or more are versions of one topic, as in a
-    parallel collection. Where `languages` has some of the judged ids, the others are unlisted; where it has
-    none, all topics are in one unknown language.
+    parallel collection. If `languages` has some of the judged ids, the others are unlisted. If it has none,
+    all topics are in one unknown language.
 
     Args:
         languages: topic -> language, judged or not.
@@ -180,7 +180,7 @@ def _blocks(judgments: Sequence[Mapping[str, int]], languages: Sequence[str]) ->
 
 
 def open_qrels(qrels: Any, options: EvaluationOptions) -> tuple[Any, Sequence[str]]:
-    """Opens topics and judgments for `load_topics`; nothing is read yet.
+    """Opens topics and judgments for `load_topics`, without reading them.
 
     Args:
         qrels: one name or several, see `open_pool`; an ir_datasets dataset; or query id -> docid ->
@@ -218,12 +218,12 @@ def open_pool(
     lang: Sequence[str] = (),
     **how: Any,
 ) -> Any:
-    """One ir_datasets dataset over collections or files with topics and judgments; nothing is read yet.
+    """Opens collections or files with topics and judgments as one ir_datasets dataset, without reading them.
 
     Args:
-        topics: collections or files with the topics. By default they are those of the collections, and the
+        topics: collections or files with the topics. The default is the topics of the collections, and the
             judged ids of files.
-        lang: of the files among the collections, then of those among the topics.
+        lang: of the files among the collections, then of the files among the topics.
         how: further arguments of `load`.
 
     Raises:
@@ -259,12 +259,12 @@ def load_topics(pool: Any, only: str | Sequence[str] = ()) -> Topics:
     """Reads the topics and judgments of a dataset.
 
     Args:
-        pool: without queries, its topics have the language before the colon of their ids.
-        only: languages to evaluate on, `"de,en"` or several such; none means all. Topics in other languages
-            stay known, unjudged.
+        pool: without queries, a topic's language is before the colon of its id.
+        only: languages to evaluate on, `"de,en"` or several such; empty is all. Topics in other languages
+            stay known, without judgments.
 
     Raises:
-        DataError: with every document that a topic judges in two ways, unless the pool takes the first.
+        DataError: with every contradictory judgment, unless the pool takes the first.
         UsageError: with every language that no judged topic has.
     """
     from mimo_plugin.collections.rows import language_of_id
@@ -314,7 +314,7 @@ def _only(judgments: Judgments, languages: Mapping[str, str], only: Sequence[str
 
 
 def check_queries(run: Run, topics: Topics, ignore_unknown: bool = False) -> list[str]:
-    """Problems with the queries of a run: unknown ones, or no judged one."""
+    """Problems with the queries of a run: unknown queries, or no judged query."""
     problems = []
     unknown = sorted(run.queries.keys() - topics.all_ids)
     if unknown and not ignore_unknown:
@@ -333,7 +333,7 @@ def check_queries(run: Run, topics: Topics, ignore_unknown: bool = False) -> lis
 
 
 def check_docids(run: Run, topics: Topics) -> list[str]:
-    """A warning where no hit of a run is judged in any topic."""
+    """A warning if no hit of a run is judged in any topic."""
     example: tuple[bytes, bytes] | None = None
     for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
         ranking = run.queries.get(query_id)
@@ -365,7 +365,7 @@ def without_queries(run: Run) -> Run:
 
 
 def check_own(run: Run, topics: Topics) -> list[str]:
-    """A warning where many topics find themselves first, and are not judged relevant."""
+    """A warning if the first hits of many topics are the queries themselves, and not judged relevant."""
     first = 0
     for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
         ranking = run.queries.get(query_id)
@@ -376,7 +376,7 @@ def check_own(run: Run, topics: Topics) -> list[str]:
 
 
 def own_warning(first: int, queries: int) -> list[str]:
-    """A warning where too many queries find themselves first for chance."""
+    """A warning if more first hits are the queries themselves than chance explains."""
     if first * _CHANCE < max(queries, 1):
         return []
     return [
@@ -397,7 +397,7 @@ def _prefix_hint(unknown: Iterable[str], topics: frozenset[str]) -> str:
 
 
 def _without_prefix(query_id: str) -> list[str]:
-    """What may follow an id's prefix, which can itself hold colons."""
+    """All possible rests of an id after a prefix, which may hold colons itself."""
     parts = query_id.split(":")
     return [":".join(parts[cut:]) for cut in range(1, len(parts))]
 
@@ -406,7 +406,7 @@ def version_groups(docids: Sequence[str], languages: Sequence[str], topics: Topi
     """A name for each document, the same for the language versions of one text.
 
     Versions have the same id after their language: `de:7`, `fi:7`. Ids of unrelated collections can agree by
-    chance, so the judgments must confirm it: some topic has two versions of a text among its relevant
+    chance, so the judgments must confirm them: a topic must have two versions of a text among its relevant
     documents. Without such a topic, no document is a version of another.
 
     Args:
@@ -427,10 +427,10 @@ def _without_language(docid: str, language: str) -> str:
 
 
 def topic_versions(topics: Topics) -> list[list[int]]:
-    """The positions of each topic's versions, where there are two or more.
+    """The positions of each topic's versions, if there are two or more.
 
-    Versions have the same relevant documents and the same id after the language. Neither alone would do: ids
-    of some pools agree by chance, and a passage may have several questions.
+    Versions have the same relevant documents and the same id after the language. Both are needed: ids of some
+    pools agree by chance, and a passage may have several questions.
     """
     together: dict[tuple[int, str], list[int]] = {}
     for position, query_id in enumerate(topics.query_ids):
@@ -461,7 +461,7 @@ def languages_of(docids: NDArray[np.bytes_], doc_langs: Mapping[str, str]) -> li
 
 
 def documents_of(run: Run, topics: Topics, k: int) -> set[str]:
-    """The docids whose language `language_bias` needs: relevant documents and first k hits of topics."""
+    """The docids with a language needed by `language_bias`: relevant documents and first k hits of topics."""
     docids: set[bytes] = set()
     for query_id, judged in zip(topics.query_ids, topics.judged, strict=True):
         docids.update(judged.docids[judged.relevance > 0].tolist())
@@ -472,12 +472,14 @@ def documents_of(run: Run, topics: Topics, k: int) -> set[str]:
 
 
 def pool_doc_languages(pool: Any, wanted: Iterable[str]) -> dict[str, str]:
-    """Docid -> language, of the wanted documents that a collection has in a known language.
+    """Docid -> language, of the wanted documents with a known language.
 
-    The documents of `pool`, from `load`, are streamed until all wanted ones have been met.
+    Args:
+        pool: see `load`; its documents are streamed until all wanted documents are found.
+        wanted: docids.
 
     Raises:
-        DataError: a record before is invalid.
+        DataError: a record read is invalid.
     """
     missing = set(wanted)
     found: dict[str, str] = {}

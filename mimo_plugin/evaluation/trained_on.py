@@ -1,4 +1,4 @@
-"""The texts that a student was trained on, and how many of them a collection holds."""
+"""The training texts of a student, and their overlap with a collection."""
 
 import hashlib
 import unicodedata
@@ -19,7 +19,7 @@ from mimo_plugin.encoder import packaged
 from mimo_plugin.evaluation.results import TrainedOnResult
 
 FILE = "training_texts.npz"
-# Hashes that are kept, 8 bytes each: all of smaller data, of larger data a sample.
+# Largest number of hashes, 8 bytes each; larger data are sampled.
 MOST = 1 << 20
 _READ_AT_ONCE = 1 << 16
 _LARGEST = (1 << 64) - 1
@@ -27,10 +27,10 @@ _LARGEST = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class SeenTexts:
-    """The texts that a student was trained on, as hashes of 64 bits.
+    """The training texts of a student, as hashes of 64 bits.
 
-    Texts are compared after Unicode's NFKC, without case, and with runs of white space as one space. Large
-    data keep their `MOST` smallest hashes, a random sample of the texts; counts are scaled up then.
+    Texts are compared after Unicode's NFKC, without case, and with runs of white space as one space. Of large
+    data, the `MOST` smallest hashes are kept, a random sample of the texts; counts are then scaled up.
 
     Attributes:
         training_data: names of the data.
@@ -47,10 +47,10 @@ class SeenTexts:
         """Opens the record of a checkpoint: a directory, a run of `mimo train`, or a hub id.
 
         Returns:
-            None where the checkpoint has none: it was not trained by this package, or by an earlier version.
+            None if the checkpoint has no record: it was trained elsewhere, or by an earlier version.
 
         Raises:
-            ArtifactError: the record is damaged.
+            ArtifactError: the record is corrupted.
         """
         path = _find(str(checkpoint))
         if path is None:
@@ -65,16 +65,16 @@ class SeenTexts:
             reason = " ".join(str(error).split())
             raise ArtifactError(
                 f"{path} is not the record of a student's training texts: {reason}; train the student again, "
-                "or delete the file: then nobody can tell what it was trained on"
+                "or delete the file: its training texts are then unknown"
             ) from error
 
     @property
     def share(self) -> float:
-        """The share of the training texts that the record holds; 1.0 is all."""
+        """The share of the training texts in the record; 1.0 is all."""
         return (self.highest + 1) / (_LARGEST + 1)
 
     def count(self, texts: Iterable[str]) -> int:
-        """How many of the given texts were trained on; an estimate where `share` is below 1."""
+        """How many of the given texts were trained on; an estimate if `share` is below 1."""
         found = total = 0
         for hashes in _hashes(texts):
             found += int(np.isin(hashes, self.hashes).sum())
@@ -88,9 +88,9 @@ def write_seen(
     """Writes the record of a student into its directory, in bounded memory.
 
     Args:
-        texts: that it was trained on, read once; a text may occur several times.
+        texts: training texts, read once; a text may occur several times.
         training_data: name of the data.
-        before: record of the checkpoint that training started from, which is extended.
+        before: record of the checkpoint that training started from; it is extended.
     """
     kept, highest, names = np.empty(0, dtype=np.uint64), _LARGEST, [training_data]
     if before is not None:
@@ -114,7 +114,7 @@ def write_seen(
 
 
 def _hashes(texts: Iterable[str]) -> Iterator[NDArray[np.uint64]]:
-    """uint64, some thousands at a time."""
+    """Batches of uint64."""
     stream = iter(texts)
     while read := list(islice(stream, _READ_AT_ONCE)):
         yield np.fromiter(map(_hash, read), dtype=np.uint64, count=len(read))
@@ -147,13 +147,13 @@ def _find(checkpoint: str) -> Path | None:
 
 
 RUN_FORMAT: Final = "mimo-run"
-# A run of `mimo reproduce` has a record that says more.
+# A run of `mimo reproduce` has a record with more fields.
 _FORMATS = (RUN_FORMAT, "mimo-reproduction-run")
 _AT_ONCE = 1 << 14
 
 
 def trained_on(texts: Iterable[str], seen: Mapping[str, SeenTexts]) -> dict[str, TrainedOnResult]:
-    """Name -> how many of the texts it was trained on; they are read once."""
+    """Name -> how many of the texts it was trained on. The texts are read once."""
     counts = dict.fromkeys(seen, 0)
     total = 0
     stream = iter(texts)
@@ -173,7 +173,7 @@ def trained_on(texts: Iterable[str], seen: Mapping[str, SeenTexts]) -> dict[str,
 
 
 def trained_on_warnings(found: Mapping[str, TrainedOnResult], what: str = "documents") -> list[str]:
-    """A line for each encoder that was trained on some of the texts. what: kind of the texts."""
+    """A line for each encoder that was trained on any of the texts. what: kind of the texts."""
     return [
         f"{name} was trained on {one.documents:,} of the {one.of:,} {what} here ({one.share:.1%})"
         f"{f' ({one.training_data})' if one.training_data else ''}: its scores do not compare with those of "
@@ -184,7 +184,7 @@ def trained_on_warnings(found: Mapping[str, TrainedOnResult], what: str = "docum
 
 
 def open_seen(encoders: Mapping[str, str]) -> tuple[dict[str, SeenTexts], list[str]]:
-    """Opens the records of encoders' training texts; a damaged one becomes a warning.
+    """Opens the records of encoders' training texts; a corrupted record becomes a warning.
 
     Args:
         encoders: name -> checkpoint.
@@ -202,12 +202,11 @@ def open_seen(encoders: Mapping[str, str]) -> tuple[dict[str, SeenTexts], list[s
 
 
 class RunRecord(SealedRecord):
-    """Beside a run of `mimo search`, as FILE.json.
+    """The record beside a run of `mimo search`, FILE.json.
 
     Attributes:
         encoder: checkpoint of the query encoder.
         fingerprint: of its weights.
-        run: the file.
     """
 
     format: Literal["mimo-run"] = RUN_FORMAT
@@ -218,7 +217,7 @@ class RunRecord(SealedRecord):
 
 
 def write_run_record(run: Path, encoder: str, fingerprint: str) -> list[str]:
-    """Records beside a run which encoder made it, if that may have been trained on the collection.
+    """Records the encoder of a run beside it, if it may have been trained on the collection.
 
     Returns:
         Warnings, a line each.
@@ -229,7 +228,7 @@ def write_run_record(run: Path, encoder: str, fingerprint: str) -> list[str]:
     if encoder.startswith(packaged.PREFIX):
         return []
     try:
-        # A model on the hub is asked for when the run is evaluated.
+        # The record of a model on the hub is looked up when the run is evaluated.
         if Path(encoder).is_dir() and SeenTexts.open(encoder) is None:
             return []
         record = RunRecord(encoder=encoder, fingerprint=fingerprint, run=FileRecord.of(run))
@@ -240,7 +239,7 @@ def write_run_record(run: Path, encoder: str, fingerprint: str) -> list[str]:
 
 
 def encoder_of(run: Path) -> str | None:
-    """The checkpoint that made a run, if a record beside it names this very file."""
+    """The checkpoint that made a run, if a record beside it matches the file."""
     stem = run.name.removesuffix(".gz").removesuffix(".trec")
     for place in (run.with_name(f"{run.name}.json"), run.with_name(f"{stem}.json")):
         if said_format(place) not in _FORMATS:
@@ -259,11 +258,11 @@ def encoder_of(run: Path) -> str | None:
 def of_runs(
     files: Mapping[str, Path], pool: Any, specs: Sequence[str], progress: bool | None = None
 ) -> tuple[dict[str, TrainedOnResult], list[str]]:
-    """How many documents of a collection the encoders of runs were trained on; and warnings, a line each.
+    """How many documents of a collection the encoders of runs were trained on, and warnings.
 
     Args:
         files: name -> run.
-        pool: an ir_datasets dataset of the collections `specs`; or judgments alone.
+        pool: an ir_datasets dataset of the collections `specs`, or of judgments alone.
     """
     encoders = {name: encoder for name, file in files.items() if (encoder := encoder_of(file)) is not None}
     seen, warnings = open_seen(encoders)

@@ -34,8 +34,8 @@ from mimo_plugin.indexing.open import (
     Lines,
     index_at,
 )
-from mimo_plugin.indexing.options import IndexOptions
 from mimo_plugin.indexing.plan import EncodingPlan, join_plans, plan_encoding
+from mimo_plugin.indexing.settings import IndexOptions
 from mimo_plugin.indexing.vectors import (
     VECTORS,
     VectorBatch,

@@ -21,8 +21,8 @@ from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_files
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
-from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import EncodingPlan, plan_encoding
+from mimo_plugin.indexing.settings import EncodeOptions
 from mimo_plugin.indexing.vectors import (
     VECTORS,
     Shards,

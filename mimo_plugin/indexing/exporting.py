@@ -353,8 +353,9 @@ def _index_with_anserini(
     name = f"io.anserini.index.Index{'Hnsw' if to is Format.LUCENE_HNSW else 'Flat'}DenseVectors"
     args = autoclass(f"{name}$Args")()
     args.collectionClass = "ParquetDenseVectorCollection"
-    args.input = str(source)
-    args.index = str(index)
+    # The JVM's working directory is that of its start.
+    args.input = str(source.absolute())
+    args.index = str(index.absolute())
     args.threads = threads
     args.memoryBuffer = _BUFFER
     args.quiet = True

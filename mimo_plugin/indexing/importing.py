@@ -17,8 +17,8 @@ from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import sha256
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.encode import Encoded, begin_vectors, check_checkpoint, finish_vectors
-from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import foreign_plan
+from mimo_plugin.indexing.settings import EncodeOptions
 from mimo_plugin.indexing.vectors import VECTORS, VectorBatch
 
 # Documents that are held at a time.

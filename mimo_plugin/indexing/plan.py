@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimo_plugin.core.artifact import Record, differences
 from mimo_plugin.core.errors import ArtifactError, Problems
-from mimo_plugin.indexing.options import WHOLE, Part
+from mimo_plugin.indexing.settings import WHOLE, Part
 
 if TYPE_CHECKING:
     from mimo_plugin.collections.dataset import Pool

@@ -22,9 +22,9 @@ from mimo_plugin.core.errors import EnvironmentProblem, Problems, UsageError
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.encoder.options import AUTO
 from mimo_plugin.indexing.encode import Encoded, begin_vectors, finish_vectors, open_pool
-from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray_worker import RayEncoder, Work, find_terms, read_row, read_texts, vectors_of
+from mimo_plugin.indexing.settings import EncodeOptions
 from mimo_plugin.indexing.vectors import VECTORS, Shards
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from mimo_plugin.evaluation.trained_on import write_run_record
 from mimo_plugin.indexing.encode import check_checkpoint, load_encoder
 from mimo_plugin.indexing.nearest import Found, Nearest, Searchable, searching_thread
 from mimo_plugin.indexing.open import Index, check_encoder, find_indexes, shared_prefixes
-from mimo_plugin.indexing.options import SearchOptions
+from mimo_plugin.indexing.settings import SearchOptions
 
 logger = logging.getLogger(__name__)
 

@@ -258,7 +258,9 @@ def _index(
     # The indexer logs its settings as it starts, between the lines of whoever called.
     level = autoclass("org.apache.logging.log4j.Level").WARN
     autoclass("org.apache.logging.log4j.core.config.Configurator").setLevel("io.anserini.index", level)
-    indexer = LuceneIndexer(args=["-index", str(directory), *analysis.index_arguments], threads=threads)
+    # The JVM's working directory is that of its start.
+    place = str(directory.absolute())
+    indexer = LuceneIndexer(args=["-index", place, *analysis.index_arguments], threads=threads)
     docs = iter(
         bar(collection.docs_iter(), total=documents, what="BM25 indexing", unit="docs", enabled=progress)
     )
@@ -273,7 +275,7 @@ def _index(
         indexer.close()
     if count != documents:
         raise ArtifactError("the collection has changed since it was surveyed: run the command again")
-    searcher = LuceneSearcher(str(directory))
+    searcher = LuceneSearcher(place)
     indexed = int(searcher.num_docs)
     searcher.close()
     if indexed != documents - blank:
@@ -318,7 +320,7 @@ def search_bm25(
     import numpy as np
     from pyserini.search.lucene import LuceneSearcher
 
-    searcher = LuceneSearcher(str(directory))
+    searcher = LuceneSearcher(str(directory.absolute()))
     try:
         plan = manifest.plan
         analyzer = Analysis(plan.language, plan.analyzer).apply(searcher)

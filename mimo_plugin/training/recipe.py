@@ -12,7 +12,7 @@ from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.config import Place, read_yaml, validate, yaml_text
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.files import make_parent, write_text
-from mimo_plugin.core.options import Option, Progress
+from mimo_plugin.core.option import Option, Progress
 from mimo_plugin.training.schedule import Objective
 
 Positive = Annotated[int, Field(ge=1)]

@@ -58,6 +58,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_everything(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "geometry.json"
     status = _mimo(
@@ -109,6 +110,7 @@ def test_everything(world: dict[str, str], tmp_path: Path, capsys: pytest.Captur
     assert "noise: share of the hits in each language" in printed.out
 
 
+@pytest.mark.slow
 def test_queries_are_encoded_as_queries_and_drawn(
     world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,7 @@ def manifests(output: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in places}
 
 
+@pytest.mark.slow
 def test_all_that_can_be_shared_is(finished: Path) -> None:
     assert len(list(finished.glob("students/*/seed-*"))) == len(SEEDS)
     assert len(list(finished.glob("warm-ups/*/seed-*"))) == len(SEEDS)
@@ -218,6 +219,7 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_it_finds_the_same(
     finished: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +266,7 @@ def test_part_of_the_grid(recipe: Path, finished: Path, tmp_path: Path) -> None:
     assert scores(output, "mimo", 1)["measures"] == scores(finished, "mimo", 1)["measures"]
 
 
+@pytest.mark.slow
 def test_a_changed_recipe_keeps_what_it_shares(recipe: Path, finished: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     shutil.copytree(finished, output)
@@ -309,6 +312,7 @@ def test_other_prompts_are_other_scores_of_the_same_students(
         run(wide, output)
 
 
+@pytest.mark.slow
 def test_a_system_that_cannot_be_trained_is_a_result(
     recipe: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

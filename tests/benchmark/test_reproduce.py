@@ -47,6 +47,7 @@ def done(
     return base / "output", command, collection
 
 
+@pytest.mark.slow
 def test_its_runs_are_those_of_the_single_commands(
     done: tuple[Path, list[str], str], checkpoints: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -69,6 +70,7 @@ def test_its_runs_are_those_of_the_single_commands(
     assert set(found["geometry"]["encoders"]) == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_a_loaded_encoder_is_a_system_like_a_checkpoint(
     done: tuple[Path, list[str], str], checkpoints: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -94,6 +96,7 @@ def test_mrc_of_an_encoder_is_exact(done: tuple[Path, list[str], str]) -> None:
     assert bias["bm25"]["mrc"]["unscored"] > 0
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(
     done: tuple[Path, list[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +109,7 @@ def test_what_is_done_is_not_done_again(
     assert "indexing" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_made_again(done: tuple[Path, list[str], str]) -> None:
     output, command, _ = done
     run = output / "runs" / "a.trec.gz"
@@ -115,6 +119,7 @@ def test_a_damaged_run_is_made_again(done: tuple[Path, list[str], str]) -> None:
     assert run.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_damaged_bm25_index_is_built_again(done: tuple[Path, list[str], str], tmp_path: Path) -> None:
     output = tmp_path / "output"
     shutil.copytree(done[0], output)
@@ -135,6 +140,7 @@ def test_the_report_stands_beside_the_results(done: tuple[Path, list[str], str])
     assert "http" not in page.split("<body", 1)[1].split("provenance", 1)[0].replace("http://www.w3.org", "")
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_the_same(
     done: tuple[Path, list[str], str], checkpoints: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -183,6 +189,7 @@ def test_a_subset_is_called_one_wherever_a_number_stands(
     assert all("From a subset" in table.read_text(encoding="utf-8") for table in tables)
 
 
+@pytest.mark.slow
 def test_each_language_in_an_index_of_its_own(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     collections = {"de": "miracl/de/dev", "sw": "miracl/sw/dev"}
     config = write_config(
@@ -243,6 +250,7 @@ def test_other_prompts_and_dimensions_are_other_runs(checkpoints: tuple[str, str
     assert sorted((plan["dimension"], plan["prompt"]) for plan in plans) == [(8, ""), (32, ""), (32, "See ")]
 
 
+@pytest.mark.slow
 def test_runs_made_elsewhere(
     done: tuple[Path, list[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,7 @@ def test_documents_that_do_not_tell_their_language(checkpoints: list[str], tmp_p
     assert any("geometry left out" in warning for warning in found["warnings"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["all of it", "its end", "its manifest"])
 def test_an_index_that_is_gone_or_damaged(
     finished: tuple[Path, list[str]], tmp_path: Path, lost: str
@@ -114,6 +115,7 @@ def test_an_index_that_is_gone_or_damaged(
     assert again["language_bias"] == before["language_bias"]
 
 
+@pytest.mark.slow
 def test_a_build_that_was_begun_otherwise(
     checkpoints: list[str], collection: str, tmp_path: Path, capfd: Any
 ) -> None:
@@ -194,6 +196,7 @@ def test_tukeys_test_is_of_all_pairs(checkpoints: list[str], collection: str, tm
     assert results(tmp_path / "two")["evaluation"]["test"]["name"] == "student"
 
 
+@pytest.mark.slow
 def test_runs_alone_read_the_collection_once_for_all_of_them(
     collection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

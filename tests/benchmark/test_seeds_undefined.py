@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 from helpers.beir import write_folder
 from helpers.tiny_experiment import passage, query, write_recipe, write_world
 
 from mimo_plugin.cli import main
 
 
+@pytest.mark.slow
 def test_a_collection_without_parallel_texts(tmp_path: Path) -> None:
     write_world(tmp_path)
     numbers = range(6)

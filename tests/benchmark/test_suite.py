@@ -138,6 +138,7 @@ def test_gain(gain: str, checkpoint: str, tmp_path: Path) -> None:
 _SOME = ("belebele", "mlqa", "neuclir-2023-hard-negatives", "miracl-hard-negatives-10")
 
 
+@pytest.mark.slow
 def test_the_papers_suite(
     data: Path, checkpoint: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -178,7 +178,7 @@ def test_progress_is_shown_only_when_asked_for(
 def test_list_options(given: list[str]) -> None:
     import click
 
-    from mimo_plugin.cli.options import CommandWithLists, ListOption
+    from mimo_plugin.cli.generate import CommandWithLists, ListOption
 
     seen: list[object] = []
 

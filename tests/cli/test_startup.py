@@ -44,6 +44,7 @@ def _modules(root: Path, command: str) -> set[str]:
     return set(done.stdout.splitlines()[-1].split())
 
 
+@pytest.mark.slow
 def test_commands_import_no_more_than_they_need(world: Path) -> None:
     encoding = "--encoder m --device cpu"
     assert HEAVY.isdisjoint(_modules(world, f"encode path:c {encoding} --output vectors"))

@@ -23,6 +23,7 @@ def write(path: Path, values: object) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_all_from_a_recipe(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = {"batch_size": 8, "steps": 3, "max_length": 20, "precision": "float32"}
     recipe = {
@@ -126,6 +127,7 @@ def test_a_section_that_is_no_mapping(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "stage1: found 'fast', expected" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_projection_named_on_the_command_line(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

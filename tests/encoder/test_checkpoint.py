@@ -80,6 +80,7 @@ def test_positions_of_every_kind(kind: str, copy: Path) -> None:
     assert np.isfinite(student.encode_documents([LONG])).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "auto"])
 def test_no_limit_at_all(copy: Path, backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from transformers import T5Config, T5EncoderModel

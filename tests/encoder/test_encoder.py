@@ -44,6 +44,11 @@ def test_vectors_are_those_of_sentence_transformers(teacher: Encoder) -> None:
     assert np.abs(ours - own_vectors(teacher_directory(), texts)).max() <= 1e-6
 
 
+def test_repr_names_what_runs(teacher: Encoder) -> None:
+    expected = f"Encoder({TEACHER!r}, dimension=384, backend={teacher.backend!r}, device='cpu')"
+    assert repr(teacher) == expected
+
+
 def test_plain_checkpoint_gets_mean_pooling_and_l2_norm(plain: Path) -> None:
     import torch
     from transformers import AutoModel, AutoTokenizer
@@ -203,6 +208,7 @@ def test_changed_teacher_weights_are_not_loaded(tmp_path: Path, monkeypatch: pyt
         Encoder(TEACHER)
 
 
+@pytest.mark.slow
 def test_sockets_are_blocked_and_a_local_checkpoint_needs_none(plain: Path) -> None:
     with pytest.raises(pytest_socket.SocketBlockedError):
         socket.create_connection(("192.0.2.1", 80), timeout=1)

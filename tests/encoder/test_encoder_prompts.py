@@ -52,6 +52,7 @@ def difference(found: Any, expected: Any) -> float:
     return float(np.abs(np.asarray(found) - np.asarray(expected)).max())
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(prompts=PROMPTS, data=st.data())
 def test_prompts_are_those_of_sentence_transformers(

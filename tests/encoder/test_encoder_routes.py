@@ -120,6 +120,7 @@ def test_each_side_is_that_of_sentence_transformers(
     assert (np.abs(other).max() > 1e-3) == (layout != "one for both")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_each_route_is_a_graph_of_its_own(
     make: Callable[[str, Path], Path], backend: str, tmp_path: Path

@@ -33,6 +33,7 @@ def students(tiny: Path) -> dict[str, Encoder]:
     return {backend: load(tiny, backend, batch_size=4) for backend in ("torch", *GRAPHS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", GRAPHS)
 def test_backend_is_said(students: dict[str, Encoder], backend: str) -> None:
     assert students[backend].backend == backend
@@ -71,6 +72,7 @@ def test_same_texts_same_bytes(students: dict[str, Encoder], backend: str) -> No
     assert first.tobytes() == students[backend].encode_documents(texts).tobytes()
 
 
+@pytest.mark.slow
 def test_other_pooling_is_another_graph(tiny: Path) -> None:
     options = {"pooling": "cls", "normalize": False, "max_length": 20}
     expected = load(tiny, **options).encode_documents(TEXTS)

@@ -34,6 +34,7 @@ print(*sys.modules)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["auto", "openvino", "onnx"])
 def test_the_second_time_without_torch(
     tiny: Path, tmp_path: Path, backend: str, caches: Path, monkeypatch: pytest.MonkeyPatch
@@ -53,6 +54,7 @@ def test_the_second_time_without_torch(
         assert tuple(found["prompts"]) == first.prompts
 
 
+@pytest.mark.slow
 def test_other_files_are_another_encoder(tmp_path: Path) -> None:
     path = sentence_transformer(tmp_path / "st", plain_xlmr(tmp_path / "plain", seed=5))
     first = Encoder(str(path), backend="openvino")
@@ -69,6 +71,7 @@ def test_other_files_are_another_encoder(tmp_path: Path) -> None:
     assert changed.query_prompt == "ask: "
 
 
+@pytest.mark.slow
 def test_what_the_first_load_warns_of_the_second_does_too(tmp_path: Path) -> None:
     path = plain_xlmr(tmp_path / "plain", seed=6)
     config = json.loads((path / "tokenizer_config.json").read_text())
@@ -95,6 +98,7 @@ def test_a_tokenizer_that_does_not_decide_alone_needs_torch(
         assert isinstance(encoder._documents, exported.TorchSide)
 
 
+@pytest.mark.slow
 def test_damaged_facts_are_found_out_again(tmp_path: Path, caches: Path) -> None:
     path = sentence_transformer(tmp_path / "st", plain_xlmr(tmp_path / "plain", seed=8))
     before = set((caches.parent / "encoders").glob("[!.]*"))

@@ -102,6 +102,7 @@ def run(program: str, *arguments: object) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("busy")
 def test_graphs_first_batches_come_together(tiny: Path, caches: Path) -> None:
     for backend in ("openvino", "onnx"):
@@ -115,6 +116,7 @@ def test_graphs_first_batches_come_together(tiny: Path, caches: Path) -> None:
         assert run(FIRST_USES, graphs["openvino"], graphs["onnx"]) == "ok\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("busy")
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_fresh_process_encodes_and_searches(tiny: Path, backend: str) -> None:

@@ -28,6 +28,7 @@ def _frame(nested: dict[str, dict[str, Any]], *columns: str) -> pandas.DataFrame
     return pandas.DataFrame(rows, columns=list(columns))
 
 
+@pytest.mark.slow
 def test_a_run_is_a_mapping_and_goes_there_and_back(tmp_path: Path) -> None:
     run = mimo.Run.of(HITS, "e5")
     assert (run.name, len(run), list(run)) == ("e5", 12, list(HITS))
@@ -72,6 +73,7 @@ def test_what_is_no_run(source: Any, message: str) -> None:
         mimo.Run.of(source)
 
 
+@pytest.mark.slow
 def test_runs_and_judgments_of_any_kind_give_the_same(tmp_path: Path) -> None:
     path = tmp_path / "other.trec"
     mimo.Run.of(OTHER).save(path)

@@ -464,6 +464,7 @@ def test_a_p_too_small_to_compute_is_an_upper_bound(
     assert re.search(r"<\d\.\de-\d+ +<\d\.\de-\d+†", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_json_says_what_the_macro_test_resamples(tmp_path: Path, files: dict[str, str]) -> None:
     out = tmp_path / "scores.json"
     runs = [files["bm25"], files["mimo"], "--baseline", "bm25", "--json", str(out)]

@@ -105,6 +105,7 @@ def test_a_damaged_record_of_training_is_told(world: Path, tmp_path: Path, capsy
     assert "mine: not known whether it was trained on documents here: " in said
 
 
+@pytest.mark.slow
 def test_reproduce_and_its_report(world: Path, tmp_path: Path, capsys: Any) -> None:
     config = tmp_path / "own.yaml"
     config.write_text(

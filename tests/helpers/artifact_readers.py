@@ -31,7 +31,7 @@ def _vectors(base: Path) -> Reader:
 def _index(base: Path) -> Reader:
     from mimo_plugin.indexing.build import index_vectors
     from mimo_plugin.indexing.open import INDEXES, open_index, read_doc_languages
-    from mimo_plugin.indexing.options import IndexOptions
+    from mimo_plugin.indexing.settings import IndexOptions
     from mimo_plugin.indexing.vectors import open_vectors
 
     import_file(npy_files(base / "source"), base / "vectors")

@@ -194,7 +194,7 @@ def npy_files(base: Path, rows: int = 10) -> Path:
 def import_file(file: Path, output: Path) -> None:
     """Brings vectors into a directory of ours; what is there then must be numbers."""
     from mimo_plugin.indexing.importing import import_vectors
-    from mimo_plugin.indexing.options import EncodeOptions
+    from mimo_plugin.indexing.settings import EncodeOptions
     from mimo_plugin.indexing.vectors import open_vectors
 
     import_vectors([file], output, EncodeOptions(shard_size=4, progress=False))

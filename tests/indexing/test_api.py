@@ -15,8 +15,8 @@ from mimo_plugin.core.errors import ArtifactError, DataError, ModelError
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.open import Index, open_index
-from mimo_plugin.indexing.options import SearchOptions
 from mimo_plugin.indexing.search import search, search_to_run
+from mimo_plugin.indexing.settings import SearchOptions
 
 QUERIES = [{"_id": "q1", "text": "Suche Sprache"}, {"_id": "q2", "text": "haku kieli"}]
 

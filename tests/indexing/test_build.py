@@ -30,7 +30,7 @@ from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.faiss import training_sample
 from mimo_plugin.indexing.importing import import_vectors
 from mimo_plugin.indexing.open import INDEXES, Index, read_manifest
-from mimo_plugin.indexing.options import EncodeOptions, IndexOptions
+from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions
 from mimo_plugin.indexing.vectors import Shards, Vectors, open_vectors
 
 pytestmark = pytest.mark.threads
@@ -360,6 +360,7 @@ def stored(order: list[str], directory: Path) -> Vectors:
     return open_vectors([directory / "vectors"])
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", documents(400))
     command = [

@@ -30,7 +30,7 @@ from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.build import index_vectors
 from mimo_plugin.indexing.encode import Encoded, encode_collections
 from mimo_plugin.indexing.open import Index
-from mimo_plugin.indexing.options import EncodeOptions, IndexOptions, Part
+from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions, Part
 from mimo_plugin.indexing.vectors import VECTORS, Shards, open_vectors
 
 pytestmark = pytest.mark.threads
@@ -412,6 +412,7 @@ def test_shards_of_another_shape_are_refused(encode: Encode, tmp_path: Path) -> 
         shards.missing()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_path: Path) -> None:
     spec = write_folder(tmp_path / "folder", documents(400))
     command = [sys.executable, "-m", "mimo_plugin", "encode", spec, "--encoder", str(checkpoint)]

@@ -19,7 +19,7 @@ from mimo_plugin.indexing.build import index_vectors
 from mimo_plugin.indexing.encode import encode_collections
 from mimo_plugin.indexing.exporting import LUCENE_VECTORS, Format, export_vectors
 from mimo_plugin.indexing.importing import import_vectors
-from mimo_plugin.indexing.options import EncodeOptions, IndexOptions, Part
+from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions, Part
 from mimo_plugin.indexing.vectors import open_vectors
 
 QUERIES = ["Suche Sprache", "haku kieli", "検索 言語", "Haus"]

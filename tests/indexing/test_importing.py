@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.indexing.importing import import_vectors, rebatched
-from mimo_plugin.indexing.options import EncodeOptions
+from mimo_plugin.indexing.settings import EncodeOptions
 from mimo_plugin.indexing.vectors import VectorBatch, open_vectors
 
 VECTORS = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)

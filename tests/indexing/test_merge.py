@@ -21,7 +21,7 @@ from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.build import merge_indexes
 from mimo_plugin.indexing.open import INDEXES, read_manifest
-from mimo_plugin.indexing.options import IndexOptions, Part
+from mimo_plugin.indexing.settings import IndexOptions, Part
 
 FILES = ("index", "docid", "lang")
 

@@ -10,7 +10,7 @@ from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.open import read_doc_languages
-from mimo_plugin.indexing.options import IndexOptions
+from mimo_plugin.indexing.settings import IndexOptions
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from mimo_plugin.cli import main
 from mimo_plugin.core.errors import ArtifactError, MimoError, UsageError
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.build import index as build_index
-from mimo_plugin.indexing.options import IndexOptions, SearchOptions
 from mimo_plugin.indexing.search import search_to_run
+from mimo_plugin.indexing.settings import IndexOptions, SearchOptions
 
 QUERIES = [{"_id": "q1", "text": "Suche Sprache"}, {"_id": "q2", "text": "haku kieli"}]
 

@@ -22,7 +22,6 @@ from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, ModelError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.encode import encode_collections
-from mimo_plugin.indexing.options import EncodeOptions
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray import RayOptions, Workers, share_out
 from mimo_plugin.indexing.ray_worker import (
@@ -37,6 +36,7 @@ from mimo_plugin.indexing.ray_worker import (
     vectors_of,
     vectors_row,
 )
+from mimo_plugin.indexing.settings import EncodeOptions
 from mimo_plugin.indexing.vectors import VECTORS, Shards, VectorBatch
 
 SIZE = 10
@@ -58,6 +58,7 @@ def short_directory() -> Iterator[Path]:
         yield Path(path)
 
 
+@pytest.mark.slow
 def test_a_lost_node_changes_nothing(checkpoint: Path, tmp_path: Path, short_directory: Path) -> None:
     pytest.importorskip("ray.data", reason="Ray Data is not installed: pip install 'mimo-plugin[ray]'")
     spec = write_folder(tmp_path / "folder", documents(70 * SIZE))

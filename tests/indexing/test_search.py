@@ -15,9 +15,9 @@ from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.open import Index, IndexManifest, IndexPlan, Lines, open_index
-from mimo_plugin.indexing.options import IndexOptions, Part, SearchOptions
 from mimo_plugin.indexing.plan import foreign_plan
 from mimo_plugin.indexing.search import find_hits, read_topics, search_to_run
+from mimo_plugin.indexing.settings import IndexOptions, Part, SearchOptions
 
 pytestmark = pytest.mark.threads
 
@@ -111,7 +111,7 @@ def test_pyserini_finds_the_same(index: Path, spec: str, checkpoint: Path, tmp_p
 def test_stock_search_command_reads_the_index(
     index: Path, spec: str, checkpoint: Path, tmp_path: Path
 ) -> None:
-    from mimo_plugin.pyserini.stock import run_module
+    from mimo_plugin.pyserini.commands import run_module
 
     run = run_of(index, spec, tmp_path / "run.trec", hits=5)
     topics, output = tmp_path / "topics.tsv", tmp_path / "stock.trec"
@@ -127,7 +127,7 @@ def test_stock_search_command_reads_the_index(
 
 
 def test_stock_commands_that_do_not_exist() -> None:
-    from mimo_plugin.pyserini.stock import run_module
+    from mimo_plugin.pyserini.commands import run_module
 
     for name in ("serch.faiss", "search.faiss.nothing"):
         with pytest.raises(UsageError, match="is not a module of Pyserini"):

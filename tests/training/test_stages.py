@@ -42,6 +42,7 @@ def continued(world: World, trained: Trained, **changes: Any) -> Recipe:
     return world.recipe(student={"checkpoint": str(trained.directory)}, **changes)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves(world: World, both: tuple[Trained, Trained]) -> None:
     names = {
         "curves.png",
@@ -175,6 +176,7 @@ def test_the_best_steps_weights_are_kept_with_their_projection(
     assert all(np.array_equal(best[name], kept[name]) for name in best)
 
 
+@pytest.mark.slow
 def test_the_projection_is_carried_bit_for_bit(
     world: World, both: tuple[Trained, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_baseline_needs_no_teacher(world: World, tmp_path: Path, objective: st
     assert weights_of(tmp_path / "run" / "model").keys() == weights_of(world.root / "student").keys()
 
 
+@pytest.mark.slow
 def test_a_seed_decides_the_weights(world: World, tmp_path: Path) -> None:
     for name, seed in (("one", 3), ("same", 3), ("other", 4)):
         train_stage1(world.recipe(seed=seed), world.job(tmp_path / name))

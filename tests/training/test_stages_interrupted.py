@@ -16,6 +16,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World.make(tmp_path_factory.mktemp("world"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     # What is there once a moment has come, and how many seconds later the signal is sent.
     ("number", "sign", "later"),

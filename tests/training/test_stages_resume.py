@@ -55,6 +55,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(MetricsFile, "on_log", log)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 8, STEPS])
 def test_cut_short_at_a_step(
     world: World, recipe: Recipe, whole: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -94,6 +95,7 @@ def test_cut_short_between_training_and_the_manifest(
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
@@ -131,6 +133,7 @@ def test_a_directory_that_is_removed_meanwhile(
     assert same_weights(whole.directory, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_stage1_without_a_dev_collection(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +157,7 @@ def test_stage1_without_a_dev_collection(
     assert sum(reads) == 8 * (STEPS - 5)
 
 
+@pytest.mark.slow
 def test_a_half_written_checkpoint_and_a_torn_line(
     world: World, recipe: Recipe, whole: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +189,7 @@ def command(world: World, recipe: Recipe, output: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_kill_nine_of_a_real_process(
     world: World, recipe: Recipe, whole: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -204,6 +204,7 @@ def test_a_router_is_no_teacher(world: World, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_student_knows_what_it_was_trained_on(world: World, tmp_path: Path) -> None:
     first = train_stage1(world.recipe(), world.job(tmp_path / "first"))
     changes = {"student": {"checkpoint": str(first.directory)}, "stage2": {"steps": 1}}

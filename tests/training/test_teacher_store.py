@@ -226,6 +226,7 @@ def many(teacher: str) -> tuple[TeacherOptions, dict[Role, list[str]]]:
     return options, {Role.QUERY: texts[::3], Role.TEXT: texts}
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_it_is_byte_identical(small: TeacherOptions, tmp_path: Path) -> None:
     output = tmp_path / "killed"
     process = subprocess.Popen(

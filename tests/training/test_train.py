@@ -27,6 +27,7 @@ def recipe(world: World) -> Recipe:
     return world.recipe(pairs=None, table=None, stage1={"steps": 2}, stage2={"steps": 2})
 
 
+@pytest.mark.slow
 def test_datasets_train_as_the_directories_that_hold_the_same_rows(
     world: World, recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World.make(tmp_path_factory.mktemp("world"), dropout=0.0)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_joint_batch(world: World, tmp_path: Path) -> None:
     import torch
     from helpers import gloo_gradients
@@ -70,6 +71,7 @@ def test_gradients_are_those_of_the_joint_batch(world: World, tmp_path: Path) ->
             assert float((one[name] - two[name]).abs().max()) <= 1e-5 * largest + 1e-7, name
 
 
+@pytest.mark.slow
 def test_mimo_train_over_two_processes(world: World, tmp_path: Path) -> None:
     changes = {"steps": 5, "learning_rate": 1e-4}
     recipe = world.recipe(dev=True, stage1=changes, stage2=changes)

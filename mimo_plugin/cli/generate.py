@@ -1,4 +1,4 @@
-"""Options of commands from option models, options that take several values (`--qrels A B C`), shared ones."""
+"""Click options: from option models, with several values (`--qrels A B C`), and shared by some commands."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, is_dataclass
@@ -8,31 +8,21 @@ from functools import wraps
 from inspect import get_annotations
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NamedTuple,
-    TypeVar,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-)
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 import click
 from click.core import ParameterSource
 
-from mimo_plugin.core.options import Option
+from mimo_plugin.core.option import Option, Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
 class ListOption(click.Option):
-    """An option that takes one value or more, in one go or repeated; its value is a tuple.
+    """An option with one or more values, after one `--option` or several; the command gets a tuple.
 
-    Works on a command of class `CommandWithLists`.
+    The command's class must be `CommandWithLists`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -40,8 +30,7 @@ class ListOption(click.Option):
 
 
 class CommandWithLists(click.Command):
-    """A command whose `ListOption`s, `--option A B` or `--option=A B`, take every value up to the next
-    option."""
+    """A command whose `ListOption`s (`--option A B`, `--option=A B`) take values up to the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         names = {name for option in self.params if isinstance(option, ListOption) for name in option.opts}
@@ -64,12 +53,8 @@ class CommandWithLists(click.Command):
         return super().parse_args(ctx, expanded)
 
 
-def collections_argument(function: F) -> F:
-    return click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)(function)
-
-
 def given(names: Collection[str]) -> list[str]:
-    """Those of the running command's parameters that are on its command line, as they are written there."""
+    """The parameters among `names` that the user gave on the command line, as the user writes them."""
     context = click.get_current_context()
     return [
         parameter.opts[0]
@@ -93,15 +78,16 @@ def model_options(
         @model_options(EncoderOptions, "encoding")
         def encode_command(options: EncodeOptions, encoding: EncoderOptions, ...) -> None:
 
-    An option that the function has already, from another model below, fills the fields of both. Modules of
-    option models are imported for `mimo --help`: nothing heavy is imported there, not even pydantic.
+    If a model below declares the same option, the option fills the fields of both models. `mimo --help`
+    imports the modules of option models, so they import nothing heavy, not even pydantic.
 
     Args:
         model: the class.
-        into: name of the function's argument that becomes the filled model.
-        partial: the argument becomes a dict of the values that were given instead, for a model whose other
-            values come from elsewhere.
-        by_option: click's names of the values are those of the options, for models with fields of one name.
+        into: the function's argument that receives the filled model.
+        partial: the argument receives a dict of the given values instead, for a model whose other values
+            come from elsewhere, such as a recipe.
+        by_option: click's parameters are named after the options, because two models of the command have
+            fields of the same name.
     """
     fields = model_fields(model)
     parameters = {name: field.parameter(by_option) for name, field in fields.items()}
@@ -134,8 +120,9 @@ class ModelField(NamedTuple):
     """A field of an option model that is an option of a command.
 
     Attributes:
-        kind: its type, without None and constraints.
-        default: MISSING where it has none.
+        kind: type, without None and constraints.
+        several: whether the option takes several values.
+        default: MISSING where the field has none.
     """
 
     name: str
@@ -145,7 +132,7 @@ class ModelField(NamedTuple):
     default: Any
 
     def value(self, given: Any) -> Any:
-        """What click gives, as the model takes it."""
+        """Converts click's value to the field's value."""
         if given is None or self.several:
             return given
         if self.option.parse is not None:
@@ -153,7 +140,7 @@ class ModelField(NamedTuple):
         return self.kind(given) if _is_enum(self.kind) else given
 
     def parameter(self, by_option: bool) -> str:
-        """Click's name of the value."""
+        """The name of click's parameter."""
         if not by_option or self.option.name is None:
             return self.name
         return self.option.name.removeprefix("--").replace("-", "_")
@@ -169,7 +156,7 @@ class ModelField(NamedTuple):
             default = default.value
         if default is MISSING:
             settings["required"] = True
-            # A default of None would be a value.
+            # With a default, even None, click would not require the option.
             del settings["default"]
         elif partial:
             if default not in (None, ()) and "[default" not in help_text:
@@ -209,12 +196,12 @@ def model_fields(model: type[Any]) -> dict[str, ModelField]:
     """The fields of an option model that are options, in order."""
     found = {}
     for name, default in _defaults(model).items():
-        # A class that only changes a field's default keeps the option of the class before it.
+        # A subclass that only changes a field's default inherits its option.
         hints = [get_annotations(base)[name] for base in model.__mro__ if name in get_annotations(base)]
-        options = [option for hint in hints if (option := _annotated(hint, Option)) is not None]
-        if options:
-            kind, several = (str, False) if options[0].parse else _plain(hints[0])
-            found[name] = ModelField(name, options[0], kind, several, default)
+        option = next((option for hint in hints if (option := _annotated(hint, Option)) is not None), None)
+        if option is not None:
+            kind, several = (str, False) if option.parse else _plain(hints[0])
+            found[name] = ModelField(name, option, kind, several, default)
     return found
 
 
@@ -231,7 +218,7 @@ def _defaults(model: type[Any]) -> dict[str, Any]:
 
 
 def _annotated(hint: Any, kind: type[T]) -> T | None:
-    """What `Annotated` says in a type, also within a union."""
+    """The first `kind` in the `Annotated` metadata of a type or of a union's members."""
     found = next((item for item in getattr(hint, "__metadata__", ()) if isinstance(item, kind)), None)
     if found is not None or not get_args(hint) or get_origin(hint) is Literal:
         return found
@@ -239,7 +226,7 @@ def _annotated(hint: Any, kind: type[T]) -> T | None:
 
 
 def _plain(hint: Any) -> tuple[Any, bool]:
-    """A type without None and constraints, and whether the option takes several of it."""
+    """A type without None and constraints, and whether it is a sequence."""
     if get_origin(hint) is Annotated:
         return _plain(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):
@@ -250,26 +237,16 @@ def _plain(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
-def table_format_option(function: F) -> F:
-    return click.option(
-        "--format",
-        "table_format",
-        type=click.Choice(["text", "markdown", "latex"]),
-        default="text",
-        show_default=True,
-        help="Of the tables.",
-    )(function)
-
-
-def json_option(function: F) -> F:
-    return click.option(
-        "--json", "json_file", type=click.Path(path_type=Path), help="File for all numbers as JSON."
-    )(function)
-
-
-def progress_option(function: F) -> F:
-    return click.option(
-        "--progress/--no-progress",
-        default=None,
-        help="Progress bars on standard error.  [default: only on a terminal]",
-    )(function)
+# For commands without a model that has them.
+table_format_option = click.option(
+    "--format",
+    "table_format",
+    type=click.Choice(["text", "markdown", "latex"]),
+    default="text",
+    show_default=True,
+    help="Of the tables.",
+)
+json_option = click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="File for all numbers as JSON."
+)
+progress_option = ModelField("progress", get_args(Progress)[1], bool, several=False, default=None).declare()

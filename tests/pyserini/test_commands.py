@@ -23,8 +23,8 @@ from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import EnvironmentProblem
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.build import index as build_index
-from mimo_plugin.indexing.options import IndexOptions
-from mimo_plugin.pyserini.stock import run_module
+from mimo_plugin.indexing.settings import IndexOptions
+from mimo_plugin.pyserini.commands import run_module
 from mimo_plugin.training.record import save_student
 
 # Shorter than Pyserini's default for documents, 256, and than the longest document here.

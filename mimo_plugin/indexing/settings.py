@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.core.options import (
+from mimo_plugin.core.option import (
     FileLang,
     Option,
     Progress,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 class Option:
     """A command-line option, said once beside the field it fills: `Annotated[int, Option("Texts a batch.")]`.
 
-    `cli.options.model_options` makes the command's options of them; a field without one has none. Its name,
+    `cli.generate.model_options` makes the command's options of them; a field without one has none. Its name,
     type, default and choices are those of the field, unless they are given here.
 
     Attributes:
