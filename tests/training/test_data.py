@@ -271,7 +271,7 @@ def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
     ):
         open_pairs(tmp_path)
     shard.write_bytes(bytes(len(content)))
-    with pytest.raises(ArtifactError, match="pairs-00000.parquet is not the file that the manifest names"):
+    with pytest.raises(ArtifactError, match="pairs-00000.parquet does not have the SHA-256"):
         open_pairs(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_bytes())
     (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "rows": "many"}), encoding="utf-8")
