@@ -183,13 +183,17 @@ class GraphRunner:
 
     def __init__(self, directory: Path, inputs: Sequence[str], workers: int) -> None:
         self.directory = directory
-        self.inputs = inputs
+        # The second name is that of earlier versions.
+        self.inputs = self._names = inputs
         self.workers = workers
         self._infer(first_batch(inputs))
 
     def run(self, features: Features) -> "np.ndarray":
-        """As `Runner.run`."""
-        return self._infer({name: features[name] for name in self.inputs})
+        """As `Runner.run`; features may be tensors of torch, too."""
+        given = {name: features[name] for name in self.inputs}
+        return self._infer(
+            {name: value.numpy() if hasattr(value, "numpy") else value for name, value in given.items()}
+        )
 
     def _infer(self, feed: dict[str, "np.ndarray"]) -> "np.ndarray":
         raise NotImplementedError
