@@ -222,7 +222,7 @@ def test_damaged_vectors_of_a_teacher_are_named(tmp_path: Path) -> None:
             store = TeacherStore.open(directory)
             if damaged:
                 with pytest.raises(
-                    ArtifactError, match=r"row 4 of .*vectors is not what its CRC-32 in .*sums says"
+                    ArtifactError, match=r"row 4 of .*vectors does not match its CRC-32 in .*sums"
                 ):
                     store.vectors(texts, Role.PASSAGE)
             else:

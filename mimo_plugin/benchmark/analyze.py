@@ -1,4 +1,4 @@
-"""What `mimo analyze` does: encode, measure, draw, print."""
+"""Analysis of encoders and runs, for `mimo analyze`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -66,17 +66,16 @@ def analyze(
     json_file: Path | None = None,
     output: Path | None = None,
 ) -> AnalysisResult:
-    """Looks at encoders on texts of collections, and at the languages of runs of their queries.
+    """Analyses encoders on texts of collections, and the language bias of runs.
 
     Args:
         encoders: see `parse_encoders`.
         runs: `NAME=FILE` or a file.
-        encoder_options: of those that are not loaded yet.
-        json_file, output: where the caller wants to write, checked before the work.
+        encoder_options: of encoders that are not loaded yet.
+        json_file, output: places that the caller will write to, checked before the work.
 
     Raises:
-        MimoError: with every problem that can be found before something is encoded, and as
-            `measure_geometry`.
+        MimoError: with all problems that are found before texts are encoded; and as `measure_geometry`.
     """
     options = options or AnalyzeOptions()
     problems = Problems(DataError)
@@ -94,7 +93,7 @@ def analyze(
     problems.extend(run_problems(files))
     problems.raise_any()
     for encoder in chosen:
-        # It is let go again, so that there is never more than one.
+        # Not kept, so that only one model is in memory.
         with problems.collect():
             encoder.load(encoder_options)
     problems.raise_any()
@@ -215,12 +214,12 @@ def _runs(
     return biases, warnings
 
 
-# A matrix of more languages fits no page; `--json` has it.
+# Larger matrices fit no page; `--json` has them.
 _MOST_COLUMNS = 24
 
 
 def make_tables(analysis: AnalysisResult) -> list[Table]:
-    """All encoders, by language, each encoder's matrices and trail; all runs, then each one's languages."""
+    """Tables of all encoders, then of each encoder; of all runs, then of each run."""
     tables: list[Table] = []
     geometry = analysis.geometry
     if geometry is not None:
@@ -283,7 +282,7 @@ def write_outputs(
         form: of the tables, see `render`.
 
     Returns:
-        What a user should see: the tables, or the files that hold them and the pictures.
+        The text to print: the tables, or the names of written files.
     """
 
     def file_of(what: str, *label: str) -> str:

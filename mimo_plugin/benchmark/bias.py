@@ -1,4 +1,4 @@
-"""Language bias, geometry and provenance of a reproduction, and its results as one object."""
+"""Language bias, geometry, provenance and the results object of a reproduction."""
 
 import os
 import platform
@@ -47,15 +47,15 @@ class Languages:
     """Looks up the languages of documents.
 
     Attributes:
-        benchmark: whose documents.
-        indexes: directories of finished indexes that together hold all of them; none: the collection is read.
+        indexes: directories of finished indexes that together hold all documents. If empty, the collection
+            is read.
     """
 
     benchmark: "Benchmark"
     indexes: Sequence[Path]
 
     def __call__(self, docids: Iterable[str]) -> dict[str, str]:
-        """Docid -> language, of those that the collection has and whose language it tells."""
+        """Docid -> language, of documents in the collection with a known language."""
         wanted = frozenset(docids)
         found: dict[str, str] = {}
         if self.indexes:
@@ -82,11 +82,13 @@ class Languages:
 
 @dataclass(frozen=True)
 class BiasOptions:
-    """Attributes:
-    cutoff: hits a query that are looked at.
-    target: of AWRF, see `language_bias`; None looks only whether runs are of this collection.
-    further: cutoffs of PEER and MRC besides.
-    similarity: makes what `language_bias` takes as such, for a run and these docids; None where it cannot.
+    """Options of the language bias of runs.
+
+    Attributes:
+        cutoff: hits per query.
+        target: of AWRF, see `language_bias`. None only checks that runs are of this collection.
+        further: further cutoffs of PEER and MRC.
+        similarity: makes the `similarity` of `language_bias` from a run and docids; None if it cannot.
     """
 
     cutoff: int
@@ -102,11 +104,10 @@ class BiasOptions:
 def look_at_runs(
     files: Mapping[str, Path], topics: Topics, languages: Languages, options: BiasOptions
 ) -> tuple[dict[str, BiasResult], list[str]]:
-    """How runs treat languages: name -> what was found, and what a user should know, a line each.
+    """The language bias of runs by name, and warnings.
 
-    A run of another collection, or one whose documents do not all tell their language, is left out. Runs
-    are read twice: the languages of all their documents are looked up in one go, and memory holds one run at
-    a time.
+    A run is left out if it is of another collection, or if a document has no known language. Runs are read
+    twice: the languages of all documents are looked up at once, and memory holds one run at a time.
 
     Args:
         files: name -> run.
@@ -151,7 +152,7 @@ def look_at_runs(
 
 
 def _in_collection(topics: Topics, known: Mapping[str, str]) -> tuple[Topics, list[str]]:
-    """The topics without relevant documents that the collection does not have, and these."""
+    """The topics without relevant documents that the collection lacks, and the docids of these."""
     missing: set[str] = set()
     judged = []
     for one in topics.judged:
@@ -168,14 +169,14 @@ def _in_collection(topics: Topics, known: Mapping[str, str]) -> tuple[Topics, li
 
 
 def _strangers(run: Run, topics: Topics, known: Mapping[str, str], cutoff: int) -> list[str]:
-    """Documents among the first hits of judged topics that the collection does not have."""
+    """Documents among the first hits of judged topics that the collection lacks."""
     rankings = (run.queries.get(query_id) for query_id in topics.query_ids)
     hits = {docid.decode() for ranking in rankings if ranking for docid in ranking.docids[:cutoff].tolist()}
     return sorted(hits - known.keys())
 
 
 def shallow(run: Run, topics: Topics, cutoff: int) -> list[str]:
-    """What a user should know of a run with fewer hits a query than its language bias looks at."""
+    """A warning about a run with fewer hits per query than its language bias needs."""
     lengths = [len(run.queries[name].docids) for name in topics.query_ids if name in run.queries]
     depth = max(lengths, default=0)
     if not 0 < depth < cutoff:
@@ -198,12 +199,12 @@ def encoder_geometry(
     say: Callable[[str], Any],
     progress: bool | None,
 ) -> tuple[GeometryResult | None, list[str]]:
-    """The geometry of all encoders, and what a user should know, a line each.
+    """The geometry of all encoders, and warnings.
 
-    None where there are no encoders, where the config wants none, and where there is none.
+    The geometry is None if there are no encoders, if the config wants none, or if it is undefined.
 
     Args:
-        encoders: name -> encoder, and what is known of it.
+        encoders: name -> encoder, and its facts.
     """
     asked = benchmark.config.geometry
     if asked is None or not encoders:
@@ -233,7 +234,7 @@ def encoder_geometry(
             try:
                 there = measure_geometry([encoders[name][0]], texts, options, progress=progress)
             except (DataError, ModelError) as error:
-                # Scores are there by now, and are worth more than this.
+                # The scores exist by now and must not be lost.
                 warnings.append(f"{name}: geometry left out: {error}")
                 continue
             write_note(files[name], there)
@@ -275,9 +276,7 @@ def results_object(
     warnings: Sequence[str],
     provenance: ProvenanceResult,
 ) -> BenchmarkResults:
-    """Args:
-    made: notes of the systems whose runs were made here.
-    """
+    """The object of `results.json`. made: notes of the systems whose runs were made here."""
     config = benchmark.config
     return BenchmarkResults(
         config=ConfigResult(
@@ -331,10 +330,11 @@ _PACKAGES = (
 
 
 def provenance(command: str, device: str | None, fingerprints: dict[str, str]) -> ProvenanceResult:
-    """Args:
-    command: that made it.
-    device: type of the encoders' device; None where none ran.
-    fingerprints: of documents, encoders and so on, by name.
+    """Where and how results were made.
+
+    Args:
+        device: type of the encoders' device; None if no encoder ran.
+        fingerprints: of documents, encoders and so on, by name.
     """
     return ProvenanceResult(
         command=command,

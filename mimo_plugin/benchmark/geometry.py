@@ -1,4 +1,4 @@
-"""An encoder's space on parallel texts: translations, languages, spread."""
+"""Geometry of an encoder's space on parallel texts: alignment, uniformity, separability, trail."""
 
 from collections.abc import Iterator, Sequence
 from math import isnan
@@ -34,9 +34,9 @@ from mimo_plugin.training.run import RunDirectory, read_metrics
 
 
 def checkpoints(run: Path) -> Iterator[tuple[int, Path]]:
-    """The complete checkpoints that a run holds, with their steps, newest first.
+    """The complete checkpoints of a training run, with their steps, newest first.
 
-    They are there while a run trains, or where it was stopped; a finished run has its model only.
+    Only an unfinished run has checkpoints; a finished run has only its model.
     """
     directory = RunDirectory(run)
     found = directory.last_checkpoint()
@@ -47,10 +47,10 @@ def checkpoints(run: Path) -> Iterator[tuple[int, Path]]:
 
 
 def written_trail(run: Path) -> tuple[CheckpointResult, ...]:
-    """What the run wrote down each time it scored its dev collection; empty where it has none.
+    """The scores of a training run on its dev collection; empty without one.
 
     Raises:
-        DataError: its metrics cannot be read.
+        DataError: the metrics cannot be read.
     """
     metrics = RunDirectory(run).metrics
     if not metrics.is_file():
@@ -95,7 +95,7 @@ def measure_geometry(
 
 
 class _Space:
-    """Measures one encoder after the other, and notes in `skipped` what cannot be measured."""
+    """Measures encoders one by one; `skipped` holds what cannot be measured."""
 
     def __init__(self, texts: SampledTexts, options: EncoderOptions | None, progress: bool | None) -> None:
         self._texts = texts
@@ -147,7 +147,7 @@ class _Space:
         )
 
     def _vectors(self, model: Encoder, label: str) -> Vectors:
-        """Of length 1, (n, d); a vector of zeros stays one, for the measures to refuse."""
+        """Vectors of length 1, (n, d). A vector of zeros stays zero; the measures refuse it."""
         texts = self._texts
         encode = model.encode_documents if texts.role is Role.DOCUMENTS else model.encode_queries
         total = len(texts.texts)
@@ -179,7 +179,7 @@ class _Space:
         return found
 
     def _projection(self, vectors: Vectors) -> ProjectionResult:
-        """Of the first texts; versions of a text have the same number."""
+        """The projection of the first texts; versions of a text have the same number."""
         rows = slice(self._texts.first(_MOST_PROJECTED))
         points, explained = project(vectors[rows])
         languages, language_of = np.unique(self._languages[rows], return_inverse=True)
@@ -199,7 +199,7 @@ class _Space:
     def _trail(
         self, encoder: NamedEncoder, aligned: float | None, spread: float
     ) -> tuple[CheckpointResult, ...]:
-        """aligned, spread: of the encoder itself, which is a checkpoint where the run is not finished."""
+        """aligned, spread: of the encoder, which is a checkpoint if the run is unfinished."""
         if encoder.run is None:
             return ()
         kept = list(checkpoints(encoder.run))

@@ -118,7 +118,7 @@ class _Selection:
             sample=tuple(watched.sample),
             docids=None if selected is None or selected.docids is None else tuple(sorted(selected.docids)),
             judged=None if selected is None else tuple(sorted(selected.judged)),
-            judged_count=None if selected is None else selected.judged_count,
+            judged_count=None if selected is None else len(selected.judged),
         )
 
 

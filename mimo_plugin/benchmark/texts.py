@@ -1,4 +1,4 @@
-"""The texts and encoders of an analysis."""
+"""Sampled texts and named encoders of an analysis."""
 
 import hashlib
 import heapq
@@ -23,16 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SampledTexts:
-    """Texts with their languages; the versions of one text lie together.
+    """Texts with their languages; the versions of one text are adjacent.
 
     Attributes:
-        collections: where they are from.
-        role: documents or queries.
-        seed: that they were drawn with.
         ids, texts, languages: (n,) each.
-        groups: (n,) equal for the language versions of one text. At most one a language.
-        alone: why there are no parallel texts; None where each group has two languages or more.
-        left_out: texts of the collection that are empty or in no known language.
+        groups: (n,) equal for the language versions of one text, at most one per language.
+        alone: why there are no parallel texts; None if each group has two languages or more.
+        left_out: number of texts that are empty or have no known language.
     """
 
     collections: tuple[str, ...]
@@ -47,12 +44,11 @@ class SampledTexts:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Texts a language, in alphabetical order."""
+        """Language -> number of texts, in alphabetical order."""
         return dict(sorted(Counter(self.languages).items()))
 
     def first(self, most: int) -> int:
-        """How many rows the first texts have, in all their versions, that are `most` rows at most; those of
-        the first text in any case."""
+        """Number of rows of the first texts with all versions: at most `most`, but at least one text."""
         if len(self.groups) <= most:
             return len(self.groups)
         end = most
@@ -70,19 +66,19 @@ def sample_texts(
     seed: int = 42,
     progress: bool | None = None,
 ) -> SampledTexts:
-    """Draws texts in all their languages, those in many languages before those in few.
+    """Draws texts in all their languages; texts in many languages are preferred.
 
-    Documents are versions of one text as `version_groups` finds them, queries where they are topics with the
-    same relevant documents and the same id after the language. Where there are none, texts are drawn from
-    each language for itself. What is drawn depends on ids and seed, not on the order of the collection.
+    `version_groups` finds the versions of a document. Queries are versions if they are topics with the same
+    relevant documents and the same id after the language. Without versions, texts are drawn from each
+    language separately. The sample depends on ids and seed, not on the order of the collection.
 
-    Documents are streamed, twice where they may be parallel: memory holds ids and languages then, and else
-    the texts that are drawn.
+    Documents are streamed, twice if they may be parallel. Memory then holds all ids and languages, otherwise
+    only the drawn texts.
 
     Args:
         pool: an ir_datasets dataset of `Doc`s and `Query`s, see `load`.
-        collections: what it was made of.
-        count: texts, each in all its languages; of a collection without parallel texts, a language.
+        collections: names of its collections.
+        count: number of texts, each in all its languages; without parallel texts, number per language.
 
     Raises:
         DataError: fewer than two texts with a language, or judgments that contradict each other.
@@ -108,9 +104,9 @@ def sample_texts(
 
 
 class _Reader:
-    """Yields (id, text, language) of the texts that can be used, as often as it is asked.
+    """Yields (id, text, language) of the usable texts, in any number of passes.
 
-    left_out: how many others the last pass has found.
+    left_out: number of other texts in the last pass.
     """
 
     def __init__(self, pool: Any, role: Role, progress: bool | None) -> None:
@@ -140,7 +136,7 @@ def _never_parallel(pool: Any, role: Role) -> str | None:
 
 
 def _never_confirmed(topics: Topics) -> str | None:
-    """Tells by the judgments alone, without reading documents, that none can be versions of one text."""
+    """Why no documents can be versions of one text, by the judgments alone; None if some can."""
     for judged in topics.judged:
         seen: set[bytes] = set()
         for docid in judged.docids[judged.relevance > 0].tolist():
@@ -155,10 +151,10 @@ def _never_confirmed(topics: Topics) -> str | None:
 
 
 def _text_names(role: Role, topics: Topics, ids: Sequence[str], languages: Sequence[str]) -> list[str]:
-    """For each id a name that the language versions of one text share."""
+    """A name for each id, the same for the language versions of one text."""
     if role is Role.DOCUMENTS:
         return version_groups(ids, languages, topics)
-    # With a blank, which no id has.
+    # The blank makes the name differ from every id.
     names = {
         topics.query_ids[position]: f"versions of {topics.query_ids[positions[0]]}"
         for positions in topic_versions(topics)
@@ -191,14 +187,14 @@ def _parallel(reader: _Reader, topics: Topics, count: int, seed: int) -> list[tu
         for identifier, text, lang in reader:
             if identifier in wanted:
                 group = wanted[identifier]
-                # Ids such as de:7 and 7 can make two versions in one language.
+                # Ids such as de:7 and 7 can give two versions in one language.
                 found.setdefault((place[group], lang), (identifier, text, lang, group))
     return [row for _, row in sorted(found.items())]
 
 
 def _each_language(reader: _Reader, count: int, seed: int) -> list[tuple[str, str, str, str]]:
-    """(id, text, language, id) of so many texts a language, languages mixed."""
-    # Of each language, the smallest draws so far; the largest of them comes first.
+    """(id, text, language, id) of `count` texts per language, languages mixed."""
+    # Per language, a heap of the smallest draws so far, with the largest first.
     drawn: dict[str, list[tuple[int, str, str]]] = {}
     for identifier, text, lang in reader:
         heap = drawn.setdefault(lang, [])
@@ -221,11 +217,13 @@ def _draw(seed: int, name: str) -> int:
 
 
 class NamedEncoder(NamedTuple):
-    """Attributes:
-    label: in tables and pictures.
-    checkpoint: as `Encoder` takes it.
-    run: the training run that it is of; None where none was named.
-    model: the encoder where it is loaded already.
+    """An encoder with its name.
+
+    Attributes:
+        label: name in tables and figures.
+        checkpoint: see `Encoder`.
+        run: its training run, if one was named.
+        model: the encoder, if it is loaded already.
     """
 
     label: str
@@ -234,7 +232,7 @@ class NamedEncoder(NamedTuple):
     model: "Encoder | None" = None
 
     def load(self, options: "EncoderOptions | None") -> "Encoder":
-        """The encoder, loaded with these options unless it is loaded already. Errors as `Encoder`."""
+        """The encoder, loaded with these options if it is not loaded already. Errors as `Encoder`."""
         from mimo_plugin.encoder.encoder import Encoder
 
         return self.model or Encoder(self.checkpoint, options)
@@ -248,17 +246,17 @@ def file_name(label: str) -> str:
 def parse_encoders(specs: "Sequence[str | Encoder]", *, check: bool = False) -> list[NamedEncoder]:
     """Reads encoders: `NAME=CHECKPOINT`, a checkpoint, or a loaded one.
 
-    A checkpoint is a directory, a hub id or a packaged one, or the directory of a training run: then it is
-    the run's model, and the newest checkpoint of a run that is not finished. Without a NAME, an encoder is
-    called by the last part of its checkpoint's name.
+    A checkpoint is a directory, a hub id, a packaged one, or the directory of a training run. A run means its
+    model, an unfinished run its newest checkpoint. Without a NAME, the name is the last part of the
+    checkpoint's name.
 
     Args:
-        check: look into the files of checkpoints, without loading them.
+        check: check the files of checkpoints, without loading them.
 
     Raises:
-        ArtifactError: a run without a model and without a checkpoint, or a damaged one.
-        ModelError: files that are no checkpoint.
-        DataError: two of one name. All problems are in the one error.
+        ArtifactError: a run without a model and without a checkpoint, or a corrupted run.
+        ModelError: files that are not a checkpoint.
+        DataError: two encoders with one name. The error holds all problems.
     """
     from mimo_plugin.encoder.checkpoint import check_files
 
@@ -270,7 +268,7 @@ def parse_encoders(specs: "Sequence[str | Encoder]", *, check: bool = False) -> 
             encoders.append(encoder)
             if check and encoder.model is None:
                 check_files(packaged.resolve(encoder.checkpoint), encoder.checkpoint)
-    # Names that differ in a slash only would share their files.
+    # Names that differ only in a slash would share their files.
     first: dict[str, NamedEncoder] = {}
     for encoder in encoders:
         label, checkpoint = encoder.label, encoder.checkpoint
@@ -288,7 +286,7 @@ def _parse(spec: "str | Encoder") -> NamedEncoder:
     if not isinstance(spec, str):
         return NamedEncoder(_label(spec.name), spec.name, model=spec)
     label, _, checkpoint = spec.partition("=")
-    # A directory may have "=" in its own name.
+    # The name of a directory may hold "=".
     if not checkpoint or not label or Path(spec).exists():
         label, checkpoint = _label(spec), spec
     run = Path(checkpoint)
@@ -307,7 +305,7 @@ def _parse(spec: "str | Encoder") -> NamedEncoder:
 
 
 def _label(checkpoint: str) -> str:
-    """The last part of a name; of a run's model directory, the run's."""
+    """The last part of a name; for the model directory of a run, the run's name."""
     path = Path(checkpoint.removeprefix(packaged.PREFIX))
     name = path.name or path.resolve().name
     parent = path.parent.name

@@ -1,4 +1,4 @@
-"""Records as an ir_datasets dataset: streamed from where they lie, or given in memory."""
+"""Records as an ir_datasets dataset: streamed from files, or given in memory."""
 
 import hashlib
 import json
@@ -34,12 +34,12 @@ from mimo_plugin.collections.rows import (
 )
 from mimo_plugin.core.errors import DataError, Problems
 
-# What `collection` calls what it was given: a fingerprint of the content follows.
+# Prefix of names that `collection` gives; a fingerprint of the content follows.
 MEMORY = "memory:"
 
 
 class DocsIterator:
-    """Documents in order, and, as ir_datasets has it, slices: `docs_iter()[10:20]`."""
+    """Documents in order, with slices as in ir_datasets: `docs_iter()[10:20]`."""
 
     def __init__(self, start: Callable[[], Iterator[Any]]) -> None:
         self._start = start
@@ -60,7 +60,7 @@ class DocsIterator:
 
 
 class StreamedDocstore(Docstore):
-    """Looks documents up by reading the collection until all are found: nothing is written anywhere."""
+    """Looks documents up by reading the collection until all are found, without writing files."""
 
     def __init__(self, docs: "StreamedDocs") -> None:
         super().__init__(docs.docs_cls())
@@ -76,14 +76,14 @@ class StreamedDocstore(Docstore):
                     return
 
 
-# Two that read the same are equal: a pool sees that `path:DIR#dev` and `path:DIR#test` share documents.
+# Equality tells a pool that `path:DIR#dev` and `path:DIR#test` share documents.
 @dataclass(frozen=True)
 class Streamed:
     """Records that a function reads anew for each iteration.
 
     Attributes:
-        read, args: the function and what it is called with.
-        lang: language of all of them, if it is known.
+        read, args: the function and its arguments.
+        lang: language of all records, if known.
     """
 
     read: Callable[..., Iterator[Any]]
@@ -93,11 +93,7 @@ class Streamed:
 
 @dataclass(frozen=True)
 class StreamedDocs(Streamed, BaseDocs):
-    """A docs handler of ir_datasets.
-
-    Attributes:
-        cls: class of the documents.
-    """
+    """A docs handler of ir_datasets; `cls` is the class of its documents."""
 
     cls: type[Any] = field(default=Doc, kw_only=True)
 
@@ -138,8 +134,8 @@ class StreamedQrels(Streamed, BaseQrels):
     """A qrels handler of ir_datasets.
 
     Attributes:
-        defs: what a relevance means.
-        problem: why they cannot be read, known before they are.
+        defs: relevance -> meaning.
+        problem: why they cannot be read, if that is known in advance.
     """
 
     defs: Mapping[int, str] = field(default_factory=dict, kw_only=True)
@@ -158,24 +154,24 @@ class StreamedQrels(Streamed, BaseQrels):
 
 
 def to_doc(row: Row, lang: str = "") -> Doc:
-    """A document of the values `_id`, `text` and `lang`; `lang` is that of one without its own."""
+    """A document from the values `_id`, `text` and `lang`; the argument `lang` is the default."""
     where, record = row
     return Doc(get_id(record, "_id", where), get_text(record, "text", where), get_lang(record, where) or lang)
 
 
 def to_titled_doc(row: Row, lang: str = "") -> TitledDoc:
-    """As `to_doc`, with the value `title`."""
+    """As `to_doc`, also with the value `title`."""
     doc = to_doc(row, lang)
     return TitledDoc(doc.doc_id, get_optional(row[1], "title", row[0]), doc.text, doc.lang)
 
 
 def to_query(row: Row, lang: str = "") -> Query:
-    """A query of the values `_id`, `text` and `lang`."""
+    """A query from the values `_id`, `text` and `lang`."""
     return Query(*to_doc(row, lang))
 
 
 def to_qrel(row: Row) -> Any:
-    """A judgment of the values `query-id`, `corpus-id` and `score`."""
+    """A judgment from the values `query-id`, `corpus-id` and `score`."""
     where, record = row
     return TrecQrel(
         check_id(get_value(record, "query-id", where), f"{where}: query id"),
@@ -188,7 +184,7 @@ def to_qrel(row: Row) -> Any:
 def read_rows(
     read: Callable[[Any, Problems], Iterator[Row]], source: Any, convert: Callable[..., Any], *options: Any
 ) -> Iterator[Any]:
-    """The records of a file: good ones are yielded, and the faults of all others raised at the end."""
+    """Yields the valid records of a file, and raises the faults of all others at the end."""
     with Problems(stop=True) as faults:
         yield from faults.convert(read(source, faults), lambda row: convert(row, *options))
 
@@ -201,8 +197,8 @@ class Pool(Dataset):
 
     Attributes:
         specs: names of the collections, as `load` takes them.
-        prefixes: see `pool_prefixes`; None where ids are the collections' own.
-        fields: of the documents that make their text; None is their default text.
+        prefixes: see `pool_prefixes`; None if ids are the collections' own.
+        fields: document fields that make up the text; None is the default text.
     """
 
     def __init__(
@@ -219,11 +215,11 @@ class Pool(Dataset):
 
 
 def collection(*, docs: Any = None, queries: Any = None, qrels: Any = None, lang: str = "") -> Pool:
-    """Makes a collection of records in memory; it can be used wherever what `load` returns can.
+    """Makes a collection from records in memory, for all functions that take the result of `load`.
 
-    Its name is `memory:` and a fingerprint of its documents; without any, of its queries and judgments. An
-    index made of it is recognised, and refused when a document has changed. No command can find the records
-    by that name.
+    Its name is `memory:` and a fingerprint of its documents, or of its queries and judgments if it has no
+    documents. An index of the collection is recognised by that, and refused after a document has changed. The
+    command line cannot open such a name.
 
     >>> docs = {"d1": "Der See ist tief.", "d2": {"text": "Ziwa ni refu.", "lang": "sw"}}
     >>> lakes = collection(docs=docs, queries=["Wie tief?"], qrels={"0": {"d1": 1}}, lang="de")
@@ -231,24 +227,24 @@ def collection(*, docs: Any = None, queries: Any = None, qrels: Any = None, lang
     ['de', 'sw']
 
     Args:
-        docs: texts, which get the ids "0", "1", ...; id -> text; id -> dict of `text` and perhaps `title` and
-            `lang`; dicts, or rows of a pandas DataFrame or `datasets.Dataset`, with the id as `_id`, `id`,
-            `doc_id` or `docid`; or an ir_datasets dataset. A generator is read into memory, others are read
-            anew each time.
+        docs: texts, which get the ids "0", "1", ...; id -> text; id -> dict with `text`, and optionally
+            `title` and `lang`; dicts, or rows of a pandas DataFrame or `datasets.Dataset`, with the id as
+            `_id`, `id`, `doc_id` or `docid`; or an ir_datasets dataset. A generator is read into memory,
+            anything else is read anew each time.
         queries: as `docs`, with the id as `_id`, `id`, `query_id` or `qid` in rows.
         qrels: query id -> docid -> relevance; triples of the three; or rows with `query-id` or `query_id`,
             `corpus-id`, `doc_id` or `docid`, `score` or `relevance`; or an ir_datasets dataset.
-        lang: language of documents and queries that do not say theirs.
+        lang: language of documents and queries without their own.
 
     Raises:
-        DataError: with every record that is not right; or nothing was given.
+        DataError: with all invalid records; or nothing was given.
     """
     given = {"docs": docs, "queries": queries, "qrels": qrels}
     parts: dict[str, Any] = {}
     for part, records in given.items():
         if records is None:
             continue
-        # An iterator would be empty when it is read again.
+        # An iterator can be read only once.
         kept = list(records) if isinstance(records, Iterator) else records
         if part == "qrels":
             parts[part] = StreamedQrels(partial(read_rows, _judgment_rows, kept, to_qrel))
@@ -277,7 +273,7 @@ def _to_plain_doc(row: Row, lang: str) -> Doc:
 
 
 def _items(part: str, given: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yields (place, key, value) of whatever holds records; keys of what is no mapping are numbers."""
+    """Yields (place, key, value) of given records; the keys are numbers unless a mapping was given."""
     if hasattr(given, f"{part}_iter"):
         given = getattr(given, f"{part}_iter")()
     elif type(given).__module__.partition(".")[0] == "pandas":

@@ -1,4 +1,4 @@
-"""What `mimo collections` says: the known collections, and one of them in detail."""
+"""The texts of `mimo collections`: the known collections, and details of given ones."""
 
 import re
 import textwrap
@@ -17,15 +17,15 @@ from mimo_plugin.core.errors import DataError, Problems
 
 
 def describe(specs: Sequence[str], *, count: bool = False) -> str:
-    """Describes collections, and the prefixes of their ids where there are several.
+    """Describes collections, and the prefixes of their ids if there are several.
 
-    Without `count` only files that are on this machine are read, and of the documents only the first.
+    Without `count` only files on this machine are read, and only the first document.
 
     Args:
-        count: read every document, downloading what is missing.
+        count: read every document, and download missing files.
 
     Raises:
-        DataError: with every problem of every collection.
+        DataError: with all problems of all collections.
     """
     problems = Problems()
     blocks = []
@@ -37,7 +37,7 @@ def describe(specs: Sequence[str], *, count: bool = False) -> str:
         try:
             prefixes = pool_prefixes(specs)
         except DataError as error:
-            blocks.append(f"Not to be used as one pool: {error}")
+            blocks.append(f"Cannot be used as one pool: {error}")
         else:
             ids = {spec: pooled_id(prefixes[collection_key(spec)], "ID") for spec in specs}
             blocks.append("\n".join(["Ids as one pool", *(f"  {spec:<24} {ids[spec]}" for spec in specs)]))
@@ -70,7 +70,7 @@ def _lines(spec: str, count: bool) -> Iterator[str]:
 
 
 def _docs(dataset: Any, spec: str, missing: bool, count: bool) -> tuple[int | None, dict[str, str]]:
-    """How many documents there are, if they are counted, and what to say of them."""
+    """The number of documents, if counted, and facts about them."""
     facts = {"language": usual_language(dataset.docs_lang()) or "that of each record"}
     total = None
     if count:
@@ -115,7 +115,7 @@ def _shortened(text: str) -> str:
     return line if len(line) <= 160 else f"{line[:160]}..."
 
 
-# Families with one collection a language; ir_datasets' registry says their languages and splits.
+# Families with one collection per language; ir_datasets' registry has their languages and splits.
 FAMILIES = {
     "miracl": "MIRACL: Wikipedia passages, monolingual topics",
     "mr-tydi": "Mr. TyDi: Wikipedia passages, monolingual topics, no titles",
@@ -131,7 +131,7 @@ FOLDERS = """\
 A folder of your own
   path:DIR         corpus.jsonl    {"_id": "d1", "title": "...", "text": "...", "lang": "de"}
                    queries.jsonl   {"_id": "q1", "text": "...", "lang": "de"}
-                   qrels/test.tsv  the header query-id, corpus-id, score, then a judgment a line, tabs between
+                   qrels/test.tsv  the header query-id, corpus-id, score, then a judgment per line, with tabs
                    title and lang may be left out
   path:DIR#SPLIT   takes qrels/SPLIT.tsv instead of qrels/test.tsv, and the queries that it judges
   The paper's benchmark files work as well: corpus.jsonl {"d1": {"text": "...", "lang": "de"}} and
@@ -145,12 +145,12 @@ Where two of them share a language, or one has several, the collection's id take
 
 @dataclass(frozen=True)
 class FamilyRow:
-    """Ids of one family that differ in their language only.
+    """Ids of one family that differ only in their language.
 
     Attributes:
-        pattern: such as `miracl/LANG`, or an id without a language in it.
-        splits: what may follow the pattern, with a star where there are no qrels; "" is nothing.
-        languages: what may take the place of LANG.
+        pattern: such as `miracl/LANG`, or an id without a language.
+        splits: that may follow the pattern, with a star if there are no qrels; "" is no split.
+        languages: that may replace LANG.
     """
 
     pattern: str
@@ -159,7 +159,7 @@ class FamilyRow:
 
 
 def family_rows(family: str, has_qrels: Mapping[str, bool]) -> list[FamilyRow]:
-    """Groups a family's ids, each with whether it has qrels, by their pattern and splits."""
+    """Groups a family's ids by pattern and splits; `has_qrels`: id -> whether it has qrels."""
     splits: dict[tuple[str, str], list[str]] = {}
     for name, judged in has_qrels.items():
         parts = name.split("/")
@@ -177,7 +177,7 @@ def family_rows(family: str, has_qrels: Mapping[str, bool]) -> list[FamilyRow]:
 
 
 def catalog_text() -> str:
-    """What `mimo collections` shows; only the packaged sample and ir_datasets' registry are read."""
+    """The list of `mimo collections`; reads only the packaged sample and ir_datasets' registry."""
     import ir_datasets
     from ir_datasets.util import home_path
 

@@ -1,4 +1,4 @@
-"""Folders and files as collections: which layout they have, and where their parts lie."""
+"""Folders and files as collections, in the layouts of BEIR, the MIMO paper and MTEB."""
 
 import json
 import re
@@ -44,10 +44,12 @@ MTEB_PARTS = ("corpus", "queries", "qrels")
 
 @dataclass(frozen=True)
 class FolderSpec:
-    """Attributes:
-    directory: the folder, absolute.
-    split: the qrels' split that was asked for after `#`, if any.
-    subset: the chosen part of a folder in MTEB's layout, such as a language; "" is the whole folder.
+    """A parsed `path:` name.
+
+    Attributes:
+        directory: the folder, absolute.
+        split: of the qrels, given after `#`, if any.
+        subset: of a folder in MTEB's layout, such as a language; "" is the whole folder.
     """
 
     directory: Path
@@ -56,7 +58,7 @@ class FolderSpec:
 
     @property
     def collection_id(self) -> str:
-        """The folder's name, made fit to stand before the colon of a pooled id."""
+        """The folder's name as a prefix for pooled ids, without colons and white space."""
         return "_".join((self.subset or self.directory.name).replace(":", " ").split()) or "root"
 
     @property
@@ -65,7 +67,7 @@ class FolderSpec:
 
     @property
     def files(self) -> list[Path]:
-        """Of a subset: its files; otherwise all of the folder."""
+        """The files of the subset, or all files of the folder."""
         if not self.subset:
             return sorted(file for file in self.directory.rglob("*") if file.is_file())
         parts = find_parts(self.directory, self.subset).values()
@@ -73,10 +75,10 @@ class FolderSpec:
 
 
 def parse_spec(spec: str) -> FolderSpec:
-    """Takes `path:DIR` or `path:DIR#SPLIT` apart.
+    """Parses `path:DIR` or `path:DIR#SPLIT`.
 
     Raises:
-        DataError: there is no such folder, or it cannot be looked at.
+        DataError: the folder does not exist, or cannot be read.
     """
     rest = spec.removeprefix(FOLDER_PREFIX)
     candidates = [(rest, "")]
@@ -103,11 +105,11 @@ def parse_spec(spec: str) -> FolderSpec:
 def load_folder(spec: str) -> Any:
     """The folder as an ir_datasets dataset with the parts that it has.
 
-    A part that is not there in the layout of BEIR or of the MIMO paper may be there in that of MTEB.
+    Parts that are missing in the layout of BEIR or of the MIMO paper are looked up in that of MTEB.
 
     Raises:
-        DataError: no such folder or split, nothing in it that is known, a first document of neither layout,
-            or a file that cannot be read; with every such problem of the folder.
+        DataError: with all problems of the folder: no such folder or split, no known part, a first document
+            of unknown layout, or an unreadable file.
     """
     folder = parse_spec(spec)
     parts: dict[str, Any] = {}
@@ -140,7 +142,7 @@ def _docs(folder: FolderSpec) -> StreamedDocs | None:
     where, record = next(json_rows(corpus, faults), ("", {"_id": ""}))
     if not where:
         faults.raise_any()
-    # Reading the documents raises the faults before the first record, along with later ones.
+    # Faults before the first record are raised on reading the documents.
     if "_id" in record:
         return StreamedDocs(read_rows, (json_rows, corpus, to_titled_doc), cls=TitledDoc)
     if record and all(isinstance(value, dict) for value in record.values()):
@@ -188,7 +190,7 @@ def _qrels(folder: FolderSpec) -> StreamedQrels | None:
 
 
 def _qrels_splits(directory: Path) -> dict[str, Path]:
-    """The splits in a folder `qrels`, by name; `glob` would pass over a folder that may not be read."""
+    """The splits in a folder `qrels`, by name; `glob` would ignore an unreadable folder."""
     if not directory.is_dir():
         return {}
     names = sorted({path.name.removesuffix(".gz") for path in directory.iterdir() if path.name[0] != "."})
@@ -199,9 +201,7 @@ def _qrels_splits(directory: Path) -> dict[str, Path]:
 def _find(directory: Path, name: str) -> Path | None:
     found = [path for path in (directory / name, directory / f"{name}.gz") if path.exists()]
     if len(found) > 1:
-        raise DataError(
-            f"{found[0]} and {found[1].name} are both there, expected one of them: remove the other"
-        )
+        raise DataError(f"{found[0]} and {found[1].name} both exist, expected one of them: remove the other")
     if found and found[0].is_dir():
         raise DataError(f"{found[0]}: is a folder, expected a file: put the file in its place")
     return found[0] if found else None
@@ -231,7 +231,7 @@ _MTEB_READERS: dict[str, Callable[..., Any]] = {
 
 
 def part_names(subset: str, part: str) -> list[str]:
-    """What the files of a part may be called, without what follows; the first that is there counts."""
+    """Possible names of a part's files, without endings; the first one that exists counts."""
     if not subset:
         return [part]
     names = [f"{subset}-{part}", f"{part}-{subset}", f"{subset}/{part}", f"{part}/{subset}"]
@@ -239,10 +239,10 @@ def part_names(subset: str, part: str) -> list[str]:
 
 
 def find_parts(directory: Path, subset: str) -> dict[str, dict[str, tuple[Path, ...]]]:
-    """Part -> split -> its files, of the parts that are there in MTEB's layout.
+    """Part -> split -> files, for the parts in MTEB's layout.
 
     Raises:
-        OSError: a folder cannot be looked at.
+        OSError: a folder cannot be read.
     """
     found = {}
     for part in MTEB_PARTS:
@@ -253,7 +253,7 @@ def find_parts(directory: Path, subset: str) -> dict[str, dict[str, tuple[Path, 
 
 
 def _data_files(place: Path) -> dict[str, tuple[Path, ...]]:
-    """The files in a folder, by split; or the file that is called so, as a split of that name."""
+    """The files in a folder, by split; or files of this name, as a split."""
     if place.is_dir():
         files = sorted(place.iterdir())
     elif place.parent.is_dir():
@@ -271,11 +271,11 @@ def _data_files(place: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def _tables(folder: FolderSpec, spec: str, wanted: Sequence[str]) -> dict[str, Any]:
-    """Part -> its handler, of the wanted parts that are there in MTEB's layout."""
+    """Part -> handler, for the wanted parts in MTEB's layout."""
     with _looking(spec):
         parts = find_parts(folder.directory, folder.subset)
     lang = usual_language(folder.subset.casefold()) if _LANGUAGE.fullmatch(folder.subset) else ""
-    # A folder that is called like a language holds that one's files.
+    # A folder named by a language holds its files.
     own = usual_language(folder.directory.name.casefold())
     if not folder.subset and len(own) == 2 and own.isalpha():
         lang = own
@@ -304,11 +304,11 @@ def _of_split(
 
 
 def local_path(spec: str) -> Path | None:
-    """The file or folder that a collection's name is the path of, if there is one."""
+    """The file or folder with a collection's name as its path, if it exists."""
     try:
         path = Path(spec).expanduser()
         return path if spec and path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # no right to look, too long for a path, ~nobody, a NUL
+    except (OSError, RuntimeError, ValueError):  # no permission, too long for a path, ~nobody, a NUL
         return None
 
 
@@ -316,12 +316,12 @@ _ITERATION = re.compile(r"[Qq]?[0-9]+")
 
 
 def load_file(path: Path) -> Any:
-    """A file of topics or of qrels as an ir_datasets dataset with that part; only its first line is read.
+    """A file of topics or qrels as an ir_datasets dataset with that part; reads only the first line.
 
-    A file of qrels also gives queries: the ids it judges, without text.
+    A file of qrels also gives queries: the judged ids, without text.
 
     Raises:
-        DataError: it cannot be read, is empty, or begins with neither.
+        DataError: the file cannot be read, is empty, or starts with neither topics nor qrels.
     """
     with Problems(stop=True) as faults:
         _, first = next(read_lines(path, faults), (1, ""))
@@ -329,8 +329,8 @@ def load_file(path: Path) -> Any:
         raise DataError(f"{path}: holds no line, expected topics (id, tab, text) or qrels")
     if first.startswith("<"):
         raise DataError(
-            f"{path}: begins with a tag, {first!r:.40}, expected topics as lines of id, tab and text: write "
-            "them so"
+            f"{path}: begins with a tag, {first!r:.40}, expected topics as lines of id, tab and text: "
+            "convert the file"
         )
     rows = _rows_of(first)
     if rows in (json_rows, topic_rows):
@@ -340,21 +340,21 @@ def load_file(path: Path) -> Any:
 
 
 def _rows_of(first: str) -> Callable[..., Any]:
-    """What reads a file that begins so."""
+    """The reader of a file that begins with this line."""
     if first.startswith("{"):
         try:
             return json_rows if "_id" in json.loads(first) else paper_qrel_rows
         except ValueError:
-            return json_rows  # says what is wrong
+            return json_rows  # which reports the fault
     words, tabs = first.split(), first.count("\t")
     if words == QREL_COLUMNS:
         return beir_qrel_rows
-    # A run and a file with a column too many or too few are taken for qrels as well: then that is said.
+    # Runs and files with a wrong number of columns are read as qrels, too, which reports the fault.
     looks_judged = 2 < len(words) < 7 and _ITERATION.fullmatch(words[1])
     return trec_qrel_rows if tabs > 1 or (tabs == 0 and looks_judged) else topic_rows
 
 
 def judged_ids(qrels: StreamedQrels) -> Iterator[Query]:
-    """The queries that qrels judge, each once, without text: to evaluate a run, not to search."""
+    """The judged queries, each once and without text: to evaluate a run, not to search."""
     for query_id in dict.fromkeys(qrel.query_id for qrel in qrels.qrels_iter()):
         yield Query(query_id, "", language_of_id(query_id))

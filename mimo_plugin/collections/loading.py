@@ -1,4 +1,4 @@
-"""From a collection's name to its ir_datasets dataset, and whether its files are here."""
+"""Opens collections by name, and checks that their files are available."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ _SUFFIXES = {".tsv", ".txt", ".trec", ".qrels", ".gz", ".jsonl"}
 
 
 def open_collection(spec: str) -> Any:
-    """Opens a collection as its source has it; nothing is read yet, and only a `hub:` folder downloaded.
+    """Opens a collection without reading it; only a `hub:` folder is downloaded.
 
     Args:
         spec: an ir_datasets id, `path:DIR`, `path:DIR#SPLIT`, `hub:OWNER/NAME[@REVISION][/FOLDER][#SPLIT]`,
@@ -38,7 +38,7 @@ def open_collection(spec: str) -> Any:
         An ir_datasets dataset.
 
     Raises:
-        DataError: there is no such collection, or it is only the parent of others.
+        DataError: the collection does not exist, or is only the parent of others.
     """
     if spec.startswith(FOLDER_PREFIX):
         return load_folder(spec)
@@ -46,8 +46,8 @@ def open_collection(spec: str) -> Any:
         return load_folder(folder_spec(spec))
     if spec.startswith(MEMORY):
         raise DataError(
-            f"{spec}: was given in memory, where no command finds it again by this name: pass the collection "
-            f"itself, or write it to a folder and name that, {FOLDER_PREFIX}DIR"
+            f"{spec}: a collection in memory cannot be opened by name: pass the collection itself, or write "
+            f"it to a folder and name that, {FOLDER_PREFIX}DIR"
         )
     path = local_path(spec)
     if path is not None and path.is_file():
@@ -67,8 +67,10 @@ def open_collection(spec: str) -> Any:
 
 
 def _repaired(spec: str, dataset: Any) -> Any:
-    """NeuCLIR 2023: ir_datasets 0.6.3 keeps the topics that the judgments of 2022 name, so that none is left
-    (allenai/ir_datasets#292). Here the collection's own judgments name them."""
+    """Repairs NeuCLIR 2023 by filtering its topics by its own judgments.
+
+    ir_datasets 0.6.3 filters them by the judgments of 2022, which leaves none (allenai/ir_datasets#292).
+    """
     from ir_datasets import Dataset
     from ir_datasets.datasets.base import FilteredQueries
     from ir_datasets.util import Lazy
@@ -84,7 +86,7 @@ def _repaired(spec: str, dataset: Any) -> Any:
 
 
 def documents_id(spec: str) -> str:
-    """The id of the collection whose documents a registered id has: `miracl/de` for `miracl/de/dev`."""
+    """The id of a registered collection's documents: `miracl/de` for `miracl/de/dev`."""
     import ir_datasets
 
     if not ir_datasets.registry[spec].has_docs():
@@ -99,8 +101,8 @@ def _unknown(spec: str, known: list[str]) -> str:
     if local_path(spec):
         return f"{message}; for the folder write {FOLDER_PREFIX}{spec}"
     if Path(spec).suffix in _SUFFIXES:
-        return f"{message}; for topics or qrels a file, and there is none of that name: check the path"
-    # A right start is worth more than a similar end: miracl/de/devel -> miracl/de/dev.
+        return f"{message}, or a file of topics or qrels, but there is no such file: check the path"
+    # Names with the same parent come first: miracl/de/devel -> miracl/de/dev.
     parent, _, _ = spec.rpartition("/")
     beside = [name for name in known if parent and name.startswith(f"{parent}/")]
     similar = near(spec, beside) or near(spec, known)
@@ -117,11 +119,13 @@ _SPEC = re.compile(
 
 @dataclass(frozen=True)
 class HubSpec:
-    """Attributes:
-    repository: OWNER/NAME.
-    revision: branch, tag or commit; None is the main branch.
-    folder: below the repository's top, which is "".
-    split: the qrels' split that was asked for, if any.
+    """A parsed `hub:` name.
+
+    Attributes:
+        repository: OWNER/NAME.
+        revision: branch, tag or commit; None is the main branch.
+        folder: relative to the repository's top, which is "".
+        split: of the qrels, if given.
     """
 
     repository: str
@@ -131,7 +135,7 @@ class HubSpec:
 
     @property
     def collection_id(self) -> str:
-        """What may stand before the colon of a pooled id."""
+        """A prefix for pooled ids."""
         return (self.folder or self.repository).rpartition("/")[2]
 
     @property
@@ -142,7 +146,7 @@ class HubSpec:
 
 
 def parse_hub(spec: str) -> HubSpec:
-    """Takes a `hub:` spec apart; DataError where it is none."""
+    """Parses a `hub:` name; raises a DataError if it is invalid."""
     found = _SPEC.fullmatch(spec)
     if found is None:
         raise DataError(f"{spec}: expected {FORM}, such as hub:owner/benchmarks/belebele")
@@ -150,13 +154,13 @@ def parse_hub(spec: str) -> HubSpec:
 
 
 def folder_spec(spec: str) -> str:
-    """The `path:` spec of a hub folder, which is fetched where it is not in the local cache.
+    """The `path:` name of a hub folder, which is downloaded unless it is in the local cache.
 
-    A folder that the repository does not have may be there by a like name, see `matching_folders`, or be the
-    subset of one in MTEB's layout.
+    A missing folder may exist under a similar name, see `matching_folders`, or be a subset of a folder in
+    MTEB's layout.
 
     Raises:
-        DataError: there is no such repository or folder, or it cannot be had now.
+        DataError: the repository or folder does not exist, or cannot be downloaded now.
     """
     hub = parse_hub(spec)
     snapshot, folder = _fetched(hub.repository, hub.revision, hub.folder)
@@ -164,7 +168,7 @@ def folder_spec(spec: str) -> str:
 
 
 def found_folder(spec: str) -> str:
-    """The folder that stands for a spec's, relative to the repository's top: it may have another name there.
+    """The folder found for a name, relative to the repository's top; its name may differ.
 
     Raises: as `folder_spec`.
     """
@@ -172,10 +176,10 @@ def found_folder(spec: str) -> str:
     return _fetched(hub.repository, hub.revision, hub.folder)[1]
 
 
-# The hub is asked once a process: all of one command reads the same revision.
+# Cached, so that all of one command reads the same revision.
 @cache
 def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, str]:
-    """The snapshot, and the folder below it that stands for the one asked for, or whose subset it is."""
+    """The snapshot, and the folder or subset found in it."""
     from huggingface_hub import HfApi, snapshot_download
 
     hub = HubSpec(repository, revision, folder)
@@ -199,7 +203,7 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
     caused: Exception | None = None
     try:
         snapshot = fetch([f"{folder}/*"] if folder else None)
-        # Of the files of a subset some may be missing, where a hub can be asked.
+        # Online, files of a subset in the cache may be incomplete.
         if not folder or (snapshot / folder).is_dir() or (offline and is_there(folder)):
             return snapshot, folder
         if offline:
@@ -222,11 +226,10 @@ def _fetched(repository: str, revision: str | None, folder: str) -> tuple[Path, 
 
 
 def _alike(files: list[str], hub: HubSpec) -> tuple[str, list[str]]:
-    """A folder with a like name where the repository lacks the one asked for, and patterns of its files; ""
-    without any.
+    """A folder with a similar name and the patterns of its files; "" without one.
 
     Raises:
-        DataError: several could.
+        DataError: there are several such folders.
     """
     parent, slash, subset = hub.folder.rpartition("/")
     stems = [f"{parent}{slash}{stem}" for part in MTEB_PARTS for stem in part_names(subset, part)]
@@ -238,34 +241,34 @@ def _alike(files: list[str], hub: HubSpec) -> tuple[str, list[str]]:
     found = matching_folders(folders, hub.folder)
     if len(found) > 1:
         raise DataError(
-            f"{hub.key}: not there, and {len(found)} folders are alike ({', '.join(found)}), expected one: "
-            "name it"
+            f"{hub.key}: does not exist, and {len(found)} folders have similar names ({', '.join(found)}), "
+            "expected one: name it"
         )
     return (found[0], [f"{found[0]}/*"]) if found else ("", [])
 
 
 def _not_here(hub: HubSpec, why: str) -> str:
     options = f" --revision {hub.revision}" if hub.revision else ""
-    # At the top a folder may have another name there, or be a subset of several.
+    # A folder at the top may have another name there, or be a subset in several folders.
     options += f" --include '{hub.folder}/*'" if "/" in hub.folder else ""
     return (
-        f"{hub.key}: not in the local cache, and {why}: fetch it where there is a network (hf download "
+        f"{hub.key}: not in the local cache, and {why}: download it on a machine with a network (hf download "
         f"--repo-type dataset {hub.repository}{options}) and give its folder as {FOLDER_PREFIX}DIR"
     )
 
 
-# Of the MIMO paper's releases, the one with queries in every language.
+# The MIMO paper's release with queries in every language.
 _PREFERRED = "MMLIR"
 _SPLITS = ("test", "", "dev")
 _NAME = re.compile(r"(?P<stem>.+?)([-_. ](?P<split>test|dev))?", re.ASCII)
 
 
 def matching_folders(folders: Iterable[str], name: str) -> list[str]:
-    """The folders that fit a name best; several where nothing decides between them.
+    """The folders that fit a name best; several if they are equally good.
 
-    A folder fits if its name is the same but for case, punctuation, a version and `_test` or `_dev` at the
-    end. It lies where the name says, or below any one folder there. The name itself comes first, then a
-    folder at its place, then one in `MMLIR`, then others; among equals `_test` comes first and `_dev` last.
+    Folders fit if their names are equal except for case, punctuation, a version and a final `_test` or
+    `_dev`. They lie at the name's place, or one level below. The name itself ranks first, then folders at its
+    place, then those in `MMLIR`, then others; ties are broken by `_test` first and `_dev` last.
 
     Args:
         folders: of a directory, relative to it, with `/`.
@@ -278,7 +281,7 @@ def matching_folders(folders: Iterable[str], name: str) -> list[str]:
         stem, split = _stem(own)
         if (parent and within == folder) or "/" in above or stem != _stem(last)[0]:
             continue
-        # Anything may have a folder of that name.
+        # Unrelated data may have a folder with such a name.
         if last.casefold() in _SPLITS and folder != name:
             continue
         place = 0 if folder == name else 1 if not above else 2 if above == _PREFERRED else 3
@@ -287,7 +290,7 @@ def matching_folders(folders: Iterable[str], name: str) -> list[str]:
 
 
 def _stem(name: str) -> tuple[str, str]:
-    """What names that mean the same have in common, and the split."""
+    """The common part of equivalent names, and the split."""
     found = _NAME.fullmatch(name.casefold())
     if found is None:
         return name, ""
@@ -295,10 +298,10 @@ def _stem(name: str) -> tuple[str, str]:
 
 
 def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, qrels: bool = False) -> None:
-    """Checks that every collection exists, has the parts asked for, and has its files here or within reach.
+    """Checks that all collections exist and have the parts, with files here or available for download.
 
     Raises:
-        DataError: with every problem of every collection.
+        DataError: with all problems of all collections.
     """
     asked = dict(zip(PARTS, (docs, queries, qrels), strict=True))
     problems = Problems()
@@ -318,7 +321,7 @@ def require(specs: Sequence[str], *, docs: bool = False, queries: bool = False, 
 
 
 def _instead(spec: str, part: str) -> str:
-    """Names of the same collection that do have the part: splits of this one first, then those beside it."""
+    """Names of the same collection that have the part: first its splits, then its siblings."""
     import ir_datasets
 
     known = list(ir_datasets.registry)

@@ -1,8 +1,8 @@
 """The packaged sample: Debian package descriptions in 14 languages, as ir_datasets ids.
 
-`mimo-sample/LANG` is monolingual: a description's long text is a document, its short text a query, and the
-long text of the same description is relevant to it. `mimo-sample` is all of it as one parallel collection:
-ids are `LANG:ID`, and every language version of a long text is relevant to every version of its short text.
+`mimo-sample/LANG` is monolingual: a description's long text is a document, its short text is a query, and the
+two are relevant to each other. `mimo-sample` is one parallel collection of all languages: ids are `LANG:ID`,
+and every language version of a long text is relevant to every version of its short text.
 `sample/PROVENANCE.md` says where the texts come from.
 """
 
@@ -23,7 +23,7 @@ LANGUAGES = ("cs", "da", "de", "en", "es", "fr", "it", "ja", "ko", "pl", "pt", "
 
 
 class Description(NamedTuple):
-    """One package description: language -> text, for its first line and for its body."""
+    """A package description: language -> text, for its first line and for its body."""
 
     id: str
     short: dict[str, str]
@@ -31,7 +31,7 @@ class Description(NamedTuple):
 
 
 def sample_table() -> Path:
-    """The packaged table: a description a line, `{"id", "package", "text": {lang: {"short", "long"}}}`."""
+    """The packaged table; each line is `{"id", "package", "text": {lang: {"short", "long"}}}`."""
     return Path(__file__).parent / "sample" / "debian-sample.jsonl.gz"
 
 
@@ -49,7 +49,7 @@ def descriptions() -> Iterator[Description]:
 
 
 def _versions(part: str, lang: str | None) -> Iterator[tuple[str, str, str]]:
-    """Yields (id, text, language) of the texts of one collection; `part` is "short" or "long"."""
+    """Yields (id, text, language) of a collection's texts; `part` is "short" or "long"."""
     for row in descriptions():
         texts: dict[str, str] = getattr(row, part)
         if lang is None:
@@ -79,7 +79,7 @@ _RELEVANT = {1: "the long text of the query's own description, in any of the col
 
 
 def register_sample() -> None:
-    """Makes the packaged ids known to ir_datasets; calling it again changes nothing."""
+    """Registers the packaged ids with ir_datasets; further calls change nothing."""
     import ir_datasets
 
     known = set(ir_datasets.registry)

@@ -1,4 +1,4 @@
-"""Several collections as one: documents, queries and qrels under the ids of a pool."""
+"""Several collections as one pool of documents, queries and qrels."""
 
 import dataclasses
 from collections import Counter
@@ -35,11 +35,10 @@ class Member:
     """One collection of a pool.
 
     Attributes:
-        spec: its name.
         dataset: the ir_datasets dataset.
-        prefix: what stands before the colon of its ids; "" without a colon.
-        lang: of queries whose source does not say.
-        file: it is a file of topics or qrels, whose ids may have the prefix already.
+        prefix: of its ids, before the colon; "" without a colon.
+        lang: of queries without their own language.
+        file: whether it is a file of topics or qrels, whose ids may have the prefix already.
     """
 
     spec: str
@@ -54,7 +53,7 @@ class Member:
         return identifier if named else pooled_id(self.prefix, identifier)
 
     def numbered(self, part: str) -> Iterator[tuple[int, Any]]:
-        """The source's records of a part, numbered from 1."""
+        """A part's records, numbered from 1."""
         return enumerate(read(self.dataset, part, self.spec), start=1)
 
 
@@ -72,44 +71,44 @@ def load(
 ) -> Pool:
     """Loads collections as one ir_datasets dataset of `Doc`, `Query` and `TrecQrel`; nothing is read yet.
 
-    In a pool ids become `lang:id`, with the language of the collection's documents. Where two collections
-    share a language, and where one has none or several, its id takes the language's place: for
-    `miracl/de/dev` that is `miracl/de`, which all its splits share; for a folder its name. Collections that
-    read the same documents (splits of one) bring them once, and their queries and qrels together.
+    In a pool ids become `lang:id`, with the language of the collection's documents. If two collections share
+    a language, or one has none or several, the collection's id replaces the language: for `miracl/de/dev`
+    that is `miracl/de`, which all its splits share; for a folder its name. Collections with the same
+    documents (splits of one) contribute them once, and the queries and qrels of each.
 
     >>> pool = load("mimo-sample/de", "mimo-sample/fr")
     >>> next(pool.queries_iter()).query_id.partition(":")[0], pool.specs
     ('de', ('mimo-sample/de', 'mimo-sample/fr'))
 
-    Reading a part of the pool skips bad records, in all collections, and raises one DataError at its end, or
-    at the 20th bad record: read to the end before using any.
+    Reading a part of the pool skips invalid records. At the end, or at the 20th invalid record, it raises one
+    DataError for all collections. Read to the end before using any record.
 
     Args:
         specs: names: an ir_datasets id, `path:DIR`, `path:DIR#SPLIT`,
-            `hub:OWNER/NAME[@REVISION][/FOLDER][#SPLIT]`, a packaged id, or a file of topics or qrels. Or what
-            `collection` or ir_datasets itself returned.
-        fields: fields of the documents to use as text, joined by a space, empty ones left out; None takes the
-            text that ir_datasets calls the document's default.
-        pooled: whether ids get the prefix. None: exactly when there are several specs; False is possible only
-            with the splits of one collection.
-        prefixes: what `pool_prefixes` returned for the pool that an index was made of. Collections in it have
-            these prefixes, whatever `pooled` is and whatever they are named together with now.
-        shared_topics: the collections have topics in common, such as NeuCLIR's: query ids get no prefix, a
-            query that several collections have is one, and its judgments are the union of theirs. Reading
-            the queries raises where two collections have different queries under one id.
-        topic_field: field of the queries to use as text; None takes ir_datasets' default.
-        topic_lang: language of queries whose source does not say.
-        topic_source: collection whose queries are searched in place of the collections' own: as those of
-            NeuCLIR in English for sets that have translations of them.
-        lang: languages of the files of topics or qrels, one for each in order, or one for all. In a pool it
-            is the prefix of their ids, where these do not begin with it already. Ids of files without one
-            stay as they are, and what stands before their colon is their language.
-        duplicates: of queries with one id and different content, "first" takes the first; "error" raises on
-            reading. What is there twice with the same content is taken once.
+            `hub:OWNER/NAME[@REVISION][/FOLDER][#SPLIT]`, a packaged id, or a file of topics or qrels. Or the
+            result of `collection` or of ir_datasets itself.
+        fields: document fields to use as text; non-empty ones are joined by a space. None takes the default
+            text of ir_datasets.
+        pooled: whether ids get a prefix. None: if there are several specs. False is possible only with the
+            splits of one collection.
+        prefixes: result of `pool_prefixes` for the pool of an index. Its collections keep these prefixes,
+            whatever `pooled` and the other specs are.
+        shared_topics: the collections have common topics, as in NeuCLIR: query ids get no prefix, and a query
+            of several collections is one query with the union of their judgments. Reading the queries raises
+            if two collections have different queries with the same id.
+        topic_field: query field to use as text; None takes ir_datasets' default.
+        topic_lang: language of queries without their own.
+        topic_source: collection whose queries replace those of the collections: such as NeuCLIR in English
+            for sets with translations of its topics.
+        lang: languages of the files of topics or qrels: one for each in order, or one for all. In a pool it
+            is the prefix of their ids, unless these begin with it already. Without one, ids stay unchanged,
+            and their own prefix is their language.
+        duplicates: for queries with the same id and different content, "first" takes the first; "error"
+            raises on reading. Repeated queries with the same content are always taken once.
 
     Raises:
-        DataError: unknown collections, fields that documents or queries do not have, the same prefix twice.
-            Every such problem of every collection is in the one error.
+        DataError: unknown collections, unknown fields of documents or queries, or a repeated prefix. The
+            error has all such problems of all collections.
         UsageError: no specs, `pooled=False` with several collections that are not all in `prefixes`, or
             `topic_field` or `topic_lang` without `shared_topics`.
     """
@@ -117,7 +116,7 @@ def load(
         raise UsageError("no collection was given, expected at least one")
     if not shared_topics and (topic_field, topic_lang, topic_source) != (None, None, None):
         raise UsageError(
-            "topic_field, topic_lang and topic_source are of shared topics, expected shared_topics=True"
+            "topic_field, topic_lang and topic_source need shared topics, expected shared_topics=True"
         )
     groups = _open_all(specs, fields, None if topic_source else topic_field, lang)
     in_pool = len(specs) > 1 if pooled is None else pooled
@@ -151,10 +150,10 @@ def load(
 
 
 def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
-    """What stands before the colon of each collection's ids when these are pooled.
+    """The prefix of each collection's ids in a pool.
 
     Returns:
-        `collection_key` of each collection -> its prefix; splits of one collection have one entry.
+        `collection_key` -> prefix; splits of one collection have one entry.
 
     Raises:
         DataError: as `load`.
@@ -165,9 +164,9 @@ def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
 def collection_key(spec: str) -> str:
     """The key of a collection in `pool_prefixes`; all splits of a collection share it.
 
-    For an ir_datasets or packaged id that is the id which its documents have there (`miracl/de` for
-    `miracl/de/dev`), for `path:DIR#SPLIT` the folder, absolute and without symbolic links, for
-    `hub:REPOSITORY/FOLDER#SPLIT` what stands before the split.
+    For an ir_datasets or packaged id it is the id of its documents: `miracl/de` for `miracl/de/dev`. For
+    `path:DIR#SPLIT` it is the folder, absolute and without symbolic links. For `hub:REPOSITORY/FOLDER#SPLIT`
+    it is the name without the split.
 
     Raises:
         DataError: as `load`.
@@ -176,13 +175,13 @@ def collection_key(spec: str) -> str:
 
 
 def is_file(spec: str) -> bool:
-    """Whether a name is that of a file of topics or qrels."""
+    """Whether a name is a file of topics or qrels."""
     path = None if spec.startswith((FOLDER_PREFIX, HUB_PREFIX)) else local_path(spec)
     return path is not None and path.is_file()
 
 
 def _identity(spec: str) -> tuple[str, str]:
-    """The `collection_key` of a collection, and what may stand before the colon of its ids."""
+    """The `collection_key` of a collection, and the prefix of its ids if its language cannot be that."""
     if spec.startswith(FOLDER_PREFIX):
         folder = parse_spec(spec)
         return str(folder.place), folder.collection_id
@@ -199,7 +198,7 @@ def _identity(spec: str) -> tuple[str, str]:
 def _open_all(
     specs: Sequence[Any], fields: Sequence[str] | None, topic_field: str | None, lang: Sequence[str]
 ) -> list[list[Member]]:
-    """Opens the collections; collections with the same documents form one group."""
+    """Opens the collections, and groups those with the same documents."""
     problems = Problems()
     languages = _file_languages([spec for spec in specs if isinstance(spec, str)], lang)
     groups: list[list[Member]] = []
@@ -232,8 +231,8 @@ def _opened(given: Any) -> tuple[str, Any]:
         return given, open_collection(given)
     if not isinstance(given, Pool) and not hasattr(given, "dataset_id"):
         raise UsageError(
-            f"of type {type(given).__name__}, expected the name of a collection, or what `collection` or "
-            "ir_datasets.load returned"
+            f"of type {type(given).__name__}, expected the name of a collection, or the result of "
+            "`collection` or ir_datasets.load"
         )
     names = given.specs if isinstance(given, Pool) else (given.dataset_id(),)
     if len(names) != 1:
@@ -242,7 +241,7 @@ def _opened(given: Any) -> tuple[str, Any]:
 
 
 def _file_languages(specs: Sequence[str], lang: Sequence[str]) -> dict[str, str]:
-    """The language of each file among the collections; "" where none was given."""
+    """The language of each file among the collections; "" if none was given."""
     files = [spec for spec in dict.fromkeys(specs) if is_file(spec)]
     if len(lang) > 1 and len(lang) != len(files):
         raise UsageError(
@@ -262,11 +261,10 @@ def _check_topic_field(field: str, member: Member) -> None:
 
 
 def _choose_prefixes(groups: list[list[Member]], given: Mapping[str, str], in_pool: bool) -> list[str]:
-    """A prefix for each group: the given one, else its language, else its id where the language is unknown or
-    shared.
+    """A prefix for each group: the given one, else its language, else its id.
 
     Raises:
-        DataError: two prefixes are the same even so.
+        DataError: two prefixes are equal.
         UsageError: several collections without pooled ids.
     """
     languages = [_language(group[0]) for group in groups]
@@ -285,7 +283,7 @@ def _choose_prefixes(groups: list[list[Member]], given: Mapping[str, str], in_po
         names = ", ".join(member.spec for group in groups for member in group)
         raise UsageError(f"{names}: {len(groups)} collections without pooled ids, expected one: pool them")
     prefixes = [prefix or "" for prefix in chosen]
-    # Files may be of one collection, and have its prefix.
+    # Files may share the prefix of their collection.
     named = [(group[0], own) for group, own in zip(groups, prefixes, strict=True) if not group[0].file]
     with Problems() as problems:
         for prefix, count in Counter(own for _, own in named).items():
@@ -293,8 +291,8 @@ def _choose_prefixes(groups: list[list[Member]], given: Mapping[str, str], in_po
                 same = " and ".join(member.spec for member, own in named if own == prefix)
                 start = f"that start with '{prefix}:'" if prefix else "without a prefix"
                 problems.add(
-                    f"{same} would both have ids {start}, expected a prefix of its own for each collection "
-                    "of a pool: rename a folder, or leave one out"
+                    f"{same} would both have ids {start}, expected different prefixes in a pool: rename a "
+                    "folder, or leave one out"
                 )
     return prefixes
 
@@ -322,13 +320,15 @@ def _read_docs(members: tuple[Member, ...], fields: tuple[str, ...] | None) -> I
 
 @dataclass(frozen=True)
 class PooledQueries(BaseQueries):
-    """Attributes:
-    members: collections with queries.
-    shared: query ids stay as they are, and one query may be in several of the collections.
-    field: of a query that is its text; None is the source's default text.
-    lang: of queries whose source does not say; "" where nothing is known.
-    duplicates: of queries with one id and another text, "error" or "first".
-    copies: ids that the last reading has found once more, and left out.
+    """The queries of a pool.
+
+    Attributes:
+        members: collections with queries.
+        shared: whether query ids stay unchanged, so that collections may share queries.
+        field: query field used as text; None is the default text.
+        lang: of queries without their own language; "" if unknown.
+        duplicates: for queries with the same id and different content, "error" or "first".
+        copies: repeated ids that the last reading left out.
     """
 
     members: tuple[Member, ...]
@@ -398,7 +398,7 @@ class PooledQueries(BaseQueries):
 
 
 def _read_qrels(members: tuple[Member, ...], shared_topics: bool) -> Iterator[Any]:
-    """Judgments; of a topic that is shared those of all members, under its own id."""
+    """Judgments of all members; with shared topics query ids stay unchanged."""
 
     def convert(member: Member, numbered: tuple[int, Any]) -> Any:
         number, record = numbered
@@ -420,6 +420,8 @@ def _read_qrels(members: tuple[Member, ...], shared_topics: bool) -> Iterator[An
     with Problems(stop=True) as faults:
         for member in members:
             if "subtopic_id" in member.dataset.qrels_cls()._fields:
-                faults.add(f"{member.spec}: judged by subtopic, expected one relevance a query and document")
+                faults.add(
+                    f"{member.spec}: judged by subtopic, expected one relevance per query and document"
+                )
             else:
                 yield from faults.convert(member.numbered("qrels"), partial(convert, member))

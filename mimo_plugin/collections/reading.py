@@ -1,4 +1,4 @@
-"""Reading ir_datasets' collections: which of their files are not here, and where a fault lies."""
+"""Reads ir_datasets' collections; finds their missing files and the places of faults."""
 
 import errno
 import json
@@ -26,7 +26,7 @@ from mimo_plugin.collections.rows import unreadable
 from mimo_plugin.core.environment import reachable
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, MimoError
 
-# part -> what a message calls it, and one of its records
+# part -> names of the part and of one of its records in messages
 PARTS = {"docs": "documents", "queries": "queries", "qrels": "qrels"}
 _RECORDS = {"docs": "document", "queries": "query", "qrels": "judgment"}
 _PLACES_SHOWN = 3
@@ -34,9 +34,11 @@ _PLACES_SHOWN = 3
 
 @dataclass(frozen=True)
 class MissingFile:
-    """Attributes:
-    place: where ir_datasets looks for the file (or the folder of an unpacked archive) first.
-    urls: where it would download it from; none for what a user has to obtain.
+    """A file that is not on this machine.
+
+    Attributes:
+        place: where ir_datasets expects the file, or the folder of an unpacked archive.
+        urls: where ir_datasets would download it from; empty for a file that users have to obtain.
     """
 
     place: Path
@@ -44,10 +46,10 @@ class MissingFile:
 
 
 def missing_files(handler: Any) -> list[MissingFile]:
-    """The files that reading a docs, queries or qrels handler needs and that are not on this machine.
+    """The missing files that a docs, queries or qrels handler needs for reading.
 
     Raises:
-        DataError: the folder of one may not be looked at.
+        DataError: a folder cannot be read.
     """
     found: dict[Path, MissingFile] = {}
     try:
@@ -59,18 +61,18 @@ def missing_files(handler: Any) -> list[MissingFile]:
 
 
 def _has_docstore(handler: Any) -> bool:
-    """Whether a lookup store was built once: ir_datasets reads that instead of the files."""
+    """Whether a lookup store was built, which ir_datasets reads instead of the files."""
     if not hasattr(handler, "docs_store"):
         return False
     try:
         store = handler.docs_store()
         return hasattr(store, "built") and bool(store.built())
-    except Exception:  # a few datasets download before they can say where their store would be
+    except Exception:  # a few datasets must download files to find the place of their store
         return False
 
 
 def _missing(node: Any, above: frozenset[int]) -> Iterator[MissingFile]:
-    """Walks what a handler is made of: ir_datasets has no method that says which files it needs."""
+    """Walks the parts of a handler, since ir_datasets has no method for the files it needs."""
     if isinstance(node, LocalDownload):
         node = Download([node], node.path(force=False))
     if isinstance(node, Download):
@@ -87,7 +89,7 @@ def _missing(node: Any, above: frozenset[int]) -> Iterator[MissingFile]:
         yield from behind
         return
     place = Path(node.path(force=False))
-    if place.exists():  # what has been unpacked is used as it is, without a look at the archive
+    if place.exists():  # the archive is not needed once it has been unpacked
         return
     needed = list(behind)
     if needed or (isinstance(node, RelativePath) and Path(node._streamer.path(force=False)).exists()):
@@ -133,7 +135,7 @@ def read(dataset: Any, part: str, spec: str) -> Iterator[Any]:
 
 
 def offline_problem(handler: Any, part: str, spec: str) -> str | None:
-    """What to say if files are missing and cannot be had now."""
+    """The message about missing files that cannot be downloaded now; None if there are none."""
     try:
         missing = [file for file in missing_files(handler) if not reachable(file.urls)]
     except DataError as error:
@@ -178,10 +180,10 @@ def _one_line(error: Exception) -> str:
 
 
 def _bad_line(error: Exception, handler: Any, count: int) -> str | None:
-    """Where in the source the fault is: ir_datasets' errors do not tell, so its files are read once more.
+    """The place of a fault, found by reading the files again: ir_datasets' errors do not name it.
 
     Args:
-        count: records that were read before the fault; it is not in as many lines.
+        count: records that were read before the fault; the first `count` lines are skipped.
     """
     if not isinstance(error, ValueError | KeyError | RuntimeError | EOFError | OSError | zlib.error):
         return None
@@ -208,7 +210,7 @@ _NO_INTEGER = re.compile(r"invalid literal for int\(\) with base 10: (.*)")
 
 
 def _fault(error: Exception, line: bytes) -> str | None:
-    """What is wrong with a line, if it is what ir_datasets complains of."""
+    """The fault of a line, if it fits ir_datasets' error."""
     if isinstance(error, UnicodeDecodeError):
         try:
             line.decode()
@@ -223,7 +225,7 @@ def _fault(error: Exception, line: bytes) -> str | None:
             return f"key {error.args[0]!r} is missing (keys found: {', '.join(map(repr, record)) or 'none'})"
     elif found := _WRONG_COUNT.fullmatch(str(error)):
         expected, unit, count = found.groups()
-        # As ir_datasets splits: TSV at tabs, TREC files at any white space; both pass over empty lines.
+        # ir_datasets splits TSV at tabs and TREC files at any white space; both skip empty lines.
         tabs = unit == "fields"
         columns = line.rstrip(b"\r\n").split(b"\t") if tabs else line.split()
         if line.strip() and len(columns) == int(count):

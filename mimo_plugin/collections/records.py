@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 from mimo_plugin.core.errors import DataError
 
-# What to do with records that have one id and different content.
+# Policies for records with the same id and different content.
 ERROR, FIRST = "error", "first"
 
 
 class Doc(NamedTuple):
-    """A document; `lang` is "" where nothing tells it."""
+    """A document; `lang` is "" if unknown."""
 
     doc_id: str
     text: str
@@ -21,7 +21,7 @@ class Doc(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A query; `lang` is "" where nothing tells it."""
+    """A query; `lang` is "" if unknown."""
 
     query_id: str
     text: str
@@ -32,7 +32,7 @@ class Query(NamedTuple):
 
 
 class TitledDoc(NamedTuple):
-    """A document with a title; `title` and `lang` are "" where the record has none."""
+    """A document with a title; `title` and `lang` are "" if the record has none."""
 
     doc_id: str
     title: str
@@ -40,7 +40,7 @@ class TitledDoc(NamedTuple):
     lang: str
 
     def default_text(self) -> str:
-        """Title and text, joined as ir_datasets joins those of BEIR; the text alone without a title."""
+        """Title and text, joined as in ir_datasets' BEIR; the text alone without a title."""
         return f"{self.title} {self.text}" if self.title else self.text
 
 
@@ -48,10 +48,10 @@ def check_id(identifier: object, where: str) -> str:
     """Returns the id if a TREC run can carry it.
 
     Args:
-        where: what the id is and where it stands; the error starts with it.
+        where: what the id is and its place; the error starts with it.
 
     Raises:
-        DataError: not a string, empty, with white space or a NUL in it, or no valid Unicode.
+        DataError: not a string, empty, with white space or a NUL, or not valid Unicode.
     """
     if not isinstance(identifier, str):
         raise DataError(f"{where} is {_kind(identifier)}, expected a string: write it in quotes")
@@ -68,7 +68,7 @@ def check_text(text: object, where: str) -> str:
     """Returns the text if it can be encoded as UTF-8; empty text is fine.
 
     Raises:
-        DataError: not a string, or with half a surrogate pair in it.
+        DataError: not a string, or with a lone surrogate.
     """
     if not isinstance(text, str):
         raise DataError(f"{where} is {_kind(text)}, expected a string")
@@ -87,20 +87,20 @@ def _kind(value: object) -> str:
 
 
 def pooled_id(prefix: str, identifier: str) -> str:
-    """The id that a document or query has in a pool. An empty prefix leaves it as it is.
+    """The id of a document or query in a pool; an empty prefix leaves it unchanged.
 
-    Prefixes hold no colon, so ids of two collections with different prefixes are never the same.
+    Prefixes contain no colon, so collections with different prefixes never share an id.
     """
     return f"{prefix}:{identifier}" if prefix else identifier
 
 
 def text_fields(cls: Any) -> list[str]:
-    """The fields of a document or query class that may make its text."""
+    """The fields of a document or query class that may make up its text."""
     return [name for name in cls._fields if name not in ("doc_id", "query_id", "lang")]
 
 
 def check_fields(fields: Sequence[str], cls: Any, spec: str, records: str = "documents") -> None:
-    """Raises a DataError that lists the fields when a class of records lacks one of those asked for."""
+    """Raises a DataError with the known fields if a class of records lacks one of `fields`."""
     known = text_fields(cls)
     unknown = [name for name in fields if name not in known]
     if unknown or not fields:
@@ -109,10 +109,10 @@ def check_fields(fields: Sequence[str], cls: Any, spec: str, records: str = "doc
 
 
 def text_of(record: Any, fields: Sequence[str] | None, where: str) -> str:
-    """The named fields joined by a space, empty ones left out; without names ir_datasets' default text.
+    """The named non-empty fields joined by a space; without names ir_datasets' default text.
 
     Raises:
-        DataError: there is no such text, or a field holds something else.
+        DataError: there is no default text, or a field holds something else.
     """
     if fields is not None:
         values = {name: getattr(record, name) for name in fields}
@@ -132,16 +132,16 @@ def text_of(record: Any, fields: Sequence[str] | None, where: str) -> str:
     )
 
 
-# mMARCO's code for Dutch is nobody else's; the others are ISO 639-3, as NeuCLIR's.
+# mMARCO's own code for Dutch, and ISO 639-3 codes of NeuCLIR.
 _ISO = {"dt": "nl", "eng": "en", "fas": "fa", "rus": "ru", "zho": "zh"}
 
 
 def usual_language(code: str | None) -> str:
-    """The ISO 639-1 code that a dataset's own stands for; "" where it has none."""
+    """The ISO 639-1 code for a dataset's own code; "" for None."""
     return _ISO.get(code, code) if code else ""
 
 
 def common_language(languages: Iterable[str | None]) -> str | None:
-    """The language of all; None where there are several, or one is unknown."""
+    """The language of all; None if there are several, or one is unknown."""
     usual = {usual_language(language) for language in languages}
     return next(iter(usual)) or None if len(usual) == 1 else None

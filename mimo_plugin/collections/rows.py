@@ -1,6 +1,6 @@
-"""Files as rows, each with its place: lines, JSON Lines, Parquet, and the layouts of collections.
+"""Files as rows with their places: lines, JSON Lines, Parquet, and the layouts of collections.
 
-Functions that read yield what is right and note the rest in `Problems`: unreadable and damaged files, too.
+Readers yield valid rows. They add invalid rows and unreadable or damaged files to `Problems`.
 """
 
 import gzip
@@ -22,7 +22,7 @@ Row = tuple[str, dict[str, Any]]
 
 
 def unreadable(path: object, error: OSError) -> str:
-    """What to say about a file or folder that the operating system does not let us read."""
+    """The message about a file or folder that the operating system cannot read."""
     if isinstance(error, PermissionError):
         advice = "give yourself the right to read it and to enter its folders (ls -l, chmod)"
     elif isinstance(error, IsADirectoryError | NotADirectoryError):
@@ -33,13 +33,13 @@ def unreadable(path: object, error: OSError) -> str:
 
 
 def open_binary(path: Path | zipfile.Path) -> IO[bytes]:
-    """A file, or the member of a zip file, unpacked where its name ends in .gz."""
+    """Opens a file or a member of a zip file; decompresses it if its name ends in .gz."""
     file = path.open("rb")
     return gzip.open(file, "rb") if path.suffix == ".gz" else file  # type: ignore[return-value]
 
 
 def read_lines(path: Path | zipfile.Path, faults: Problems) -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line without its end); blank lines are passed over."""
+    """Yields (line number from 1, line without its end), without blank lines."""
     number = 0
     try:
         with open_binary(path) as file:
@@ -65,7 +65,7 @@ def read_lines(path: Path | zipfile.Path, faults: Problems) -> Iterator[tuple[in
 
 
 def read_objects(path: Path, faults: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number, JSON object); no key may be there twice."""
+    """Yields (line number, JSON object); a repeated key is a fault."""
     return faults.convert(read_lines(path, faults), partial(_parsed, path))
 
 
@@ -98,23 +98,23 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def get_id(record: Mapping[str, Any], key: str, where: str) -> str:
-    """The id under `key`; DataError where it is missing or unusable."""
+    """The id under `key`; raises a DataError if it is missing or invalid."""
     return check_id(get_value(record, key, where), f"{where}: {key!r}")
 
 
 def get_text(record: Mapping[str, Any], key: str, where: str) -> str:
-    """The text under `key`, possibly empty; DataError where it is missing or not text."""
+    """The text under `key`, possibly empty; raises a DataError if it is missing or not text."""
     return check_text(get_value(record, key, where), f"{where}: {key!r}")
 
 
 def get_optional(record: Mapping[str, Any], key: str, where: str) -> str:
-    """The text under `key`, "" where there is none; DataError where it is something else."""
+    """The text under `key`, "" if there is none; raises a DataError if it is not text."""
     value = record.get(key)
     return "" if value is None else check_text(value, f"{where}: {key!r}")
 
 
 def get_lang(record: Mapping[str, Any], where: str) -> str:
-    """The language code under "lang", "" where there is none; DataError where it has white space in it."""
+    """The language code under "lang", "" if there is none; raises a DataError if it has white space."""
     lang = get_optional(record, "lang", where)
     if lang.split() not in ([], [lang]):
         raise DataError(f"{where}: 'lang' is {lang!r}, expected a code such as 'de' without white space")
@@ -122,19 +122,19 @@ def get_lang(record: Mapping[str, Any], where: str) -> str:
 
 
 def get_value(record: Mapping[str, Any], key: str, where: str) -> Any:
-    """What is under `key`; DataError where it is missing."""
+    """The value under `key`; raises a DataError if it is missing."""
     if key not in record:
         found = ", ".join(map(repr, record)) or "none"
         raise DataError(f"{where}: key {key!r} is missing (keys found: {found}): add it")
     return record[key]
 
 
-# trec_eval's own are smaller still; Python's integers have no end, and take 1_0 for ten.
+# trec_eval's limit is smaller; Python's `int` has none, and accepts 1_0.
 _RELEVANCE = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 def get_relevance(record: Mapping[str, Any], where: str) -> int:
-    """The integer under "score", which a table may hold as text or as 1.0; DataError where there is none."""
+    """The integer under "score", in a table also as text or 1.0; raises a DataError if there is none."""
     value = get_value(record, "score", where)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -144,7 +144,7 @@ def get_relevance(record: Mapping[str, Any], where: str) -> int:
 
 
 def json_rows(path: Path, faults: Problems) -> Iterator[Row]:
-    """JSON Lines, an object a row, as in BEIR's `corpus.jsonl` and `queries.jsonl`."""
+    """The objects of JSON Lines, as in BEIR's `corpus.jsonl` and `queries.jsonl`."""
     return ((f"{path}:{number}", record) for number, record in read_objects(path, faults))
 
 
@@ -184,13 +184,13 @@ QREL_COLUMNS = ["query-id", "corpus-id", "score"]
 
 
 def beir_qrel_rows(path: Path, faults: Problems) -> Iterator[Row]:
-    """The judgments of BEIR's `qrels/SPLIT.tsv`, a header and three columns with tabs between them."""
+    """The judgments of BEIR's `qrels/SPLIT.tsv`: a header and three columns, separated by tabs."""
     lines = read_lines(path, faults)
     number, header = next(lines, (1, ""))
     if faults:  # the header itself cannot be read
         return
     if header.split() != QREL_COLUMNS:
-        # Not a BEIR file, so nothing is to be said about its other lines.
+        # Other lines of a file that is not BEIR's are not reported.
         faults.add(
             f"{path}:{number}: {header!r:.100}, expected the header {' '.join(QREL_COLUMNS)!r} in the first "
             "line"
@@ -200,7 +200,7 @@ def beir_qrel_rows(path: Path, faults: Problems) -> Iterator[Row]:
 
 
 def trec_qrel_rows(path: Path, faults: Problems) -> Iterator[Row]:
-    """The judgments of a TREC file: query id, iteration, docid and relevance between white space."""
+    """The judgments of a TREC file: query id, iteration, docid and relevance, separated by white space."""
     names = ["query-id", "iteration", "corpus-id", "score"]
     between = "tabs or spaces between them: query id, iteration, docid, relevance"
     return _columns(path, read_lines(path, faults), names, faults, None, between)
@@ -214,7 +214,7 @@ def _columns(
     separator: str | None = "\t",
     between: str = "tabs between them",
 ) -> Iterator[Row]:
-    """Lines with as many values as there are names."""
+    """Lines with one value per name."""
     for number, line in lines:
         values = line.split(separator)
         if len(values) == len(names):
@@ -227,13 +227,13 @@ _ID_LANGUAGE = re.compile(r"([a-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*):.")
 
 
 def language_of_id(identifier: str) -> str:
-    """The language that an id as `sw:17` begins with; "" where it does not."""
+    """The language prefix of an id such as `sw:17`; "" if it has none."""
     match = _ID_LANGUAGE.match(identifier)
     return match[1] if match else ""
 
 
 def topic_rows(path: Path, faults: Problems) -> Iterator[Row]:
-    """A file of topics: id and text in a line, between them a tab or, without any, white space."""
+    """A file of topics: id and text per line, separated by a tab or, without tabs, by white space."""
     for number, line in read_lines(path, faults):
         columns = line.split("\t") if "\t" in line else line.split(None, 1)
         if len(columns) != 2:
@@ -248,7 +248,7 @@ def topic_rows(path: Path, faults: Problems) -> Iterator[Row]:
         )
 
 
-# How a value is called here, and what published sets and other libraries call it.
+# Name of a value here -> its names in published sets and other libraries.
 _NAMES = {
     "_id": ("_id", "id", "docid", "query_id", "doc_id", "docno", "qid"),
     "text": ("text", "query"),
@@ -261,13 +261,13 @@ _QREL_NAMES = {
 
 
 def usual_names(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A document or query with `_id` and `text`: a number may be its id, and a null is an empty text."""
+    """A document or query with `_id` and `text`; ids may be numbers, and null is an empty text."""
     row = _renamed(record, _NAMES)
     return row | {"text": ""} if row.get("text", "") is None else row
 
 
 def usual_qrel_names(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A judgment with `query-id`, `corpus-id` and `score`; numbers may be ids."""
+    """A judgment with `query-id`, `corpus-id` and `score`; ids may be numbers."""
     return _renamed(record, _QREL_NAMES)
 
 
@@ -287,12 +287,12 @@ def table_rows(files: tuple[Path, ...], faults: Problems) -> Iterator[Row]:
 
 
 def table_qrel_rows(files: tuple[Path, ...], faults: Problems) -> Iterator[Row]:
-    """Judgments in the layout of MTEB, a judgment a row."""
+    """Judgments in the layout of MTEB, one per row."""
     return ((where, usual_qrel_names(record)) for where, record in _table(files, faults))
 
 
 def is_table(file: Path) -> bool:
-    """Whether a file of judgments has a judgment a line, with the columns of MTEB's."""
+    """Whether a file of judgments has one per line, with the columns of MTEB."""
     _, first = next(table_qrel_rows((file,), Problems()), ("", {}))
     return set(_QREL_NAMES) <= set(first)
 

@@ -1,4 +1,4 @@
-"""One pass over a collection before any work, and the subset that a run is limited to."""
+"""Surveys a collection before it is used, and selects a subset of it."""
 
 import hashlib
 import heapq
@@ -19,15 +19,15 @@ from mimo_plugin.core.files import writing
 
 @dataclass(frozen=True)
 class Survey:
-    """What a collection holds.
+    """Contents of a collection.
 
     Attributes:
         documents: number of documents.
-        empty: documents without text; they are encoded like any other.
+        empty: number of documents without text, which are encoded like any other.
         languages: language -> number of documents, in the order of first appearance.
         fingerprint: SHA-256 over ids, languages and texts in order.
-        copies: records that are left out, because an earlier one has their docid.
-        repeated: the docids that several records have.
+        copies: number of records left out because an earlier one has their docid.
+        repeated: docids of several records.
     """
 
     documents: int
@@ -38,7 +38,7 @@ class Survey:
     repeated: frozenset[str] = frozenset()
 
     def distinct(self, collection: Any) -> Any:
-        """The collection that was surveyed, with the first record of each docid alone."""
+        """The surveyed collection, with only the first record of each docid."""
         return distinct(collection, self.repeated) if self.repeated else collection
 
 
@@ -53,21 +53,22 @@ def survey(
     identical: bool = True,
     progress: bool | None = None,
 ) -> Survey:
-    """Streams a collection's documents once, where docids are repeated three times; memory does not grow with
-    their number, but with that of repeated docids.
+    """Surveys a collection by streaming its documents once, or three times if docids are repeated.
+
+    Memory grows only with the number of repeated docids.
 
     Args:
         collection: an ir_datasets dataset of `Doc`s.
-        duplicates: of documents with one docid and different content, "first" takes the first.
-        identical: one docid several times with the same content is taken once; False refuses that, too.
+        duplicates: for documents with the same docid and different content, "first" takes the first.
+        identical: whether documents with the same docid and content are taken once; False refuses them.
 
     Raises:
-        DataError: there are no documents, or docids occur more than once with different content.
+        DataError: there are no documents, or docids are repeated with different content.
     """
     with tempfile.TemporaryFile() as file:
         found = _count(bar(collection.docs_iter(), what="reading", unit="docs", enabled=progress), file)
         if not found.documents:
-            raise DataError("the collection holds no documents: at least one was expected")
+            raise DataError("the collection has no documents, expected at least one")
         hashes = repeated_hashes(file, found.documents)
     repeated = _repeated(collection, hashes, duplicates, identical) if hashes else frozenset()
     if not repeated:
@@ -77,7 +78,7 @@ def survey(
 
 
 def distinct(collection: Any, repeated: Collection[str]) -> StreamedDocs:
-    """The documents of a collection, of the docids that are repeated only the first."""
+    """The documents of a collection, with only the first record of each repeated docid."""
 
     def docs() -> Iterator[Any]:
         met = set()
@@ -92,7 +93,7 @@ def distinct(collection: Any, repeated: Collection[str]) -> StreamedDocs:
 
 
 def _count(docs: Iterable[Any], file: IO[bytes] | None = None) -> Survey:
-    """Counts documents; their docids' hashes go into the file."""
+    """Counts documents, and writes the hashes of their docids to the file."""
     digest = hashlib.sha256()
     languages: Counter[str] = Counter()
     empty = 0
@@ -111,12 +112,12 @@ def _count(docs: Iterable[Any], file: IO[bytes] | None = None) -> Survey:
 
 
 def docid_hash(docid: bytes) -> bytes:
-    """8 bytes that tell docids apart, but for rare pairs."""
+    """8 bytes that differ between docids, except for rare collisions."""
     return hashlib.blake2b(docid, digest_size=8).digest()
 
 
 def repeated_hashes(file: IO[bytes], count: int) -> set[int]:
-    """The hashes, as little-endian numbers, that are more than once among those written one after the other.
+    """The repeated ones among `count` 8-byte hashes in a file, as little-endian numbers.
 
     Raises:
         EnvironmentProblem: there is no space for them.
@@ -125,17 +126,17 @@ def repeated_hashes(file: IO[bytes], count: int) -> set[int]:
 
     with writing(Path(tempfile.gettempdir())):
         file.flush()
-    # Sorted where it lies: memory does not grow with the collection.
+    # Sorted on disk, so that memory does not grow with the collection.
     hashes: np.ndarray = np.memmap(file, dtype="<u8", mode="r+", shape=(count,))
     hashes.sort()
     return set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
 
 
 def _repeated(collection: Any, hashes: set[int], duplicates: str, identical: bool) -> frozenset[str]:
-    """The docids that several records have: a second pass tells them from ids with equal hashes.
+    """The repeated docids; a second pass tells them from docids with equal hashes.
 
     Raises:
-        DataError: with those whose records may not be taken for one.
+        DataError: with the docids that may not be repeated.
     """
     counts: Counter[str] = Counter()
     first: dict[str, bytes] = {}
@@ -166,28 +167,26 @@ _JUDGED = re.compile(r"judged\+([0-9]{1,9})")
 
 
 class Selected(NamedTuple):
-    """Attributes:
-    docids: documents of the subset; None is all of the languages.
-    judged: docids with a judgment, of the languages.
+    """A subset of a collection.
+
+    Attributes:
+        docids: documents of the subset; None is all documents in the languages.
+        judged: judged documents in the languages.
     """
 
     docids: frozenset[str] | None
     judged: frozenset[str]
 
-    @property
-    def judged_count(self) -> int:
-        return len(self.judged)
-
 
 def parse_docs(value: str) -> int:
-    """The number of distractors a language in `judged+N`.
+    """The number of distractors per language in `judged+N`.
 
     Raises:
-        UsageError: it says something else.
+        UsageError: the value has another form.
     """
     found = _JUDGED.fullmatch(value)
     if found is None:
-        raise UsageError(f"--docs {value!r}, expected judged+N, such as judged+1000: N others a language")
+        raise UsageError(f"--docs {value!r}, expected judged+N, such as judged+1000: N others per language")
     return int(found[1])
 
 
@@ -199,17 +198,17 @@ def select(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Selected:
-    """Chooses documents in one pass; memory holds the judged and the chosen docids.
+    """Selects documents in one pass; memory holds the judged and the selected docids.
 
     Args:
         pool: an ir_datasets dataset of `Doc`, `Query` and qrels.
         languages: of documents; None is all.
-        distractors: documents without a judgment a language, drawn by a hash of seed and docid, so that the
-            order of the collection and what else is in it play no part; None is all.
+        distractors: number of unjudged documents per language; None is all. They are drawn by a hash of seed
+            and docid, independent of the collection's order and other documents.
     """
     judged = {qrel.doc_id for qrel in pool.qrels_iter()}
     there: set[str] = set()
-    # Of each language, the smallest hashes so far: a heap of (-hash, docid), the largest of them first.
+    # The smallest hashes of each language: a heap of (-hash, docid), the largest hash first.
     drawn: dict[str, list[tuple[int, str]]] = {}
     for doc in bar(pool.docs_iter(), what="choosing", unit="docs", enabled=progress):
         if languages is not None and doc.lang not in languages:
@@ -238,10 +237,10 @@ def selected_pool(
     query_languages: frozenset[str] | None,
     selected: Selected,
 ) -> Any:
-    """The documents chosen, the queries in their languages, and the judgments of both.
+    """The selected documents, the queries in the chosen languages, and their judgments.
 
-    Judgments of documents in other languages go with them; those of documents that the collection does not
-    have stay where no languages are chosen: a judged document that is missing costs recall, as it should.
+    Judgments of documents in other languages are left out. If no languages are chosen, judgments of documents
+    that are missing in the collection stay, so that these cost recall.
     """
     from ir_datasets import Dataset
 
@@ -269,11 +268,11 @@ def selected_pool(
 
 
 def binary(pool: Any) -> Any:
-    """The pool with judgments of 0 and 1: what is relevant at all counts the same."""
+    """The pool with binary judgments, 0 and 1."""
     from ir_datasets import Dataset
 
     def qrels() -> Iterator[Any]:
         return (qrel._replace(relevance=min(qrel.relevance, 1)) for qrel in pool.qrels_iter())
 
-    # ir_datasets takes each part from the first that has it.
+    # ir_datasets takes each part from the first argument that has it.
     return Dataset(StreamedQrels(qrels), pool)

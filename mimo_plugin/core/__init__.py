@@ -1,1 +1,1 @@
-"""What every other part stands on: errors, files that are whole or not there, the machine."""
+"""The base of all other parts: errors, atomic files, artifacts, tables, the machine."""

@@ -1,9 +1,9 @@
-"""What a command leaves on disk: written beside and renamed, by one writer, with a checked manifest.
+"""Directories that commands write: atomically, by one writer, with a checked manifest.
 
 `Artifact` is a directory of one `Kind`: an index, vectors, training data, a training run and the like. A
-command goes `check_output` (before any work), `held` (one writer), `finished` (nothing to do?), `begin`, then
-its work, then `seal`. Work that does not resume goes `building`, then `publish`. Readers call `read`, or
-`verify` where every byte counts.
+command calls `check_output` (before any work), `held` (one writer), `finished` (nothing to do?), `begin`,
+does its work, and calls `seal`. Work that cannot resume calls `building`, then `publish`. Readers call
+`read`, or `verify` to check every byte.
 """
 
 import fcntl
@@ -29,16 +29,16 @@ _SEAL = "checksum"
 
 
 class Record(BaseModel):
-    """Validated data: it cannot be changed, and unknown fields are refused."""
+    """Validated, immutable data; unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SealedRecord(Record):
-    """Data that is written with a checksum of itself, so that a single changed byte is noticed."""
+    """Data that is written with its own checksum, so that any changed byte is detected."""
 
     def sealed(self, indent: int | None = None) -> str:
-        """JSON text, one line or indented."""
+        """JSON text with the checksum, on one line or indented."""
         return sealed_text(self.model_dump(mode="json"), indent)
 
 
@@ -48,7 +48,7 @@ R = TypeVar("R", bound=Record)
 def differences(
     mine: BaseModel | Mapping[str, Any], other: BaseModel | Mapping[str, Any], ignoring: Collection[str] = ()
 ) -> dict[str, str]:
-    """Field -> a line that says what it is in either record, of those fields that are not the same."""
+    """Field -> a line with both values, for each field that differs."""
     here, there = (
         one.model_dump(mode="json") if isinstance(one, BaseModel) else one for one in (mine, other)
     )
@@ -60,10 +60,7 @@ def differences(
 
 
 class FileRecord(Record):
-    """Attributes:
-    bytes: size.
-    sha256: hexadecimal.
-    """
+    """Size and SHA-256 of a file."""
 
     bytes: int
     sha256: str
@@ -74,13 +71,13 @@ class FileRecord(Record):
 
 
 def parse_manifest(path: Path, kind: type[R], what: str) -> R:
-    """Reads a manifest. One without a checksum is taken as it is: it was written before there were any.
+    """Reads a manifest. A manifest of an earlier version has no checksum and is not checked.
 
     Args:
         what: its kind, for the message.
 
     Raises:
-        ArtifactError: it cannot be read, is another one, or not as it was written.
+        ArtifactError: it cannot be read, is of another kind, or is corrupted.
     """
     advice = "choose another directory, or make it again"
     try:
@@ -96,17 +93,17 @@ def parse_manifest(path: Path, kind: type[R], what: str) -> R:
         raise ArtifactError(f"{path} is not the manifest of {what}: {error}; {advice}") from error
     if not whole:
         raise ArtifactError(
-            f"{path} is not as it was written (checksum): it is damaged or was edited; make it again"
+            f"{path} does not match its checksum: it is corrupted or was edited; make it again"
         )
     return record
 
 
 def require_files(directory: Path, files: Mapping[str, FileRecord], advice: str) -> None:
-    """Raises an ArtifactError where a file is not there, or has another size than its record says.
+    """Raises an ArtifactError if a file is missing, or its size differs from its record.
 
     Args:
         files: path below the directory -> record.
-        advice: what is damaged then, and what to do.
+        advice: end of the message: what is corrupted, and what to do.
     """
     for name, record in files.items():
         file = directory / name
@@ -117,17 +114,17 @@ def require_files(directory: Path, files: Mapping[str, FileRecord], advice: str)
 
 
 def require_content(directory: Path, files: Mapping[str, FileRecord], advice: str) -> None:
-    """As `require_files`, and raises where a file's SHA-256 is another; it reads all of them."""
+    """As `require_files`, and also compares the SHA-256 of all files."""
     require_files(directory, files, advice)
     for name, record in files.items():
         if sha256(directory / name) != record.sha256:
             raise ArtifactError(
-                f"{directory / name} is not the file that the manifest names (SHA-256): {advice}"
+                f"{directory / name} does not have the SHA-256 that the manifest says: {advice}"
             )
 
 
 def said_format(path: Path) -> str | None:
-    """What a manifest says that it is of, whether or not it is whole; None where it says nothing."""
+    """The `format` of a manifest, even of an invalid one; None if it has none."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -137,15 +134,16 @@ def said_format(path: Path) -> str | None:
 
 
 def sealed_text(data: Mapping[str, Any], indent: int | None = None) -> str:
-    """JSON of an object with a checksum of itself."""
-    return json.dumps({**data, _SEAL: _checksum(data)}, indent=indent, ensure_ascii=False) + "\n"
+    """JSON of an object, with its checksum."""
+    checksum = hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return json.dumps({**data, _SEAL: checksum}, indent=indent, ensure_ascii=False) + "\n"
 
 
 def unseal(content: bytes) -> tuple[Any, bool]:
-    """JSON without its checksum, and whether not a byte of it has changed; without one nobody can tell.
+    """The parsed JSON without its checksum, and whether it is unchanged; without a checksum, True.
 
     Raises:
-        ValueError, RecursionError: it is no JSON, or no text.
+        ValueError, RecursionError: it is not JSON or not UTF-8.
     """
     data = json.loads(content)
     if not isinstance(data, dict) or data.pop(_SEAL, None) is None:
@@ -153,23 +151,15 @@ def unseal(content: bytes) -> tuple[Any, bool]:
     return data, content.decode() in (sealed_text(data), sealed_text(data, indent=2))
 
 
-def _checksum(data: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-
-# Says who writes, for the message that others get. It is renamed into its place, so that they read all of it.
+# Names the writer, for the message to other processes; renamed into place, so that they never read a part.
 NOTE = ".writer"
 _BESIDE = ".writer.new"
-# What a kill can leave of it; the next writer removes it.
+# A kill can leave both; the next writer removes them.
 NOTES = (NOTE, _BESIDE)
 
 
 class Held:
-    """A directory as it was when this was made: somebody may remove it, and work goes to another of its name.
-
-    Args:
-        path: of a directory that is there.
-    """
+    """An existing directory, known by its inode: another may take its name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -182,7 +172,7 @@ class Held:
             return False
 
     def require(self) -> None:
-        """Raises an EnvironmentProblem where the directory is no longer there, or is another one."""
+        """Raises an EnvironmentProblem if the directory was removed or replaced."""
         if not self.lies_there():
             raise EnvironmentProblem(
                 f"{self.path} was removed while it was written to: run the command again, it starts over"
@@ -191,12 +181,11 @@ class Held:
 
 @contextmanager
 def one_writer(directory: Path) -> Iterator[Held]:
-    """Makes the directory and holds it for one writer; a new one in which nothing was written is gone after.
+    """Makes the directory and locks it for one writer; a new directory is removed again if it stays empty.
 
     Raises:
         ArtifactError: another process is writing there.
-        EnvironmentProblem: nothing can be written there; or work has gone well, and the directory is no
-            longer the one that it began in.
+        EnvironmentProblem: the directory cannot be written; or it was removed or replaced during the work.
     """
     new = not directory.exists()
     with writing(directory):
@@ -233,17 +222,17 @@ def _lock(descriptor: int, directory: Path) -> None:
             f"{directory} is being written by {who}: wait for it, stop it, or choose another directory"
         ) from None
     except OSError:
-        # A file system without locks: nothing tells whether another one writes.
+        # A file system without locks: another writer cannot be detected.
         pass
 
 
 MANIFEST: Final = "manifest.json"
-# Folder of what is not yet in its place, see `Artifact.building`.
+# Folder of unpublished files, see `Artifact.building`.
 BUILDING: Final = ".building"
 
 
 class Manifest(SealedRecord):
-    """What lies beside an artifact's files. Subclasses say their `format`, and what the files are of.
+    """The manifest of an artifact. Subclasses add `format` and a description of the files.
 
     Attributes:
         files: size and SHA-256 by path below the directory.
@@ -266,15 +255,14 @@ class Kind(Generic[M]):
 
     Attributes:
         manifest: class of its manifest.
-        formats: what the manifest's `format` may say.
+        formats: valid values of the manifest's `format`.
         noun: for messages, such as "an index".
         command: that makes it, such as "mimo index".
-        names: of the files and folders in it, the manifest and hidden ones apart.
-        mark: file or folder that says that the command began here; None where `names` are enough.
-        mark_is_folder: whether the mark is a folder.
-        mark_stays: whether a finished directory keeps it.
+        names: of the files and folders in it, except the manifest and hidden files.
+        mark: file or folder that shows that the command began here; None if `names` are enough.
+        mark_stays: whether a finished directory keeps the mark.
         option: that names the directory on the command line.
-        again: how a user has the work done anew.
+        again: how a user starts over.
     """
 
     manifest: type[M]
@@ -290,10 +278,10 @@ class Kind(Generic[M]):
 
 
 class Artifact(Generic[M]):
-    """A directory of one kind: absent, empty, begun, or finished, which its manifest says.
+    """A directory of one kind: absent, empty, begun, or finished. A manifest marks a finished directory.
 
     Args:
-        path: new, empty, or one that the kind's command wrote.
+        path: new, empty, or written by the kind's command.
     """
 
     def __init__(self, path: Path, kind: Kind[M]) -> None:
@@ -303,7 +291,7 @@ class Artifact(Generic[M]):
 
     @property
     def mark(self) -> Path | None:
-        """Where the kind's mark lies."""
+        """Path of the kind's mark."""
         return self.path / self.kind.mark if self.kind.mark else None
 
     def check_output(self) -> None:
@@ -355,7 +343,7 @@ class Artifact(Generic[M]):
         """The manifest, checked against the sizes of the files beside it.
 
         Raises:
-            ArtifactError: the directory is none of this kind, or it is incomplete or damaged.
+            ArtifactError: the directory is of another kind, incomplete or corrupted.
         """
         kind = self.kind
         if not self.path.is_dir():
@@ -372,10 +360,10 @@ class Artifact(Generic[M]):
         return manifest
 
     def verify(self, *names: str) -> M:
-        """As `read`, and raises where a file has not the SHA-256 that the manifest says.
+        """As `read`, and also compares the SHA-256 of files.
 
         Args:
-            names: of the files that are read; none is all of them.
+            names: of the files; none means all.
         """
         manifest = self.read()
         files = {name: manifest.files[name] for name in names or manifest.files}
@@ -383,11 +371,11 @@ class Artifact(Generic[M]):
         return manifest
 
     def finished(self) -> M | None:
-        """As `read`; None where nothing is finished here."""
+        """As `read`; None if nothing is finished here."""
         return self.read() if self.manifest.exists() else None
 
     def refuse(self, differences: Sequence[str]) -> None:
-        """Raises an ArtifactError where what lies here differs from what the command is to make."""
+        """Raises an ArtifactError if the options of this directory differ from the command's."""
         if differences:
             raise ArtifactError(
                 f"{self.path} holds {self.kind.noun} made otherwise: {'; '.join(differences)}. Choose "
@@ -396,11 +384,11 @@ class Artifact(Generic[M]):
 
     @contextmanager
     def held(self) -> Iterator[Held]:
-        """Makes the directory, holds it for one writer, and removes what a kill left half-written.
+        """Makes the directory, locks it for one writer, and removes temporary files that a kill left.
 
         Raises:
             ArtifactError: another process writes here.
-            EnvironmentProblem: the file system refuses, or somebody removed the directory meanwhile.
+            EnvironmentProblem: the file system refuses, or the directory was removed meanwhile.
         """
         with one_writer(self.path) as held:
             with writing(self.path):
@@ -411,11 +399,7 @@ class Artifact(Generic[M]):
             yield held
 
     def begin(self, content: str = "") -> None:
-        """Marks the directory as this command's.
-
-        Args:
-            content: of a mark that is a file.
-        """
+        """Writes the kind's mark. content: of a mark that is a file."""
         if self.mark is None:
             return
         if self.kind.mark_is_folder:
@@ -426,9 +410,9 @@ class Artifact(Generic[M]):
 
     @contextmanager
     def building(self) -> Iterator[Path]:
-        """Holds the directory as `held` does, and yields a new folder in it for all that is made.
+        """Locks the directory as `held` does, and yields a new folder in it to write to.
 
-        What is finished here stays as it is until `publish`. The folder is gone at the end.
+        Finished files stay unchanged until `publish`. The folder is removed at the end.
         """
         work = self.path / BUILDING
         with self.held():
@@ -441,7 +425,7 @@ class Artifact(Generic[M]):
                 shutil.rmtree(work, ignore_errors=True)
 
     def publish(self, manifest: M) -> None:
-        """Puts what lies in the folder of `building` in the place of what was here, the manifest last."""
+        """Replaces the content by that of the `building` folder, the manifest last."""
         try:
             with writing(self.path):
                 self._clear()
@@ -453,8 +437,11 @@ class Artifact(Generic[M]):
             raise
 
     def start_over(self) -> None:
-        """Removes all that an earlier command wrote: the manifest first, the mark last, so that at no time
-        something incomplete looks finished or foreign."""
+        """Removes all files of an earlier command.
+
+        The manifest goes first and the mark last, so that an incomplete directory never looks finished or
+        foreign.
+        """
         if self.mark is not None and not self.mark.exists() and self.manifest.exists():
             self.begin()
         self._clear()
@@ -468,7 +455,7 @@ class Artifact(Generic[M]):
                 _remove(entry)
 
     def seal(self, manifest: M) -> None:
-        """Writes the manifest: from then on the directory is finished."""
+        """Writes the manifest, which marks the directory as finished."""
         write_text(self.manifest, manifest.sealed(indent=2))
         if not self.kind.mark_stays:
             self._remove_mark()
@@ -478,13 +465,13 @@ class Artifact(Generic[M]):
 
     @property
     def _damaged(self) -> str:
-        return f"{self.kind.noun} that is damaged; {self.kind.again}"
+        return f"{self.kind.noun} that is corrupted; {self.kind.again}"
 
     def _remove_mark(self) -> None:
         if self.mark is None or not self.mark.exists():
             return
         if self.kind.mark_is_folder:
-            # Renamed first: what a kill leaves of it is never taken for work to go on with.
+            # Renamed first, so that no command resumes from a half-removed folder.
             discarded = self.mark.with_name(f".{self.mark.name}.old")
             with writing(self.mark):
                 self.mark.rename(discarded)

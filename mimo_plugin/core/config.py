@@ -1,4 +1,4 @@
-"""Configs and recipes in YAML: every problem is one line with its file and line number."""
+"""Configs and recipes in YAML; each problem is reported with file and line number."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,6 @@ class YamlFile:
     """A YAML file that holds a mapping.
 
     Attributes:
-        path: the file.
         values: plain dicts, lists, text, numbers, booleans, dates and None.
     """
 
@@ -39,7 +38,7 @@ class YamlFile:
         return YAML().load(self.path.read_bytes())
 
     def where(self, place: Place) -> str:
-        """FILE:LINE of the key or item at a place, or of the nearest one around it."""
+        """FILE:LINE of the key or item at a place, or of the nearest enclosing one."""
         node: Any = self._root
         line = 0
         for step in place:
@@ -57,7 +56,7 @@ def read_yaml(path: Path) -> YamlFile:
     """Reads a YAML file that holds a mapping.
 
     Raises:
-        UsageError: the file cannot be read, or holds something else.
+        UsageError: the file cannot be read, or does not hold a mapping.
     """
     from ruamel.yaml.error import YAMLError
 
@@ -75,7 +74,7 @@ def read_yaml(path: Path) -> YamlFile:
     except YAMLError as error:
         line, reason = _line_of(error, text), _reason(error)
         raise UsageError(f"{path}:{line}: not valid YAML ({reason}), expected a mapping") from error
-    # The parser raises errors of many classes for damaged text and for numbers and dates that do not exist.
+    # The parser raises errors of many classes for malformed text and for impossible numbers and dates.
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{path}:1: cannot be read as YAML ({reason}), expected a mapping") from error
@@ -102,7 +101,7 @@ def _yaml() -> Any:
 
 
 def _refuse_traps(path: Path, text: str) -> None:
-    """Refuses what a few lines can make larger than any memory, or slower than anybody waits."""
+    """Refuses aliases and deep nesting, with which a few lines can fill memory or take forever."""
     from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
     depth = 0
@@ -126,13 +125,13 @@ def _reason(error: Any) -> str:
 
 
 def validate(model: type[M], values: Mapping[str, Any], where: Callable[[Place], str]) -> M:
-    """Values as a record.
+    """Validates values as a record.
 
     Args:
         where: file and line of a place, see `YamlFile.where`.
 
     Raises:
-        UsageError: with every field that is not as it must be, a line each.
+        UsageError: with every invalid field, a line each.
     """
     try:
         return model.model_validate(values)
@@ -142,11 +141,11 @@ def validate(model: type[M], values: Mapping[str, Any], where: Callable[[Place],
 
 
 def field_faults(error: ValidationError, model: type[BaseModel], values: Any) -> Iterator[tuple[Place, str]]:
-    """Pydantic's complaints about values: the place of each, and a message that begins with it."""
+    """Pydantic's errors as places, and messages that begin with the place."""
     for problem in error.errors(include_url=False):
         kind, value = problem["type"], problem["input"]
         place = (*_steps(values, problem["loc"]), *(problem["loc"][-1:] if kind == "missing" else ()))
-        # A member of an enumeration in a Literal is said as <Class.NAME: 'value'>.
+        # Pydantic shows an enum member in a Literal as <Class.NAME: 'value'>.
         said = re.sub(r"<\w+\.\w+: ('[^']*')>", r"\1", problem["msg"].removeprefix("Value error, "))
         expected = said.removeprefix("Input should be ")
         if kind == "missing":
@@ -167,7 +166,7 @@ _QUOTED = re.compile("'([^']*)'")
 
 
 def _steps(value: Any, loc: Place) -> Iterator[str | int]:
-    """The steps that are there in the value; pydantic's own, such as names of types, stand between them."""
+    """The steps that exist in the value, without pydantic's own, such as names of types."""
     for step in loc:
         there = isinstance(value, dict) and step in value
         if there or (isinstance(value, list | tuple) and isinstance(step, int)):
@@ -198,7 +197,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def shown_place(place: Place) -> str:
-    """`reference[2].measure` for `("reference", 2, "measure")`, in one line whatever the keys are."""
+    """`reference[2].measure` for `("reference", 2, "measure")`, always on one line."""
     text = ""
     for step in place:
         if isinstance(step, int):
@@ -209,7 +208,7 @@ def shown_place(place: Place) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value for a message, in one line."""
+    """A value for a message, on one line."""
     if isinstance(value, dict | list | tuple):
         return f"a {'mapping' if isinstance(value, dict) else 'list'} of {len(value)}"
     if value is None or isinstance(value, bool):

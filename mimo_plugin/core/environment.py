@@ -1,4 +1,4 @@
-"""This machine: versions and device, progress bars, messages of libraries, and whether a host answers."""
+"""The machine: versions, device, progress bars, logs of libraries, reachable hosts."""
 
 import platform
 import subprocess
@@ -25,7 +25,7 @@ _PACKAGES = (
 
 
 def environment(device: str, processes: int) -> dict[str, Any]:
-    """Versions, device and, where the package runs from a git checkout, its commit."""
+    """Versions, device and, in a git checkout of the package, the commit."""
     import torch
 
     return {
@@ -40,7 +40,7 @@ def environment(device: str, processes: int) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, its architecture where it has none."""
+    """The processor's name, or its architecture if the name is unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -53,7 +53,7 @@ NOT_INSTALLED = "not installed"
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Package -> its version, or that it is not installed."""
+    """Package -> its version, or "not installed"."""
     found = {}
     for package in packages:
         try:
@@ -64,7 +64,7 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def git_commit(directory: Path) -> str | None:
-    """The commit checked out in a directory, with `-dirty` where files differ from it; None elsewhere."""
+    """The commit of a git checkout, with `-dirty` if files differ from it; None elsewhere."""
     try:
         commit = _git(directory, "rev-parse", "HEAD")
         return f"{commit}-dirty" if _git(directory, "status", "--porcelain", "--", ".") else commit
@@ -88,10 +88,10 @@ def bar(
     unit: str,
     enabled: bool | None = None,
 ) -> "tqdm[Any]":
-    """A bar with count, rate and, where the total is known, remaining time.
+    """A progress bar with count, rate and, if the total is known, remaining time.
 
     Args:
-        enabled: True and False as said; None shows it only where standard error is a terminal.
+        enabled: None shows the bar only if standard error is a terminal.
     """
     from tqdm import tqdm
 
@@ -112,7 +112,7 @@ def bar(
 
 @contextmanager
 def without_model_bars() -> Iterator[None]:
-    """No bar while weights are read or written."""
+    """Hides the progress bars of reading and writing weights."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -126,7 +126,7 @@ def without_model_bars() -> Iterator[None]:
 
 @contextmanager
 def without_dataset_logs() -> Iterator[None]:
-    """No line of `datasets` about a fault that it raises as well."""
+    """Silences the log of `datasets`, which repeats the errors that it raises."""
     from datasets.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -141,7 +141,7 @@ _CONNECT_SECONDS = 5
 
 
 def hub_problem() -> str | None:
-    """Why the model hub cannot be asked; None where it answers."""
+    """Why the model hub cannot be reached; None if it answers."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -150,7 +150,7 @@ def hub_problem() -> str | None:
 
 
 def reachable(urls: Sequence[str]) -> bool:
-    """Whether any of the URLs' hosts answers; each host is asked once a process."""
+    """Whether any of the URLs' hosts answers; each host is asked once per process."""
     return any(_answers(urlsplit(url)._replace(path="/", query="", fragment="").geturl()) for url in urls)
 
 

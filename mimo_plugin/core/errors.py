@@ -1,7 +1,7 @@
-"""What a user can do wrong, and what can be missing: one class each, one line a message.
+"""Errors that a user can meet, and a collector that reports several together.
 
-A message says what was found, what was expected and what to do about it. The command line prints it
-without a traceback and exits with the class's `exit_code`.
+A message is one line: what was found, what was expected, what to do. The command line prints it without a
+traceback and exits with the class's `exit_code`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,17 +20,17 @@ class MimoError(Exception):
 
 
 class UsageError(MimoError):
-    """A command or call was given options that do not make sense, whatever the data."""
+    """Options are invalid, whatever the data."""
 
     exit_code = 2
 
 
 class EnvironmentProblem(MimoError):
-    """Something outside the package is missing: a Java, an optional dependency, a file, disk space."""
+    """Something outside the package is missing: Java, an optional dependency, a file, disk space."""
 
 
 class DataError(MimoError):
-    """A collection, a run, qrels or another input file is not what it has to be."""
+    """A collection, a run, qrels or another input file is invalid."""
 
 
 class ModelError(MimoError):
@@ -38,11 +38,11 @@ class ModelError(MimoError):
 
 
 class ArtifactError(MimoError):
-    """A directory that a command wrote or is asked to write is incomplete, foreign or different."""
+    """A directory of a command is incomplete, corrupted, foreign or of other options."""
 
 
 def near(name: str, known: Iterable[str], count: int = 3) -> str:
-    """`"; near: NAME, ..."` for a message about an unknown name; "" where no known name is like it.
+    """`"; near: NAME, ..."` for a message about an unknown name; "" if no known name is similar.
 
     >>> near("ndgc", ["map", "ndcg"])
     '; near: ndcg'
@@ -63,13 +63,13 @@ class Problems:
     mimo_plugin.core.errors.DataError: run.trec:3: 5 columns, expected 6
     alpha is 5, expected a level between 0 and 1
 
-    `with Problems() as problems:` raises at the end of its block. A generator that reads in it yields the
-    good records and raises at its end: read to the end before using any.
+    `with Problems() as problems:` raises at the end of its block. A generator that reads in the block yields
+    the valid records and raises at its end: read to the end before using any record.
 
     Args:
-        error: class of the messages that are added without one.
-        limit: how many added messages are kept; of more, their number.
-        stop: raise when the limit is reached, so that a file of another format is not read to its end.
+        error: default class of added messages.
+        limit: largest number of added messages to keep; further ones are counted.
+        stop: raise at the limit, so that a file of another format is not read to its end.
     """
 
     def __init__(self, error: type[MimoError] = DataError, limit: int = 20, *, stop: bool = False) -> None:
@@ -87,7 +87,7 @@ class Problems:
             self.raise_any()
 
     def add(self, message: str, error: type[MimoError] | None = None) -> None:
-        """Notes one problem. error: its class, if it is another one."""
+        """Adds one problem. error: its class, if not the default."""
         self._added += 1
         if self._added <= self._limit:
             self._found.append((error or self._error, message))
@@ -100,14 +100,14 @@ class Problems:
 
     @contextmanager
     def collect(self) -> Iterator[None]:
-        """Notes the problems of the first error of ours that its block raises, and goes on behind it."""
+        """Adds the problems of a `MimoError` raised in the block, and continues after the block."""
         try:
             yield
         except MimoError as error:
             self._found += [(type(error), line) for line in str(error).splitlines()]
 
     def convert(self, records: Iterator[T], convert: Callable[[T], U]) -> Iterator[U]:
-        """Yields what becomes of each record; notes the faults of converting, and of reading on."""
+        """Yields converted records; adds the problems of converting and of reading."""
         while True:
             try:
                 record = next(records)
@@ -127,8 +127,10 @@ class Problems:
         return len(self._found)
 
     def raise_any(self) -> None:
-        """Raises one error that holds all problems, a line each, if there is any: a `UsageError` where each
-        is one, else an error of the first other class."""
+        """Raises one error with all problems, a line each, if there are any.
+
+        It is a `UsageError` if all problems are, else an error of the first other class.
+        """
         if not self._found:
             return
         kind = next((kind for kind, _ in self._found if not issubclass(kind, UsageError)), UsageError)

@@ -1,4 +1,4 @@
-"""Files that are written beside their place and renamed; what a full disk or a missing permission says."""
+"""Atomic writing of files, and errors for a full disk or missing permissions."""
 
 import hashlib
 import os
@@ -13,9 +13,9 @@ from mimo_plugin.core.errors import EnvironmentProblem, Problems, UsageError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a path beside `path` to write to; on success it takes `path`'s place, else it is removed.
+    """Yields a temporary path beside `path` to write to; on success it replaces `path`, else it is removed.
 
-    A link is followed. What is no regular file (a pipe, /dev/stdout) is written to directly.
+    Links are followed. A pipe or device such as /dev/stdout is written to directly.
 
     Raises:
         EnvironmentProblem: the file system refuses (no space, no permission, ...).
@@ -39,9 +39,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns an error of the file system while `path` is written into one that a user can act on.
+    """Turns an OSError while `path` is written into an error that a user can act on.
 
-    An error that names another file, or none of the file system's, is another one's and passes.
+    An OSError about an unrelated file, or without an errno, passes unchanged.
 
     Raises:
         EnvironmentProblem: for any other OSError.
@@ -57,7 +57,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def cannot_write(path: Path, reason: str) -> EnvironmentProblem:
-    """The error of a command that the file system does not let write."""
+    """The error of a failed write."""
     return EnvironmentProblem(
         f"cannot write {path}: {reason}. What was complete before is kept; make room or choose another "
         "place, and run the command again"
@@ -65,7 +65,7 @@ def cannot_write(path: Path, reason: str) -> EnvironmentProblem:
 
 
 def check_place(path: Path) -> None:
-    """Raises a UsageError where no file of that name can be written."""
+    """Raises a UsageError if the file cannot be written."""
     try:
         if path.is_dir():
             raise UsageError(f"{path}: is a directory, expected the name of a file to write")
@@ -81,10 +81,10 @@ def check_place(path: Path) -> None:
 
 
 def check_outputs(outputs: Sequence[Path], inputs: Mapping[str, Path]) -> None:
-    """Raises a UsageError for files that cannot be written, or would take an input's place or each other's.
+    """Raises a UsageError for outputs that cannot be written, or would replace an input or each other.
 
     Args:
-        inputs: what it is, such as "the run 'e5'" -> a file that is read.
+        inputs: description, such as "the run 'e5'" -> a file that is read.
     """
     problems = Problems(UsageError)
     for position, path in enumerate(outputs):
@@ -99,7 +99,7 @@ def check_outputs(outputs: Sequence[Path], inputs: Mapping[str, Path]) -> None:
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    """Whether two names lead to one file, also when it does not exist yet."""
+    """Whether two paths are one file, which need not exist yet."""
     try:
         return one.samefile(other)
     except OSError:
@@ -107,7 +107,7 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def make_parent(path: Path) -> None:
-    """Makes the directories that a file lies in.
+    """Makes the parent directories of a file.
 
     Raises:
         EnvironmentProblem: the file system refuses.
@@ -117,26 +117,26 @@ def make_parent(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Removes a directory and all that is in it.
+    """Removes a directory and its content.
 
     Raises:
-        EnvironmentProblem: the file system refuses, or somebody else removes it as well.
+        EnvironmentProblem: the file system refuses, or another process removes it too.
     """
     try:
         shutil.rmtree(path)
     except OSError as error:
-        # It names files relative to the directory that they are in.
+        # The error itself names files by relative paths.
         raise EnvironmentProblem(f"cannot remove {path}: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text so that a reader finds the old file or the new one, never a part."""
+    """Writes UTF-8 text atomically."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def user_caches() -> Path:
-    """Where what can be made again is kept: below XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches."""
+    """The cache directory: below XDG_CACHE_HOME or ~/.cache, on macOS ~/Library/Caches."""
     if sys.platform == "darwin":
         caches = Path.home() / "Library" / "Caches"
     else:
@@ -150,7 +150,7 @@ def sha256(path: Path) -> str:
 
 
 def size_text(size: float) -> str:
-    """Bytes for a reader: 1536 -> "1.5 KiB"."""
+    """Bytes in binary units: 1536 -> "1.5 KiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

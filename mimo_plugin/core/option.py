@@ -1,4 +1,4 @@
-"""What the fields of an option model say about themselves to the command line."""
+"""Command-line options, declared at the fields of option models."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,18 +7,17 @@ from typing import Annotated, Any
 
 @dataclass(frozen=True)
 class Option:
-    """A command-line option, said once beside the field it fills: `Annotated[int, Option("Texts a batch.")]`.
+    """A command-line option, declared at its field: `Annotated[int, Option("Texts a batch.")]`.
 
-    `cli.generate.model_options` makes the command's options of them; a field without one has none. Its name,
-    type, default and choices are those of the field, unless they are given here.
+    `cli.generate.model_options` makes a command's options from the fields that have one. Name, type, default
+    and choices are those of the field, unless given here.
 
     Attributes:
-        help: for `--help`, where the default is added, and for readers of the model.
+        help: for `--help`, which adds the default.
         name: such as "--lambda" or "--resume/--no-resume".
         min, max: of a number.
         choices: of a text; those of an enum or a literal type are known.
-        metavar: of the value.
-        parse: from the text that was given to the field's value; None stays None.
+        parse: converts the given text to the field's value; None stays None.
         settings: further arguments of `click.option`.
     """
 
@@ -35,7 +34,7 @@ class Option:
 # None shows bars on a terminal only.
 Progress = Annotated[bool | None, Option("Progress bars on standard error.  [default: only on a terminal]")]
 
-# Of topics and qrels: collections that have some in common, and files of their own.
+# Options of topics and qrels: shared by collections, or in files of their own.
 SharedTopics = Annotated[
     bool, Option("The collections have topics in common, as NeuCLIR's: one query, judged in each of them.")
 ]
@@ -58,7 +57,7 @@ RemoveQuery = Annotated[
 
 
 def duplicates_of(what: str) -> Option:
-    """The option `--duplicates`. what: records of which two are not the same."""
+    """The option `--duplicates`. what: the duplicates."""
     return Option(
         f"Of {what}: an error, or the first is taken. The very same record is always taken once.",
         choices=("error", "first"),

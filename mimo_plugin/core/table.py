@@ -1,4 +1,4 @@
-"""Tables as text, Markdown, LaTeX, CSV and HTML, and how numbers are written in their cells."""
+"""Tables as text, Markdown, LaTeX, CSV and HTML, and the format of numbers in cells."""
 
 import csv
 import io
@@ -12,8 +12,8 @@ MINUS = "−"
 
 
 class Cell(NamedTuple):
-    """text: as shown. exact: what it stands for; None where it is not defined. best, marked: in bold, with a
-    dagger. bound: the value is an upper bound."""
+    """text: as shown. exact: value; None if undefined. best: in bold. marked: with a dagger. bound: an upper
+    bound."""
 
     text: str
     exact: float | int | str | None = None
@@ -27,18 +27,18 @@ class Cell(NamedTuple):
 
     @property
     def plain(self) -> str:
-        """For a terminal, with its dagger."""
+        """Text for a terminal, with a dagger if marked."""
         text = self.text.replace(MINUS, "-") if self.is_number else self.text
         return text + DAGGER * self.marked
 
 
 def words(text: str, exact: str | None = None) -> Cell:
-    """exact: what a machine should read instead."""
+    """A cell of text. exact: the value for CSV, if it differs."""
     return Cell(text, text if exact is None else exact)
 
 
 def number(value: float | None, form: str = ".4f") -> Cell:
-    """A number as it is shown, and exactly."""
+    """A cell of a number."""
     return Cell(MISSING) if value is None else Cell(format(value, form).replace("-", MINUS), value)
 
 
@@ -48,7 +48,7 @@ def count(value: int | None) -> Cell:
 
 
 def probability(value: float | None, bound: bool = False) -> Cell:
-    """bound: it is an upper bound only."""
+    """A cell of a p-value. bound: it is an upper bound."""
     if value is None:
         return Cell(MISSING)
     text = f"{value:.4f}" if value >= 0.001 else f"{value:.1e}"
@@ -56,10 +56,7 @@ def probability(value: float | None, bound: bool = False) -> Cell:
 
 
 def in_bold(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells with the best of them in bold: the highest, and those that look the same to a reader.
-
-    One value alone is not the best of anything.
-    """
+    """The cells with the highest in bold, and all cells with the same text; a single value is never bold."""
     values = [cell.exact for cell in cells if isinstance(cell.exact, int | float)]
     if len(values) < 2:
         return list(cells)
@@ -69,8 +66,8 @@ def in_bold(cells: Sequence[Cell]) -> list[Cell]:
 
 
 class Column(NamedTuple):
-    """name: its header. group: a header over neighbouring columns of the same group. apart: set apart from
-    the columns before. text: to be set to the left."""
+    """name: header. group: header over neighbouring columns of the group. apart: with space before it. text:
+    aligned to the left."""
 
     name: str
     group: str = ""
@@ -79,7 +76,7 @@ class Column(NamedTuple):
 
 
 class Note(NamedTuple):
-    """A line below a table. link: an address that follows it. repeated: a page has it below another table."""
+    """A line below a table. link: a URL after it. repeated: a page shows it below another table."""
 
     text: str
     link: str = ""
@@ -87,17 +84,19 @@ class Note(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Rows that belong together, with a heading where they are set apart."""
+    """A group of rows, with an optional heading."""
 
     rows: Sequence[Sequence[Cell]]
     heading: str = ""
 
 
 class Table(NamedTuple):
-    """Attributes:
-    columns: the first is the rows' header.
-    name: of its files.
-    labels: what has to stand beside every number.
+    """A table to be rendered.
+
+    Attributes:
+        columns: the first is the rows' header.
+        name: of its files.
+        labels: texts that must accompany every number.
     """
 
     title: str
@@ -118,7 +117,7 @@ class Table(NamedTuple):
         name: str = "",
         labels: Sequence[str] = (),
     ) -> "Table":
-        """A table of one part; columns, cells and notes may be plain text."""
+        """A table with one group of rows; columns, cells and notes may be plain text."""
         return cls(
             title,
             [Column(column) if isinstance(column, str) else column for column in columns],
@@ -134,7 +133,7 @@ class Table(NamedTuple):
 
     @property
     def rows(self) -> list[list[str]]:
-        """All rows as a terminal shows them."""
+        """All rows, as text for a terminal."""
         return [[cell.plain for cell in row] for part in self.parts for row in part.rows]
 
     @property
@@ -142,7 +141,7 @@ class Table(NamedTuple):
         return any(column.group for column in self.columns)
 
     def groups(self) -> list[tuple[str, int]]:
-        """Headers over columns, and over how many columns each is."""
+        """Headers over columns, and the number of columns below each."""
         found: list[tuple[str, int]] = []
         for column in self.columns:
             if found and found[-1][0] == column.group:
@@ -152,14 +151,14 @@ class Table(NamedTuple):
         return found
 
     def to_left(self, place: int) -> bool:
-        """Whether a column holds text; the first one does unless all of it are numbers."""
+        """Whether a column is aligned to the left: if it holds text, or is the first with any text."""
         if place or self.columns[place].text:
             return self.columns[place].text
         return not all(row[place].is_number for part in self.parts for row in part.rows)
 
 
 def render(tables: Sequence[Table], form: str) -> str:
-    """Writes tables one below the other, as "text", "markdown" or "latex"."""
+    """The tables one below the other, as "text", "markdown" or "latex"."""
     if form == "latex":
         return to_latex(tables)
     return "\n\n".join(map(_markdown if form == "markdown" else _text, tables)) + "\n"
@@ -188,7 +187,7 @@ def _tabulate(table: Table, headers: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def _text(table: Table) -> str:
-    # A space where other cells of the column have a dagger keeps the digits in line.
+    # A space in place of other cells' daggers keeps the digits aligned.
     marked = [any(cell.endswith(DAGGER) for cell in column) for column in zip(*table.rows, strict=True)]
     rows = [
         [
@@ -231,7 +230,7 @@ _HEAD = r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; XeLaTeX or
 
 
 def escape_latex(text: str) -> str:
-    r"""100 % -> 100 \%; the sign of a number is one of mathematics. Quotation marks need T1."""
+    r"""Escapes text: 100 % -> 100 \%. Signs of numbers are set in math mode; quotation marks need T1."""
     signs = {match.start() for match in _SIGN.finditer(text)}
     return "".join(
         f"${character.replace(MINUS, '-')}$" if place in signs else _ESCAPES.get(character, character)
@@ -240,7 +239,7 @@ def escape_latex(text: str) -> str:
 
 
 def to_latex(tables: Sequence[Table]) -> str:
-    """A table environment each; they need booktabs, and the T1 encoding for quotation marks."""
+    """A table environment per table; needs booktabs, and the T1 encoding for quotation marks."""
     return "\n".join([_HEAD, *map(_latex, tables)])
 
 
@@ -297,11 +296,11 @@ def _latex_line(cells: Iterable[str]) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """A header and a line a row. What is not defined is empty.
+    """A header, and a line per row. Undefined values are empty.
 
-    Headings over columns are part of the columns' names, headings over rows are a column of their own,
-    `part`. Where something has to stand beside every number it is in the last column, `label`, of every row.
-    Where a column has a dagger or an upper bound, a column `... is` follows that says so.
+    Headers over columns become part of the columns' names; headings over rows become a column `part`. Labels
+    are in the last column, `label`, of every row. A column with a dagger or an upper bound is followed by a
+    column `... is`, which says so.
     """
     all_rows = [(part.heading, row) for part in table.parts for row in part.rows]
     marked = {place for _, row in all_rows for place, cell in enumerate(row) if cell.marked or cell.bound}

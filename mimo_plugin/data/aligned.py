@@ -24,20 +24,17 @@ _ENGLISH = "msmarco-passage/train"
 
 
 class Member(NamedTuple):
-    """Attributes:
-    lang: the language's code in the table.
-    spec: the collection whose documents and queries are in it.
-    """
+    """A collection and the code of its language in the table."""
 
     lang: str
     spec: str
 
 
 def mmarco_members(languages: Sequence[str]) -> list[Member]:
-    """English and the named languages of mMARCO v2; "all" names every one.
+    """English and the named languages of mMARCO v2; "all" takes every language.
 
     Raises:
-        UsageError: mMARCO does not have a language.
+        UsageError: a language is not in mMARCO.
     """
     if not languages:
         return []
@@ -58,11 +55,11 @@ def parse_members(specs: Sequence[str], mmarco: Sequence[str] = ()) -> list[Memb
     """The collections that options name, in order.
 
     Args:
-        specs: LANG=COLLECTION, or COLLECTION where it says its language itself.
+        specs: LANG=COLLECTION, or COLLECTION if it states its language itself.
         mmarco: see `mmarco_members`.
 
     Raises:
-        MimoError: with every problem of the options.
+        MimoError: with all problems of the options.
     """
     members: list[Member] = []
     with Problems() as problems:
@@ -76,7 +73,7 @@ def parse_members(specs: Sequence[str], mmarco: Sequence[str] = ()) -> list[Memb
             with problems.collect():
                 lang = _own_language(open_collection(spec))
                 if not lang:
-                    raise UsageError(f"--collection {spec}: does not say its language, expected LANG={spec}")
+                    raise UsageError(f"--collection {spec}: has no known language, expected LANG={spec}")
                 members.append(Member(lang, spec))
     return members
 
@@ -85,12 +82,12 @@ def check_members(members: Sequence[Member], options: AlignedOptions) -> tuple[s
     """Checks that the collections are available and that a table can be made of them.
 
     Returns:
-        The collection whose triples or qrels name the positive passages, and which of the two: triples where
-        there are any. Unless `positives_from` names its language, it is the first collection that is not the
-        anchor's: ir_datasets' triples of msmarco-passage are not those of mMARCO and of the paper.
+        The collection whose triples or qrels name the positive passages, and which of the two it uses: by
+        default triples, if there are any. By default it is the first collection that is not the anchor's:
+        ir_datasets' triples of msmarco-passage differ from those of mMARCO and the paper.
 
     Raises:
-        MimoError: with every problem of the collections and the options.
+        MimoError: with all problems of the collections and the options.
     """
     problems = Problems()
     problems.extend(_usage_problems(members, options.anchor, options.positives_from), UsageError)
@@ -101,7 +98,7 @@ def check_members(members: Sequence[Member], options: AlignedOptions) -> tuple[s
         try:
             own = _own_language(open_collection(member.spec))
         except DataError:
-            continue  # `require` has said so
+            continue  # `require` has reported it
         if own and own != member.lang:
             problems.add(f"{member.lang}={member.spec}: its documents are in {own}, expected {member.lang}")
         wanted = options.positives_from
@@ -143,13 +140,13 @@ def _own_language(dataset: Any) -> str:
 
 
 def _positives(spec: str, asked: Positives | None) -> Positives:
-    """Whether triples or qrels name a collection's positive passages; raises where files are missing."""
+    """Whether triples or qrels name a collection's positive passages; raises if files are missing."""
     dataset = open_collection(spec)
     there = [kind for kind in Positives if dataset.has(kind.part)]
     if not there or (asked is not None and asked not in there):
         instead = f"--positives {there[0]}" if there else "--positives-from another language"
         raise DataError(
-            f"{spec} has no {asked or 'triples or qrels'} to say which passages are positive: give {instead}"
+            f"{spec} has no {asked or 'triples or qrels'} to name the positive passages: give {instead}"
         )
     kind = asked or there[0]
     problem = offline_problem(getattr(dataset, f"{kind.part}_handler")(), "qrels", spec)
@@ -159,7 +156,7 @@ def _positives(spec: str, asked: Positives | None) -> Positives:
 
 
 class _TriplesAsQrels:
-    """A collection whose triples stand where its qrels would be, for the reader of qrels."""
+    """Presents a collection's triples as its qrels, to the reader of qrels."""
 
     def __init__(self, dataset: Any) -> None:
         self.qrels_handler = dataset.docpairs_handler
@@ -167,7 +164,7 @@ class _TriplesAsQrels:
 
 
 def read_positives(spec: str, kind: Positives, progress: bool | None = None) -> set[tuple[str, str]]:
-    """The distinct (query id, passage id) of the triples' positives, or of qrels with a relevance above 0.
+    """The distinct (query id, passage id) of positive passages: of triples, or of qrels above 0.
 
     Raises:
         DataError: the file cannot be read, or names no positive passage.
@@ -187,10 +184,10 @@ def read_positives(spec: str, kind: Positives, progress: bool | None = None) -> 
 
 @contextmanager
 def _database(path: Path) -> Iterator[sqlite3.Connection]:
-    """An SQLite file for the texts until they are aligned; the block's end removes it."""
+    """A temporary SQLite file for the texts; removed when the block ends."""
     try:
         with closing(sqlite3.connect(path)) as connection:
-            # Nothing needs to outlive this process.
+            # The file does not outlive this process.
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
             yield connection
@@ -203,7 +200,7 @@ def _database(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _fill(connection: sqlite3.Connection, table: str, texts: Iterable[tuple[int, str]]) -> None:
-    """Stores (number, text) in a new table; the first text of a number is kept."""
+    """Stores (number, text) in a new table, the first text of each number."""
     connection.execute(f"CREATE TABLE {table} (number INTEGER PRIMARY KEY, text TEXT NOT NULL)")
     connection.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", texts)
     connection.commit()
@@ -212,7 +209,7 @@ def _fill(connection: sqlite3.Connection, table: str, texts: Iterable[tuple[int,
 def _join(
     connection: sqlite3.Connection, rows: Iterable[tuple[int, int]], languages: int
 ) -> Iterator[tuple[tuple[str | None, str | None], ...]]:
-    """Yields, for each (query number, passage number), both texts in each language; None where missing."""
+    """Yields, for each (query number, passage number), both texts in each language; None if missing."""
     connection.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, query INTEGER, passage INTEGER)")
     connection.executemany("INSERT INTO rows (query, passage) VALUES (?, ?)", rows)
     connection.commit()
@@ -227,7 +224,7 @@ def _join(
     return zip(*cursors, strict=True)
 
 
-# Why a language is left out of a row, or a row out of the table; what reports call it.
+# Reasons for leaving a language out of a row, or a row out of the table, as reports name them.
 NO_QUERY, NO_PASSAGE = "query missing", "passage missing"
 EMPTY, LONG = "empty", "too long"
 INCOMPLETE = "row not in every language"
@@ -237,10 +234,10 @@ def make_table(members: Sequence[Member], output: Path, options: AlignedOptions 
     """Aligns the positive (query, passage) pairs over languages by their ids and writes a table of them.
 
     Each collection is read once. Memory holds the ids of the positive pairs, a temporary file their texts.
-    Where a collection lacks a text, its language is left out of the row, and counted.
+    If a collection lacks a text, its language is left out of the row and counted.
 
     Raises:
-        DataError: a collection cannot be read, has no positive passages, or no row has its language.
+        DataError: a collection cannot be read or has no positive passages, or no row has its language.
         ArtifactError, UsageError: the output holds something else; options contradict each other.
     """
     options = options or AlignedOptions()
@@ -264,7 +261,7 @@ def make_table(members: Sequence[Member], output: Path, options: AlignedOptions 
     if done is not None:
         return Made(done, new=False)
     with writer, _database(writer.work / "texts.sqlite") as texts:
-        # In the order in which collections usually have their passages: the file is written and read in it.
+        # The usual order of passages in collections, so that the file is written and read sequentially.
         pairs = sorted(read_positives(judge, kind, options.progress), key=_by_number)
         queries = _numbers(query_id for query_id, _ in pairs)
         passages = _numbers(passage_id for _, passage_id in pairs)

@@ -1,4 +1,4 @@
-"""The options of `mimo data`, each with the help that the command line shows for it."""
+"""The options of `mimo data`, with their help texts."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Overwrite = Annotated[bool, Option("Replace what another command wrote to --outp
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Where `mimo data parallel` takes its pairs from."""
+    """Sources of `mimo data parallel`."""
 
     tsv: Annotated[
         Texts,
@@ -60,12 +60,12 @@ class SourceOptions:
         Texts, Option("[default: ar de es fr hi id it ja nl pt ru vi zh]", metavar="LANG...")
     ] = ()
     skip_missing: Annotated[
-        bool, Option("Go on where the folder of --opus lacks texts that OPUS has; they are listed.")
+        bool, Option("Continue if the folder of --opus lacks texts that OPUS has, and list them.")
     ] = False
     columns: Annotated[
         str,
         Option(
-            "Columns of the datasets; a dot leads into a nested one, also one of the lists language and "
+            "Columns of the datasets; a dot leads into a nested column, or the lists language and "
             "translation: translation.en,translation.de.",
             metavar="ANCHOR,TEXT",
         ),
@@ -75,7 +75,7 @@ class SourceOptions:
 
 
 class Drop(StrEnum):
-    """Why a pair was left out; the value is what reports call it."""
+    """Reasons for leaving out a pair, as reports name them."""
 
     EMPTY = "empty"
     SHORT = "too short"
@@ -87,8 +87,10 @@ class Drop(StrEnum):
 
 @dataclass(frozen=True)
 class PairFilter:
-    """Which pairs are kept. Lengths are in characters (Unicode code points) and inclusive; white space at a
-    text's ends is not counted.
+    """Decides which pairs are kept.
+
+    Lengths are in characters (Unicode code points) and inclusive. White space at a text's ends is not
+    counted.
 
     Raises:
         UsageError: no pair could pass.
@@ -103,13 +105,13 @@ class PairFilter:
             if not 1 <= self.min_characters <= self.max_characters:
                 problems.add(
                     f"lengths from {self.min_characters} to {self.max_characters} characters: expected a "
-                    "shortest length of at least 1 and a longest one that is no less"
+                    "minimum of at least 1 and a maximum that is not smaller"
                 )
             if not self.max_ratio >= 1:
                 problems.add(f"length ratio {self.max_ratio}: expected 1 or more, longer to shorter")
 
     def reason(self, text: str, anchor: str) -> Drop | None:
-        """Why the pair is left out; None where it is kept."""
+        """Why the pair is left out; None if it is kept."""
         if not text or not anchor:
             return Drop.EMPTY
         shorter, longer = sorted((len(text), len(anchor)))
@@ -122,14 +124,15 @@ class PairFilter:
 
 @dataclass(frozen=True)
 class ParallelOptions:
-    """How `mimo data parallel` makes its pairs."""
+    """Options of `mimo data parallel`."""
 
     anchor: Annotated[str, Option("Language of the first column: what the teacher sees.")] = "en"
     pair_filter: PairFilter = field(default_factory=PairFilter)
     max_pairs: Annotated[
         int,
         Option(
-            "Of a language, and of the identity pairs; more are sampled uniformly over all sources.", min=1
+            "Limit per language, and of identity pairs; more are sampled uniformly over all sources.",
+            min=1,
         ),
     ] = 500_000
     seed: Annotated[int, Option("Of that sample.", min=0)] = 42
@@ -138,7 +141,7 @@ class ParallelOptions:
     progress: Progress = None
 
     def parameters(self) -> dict[str, Any]:
-        """What decides the rows, as the manifest has it."""
+        """The manifest's parameters: everything that determines the rows."""
         own = {"max_pairs": self.max_pairs, "identity": self.identity, "seed": self.seed}
         return {**asdict(self.pair_filter), **own}
 
@@ -151,13 +154,13 @@ class Positives(StrEnum):
 
     @property
     def part(self) -> str:
-        """What ir_datasets calls it."""
+        """Its name in ir_datasets."""
         return {Positives.TRIPLES: "docpairs", Positives.QRELS: "qrels"}[self]
 
 
 @dataclass(frozen=True)
 class AlignedOptions:
-    """How `mimo data aligned` makes its table."""
+    """Options of `mimo data aligned`."""
 
     anchor: Annotated[str, Option("Language that the teacher sees; rows without it are left out.")] = "en"
     positives: Annotated[
@@ -186,14 +189,14 @@ class AlignedOptions:
 
 @dataclass(frozen=True)
 class CleaningOptions:
-    """How the archive's descriptions are cleaned."""
+    """Cleaning of the archive's descriptions."""
 
     min_characters: Annotated[int, Option("Shortest long text of the archive.", min=1)] = 25
     max_characters: Annotated[int, Option("Where a longer text of the archive is cut.", min=1)] = 1200
     max_english: Annotated[
         float,
         Option(
-            "A translation of the archive is none if a larger share of its words is in the English text.",
+            "A translation with a larger share of its words in the English text counts as untranslated.",
             min=0,
             max=1,
         ),
@@ -208,7 +211,7 @@ class Split(StrEnum):
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """Where groups of descriptions go."""
+    """Split of the groups of descriptions."""
 
     dev_share: Annotated[
         float, Option("Of the groups of packages; 0 makes no dev collection.", min=0, max=1)
@@ -224,16 +227,16 @@ class CollectionOptions:
     """Which descriptions become documents and queries of the collections."""
 
     min_doc_languages: Annotated[
-        int, Option("Long texts of descriptions with so many languages are documents of dev and test.", min=1)
+        int, Option("Fewest languages of a description that gives documents of dev and test.", min=1)
     ] = 5
     min_query_languages: Annotated[
-        int, Option("Short texts of documents' descriptions with so many languages are queries.", min=1)
+        int, Option("Fewest languages of a document's description that also gives queries.", min=1)
     ] = 7
 
 
-# Of the archive, by default.
+# The archive's codes that are read by default.
 LANGUAGES = ("en", "it", "da", "de", "fr", "sk", "pt_BR", "ja", "ko", "uk", "pl", "ru", "es", "cs")
-# A language's code with, where the archive has it, the country: pt_BR.
+# A language's code, perhaps with the country: pt_BR.
 _CODE = re.compile(r"([a-z]{2,3})([_@-][A-Za-z]+)*")
 
 
@@ -241,7 +244,7 @@ def language_code(archive_code: str) -> str:
     """The language of an archive's code, without the country: `pt` for `pt_BR`.
 
     Raises:
-        DataError: it is no such code.
+        DataError: the code is invalid.
     """
     match = _CODE.fullmatch(archive_code)
     if match is None:
@@ -251,7 +254,7 @@ def language_code(archive_code: str) -> str:
 
 @dataclass(frozen=True)
 class DebianOptions:
-    """What `mimo data debian` reads, and how it splits and writes it."""
+    """Options of `mimo data debian`."""
 
     sources: Annotated[
         Texts,
@@ -299,12 +302,12 @@ class DebianOptions:
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """The languages without countries, as in the output."""
+        """The languages without countries."""
         return tuple(map(language_code, self.languages))
 
     @property
     def given(self) -> dict[Split, Path]:
-        """The tables of a split."""
+        """The tables given for dev and test."""
         tables = {Split.DEV: self.dev_table, Split.TEST: self.test_table}
         return {split: path for split, path in tables.items() if path is not None}
 
@@ -316,7 +319,7 @@ class DebianOptions:
 
     @property
     def shares(self) -> Mapping[Split, float]:
-        """The shares of dev and test, where they have no table of their own."""
+        """The shares of those of dev and test that have no table."""
         shares = {Split.DEV: self.split.dev_share, Split.TEST: self.split.test_share}
         return {split: share for split, share in shares.items() if split not in self.given}
 

@@ -1,9 +1,12 @@
-"""The MIMO paper's parallel texts by one name: eight corpora of OPUS, thirteen languages with English.
+"""The MIMO paper's parallel texts: eight corpora of OPUS, thirteen languages with English.
 
-They come from the hub, where each corpus is a dataset `sentence-transformers/parallel-sentences-CORPUS`
-with a folder `en-XX` for each language, or from a folder of downloads. In that folder, at any depth, lie
-OPUS's own Moses files (`CORPUS.aa-bb.aa` and `CORPUS.aa-bb.bb`, plain, .gz, or in the zip of OPUS whatever
-it is called), Sentence Transformers' lists (`CORPUS-en-XX-train.tsv.gz`), or `en-XX` folders of the hub.
+They come from the hub or from a folder of downloads. On the hub each corpus is a dataset
+`sentence-transformers/parallel-sentences-CORPUS` with a folder `en-XX` for each language. A folder of
+downloads holds, at any depth:
+
+- OPUS's own Moses files (`CORPUS.aa-bb.aa` and `CORPUS.aa-bb.bb`), plain, .gz or in a zip of any name,
+- Sentence Transformers' lists (`CORPUS-en-XX-train.tsv.gz`), or
+- the `en-XX` folders of the hub.
 """
 
 import zipfile
@@ -28,11 +31,12 @@ _REPOSITORY = "sentence-transformers/parallel-sentences-"
 
 @dataclass(frozen=True)
 class Corpus:
-    """Attributes:
-    name: OPUS's.
-    names: what files may call it as well.
-    slug: in the id of its hub dataset.
-    without: languages of the paper that it has no pairs with English in.
+    """A corpus of OPUS.
+
+    Attributes:
+        slug: its name in the id of its hub dataset.
+        names: other names in files.
+        without: languages of the paper for which it has no pairs with English.
     """
 
     name: str
@@ -55,7 +59,7 @@ CORPORA = (
     Corpus("Tatoeba", "tatoeba"),
     Corpus("WikiMatrix", "wikimatrix"),
 )
-# What corpora call a language besides its usual code; the first that is there is taken.
+# Other codes of a language in corpora; the first one found is taken.
 _CODES = {
     "ar": ("ara",),
     "de": ("deu",),
@@ -76,10 +80,12 @@ _CODES = {
 
 @dataclass(frozen=True)
 class Opus:
-    """Attributes:
-    sources: a source for each corpus and language that there is.
-    absent: corpus -> languages that the corpus does not have.
-    missing: corpus -> languages that the folder lacks, with `skip_missing`.
+    """Sources found in OPUS.
+
+    Attributes:
+        sources: one for each corpus and language found.
+        absent: corpus -> languages that the corpus does not have.
+        missing: corpus -> languages that the folder lacks, with `skip_missing`.
     """
 
     sources: Sequence[PairSource]
@@ -87,7 +93,7 @@ class Opus:
     missing: Mapping[str, Sequence[str]]
 
     def summary(self) -> str:
-        """What was taken and what was not, a few lines."""
+        """The number of sources, and what is missing."""
         lines = [f"OPUS: {len(self.sources)} pairs of a corpus and a language"]
         for title, languages in (
             ("no such texts in the corpus", self.absent),
@@ -111,10 +117,10 @@ def opus_sources(
         place: a folder of downloads, or "hub".
         corpora: names; none means all eight.
         languages: codes; none means the paper's thirteen.
-        skip_missing: go on where the folder lacks texts.
+        skip_missing: continue if the folder lacks texts.
 
     Raises:
-        DataError: the folder lacks texts, all of them named, or has some twice; the hub does not answer.
+        DataError: the folder lacks texts (all are named) or has some twice; the hub cannot be read.
         UsageError: an unknown corpus, or English as a language.
     """
     chosen = _chosen(corpora, languages)
@@ -131,19 +137,19 @@ def opus_sources(
             if source is not None:
                 sources.append(source)
             else:
-                # What is not on the hub is nowhere.
+                # A language that is not on the hub is not in the corpus.
                 (absent if on_hub or lang in corpus.without else missing)[corpus.name].append(lang)
     if not skip_missing:
         problems.extend(
             f"{place}: no {corpus.name} for {' '.join(missing[corpus.name])}, expected "
             f"{corpus.name}.{missing[corpus.name][0]}-{_ANCHOR}.* or the zip with it "
             f"(https://opus.nlpl.eu/{corpus.name}), or {_REPOSITORY}{corpus.slug} of the hub: download them "
-            "there, or go on with what is there (--skip-missing)"
+            "there, or continue without them (--skip-missing)"
             for corpus in chosen
             if corpus.name in missing
         )
     elif not sources:
-        problems.add(f"{place}: nothing of OPUS is there, expected files such as Europarl.de-en.de")
+        problems.add(f"{place}: no files of OPUS were found, expected such as Europarl.de-en.de")
     problems.raise_any()
     return Opus(sources, absent, missing)
 
@@ -173,14 +179,14 @@ def _columns(lang: str, name: str, config: str | None) -> DatasetColumns:
 def _require_hub() -> None:
     if why := hub_problem():
         raise DataError(
-            f"{why}: fetch the corpora where there is a network (hf download --repo-type dataset "
+            f"{why}: download the corpora on a machine with a network (hf download --repo-type dataset "
             f"{_REPOSITORY}europarl --local-dir DIR/parallel-sentences-europarl, and so on) and give --opus "
             "DIR"
         )
 
 
 def _on_hub(corpus: Corpus, lang: str) -> PairSource | None:
-    """A corpus's texts in a language; None where the hub's dataset has no folder for it."""
+    """A corpus's texts in a language; None if the hub's dataset has no folder for it."""
     name = f"{_REPOSITORY}{corpus.slug}"
     config = next((f"en-{code}" for code in _codes(lang) if f"en-{code}" in _hub_folders(name)), None)
     return None if config is None else _columns(lang, name, config)
@@ -193,7 +199,7 @@ def _hub_folders(name: str) -> set[str]:
     try:
         return {Path(one.path).name for one in HfApi().list_repo_tree(name, repo_type="dataset")}
     except Exception as error:
-        raise DataError(f"{name}: the hub does not tell what is in it: {error_line(error)}") from error
+        raise DataError(f"{name}: the hub cannot list its files: {error_line(error)}") from error
 
 
 class _Downloads:
@@ -220,7 +226,7 @@ class _Downloads:
                 self._plain[path.name.lower()].append(path)
 
     def source(self, corpus: Corpus, lang: str) -> PairSource | None:
-        """A corpus's texts in a language; None where the folder has none. Raises where it has them twice."""
+        """A corpus's texts in a language; None if there are none. Raises a DataError for copies."""
         named = list(product(corpus.all_names, _codes(lang), _codes(_ANCHOR)))
         for files, (name, code, anchor) in product((self._plain, self._zipped), named):
             for pair in (f"{anchor}-{code}", f"{code}-{anchor}"):
@@ -248,7 +254,7 @@ def _only(files: Mapping[str, Sequence[Any]], *names: str) -> Any:
     found = [path for name in names for path in files.get(name.lower(), ())]
     if len(found) > 1:
         raise DataError(
-            f"{found[0]} and {found[1]} hold the same texts, expected them once: move one of them elsewhere"
+            f"{found[0]} and {found[1]} hold the same texts, expected only one: move the other elsewhere"
         )
     return found[0] if found else None
 
@@ -257,5 +263,5 @@ def _members(path: Path) -> Iterator[zipfile.Path]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path}: is no whole zip file ({error}): fetch it again") from error
+        raise DataError(f"{path}: damaged zip file ({error}): fetch it again") from error
     return (zipfile.Path(archive, name) for name in archive.namelist() if not name.endswith("/"))

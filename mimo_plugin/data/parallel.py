@@ -19,10 +19,10 @@ from mimo_plugin.training.data import Format, data_directory
 
 
 def parse_sources(options: SourceOptions) -> tuple[list[PairSource], Opus | None]:
-    """The sources that options name, in order, OPUS first; and what was found of OPUS.
+    """The sources that options name, in order, OPUS first; and the result for OPUS.
 
     Raises:
-        UsageError, DataError: with every problem of the options and of OPUS's downloads.
+        UsageError, DataError: with all problems of the options and of OPUS's downloads.
     """
     problems = Problems(UsageError)
     opus = None
@@ -35,7 +35,7 @@ def parse_sources(options: SourceOptions) -> tuple[list[PairSource], Opus | None
                 skip_missing=options.skip_missing,
             )
         if options.anchor != "en":
-            problems.add(f"--anchor {options.anchor}: OPUS's texts of the paper are with en, expected that")
+            problems.add(f"--anchor {options.anchor}: the anchor of --opus is English, expected en")
     elif options.opus_corpora or options.opus_languages or options.skip_missing:
         problems.add("--opus-corpora, --opus-languages and --skip-missing go with --opus")
     sources: list[PairSource] = list(opus.sources) if opus else []
@@ -67,8 +67,8 @@ def _source(option: str, spec: str, options: SourceOptions) -> PairSource:
         raise UsageError(f"{option} {spec}: expected LANG=SOURCE, such as de=opus.de.tsv.gz")
     if lang == anchor:
         raise UsageError(
-            f"{option} {spec}: {lang} is the anchor language, its own pairs are made of the other "
-            "languages' anchor texts (--identity); expected another language"
+            f"{option} {spec}: {lang} is the anchor language, expected another language; --identity makes "
+            "the anchor's own pairs"
         )
     if option == "--tsv":
         return TsvFile(lang, anchor, Path(rest).expanduser())
@@ -81,7 +81,7 @@ def _source(option: str, spec: str, options: SourceOptions) -> PairSource:
             )
         return MosesFiles(lang, anchor, paths[0], paths[1])
     name, config, split = rest, "", ""
-    # The name of a file may have a hash or a colon in it.
+    # A file's name may contain a hash or a colon.
     if not Path(name).expanduser().exists():
         name, _, split = name.partition("#")
     if not Path(name).expanduser().exists():
@@ -97,21 +97,20 @@ def _source(option: str, spec: str, options: SourceOptions) -> PairSource:
 class Sample:
     """A uniform sample of `size` distinct keys in one pass, with the first record of each key.
 
-    A keyed hash puts the distinct keys into a random order that depends on the seed alone; the sample is its
-    first `size` keys. Memory holds `size` hashes: a key beyond the largest of them can never come back.
-    Records of keys that were in the sample when they came go to disk, for n distinct keys about
-    size * (1 + ln(n / size)).
+    A keyed hash orders the keys randomly; the sample holds the `size` smallest hashes. Memory holds these
+    hashes: a key above the largest can never enter again. Records go to disk if their key is in the sample
+    when they are offered; for n distinct keys that is about size * (1 + ln(n / size)) records.
 
     Args:
-        path: file for the records while the sample is in use; removed at the end.
-        seed: with `name`, the key of the hash: samples of another name are independent.
+        path: temporary file for the records, removed at the end.
+        seed, name: key of the hash: samples with other names are independent.
     """
 
     def __init__(self, path: Path, size: int, *, seed: int, name: str) -> None:
         self._path = path
         self._size = size
         self._key = blake2b(f"{seed}\t{name}".encode()).digest()
-        # The hashes negated: the heap's first is the largest hash.
+        # Negated hashes: the first in the heap is the largest hash.
         self._heap: list[int] = []
         self._held: set[int] = set()
         self._count = 0
@@ -126,10 +125,10 @@ class Sample:
         self._path.unlink(missing_ok=True)
 
     def offer(self, key: str, *record: str) -> bool:
-        """Takes a record for now, unless its key is beyond the sample or repeated.
+        """Adds a record for now, unless its key is outside the sample or repeated.
 
         Returns:
-            False for a repeated key. A key that left the sample counts as new when it comes again.
+            False for a repeated key. A key that left the sample counts as new when it is offered again.
         """
         value = self._hash(key)
         if value in self._held:
@@ -156,7 +155,7 @@ class Sample:
         return self._count
 
     def records(self) -> Iterator[list[str]]:
-        """The key and record of each in the sample, in the order in which they came; after `settle`."""
+        """The sample's keys with their records, in the order of arrival; after `settle`."""
         with self._path.open(encoding="utf-8") as lines:
             for line in lines:
                 record: list[str] = json.loads(line)
@@ -170,12 +169,12 @@ class Sample:
 def make_pairs(sources: Sequence[PairSource], output: Path, options: ParallelOptions | None = None) -> Made:
     """Filters, deduplicates and samples the sources' pairs and writes them to a directory.
 
-    An anchor text is kept once in each language, with its first translation. Where a language has more than
-    `max_pairs` of them, a uniform sample over all its sources is kept. Memory holds hashes of `max_pairs`
+    An anchor text is kept once per language, with its first translation. If a language has more than
+    `max_pairs` of them, a uniform sample over all its sources is kept. Memory holds the hashes of `max_pairs`
     anchor texts, temporary files the texts.
 
     Raises:
-        DataError: a source cannot be read or has bad lines (the first 20), or a language has no pair left.
+        DataError: a source cannot be read or has bad lines (the first 20), or a language has no pairs left.
         ArtifactError, UsageError: the output holds something else, or cannot be written.
     """
     options = options or ParallelOptions()
@@ -204,7 +203,7 @@ def make_pairs(sources: Sequence[PairSource], output: Path, options: ParallelOpt
 def _sampled(
     sources: Sequence[PairSource], options: ParallelOptions, writer: PairsWriter, samples: ExitStack
 ) -> dict[str, Sample]:
-    """Reads every source, language by language; raises with the problems of all."""
+    """Reads all sources, language by language; raises all their problems together."""
     faults, empty = Problems(stop=True), []
     found: dict[str, Sample] = {}
     for number, lang in enumerate(dict.fromkeys(source.lang for source in sources)):
@@ -226,11 +225,11 @@ def _sampled(
         dropped[Drop.LIMIT] = offered - dropped[Drop.DUPLICATE] - len(sample)
         for reason, count in dropped.items():
             writer.drop(reason, lang, count)
-        # A language whose lines are faulty is spoken of already.
+        # Faulty lines are reported instead of an empty language.
         if not len(sample) and len(faults) == before:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped.items() if count)
             empty.append(
-                f"{lang}: no pair is left of {dropped.total():,}{f' ({reasons})' if reasons else ''}, "
+                f"{lang}: no pairs are left of {dropped.total():,}{f' ({reasons})' if reasons else ''}, "
                 "expected at least one: give another source, leave the language out, or loosen the filters"
             )
     problems = Problems()

@@ -24,7 +24,7 @@ AnyPath = Path | zipfile.Path
 
 
 def identity_key(identity: Mapping[str, Any]) -> str:
-    """A short hash of plain data that decides what a step makes."""
+    """A short hash of plain data that determines a step's result."""
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
@@ -54,7 +54,7 @@ def files_identity(path: Path) -> list[dict[str, Any]]:
 
 
 def collection_identity(spec: str) -> Any:
-    """A collection's id; for a folder, here or on the hub, its name and files, which may change.
+    """A collection's id; for a local or hub folder, its name and its files' hashes.
 
     Raises:
         DataError: there is no such folder, or a file of it cannot be read.
@@ -81,15 +81,15 @@ class PairSource:
     anchor: str
 
     def check(self) -> None:
-        """Raises a DataError where the texts are missing or unreadable; called before any source is read."""
+        """Raises a DataError if texts are missing or unreadable; called before any source is read."""
         raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
-        """The source as the manifest has it: kind, language, files with their SHA-256."""
+        """The source in the manifest: kind, language, files with their SHA-256."""
         raise NotImplementedError
 
     def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
-        """Yields (text, anchor text), "" for a missing one; adds a fault for a line that is no pair."""
+        """Yields (text, anchor text), "" for a missing text; adds a fault for each bad line."""
         raise NotImplementedError
 
 
@@ -111,7 +111,7 @@ class TsvFile(PairSource):
             if len(columns) == 2:
                 yield columns[1], columns[0]
                 continue
-            more = " (`cut -f` leaves the others out)" if len(columns) > 2 else ""
+            more = " (`cut -f` removes the others)" if len(columns) > 2 else ""
             faults.add(
                 f"{self.path}:{number}: {len(columns)} columns, expected 2: {self.anchor} text, tab, "
                 f"{self.lang} text{more}"
@@ -120,7 +120,7 @@ class TsvFile(PairSource):
 
 @dataclass(frozen=True)
 class MosesFiles(PairSource):
-    """Two files with as many lines: line n of one is the translation of line n of the other."""
+    """Two files with the same number of lines: line n of one is the translation of line n of the other."""
 
     anchor_path: AnyPath
     text_path: AnyPath
@@ -132,8 +132,8 @@ class MosesFiles(PairSource):
         anchors, texts = map(_count_lines, paths)
         if anchors != texts:
             raise DataError(
-                f"{self.anchor_path} has {anchors:,} lines and {self.text_path} has {texts:,}, expected as "
-                "many: give the two files of one alignment, or fetch them again"
+                f"{self.anchor_path} has {anchors:,} lines and {self.text_path} has {texts:,}, expected the "
+                "same number: give the two files of one alignment, or fetch them again"
             )
 
     def identity(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class MosesFiles(PairSource):
     def pairs(self, faults: Problems) -> Iterator[tuple[str, str]]:
         anchors, texts = (read_lines(path, faults) for path in (self.anchor_path, self.text_path))
         anchor, text = next(anchors, None), next(texts, None)
-        # Blank lines are passed over on reading: the smaller line number has no counterpart.
+        # Blank lines are skipped on reading: the smaller line number has no counterpart.
         while anchor is not None or text is not None:
             number = min(line[0] for line in (anchor, text) if line is not None)
             of_anchor = anchor[1] if anchor is not None and anchor[0] == number else ""
@@ -176,7 +176,7 @@ def _count_lines(path: AnyPath) -> int:
         ) from error
 
 
-# Of these first rows, one without a null shows whether the columns are there.
+# The columns are checked in the first of these rows without a null.
 _CHECKED_ROWS = 1000
 _TRANSLATION = {"language", "translation"}
 _BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "csv", ".arrow": "arrow"}
@@ -184,14 +184,14 @@ _BUILDERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".csv": "
 
 @dataclass(frozen=True)
 class DatasetColumns(PairSource):
-    """Two columns of a split of a dataset; it is streamed, nothing is put into the cache of `datasets`.
+    """Two columns of a dataset's split, streamed without the cache of `datasets`.
 
     Attributes:
         name: a hub id, or a local file or directory.
-        config: of a hub dataset; None where it has only one.
-        anchor_column, text_column: names; dots go into a nested column (`translation.en`), and to a language
-            of one with the fields `language` and `translation`, as `datasets` has them for several
-            translations a row (TranslationVariableLanguages).
+        config: of a hub dataset; None if it has only one.
+        anchor_column, text_column: names. A dot leads into a nested column (`translation.en`), also to a
+            language in one with the fields `language` and `translation`: `datasets` stores several
+            translations per row so (TranslationVariableLanguages).
     """
 
     name: str
@@ -203,7 +203,7 @@ class DatasetColumns(PairSource):
     def check(self) -> None:
         columns = (self.anchor_column, self.text_column)
         for row in islice(self._rows(), _CHECKED_ROWS):
-            # A null may hide that a column is not there.
+            # A null may hide a missing column.
             if None not in chain(*(self._values(row, column) for column in columns)):
                 break
 
@@ -223,7 +223,7 @@ class DatasetColumns(PairSource):
         return chain.from_iterable(faults.convert(enumerate(self._rows(), start=1), self._texts))
 
     def _texts(self, numbered: tuple[int, Any]) -> list[tuple[str, str]]:
-        """A row's pairs; several translations are each paired with every anchor text."""
+        """A row's pairs: every translation with every anchor text."""
         number, row = numbered
         text, anchor = (
             [
@@ -244,7 +244,7 @@ class DatasetColumns(PairSource):
 
     @cached_property
     def _revision(self) -> str:
-        """The commit of the hub's dataset: one command reads one commit."""
+        """The hub dataset's commit, the same for a whole command."""
         from huggingface_hub import HfApi
 
         return str(HfApi().dataset_info(self.name).sha)
@@ -288,8 +288,8 @@ class DatasetColumns(PairSource):
             )
         if why := hub_problem():
             raise DataError(
-                f"{self._title}: no such file or directory, and {why}: fetch it where there is a network "
-                f"(hf download --repo-type dataset {self.name}) and give its directory"
+                f"{self._title}: no such file or directory, and {why}: download it on a machine with a "
+                f"network (hf download --repo-type dataset {self.name}) and give its directory"
             )
 
     def _rows(self) -> Iterator[Any]:
@@ -302,15 +302,15 @@ class DatasetColumns(PairSource):
         except MimoError:
             raise
         except Exception as error:
-            advice = "repair the file" if self._local else "the download broke off, run the command again"
+            advice = "repair the file" if self._local else "the download failed, run the command again"
             raise DataError(
                 f"{self._title}: cannot be read after row {count}: {error_line(error)}; {advice}"
             ) from error
 
     def _values(self, row: Any, column: str) -> list[Any]:
-        """A column's values in a row, at least one; None where it is null, at any depth."""
+        """A column's values in a row, at least one; None if it is null at any depth."""
         value = row
-        # A name with a dot in it may be that of a column, or lead into a nested one.
+        # A name with a dot may be a column's own, or lead into a nested column.
         keys = [column] if column in row else column.split(".")
         for key in keys:
             if value is None:
@@ -334,8 +334,8 @@ def _translations(value: Any, lang: str, where: str) -> list[Any] | None:
         count = len(texts) if isinstance(texts, list) else "no list of"
         if count != len(languages):
             raise DataError(
-                f"{where}: {len(languages)} languages and {count} translations in one row, expected as many "
-                "of each"
+                f"{where}: {len(languages)} languages and {count} translations in one row, expected the same "
+                "number of each"
             )
         return [text for own, text in zip(languages, texts, strict=True) if own == lang]
     if isinstance(value, list) and all(isinstance(one, dict) and one.keys() >= _TRANSLATION for one in value):

@@ -1,4 +1,4 @@
-"""Training data in figures: rows kept and dropped, mean lengths, and rows per pair of languages."""
+"""Statistics of training data: rows kept and dropped, mean lengths, rows per pair of languages."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -27,25 +27,25 @@ def report(directory: Path, made: Made, *, statistics: bool) -> str:
 
 def opening(directory: Path, new: bool) -> str:
     """Says whether the data was made now."""
-    return f"{directory}: {'written' if new else 'finished before, made from the same; left as it is'}"
+    return f"{directory}: {'written' if new else 'finished before from the same sources; left unchanged'}"
 
 
 def kept_and_dropped(manifest: DataManifest) -> str:
-    """A line on the whole, then a table: language, rows kept, entries dropped for each reason."""
+    """A line of totals, then a table: language, rows kept, entries dropped for each reason."""
     what = "pairs" if manifest.format is Format.PAIRS else "rows"
     title = f"{manifest.rows:,} {what} in {len(manifest.languages)} languages, anchor {manifest.anchor}"
     return f"{title}\n{counts_table({'kept': manifest.languages, **manifest.dropped})}"
 
 
 def counts_table(counts: Mapping[str, Mapping[str, int]]) -> str:
-    """A line a language, a column a key."""
+    """A table with a row per language and a column per key."""
     langs = sorted(set().union(*counts.values()))
     rows = [[lang or "-", *(f"{found.get(lang, 0):,}" for found in counts.values())] for lang in langs]
     return _aligned(["language", *counts], rows)
 
 
 def language_figures(data: Pairs | Table) -> "pd.DataFrame":
-    """A line a language, sorted: `rows`, and the mean length of each column of texts, in characters.
+    """Per language, sorted: `rows`, and the mean length of each text column in characters.
 
     The data is read once, in bounded memory.
     """
@@ -76,7 +76,7 @@ def language_pairs(table: Table) -> dict[tuple[str, str], int]:
 
 
 def statistics_text(data: Pairs | Table) -> str:
-    """What `--stats` prints: per language rows and mean lengths; of a table also per pair of languages."""
+    """The text of `--stats`: rows and mean lengths per language; for a table also rows per language pair."""
     figures = language_figures(data)
     columns = [column for column in figures if column != "rows"]
     headers = ["language", "rows", *(f"characters ({column})" for column in columns)]

@@ -14,17 +14,17 @@ from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import writing
 from mimo_plugin.training.data import DataManifest, Format, data_directory, read_manifest
 
-# Bytes of text: what is held in memory, and what goes into one file at most.
+# Bytes of text in memory, and at most in one file.
 ROW_GROUP_BYTES = 16 * 2**20
 SHARD_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a command made, or found.
+    """Data that a command made or found.
 
     Attributes:
-        new: False where the same was there already.
+        new: False if the same data was there already.
     """
 
     manifest: DataManifest
@@ -32,21 +32,21 @@ class Made:
 
 
 class _Writer:
-    """Writes rows in a `with` block; its end puts the files in their place and writes the manifest.
+    """Writes rows in a `with` block, whose end publishes the files and their manifest.
 
     Args:
         directory: new, empty, or one that `mimo data` wrote or began.
         anchor: language of the texts that the teacher sees.
         parameters, source: options and sources for the manifest, as JSON values.
-        overwrite: whether a finished directory may be replaced; it stays as it is until the new one is whole.
+        overwrite: whether finished data may be replaced; it stays until the new data is complete.
 
     Attributes:
-        work: folder for temporary files; inside the block.
-        manifest: what was written; after the block.
+        work: folder for temporary files, inside the block.
+        manifest: of the written data, after the block.
 
     Raises:
-        ArtifactError: the directory holds something else; on entry, it is finished and not to be replaced.
-        UsageError: nothing can be written there.
+        ArtifactError: the directory holds something else; on entry, finished data that may not be replaced.
+        UsageError: the directory is not writable.
     """
 
     work: Path
@@ -79,7 +79,7 @@ class _Writer:
         self._parquet: Any = None
 
     def finished(self) -> DataManifest | None:
-        """The manifest of finished data; None where there is none, or it is to be replaced.
+        """The manifest of finished data; None if there is none, or it is to be replaced.
 
         Raises:
             ArtifactError: the data was made from other sources, or with other parameters.
@@ -91,7 +91,7 @@ class _Writer:
         lines = list(differences(mine, {"anchor": there.anchor, **there.parameters}).values())
         # Sources can be long lists of files.
         if changed := differences(self._source, there.source):
-            lines.append(f"its {' and '.join(changed)} are others")
+            lines.append(f"its {' and '.join(changed)} differ")
         self._artifact.refuse(lines)
         return there
 
@@ -103,7 +103,7 @@ class _Writer:
     def __enter__(self) -> Self:
         if self._artifact.manifest.exists() and not self._overwrite:
             raise ArtifactError(
-                f"{self._artifact.path} is finished already: choose another --output, or replace it with "
+                f"{self._artifact.path} holds finished data: choose another --output, or replace it with "
                 "--overwrite"
             )
         self._block = self._written()
@@ -120,7 +120,7 @@ class _Writer:
                 yield
                 self._finish()
             finally:
-                # After a clean exit there is none.
+                # After an error a shard may still be open.
                 with suppress(Exception):
                     self._close_shard()
 
@@ -158,7 +158,7 @@ class _Writer:
         if not self._rows:
             counts = ", ".join(f"{reason} {sum(found.values()):,}" for reason, found in dropped.items())
             reasons = f" (dropped: {counts})" if counts else ""
-            raise DataError(f"{self._artifact.path}: no row is left to write{reasons}")
+            raise DataError(f"{self._artifact.path}: no rows are left{reasons}")
         if self._pending:
             self._flush()
         self._close_shard()
@@ -177,7 +177,7 @@ class _Writer:
 
 
 class PairsWriter(_Writer):
-    """Writes stage-1 pairs: columns `text`, `lang`, `anchor`, one pair a row.
+    """Writes stage-1 pairs, one per row: columns `text`, `lang`, `anchor`.
 
     >>> with PairsWriter(path, anchor="en", parameters={}, source={}) as writer:  # doctest: +SKIP
     ...     writer.add("ein Haus", "de", "a house")
@@ -192,7 +192,7 @@ class PairsWriter(_Writer):
 
         Args:
             text: in the language `lang`.
-            anchor_text: the same in the anchor language; where `lang` is that, the text itself.
+            anchor_text: its translation in the anchor language; the text itself if `lang` is the anchor.
 
         Raises:
             DataError: a text is empty or not valid Unicode, or there is no language.
@@ -203,8 +203,10 @@ class PairsWriter(_Writer):
 
 
 class TableWriter(_Writer):
-    """Writes a stage-2 table: columns `query_id`, `passage_id` and the parallel lists `langs` (sorted),
-    `queries`, `passages`; one (query, positive passage) a row."""
+    """Writes a stage-2 table, one (query, positive passage) per row.
+
+    Columns: `query_id`, `passage_id`, and the parallel lists `langs` (sorted), `queries`, `passages`.
+    """
 
     FORMAT = Format.TABLE
     _STEM = "rows"
@@ -222,16 +224,16 @@ class TableWriter(_Writer):
             texts: language -> query and passage in it.
 
         Returns:
-            Whether it was added; if not, it is counted among the dropped.
+            Whether it was added; if not, it is counted as dropped.
 
         Raises:
-            DataError: the same ids a second time, or a text is empty or not valid Unicode.
+            DataError: the ids are repeated, or a text is empty or not valid Unicode.
         """
-        # 16 bytes a row in place of two ids.
+        # 16 bytes per row instead of two ids.
         key = blake2b(f"{query_id}\t{passage_id}".encode(), digest_size=16).digest()
         if key in self._keys:
             raise DataError(
-                f"query {query_id!r} and passage {passage_id!r} come twice, expected one row a pair of ids"
+                f"query {query_id!r} and passage {passage_id!r} occur twice, expected one row per pair of ids"
             )
         self._keys.add(key)
         if self._anchor not in texts or len(texts) < 2:
@@ -257,7 +259,7 @@ def _check_lang(lang: str) -> None:
 
 
 def _size(text: str, what: str) -> int:
-    """The text's bytes; raises a DataError where it is empty or not valid Unicode."""
+    """The text's size in bytes; raises a DataError if it is empty or not valid Unicode."""
     if not text or text.isspace():
         raise DataError(f"{what} is empty, expected text")
     try:

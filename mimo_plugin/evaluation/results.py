@@ -1,7 +1,4 @@
-"""The records of `results.json` and of other JSON with scores, such as `mimo evaluate --json`.
-
-Commands fill and write them; the report reads the same classes.
-"""
+"""The records of `results.json` and of other JSON with scores: commands write them, the report reads them."""
 
 import json
 import re
@@ -180,6 +177,15 @@ class EvaluationResult(ResultRecord):
     comparisons: tuple[ComparisonResult, ...]
     test: ProcedureResult | None
     topics: TopicsResult
+
+    def differs(self, run: str, measure: str, language: str | None) -> bool:
+        """Whether a run differs significantly from the baseline; never without a baseline."""
+        return self.test is not None and any(
+            one.significant
+            for one in self.comparisons
+            if (one.baseline, one.run, one.measure, one.language)
+            == (self.test.baseline, run, measure, language)
+        )
 
     @model_validator(mode="after")
     def _agrees(self) -> "EvaluationResult":
@@ -461,14 +467,12 @@ def read_results(path: Path) -> BenchmarkResults:
     file = path / FILE_NAME if path.is_dir() else path
     try:
         content = json.loads(file.read_bytes())
+        if not isinstance(content, dict):
+            raise ArtifactError(f"{file} holds no JSON object, expected results; {_AGAIN}")
     except OSError as error:
-        raise ArtifactError(
-            f"{file} cannot be read: {error.strerror}; expected what `mimo reproduce` writes"
-        ) from error
+        raise ArtifactError(f"{file} cannot be read: {error.strerror}, expected results; {_AGAIN}") from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{file} is not JSON: {error}; {_AGAIN}") from error
-    if not isinstance(content, dict):
-        raise ArtifactError(f"{file} holds no JSON object, expected a reproduction's results; {_AGAIN}")
     return parse_results(content)
 
 
@@ -478,17 +482,17 @@ def parse_results(content: Mapping[str, Any]) -> BenchmarkResults:
     Raises:
         ArtifactError: with all problems.
     """
-    found = content.get("format"), content.get("format_version")
-    if found != (FORMAT, FORMAT_VERSION):
+    kind, version = content.get("format"), content.get("format_version")
+    if (kind, version) != (FORMAT, FORMAT_VERSION):
         raise ArtifactError(
-            f"the results have format {found[0]!r}, version {found[1]!r}; expected {FORMAT!r}, version "
+            f"the results have format {kind!r}, version {version!r}; expected {FORMAT!r}, version "
             f"{FORMAT_VERSION}: {_AGAIN}"
         )
     try:
         return BenchmarkResults.model_validate(content)
     except ValidationError as error:
         problems = Problems(ArtifactError)
-        for _, problem in field_faults(error, BenchmarkResults, content):
-            problems.add(f"invalid results: {problem}; {_AGAIN}")
+        faults = field_faults(error, BenchmarkResults, content)
+        problems.extend(f"invalid results: {fault}; {_AGAIN}" for _, fault in faults)
         problems.raise_any()
         raise

@@ -93,13 +93,7 @@ def _score(result: EvaluationResult, name: str, measure: str, language: str) -> 
     """A score, with a dagger if it differs significantly from the baseline's."""
     run = result.runs[name]
     values = run.macro if language == ALL_LANGUAGES else run.per_language[language]
-    baseline = result.test.baseline if result.test else None
-    wanted = (baseline, name, measure, language)
-    marked = any(
-        one.significant and (one.baseline, one.run, one.measure, one.language) == wanted
-        for one in result.comparisons
-    )
-    return number(values[measure])._replace(marked=marked)
+    return number(values[measure])._replace(marked=result.differs(name, measure, language))
 
 
 def _whole(value: int) -> Cell:

@@ -1,1 +1,1 @@
-"""`results.json` as a page with its tables and figures; it computes nothing."""
+"""The report: `results.json` as a page with tables and figures; nothing is computed here."""

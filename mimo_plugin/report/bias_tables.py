@@ -1,4 +1,4 @@
-"""Language bias, geometry and systems as tables."""
+"""Tables of language bias, geometry, systems and provenance."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +21,8 @@ class Biases(NamedTuple):
 
     Attributes:
         found: run -> its language bias.
-        names: run -> how it is called.
-        labels: what has to stand beside every number.
+        names: run -> its name in tables.
+        labels: texts that must accompany every number.
         own_only: whether documents are judged in the query's language only.
     """
 
@@ -54,7 +54,7 @@ _TARGETS = {
 
 
 def bias_table(biases: Biases) -> Table:
-    """A row a run, one at least and all with one cutoff; what is undefined has its reason below."""
+    """A row per run, at least one, all with one cutoff; notes give the reasons of undefined values."""
     cutoff = next(iter(biases.found.values())).cutoff
     columns = [
         Column("run"),
@@ -86,27 +86,27 @@ def _cells(bias: BiasResult) -> list[Cell]:
 
 
 def _reading(found: Sequence[BiasResult], own_only: bool) -> Iterator[str]:
-    """A sentence or two for each quantity that is there."""
+    """A short explanation of each measure in the table."""
     peers = [bias.peer for bias in found if bias.peer.mean is not None]
     if peers:
         yield (
-            "PEER: 1 where relevant documents rank alike whatever their language, near 0 where language "
-            "decides; those below the cutoff share the rank after it. A run that finds nothing has 1: read "
-            f"it beside the scores. It can tell orders apart in {_span([peer.sensitive for peer in peers])} "
+            "PEER: 1 if relevant documents rank alike in all languages, near 0 if language decides the rank; "
+            "documents below the cutoff share the rank after it. A run that finds nothing has 1, so read "
+            f"PEER with the scores. It depends on the order in {_span([peer.sensitive for peer in peers])} "
             f"of {_span([peer.topics for peer in peers])} topics."
         )
     if any(bias.peer_raw.mean is not None for bias in found):
         yield (
-            "PEER, raw ranks: its authors' definition, one relevance level at a time on the ranks "
-            "themselves. Not to be compared with the other."
+            "PEER, raw ranks: its authors' definition, on the run's own ranks and one relevance level at a "
+            "time. It does not compare with PEER."
         )
     mrcs = [bias.mrc for bias in found if bias.mrc and bias.mrc.mean is not None]
     if mrcs:
         unscored = max(one.unscored or 0.0 for one in mrcs)
         yield (
-            "MRC: 100 where a query finds the same documents in the same order in every language it is asked "
-            f"in, 0 where the orders have nothing in common; over {_span([one.topics for one in mrcs])} "
-            "topics with a version in another language. "
+            "MRC: 100 if a query finds the same documents in the same order in every language, 0 if the "
+            f"orders have nothing in common; over {_span([one.topics for one in mrcs])} topics with a "
+            "version in another language. "
         ) + (
             f"Up to {100 * unscored:.1f} % of the compared documents were too deep to have a score, which "
             "lowers it."
@@ -115,29 +115,29 @@ def _reading(found: Sequence[BiasResult], own_only: bool) -> Iterator[str]:
         )
     for target in dict.fromkeys(bias.awrf.target for bias in found if bias.awrf):
         yield (
-            f"AWRF, target {target!r}: 1 where the attention that each language gets (discounted by the "
-            f"logarithm of the rank) is shared out like {_TARGETS.get(target, target)}, 0.307 where they "
-            "share no language. Whether hits are relevant plays no part."
+            f"AWRF, target {target!r}: 1 if the attention to languages (discounted by the logarithm of the "
+            f"rank) is distributed like {_TARGETS.get(target, target)}, 0.307 if they share no language. "
+            "The relevance of hits plays no part."
         )
     if any(bias.same_language_preference for bias in found):
         yield (
             "Same-language preference: share of hits in the query's own language over that share among the "
-            "relevant documents; 1 is no preference, 2 twice as many as there should be."
+            "relevant documents; 1 is no preference, 2 is twice as many as expected."
         ) + (
-            " Here documents are judged in the query's language only: it is 1 at most and says nothing of "
-            "preference."
+            " Here documents are judged in the query's language only: the value is at most 1 and says "
+            "nothing about preference."
             if own_only
             else ""
         )
     yield (
-        "Own language: share of hits in the query's own language. Entropy: 0 where all hits of a query "
-        "share a language, 1 where all languages have the same share."
+        "Own language: share of hits in the query's own language. Entropy: 0 if all hits of a query are in "
+        "one language, 1 if all languages have the same share."
     )
     for measure in dict.fromkeys(bias.cross_lingual_gap.measure for bias in found if bias.cross_lingual_gap):
         yield (
-            f"Cross-lingual gap: {measure_name(measure)} of the relevant documents in the query's language, "
-            "with the other relevant ones taken out (same), the reverse (other), and same minus other: above "
-            "0 the own language is found better."
+            f"Cross-lingual gap: {measure_name(measure)} for relevant documents in the query's language "
+            "(same), for those in other languages (other), each without the others, and same minus other. "
+            "Above 0, the query's own language is found better."
         )
 
 
@@ -147,7 +147,7 @@ def _span(values: Sequence[int]) -> str:
 
 
 def _skipped(biases: Biases) -> Iterator[str]:
-    """What is not defined, and why: once for all runs that share a reason."""
+    """Undefined measures and why, once for all runs with the same reason."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for name, bias in biases.found.items():
         for what, why in bias.skipped.items():
@@ -157,7 +157,7 @@ def _skipped(biases: Biases) -> Iterator[str]:
         yield f"Skipped: {what}{where}: {why}"
 
 
-# Attribute of `BiasResult`, part of a file's name, title and format of what has values per language.
+# Measures with values per language: attribute of `BiasResult`, part of a file's name, title, format.
 _BY_LANGUAGE = (
     ("mrc", "mrc", "MRC", ".2f"),
     ("peer", "peer", "PEER", ".4f"),
@@ -168,7 +168,7 @@ _BY_LANGUAGE = (
 
 
 def _further(biases: Biases, attribute: str) -> dict[int, dict[str, Any]]:
-    """Further cutoff -> run -> what was measured there."""
+    """Further cutoff -> run -> result."""
     found: dict[int, dict[str, Any]] = {}
     for run, bias in biases.found.items():
         for at, one in getattr(bias, f"{attribute}_at", {}).items():
@@ -177,7 +177,7 @@ def _further(biases: Biases, attribute: str) -> dict[int, dict[str, Any]]:
 
 
 def cutoffs_table(biases: Biases) -> Table | None:
-    """MRC and PEER at further cutoffs, a row a run; None where none were asked for."""
+    """MRC and PEER at further cutoffs, a row per run; None without further cutoffs."""
     columns = ["run"]
     rows = {run: [words(biases.names[run], run)] for run in biases.found}
     for attribute, _, title, form in _BY_LANGUAGE:
@@ -192,10 +192,10 @@ def cutoffs_table(biases: Biases) -> Table | None:
 
 
 def bias_by_language(biases: Biases, *, further_only: bool = False) -> Iterator[Table]:
-    """MRC, PEER, AWRF, same-language preference and gap, language by run, where there is one.
+    """MRC, PEER, AWRF, same-language preference and gap as tables, languages by runs, where defined.
 
     Args:
-        further_only: MRC and PEER at further cutoffs, and nothing else.
+        further_only: only MRC and PEER at further cutoffs.
     """
     for attribute, name, title, form in _BY_LANGUAGE:
         if not further_only:
@@ -221,13 +221,13 @@ def _by_language(
 
 
 def mix_table(biases: Biases, run: str, file: str) -> Table:
-    """The shares that the heat map shows."""
+    """The shares in the heat map of a run."""
     mix = biases.found[run].language_mix
     rows = [
         [words(language), *map(number, row)]
         for language, row in zip(mix.query_languages, mix.shares, strict=True)
     ]
-    left_out = f" Without a hit, and left out: {mix.without_hits:,}." if mix.without_hits else ""
+    left_out = f" Left out without a hit: {mix.without_hits:,}." if mix.without_hits else ""
     return Table.of(
         f"{biases.names[run]}: share of the hits in each language",
         ["query language", *(Column(language, "document language") for language in mix.doc_languages)],
@@ -239,7 +239,7 @@ def mix_table(biases: Biases, run: str, file: str) -> Table:
 
 
 def geometry_table(geometry: GeometryResult, labels: Sequence[str] = ()) -> Table:
-    """A row an encoder; what is undefined has its reason below."""
+    """A row per encoder; notes give the reasons of undefined values."""
     told = "telling languages apart"
     columns = [
         *map(Column, ("encoder", "dimension", "alignment", "uniformity")),
@@ -252,11 +252,11 @@ def geometry_table(geometry: GeometryResult, labels: Sequence[str] = ()) -> Tabl
     notes = [
         f"{texts.vectors:,} vectors of {texts.groups:,} {parallel}texts ({texts.role}) in "
         f"{len(texts.languages)} languages of {', '.join(texts.collections)}; seed {texts.seed}.",
-        "Alignment: mean squared distance between language versions of a text, 0 is best, 4 the most there "
-        "can be. Uniformity: log mean exp(−2 distance²) over distinct pairs, lower is more even; the lower "
-        "left corner of the plane is the best.",
-        f"Telling languages apart: cross-validated accuracy of guessing the language from the vector{folds}. "
-        "At chance, vectors say nothing of their language.",
+        "Alignment: mean squared distance between language versions of a text; 0 is best, 4 the maximum. "
+        "Uniformity: log mean exp(−2 distance²) over distinct pairs; lower is more even. The lower left "
+        "corner of the plane is best.",
+        f"Telling languages apart: cross-validated accuracy of predicting the language from the vector"
+        f"{folds}. At chance level, vectors do not reveal their language.",
         *(f"On {what}: {why}." for what, why in geometry.skipped.items()),
     ]
     rows = [[words(label), *_geometry_cells(encoder)] for label, encoder in geometry.encoders.items()]
@@ -293,7 +293,7 @@ def geometry_details(geometry: GeometryResult, labels: Sequence[str] = ()) -> It
 
 
 def encoder_tables(geometry: GeometryResult, labels: Sequence[str] = ()) -> Iterator[Table]:
-    """Distances between languages, and checkpoints, of each encoder where there are any."""
+    """Distances between languages, then checkpoints, of each encoder."""
     for label, encoder in geometry.encoders.items():
         languages = encoder.centroid_distances.languages
         distances = zip(languages, encoder.centroid_distances.distances, strict=True)
@@ -316,7 +316,7 @@ def encoder_tables(geometry: GeometryResult, labels: Sequence[str] = ()) -> Iter
 
 
 def systems_table(results: BenchmarkResults) -> Table:
-    """A row a system."""
+    """A row per system."""
     names = system_names(results)
     columns = [
         Column("system"),
@@ -356,7 +356,7 @@ def _said(value: Any) -> str:
 
 
 def times_table(results: BenchmarkResults) -> Table | None:
-    """Seconds of each step, where any was timed."""
+    """Seconds of each step; None if no step was timed."""
     names = system_names(results)
     steps = list(dict.fromkeys(step for system in results.systems.values() for step in system.seconds))
     if not steps:
@@ -369,7 +369,7 @@ def times_table(results: BenchmarkResults) -> Table | None:
 
 
 def provenance(results: BenchmarkResults) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Lists of names and values, each with a heading."""
+    """Headings, each with a list of names and values."""
     made, names = results.provenance, system_names(results)
     hardware = made.hardware
     try:
@@ -394,7 +394,7 @@ def provenance(results: BenchmarkResults) -> Iterator[tuple[str, list[tuple[str,
 
 
 def duration(seconds: float) -> str:
-    """For a reader: 5400 -> "1 h 30 min"."""
+    """5400 -> "1 h 30 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     if seconds < 3600:

@@ -1,4 +1,4 @@
-"""Figures: how they are drawn and written, differences with intervals, the languages of hits."""
+"""Writing of figures; forest plots of differences; heat maps of the languages of hits."""
 
 import io
 import logging
@@ -27,8 +27,8 @@ VERMILION = "#D55E00"
 _INK = "#222222"
 _FAINT = "#767676"
 
-# Without a date, a version or random ids: the same results give the same bytes. Text stays text, and names
-# with a dollar are no formulas.
+# No date, version or random ids, so that the same results give the same bytes. Text stays text, and dollar
+# signs are not formulas.
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mimo-plugin",
@@ -54,12 +54,12 @@ _FAMILY = re.compile(r"font-family:[^;]*;?|(?<=font: )(.*?px) [^;]*")
 
 
 class Figure(NamedTuple):
-    """Attributes:
-    name: of its files.
-    caption: below it.
-    description: what it shows, for readers who cannot see it.
-    draw: draws it.
-    labels: what has to stand beside every number.
+    """A figure to be drawn.
+
+    Attributes:
+        name: of its files.
+        description: text for readers who cannot see it.
+        labels: texts that must accompany every number.
     """
 
     name: str
@@ -75,7 +75,7 @@ def write_figure(figure: Figure, directory: Path) -> str:
     buffer = io.StringIO()
     with _drawing():
         canvas = figure.draw()
-        # Laid out once: each of the two files would do it twice more.
+        # Laid out once here, instead of twice for each file.
         canvas.draw_without_rendering()
         canvas.set_layout_engine("none")
         _add_labels(canvas, figure.labels)
@@ -96,7 +96,7 @@ def write_figure(figure: Figure, directory: Path) -> str:
 
 @contextmanager
 def _drawing() -> Iterator[None]:
-    """Our style; and no complaints about characters that only the page's own fonts have."""
+    """Sets our style, and silences warnings about characters that only the page's fonts have."""
     import matplotlib as mpl
 
     fonts = logging.getLogger("matplotlib.font_manager")
@@ -112,7 +112,7 @@ def _drawing() -> Iterator[None]:
 
 
 def _add_labels(canvas: "Canvas", labels: Sequence[str]) -> None:
-    """Below the figure, so that they go where it goes."""
+    """Writes the labels below the drawing, as a part of it."""
     width = max(30, int(canvas.get_figwidth() * _CHARACTERS_AN_INCH))
     text = "\n".join(fill(label, width) for label in labels)
     if text:
@@ -121,8 +121,7 @@ def _add_labels(canvas: "Canvas", labels: Sequence[str]) -> None:
 
 
 def _inline(text: str, figure: Figure) -> str:
-    """An SVG document as an element of a page: ids that no other figure has, no rules for the whole page, no
-    fonts but the page's."""
+    """An SVG document as an element of a page, with unique ids, without style sheet and without own fonts."""
     own = f"figure-{figure.name}"
     root = ElementTree.fromstring(text)
     for parent in root.iter():
@@ -168,7 +167,7 @@ _FOREST_MARGIN = 0.06
 
 
 def forest_plot(results: BenchmarkResults, measure: str, confidence: float, files: FileNames) -> Figure:
-    """Differences between runs in each language, with their intervals."""
+    """Differences between runs per language, with intervals."""
     pairs, names, shown = compared(results, measure), system_names(results), measure_name(measure)
     said = [
         f"{names[run]} minus {names[baseline]}, {_in_words(comparisons[-1])}."
@@ -180,7 +179,7 @@ def forest_plot(results: BenchmarkResults, measure: str, confidence: float, file
         caption=(
             f"{shown}, run minus baseline, in each language, with its {100 * confidence:g} % interval. "
             "Filled: significant after correction; hollow: not. Diamond: macro average over languages. No "
-            "line: the interval is not defined."
+            "line: the interval is undefined."
         ),
         description=" ".join([*said, "All numbers are in the table that follows."]),
         draw=partial(_draw_forest, pairs, names, shown),
@@ -199,7 +198,7 @@ def _in_words(one: ComparisonResult) -> str:
 def _draw_forest(
     pairs: Mapping[Pair, Sequence[ComparisonResult]], names: Mapping[str, str], measure: str
 ) -> "Canvas":
-    """A panel for each pair of runs, a row for each language; all panels have the same axes."""
+    """A panel per pair of runs, a row per language; all panels have the same axes."""
     from matplotlib.figure import Figure as Canvas
 
     rows = list(dict.fromkeys(one.language for comparisons in pairs.values() for one in comparisons))
@@ -221,7 +220,7 @@ def _draw_forest(
     for axes in panels[len(pairs) :]:
         axes.set_visible(False)
     every = [one for comparisons in pairs.values() for one in comparisons]
-    # Zero is always in.
+    # Zero is always visible.
     values = [value for one in every for value in (one.difference, one.ci_low, one.ci_high)]
     ends = [0.0, *(value for value in values if value is not None)]
     margin = _FOREST_MARGIN * ((max(ends) - min(ends)) or 0.02)
@@ -259,13 +258,13 @@ def _draw_panel(axes: "Axes", comparisons: Sequence[ComparisonResult], rows: Seq
 
 _CELL = 0.27
 _MOST_WRITTEN = 20  # languages; more would not be readable
-# One hue from light to dark: it needs no colour vision, and little ink where there is little.
+# One hue from light to dark, which needs no colour vision.
 _COLOUR_MAP = "Blues"
-_DARK = 0.7  # part of the scale from which white text is read more easily
+_DARK = 0.7  # part of the scale from which text is white
 
 
 def heat_maps(results: BenchmarkResults, files: FileNames) -> Iterator[tuple[str, Figure]]:
-    """Of each run its name, and the figure of its hits' languages; all have the same scale."""
+    """Each run's name and heat map of its hits' languages; all have the same scale."""
     names, found = system_names(results), results.language_bias
     shares = [share or 0.0 for bias in found.values() for row in bias.language_mix.shares for share in row]
     highest = max(shares, default=0.0) or 1.0
@@ -335,6 +334,6 @@ def _draw_mix(mix: LanguageMixResult, highest: float) -> "Canvas":
 
 
 def _brief(share: float) -> str:
-    """Two digits, which fit a cell: 0.123 -> ".12", 1 -> "1"."""
+    """At most two digits: 0.123 -> ".12", 1 -> "1"."""
     text = f"{share:.2f}"
     return "1" if text == "1.00" else "0" if text == "0.00" and share == 0 else text.removeprefix("0")

@@ -1,4 +1,4 @@
-"""Pictures of an encoder's space, for the report and for `mimo analyze`."""
+"""Figures of an encoder's space, for the report and for `mimo analyze`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -20,11 +20,11 @@ Values = NDArray[np.float64]
 def geometry_figures(
     geometry: GeometryResult, file_of: Callable[..., str], labels: Sequence[str] = ()
 ) -> Iterator[Figure]:
-    """The plane of all encoders; of each encoder its projection, centroids and pairs of languages.
+    """The plane of all encoders; per encoder its projection, centroids and pairs of languages.
 
     Args:
-        file_of: makes a file's name of what it shows, and of an encoder's label.
-        labels: what has to stand beside every number.
+        file_of: makes a file's name from the kind of figure, and an encoder's label.
+        labels: texts that must accompany every number.
     """
     encoders = geometry.encoders
     if any(_point(encoder) for encoder in encoders.values()):
@@ -46,9 +46,9 @@ def geometry_figures(
                 name=file_of("projection", label),
                 title=f"{label}: vectors of parallel texts in two dimensions",
                 caption=(
-                    f"{label}: vectors of parallel texts on two axes ({projection.method}), which hold "
-                    f"{explained} of the variance: little of it can be seen here. Colour, mark and name: "
-                    "language. Where languages lie apart, the encoder tells them apart."
+                    f"{label}: vectors of parallel texts on two axes ({projection.method}), which hold only "
+                    f"{explained} of the variance. Colour, mark and name: language. Where languages lie "
+                    "apart, the encoder separates them."
                 ),
                 description=f"{len(projection.points):,} points in {len(projection.languages)} languages.",
                 draw=partial(_draw_projection, geometry, label),
@@ -58,7 +58,7 @@ def geometry_figures(
 
 
 def _point(encoder: EncoderResult) -> tuple[float, float] | None:
-    """Alignment and uniformity, where both are defined."""
+    """Alignment and uniformity, if both are defined."""
     aligned, uniform = encoder.alignment, encoder.uniformity
     return None if aligned is None or uniform is None else (aligned, uniform)
 
@@ -71,7 +71,7 @@ def _in_words(encoder: EncoderResult) -> str:
 def _pair_maps(
     geometry: GeometryResult, label: str, file_of: Callable[..., str], labels: Sequence[str]
 ) -> Iterator[Figure]:
-    """Heat maps of pairs of languages; those of all encoders have the same colours."""
+    """Heat maps of pairs of languages, with the same colours for all encoders."""
     encoder, encoders = geometry.encoders[label], geometry.encoders.values()
     languages: Sequence[str] = encoder.centroid_distances.languages
     if len(languages) > 1:
@@ -117,7 +117,7 @@ def _pair_maps(
 
 
 def _ends(values: Values, languages: Sequence[str]) -> str:
-    """The lowest and the highest of a symmetric matrix, in words."""
+    """The lowest and the highest value of a symmetric matrix, in words."""
     pairs = [
         (values[row, column], f"{languages[column]} and {languages[row]}")
         for row, column in np.argwhere(np.tril(np.isfinite(values), -1)).tolist()
@@ -135,23 +135,23 @@ def _texts(geometry: GeometryResult) -> str:
 
 # Okabe and Ito, Color Universal Design (2008), without the yellow, which is lost on white.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Their number has no divisor in common with that of the colours: 56 different looks.
+# 8 markers and 7 colours have no common divisor: 56 combinations.
 _MARKERS = ("o", "s", "^", "D", "P", "v", "X", "<")
-# Even for the eye at every step, with and without colour vision.
+# Perceptually uniform, with and without colour vision.
 _COLOR_MAP = "cividis"
 _LAYERS = 4
 _LEGEND_ROWS = 20
-# With more languages than this, there is no room for numbers in cells, and for names among points.
+# With more languages there is no room for numbers in cells and for names among points.
 _MOST_NAMED = 30
 
 
 def look(number: int) -> dict[str, Any]:
-    """Colour and marker of the language or model of that number, as matplotlib takes them."""
+    """Colour and marker (of matplotlib) of the language or model with this number."""
     return {"color": _COLORS[number % len(_COLORS)], "marker": _MARKERS[number % len(_MARKERS)]}
 
 
 def _axes(width: float, height: float) -> "tuple[Canvas, Axes]":
-    # Without pyplot, which keeps figures and chooses a back end for the whole process.
+    # Not pyplot, which keeps figures and sets a back end for the whole process.
     from matplotlib.figure import Figure as Canvas
 
     canvas = Canvas(figsize=(width, height), layout="constrained")
@@ -162,7 +162,7 @@ def _axes(width: float, height: float) -> "tuple[Canvas, Axes]":
 
 
 def _draw_plane(geometry: GeometryResult) -> "Canvas":
-    """Alignment against uniformity, a point for each encoder, and the way to it where there is a trail."""
+    """Alignment against uniformity: a point per encoder, and its trail, if any."""
     from matplotlib.lines import Line2D
 
     canvas, axes = _axes(6.4, 4.8)
@@ -174,7 +174,7 @@ def _draw_plane(geometry: GeometryResult) -> "Canvas":
         named.append((point, label))
         trail = _trail(geometry.encoders[label])
         if trail:
-            # The trail of a finished run is of other texts than the encoder's point.
+            # A finished run's trail was measured on other texts than the encoder's point.
             elsewhere = f"{label}: trail" in geometry.skipped
             line = ":" if elsewhere else "-"
             trails[line] = "while it trained" + ", on its dev collection" * elsewhere
@@ -211,8 +211,7 @@ def _trail(encoder: EncoderResult) -> dict[int, tuple[float, float]]:
 
 
 def _draw_projection(geometry: GeometryResult, label: str) -> "Canvas":
-    """One encoder's vectors in the plane of their two principal components, a look for each language; large
-    and named, the middle of each language."""
+    """One encoder's vectors on two principal components, with the named mean of each language."""
     from matplotlib.patheffects import withStroke
 
     projection = geometry.encoders[label].projection
@@ -220,7 +219,7 @@ def _draw_projection(geometry: GeometryResult, label: str) -> "Canvas":
     of_language = [points[points[:, 2] == number, :2] for number in range(len(projection.languages))]
     columns = -(-len(of_language) // _LEGEND_ROWS)
     canvas, axes = _axes(6.5 + 1.1 * columns, 5.2)
-    # A few of each language in turn, so that the last one does not cover the others.
+    # Languages are drawn in layers, so that the last does not cover the others.
     size = 14 if len(points) <= 1000 else 8
     for step in range(_LAYERS):
         for number, own in enumerate(of_language):
@@ -251,13 +250,13 @@ def _draw_projection(geometry: GeometryResult, label: str) -> "Canvas":
 def _draw_pairs(
     languages: Sequence[str], values: Values, scale: Sequence[float], title: str, unit: str
 ) -> "Canvas":
-    """A heat map. values: (m, m); the diagonal, which says nothing, and NaN stay white."""
+    """A heat map. values: (m, m); the diagonal and NaN stay white."""
     from matplotlib.figure import Figure as Canvas
 
     count = len(languages)
     numbered = count <= _MOST_NAMED
     side = max(3.0, (0.42 if numbered else 0.14) * count)
-    # "compressed" is for axes whose shape is given, as here by square cells.
+    # "compressed" is the layout for axes of fixed shape, here square cells.
     canvas = Canvas(figsize=(side + 1.8, side + 0.9), layout="compressed")
     axes = canvas.add_subplot()
     shown = np.where(np.eye(count, dtype=np.bool_), np.nan, values)
@@ -279,12 +278,12 @@ def _draw_pairs(
 
 
 _POINTS_AN_INCH = 72
-# Of a letter and a line, in parts of the font size.
+# Width of a letter and height of a line, relative to the font size.
 _LETTER, _LINE = 0.66, 1.3
 _SIZE = 9  # of names, in points
-# How far a name keeps from a point, in points.
+# Distance of a name from a point, in points.
 _CLEAR = 5.0
-# From how far on a line leads from a point to its name.
+# Distance from which a line leads from a point to its name.
 _FAR = 10.0
 _DIRECTIONS = 16
 
@@ -297,15 +296,14 @@ def place_labels(
     avoid: Sequence[tuple[float, float]] = (),
     **style: Any,
 ) -> None:
-    """Writes a name beside each point, where it covers neither a point nor another name, with a thin line
-    to it where that is not near.
+    """Writes a name beside each point, covering no point and no other name; a thin line leads to far names.
 
     The axes' limits must be set and the figure laid out before. Deterministic.
 
     Args:
         points: in data coordinates.
-        avoid: further points that are not to be covered.
-        style: of the text, as matplotlib takes it.
+        avoid: further points that must not be covered.
+        style: of the text, for matplotlib.
     """
     inside = np.array(axes.get_window_extent().size) / axes.figure.dpi * _POINTS_AN_INCH
     corner, end = np.transpose([axes.get_xlim(), axes.get_ylim()])
@@ -332,19 +330,19 @@ def place_labels(
 
 
 def _places(points: Values, taken: Values, halves: Values, inside: Values) -> Values:
-    """Centres for boxes: each as near to its point as there is room, outward first.
+    """Centres of boxes, each as near to its point as there is room, preferably outward. (n, 2)
 
     points, halves: (n, 2) points, and half the widths and heights of their boxes. taken: (m, 2) points that
     no box may cover. inside: (2,) width and height of the axes.
     """
     middle = points.mean(axis=0) if len(points) else points
     places = np.empty_like(points)
-    # Those farthest out have the most room, and leave the rest to the others.
+    # The outermost points have the most room, so they are placed first.
     order = np.argsort(-np.linalg.norm(points - middle, axis=1), kind="stable")
     for position, number in enumerate(order.tolist()):
         done = order[:position]
         outward = points[number] - middle
-        # A point by itself has its name above it.
+        # The name of a single point is above it.
         start = np.arctan2(outward[1], outward[0]) if outward.any() else np.pi / 2
         for place in _around(points[number], halves[number], start, float(inside.max())):
             kept = np.clip(place, halves[number], inside - halves[number])
@@ -357,10 +355,10 @@ def _places(points: Values, taken: Values, halves: Values, inside: Values) -> Va
 
 
 def _around(point: Values, half: Values, start: float, farthest: float) -> Iterator[Values]:
-    """Places around a point, nearest first, and of those equally near the ones towards `start`."""
+    """Places around a point, nearest first, among equally near ones those towards `start` first."""
     turns = sorted(range(-_DIRECTIONS // 2 + 1, _DIRECTIONS // 2 + 1), key=lambda turn: (abs(turn), turn))
     angles = start + 2 * np.pi * np.array(turns) / _DIRECTIONS
-    # A box that touches its point, in every direction: a rectangle of places, not a circle.
+    # Boxes that touch their point have centres on a rectangle, not a circle.
     directions = np.column_stack([np.cos(angles), np.sin(angles)])
     touching = ((half + _CLEAR) / np.abs(directions).clip(1e-9)).min(axis=1)
     for away in np.arange(0.0, farthest, 6.0):

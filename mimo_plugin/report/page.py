@@ -1,4 +1,4 @@
-"""The report: its sections, its page, the files beside it."""
+"""The sections of the report, its page and the files beside it."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,13 +39,13 @@ PAGE = "index.html"
 FIGURES = "figures"
 TABLES = "tables"
 _PARTS = (FIGURES, TABLES, PAGE)
-# Where the next report is made. It stays only where a kill came in between, and says that the rest is ours.
+# Folder of an unfinished report. If a kill leaves it, it shows that the directory holds a report.
 _BESIDE = ".report"
 _GENERATOR = "mimo-plugin"
 
 
 class Folded(NamedTuple):
-    """A table that is looked at when it is asked for. printed: on paper, too."""
+    """A table that the page shows on demand. printed: whether it is always printed on paper."""
 
     table: Table
     printed: bool = False
@@ -55,7 +55,7 @@ Part = Table | Folded | Figure
 
 
 class Section(NamedTuple):
-    """id: of its place in the page."""
+    """A section of the page. id: its HTML anchor."""
 
     id: str
     title: str
@@ -63,7 +63,7 @@ class Section(NamedTuple):
 
 
 def make_sections(results: BenchmarkResults) -> list[Section]:
-    """All sections that have something in them; figures and tables have names of their own."""
+    """All sections with content; figures and tables have unique names."""
     files, tables = FileNames(), FileNames()
     sections = [
         Section("scores", "Scores", [*score_tables(results), Folded(counts_table(results))]),
@@ -80,7 +80,7 @@ def make_sections(results: BenchmarkResults) -> list[Section]:
 
 
 def _named(part: Part, names: FileNames) -> Part:
-    """With a name that no other table has."""
+    """The part, with a unique name if it is a table."""
     if isinstance(part, Figure):
         return part
     if isinstance(part, Folded):
@@ -127,10 +127,10 @@ def _systems(results: BenchmarkResults) -> Iterator[Part]:
 
 
 def render_page(results: BenchmarkResults, sections: Sequence[Section], svg: Mapping[str, str]) -> str:
-    """The HTML of a report, whole in itself.
+    """The self-contained HTML of a report.
 
     Args:
-        svg: name of a figure -> its drawing, as part of the page.
+        svg: name of a figure -> its SVG element.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -143,12 +143,12 @@ def render_page(results: BenchmarkResults, sections: Sequence[Section], svg: Map
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    # A number with every digit, as JSON has it.
+    # A number with all digits, as in JSON.
     environment.filters["exact"] = lambda cell: repr(cell.exact)
     environment.tests.update(
         figure=lambda part: isinstance(part, Figure),
         folded=lambda part: isinstance(part, Folded),
-        # No script: a results file may come from elsewhere.
+        # No javascript: links, as the results file may be foreign.
         safe_link=lambda address: address.lower().startswith(("https://", "http://")),
     )
     style = package_files("mimo_plugin.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
@@ -160,14 +160,14 @@ def render_page(results: BenchmarkResults, sections: Sequence[Section], svg: Map
         facts=_facts(results),
         sections=sections,
         provenance=[(title, entries) for title, entries in provenance(results) if entries],
-        # Ours, and the drawing's own, which escapes the names in it.
+        # Our own style, and drawings, in which names are escaped.
         style=Markup(style),
         svg={name: Markup(drawing) for name, drawing in svg.items()},
     )
 
 
 def _facts(results: BenchmarkResults) -> list[tuple[str, str]]:
-    """What a reader wants to know first."""
+    """The main facts of the evaluation."""
     topics = results.evaluation.topics
     units = f" in {topics.units:,} parallel units" if topics.parallel else ""
     documents = sorted({one.documents for one in results.systems.values() if one.documents is not None})
@@ -184,11 +184,11 @@ def _facts(results: BenchmarkResults) -> list[tuple[str, str]]:
 def write_report(results: BenchmarkResults, directory: Path) -> Path:
     """Writes the report of a reproduction; returns its page.
 
-    The page holds all of it: figures/ (SVG, PNG) and tables/ (CSV, LaTeX) have its parts once more. These two
-    directories are the report's own and are replaced whole. The same results give the same bytes.
+    The page is complete: figures/ (SVG, PNG) and tables/ (CSV, LaTeX) repeat its parts. These two directories
+    belong to the report and are replaced. The same results give the same bytes.
 
     Raises:
-        ArtifactError: the directory holds something else under these names.
+        ArtifactError: the directory holds other files under these names.
         EnvironmentProblem: the file system refuses.
     """
     _check(directory)
@@ -238,7 +238,7 @@ def _remove(path: Path) -> None:
 
 
 def _write_parts(sections: Sequence[Section], directory: Path) -> dict[str, str]:
-    """Writes all figures and tables; returns the figures as parts of a page."""
+    """Writes all figures and tables; returns name of a figure -> its SVG element."""
     svg = {}
     for section in sections:
         for part in section.parts:

@@ -1,4 +1,4 @@
-"""Scores and differences as tables."""
+"""Tables of scores and differences."""
 
 import re
 from collections import Counter
@@ -55,12 +55,12 @@ _MIXED_LABEL = "Mixed-corpus monolingual: judged in the query's own language onl
 
 
 def setting(results: BenchmarkResults) -> tuple[str, str]:
-    """The setting's name, and what it is."""
+    """Name and description of the setting."""
     return _SETTINGS.get(results.config.setting, (results.config.setting, ""))
 
 
 def labels(results: BenchmarkResults) -> tuple[str, ...]:
-    """What has to stand beside every number, in every output."""
+    """Texts that must accompany every number, in every output."""
     subset = () if results.subset is None else (results.subset.text,)
     mixed = results.config.setting == Setting.MIXED_MONOLINGUAL
     return (*subset, _MIXED_LABEL) if mixed else subset
@@ -79,18 +79,18 @@ _MEASURES = {
 
 
 def measure_name(measure: str) -> str:
-    """As papers write it: ndcg@10 -> nDCG@10."""
+    """The usual spelling: ndcg@10 -> nDCG@10."""
     kind, at, cutoff = measure.partition("@")
     return f"{_MEASURES.get(kind, kind)}{at}{cutoff}"
 
 
 def is_judged(measure: str) -> bool:
-    """Whether a measure is Judged@k, which is no measure of quality."""
+    """Whether a measure is Judged@k, which does not measure quality."""
     return measure.startswith("judged@")
 
 
 def system_names(results: BenchmarkResults) -> dict[str, str]:
-    """System or run -> how it is called: by its label, unless another one has the same."""
+    """System or run -> its name in tables: the label, with the name if the label is not unique."""
     names = dict.fromkeys([*results.evaluation.runs, *results.systems, *results.language_bias])
     called = {
         name: (results.systems[name].label.strip() if name in results.systems else "") or name
@@ -101,7 +101,7 @@ def system_names(results: BenchmarkResults) -> dict[str, str]:
 
 
 class FileNames:
-    """Makes names of files, each once.
+    """Makes unique names of files.
 
     >>> names = FileNames()
     >>> names.of("language mix", "MIMO/XLM-R"), names.of("language mix", "mimo xlm r")
@@ -122,11 +122,11 @@ class FileNames:
 
 
 _PUBLISHED = "From publications"
-_BOLD = "Bold: the best of the runs, published scores aside."
+_BOLD = "Bold: the best run, without published scores."
 
 
 def score_tables(results: BenchmarkResults) -> Iterator[Table]:
-    """The overall table, and with several languages one for each measure, Judged@k too."""
+    """The overall table and, for several languages, one table per measure, also for Judged@k."""
     yield _overall(results)
     if _several(results):
         for measure in results.evaluation.measures:
@@ -134,7 +134,7 @@ def score_tables(results: BenchmarkResults) -> Iterator[Table]:
 
 
 def counts_table(results: BenchmarkResults) -> Table:
-    """How many topics each run answered."""
+    """Numbers of topics with and without hits, per run."""
     names = system_names(results)
     fields = ("judged", "retrieved", "missing", "unjudged", "unknown")
     rows = [
@@ -142,9 +142,9 @@ def counts_table(results: BenchmarkResults) -> Table:
         for name, run in results.evaluation.runs.items()
     ]
     note = (
-        "judged: topics with judgments, over which scores are averaged. retrieved: of these, with a hit. "
-        "missing: without one, they score 0. unjudged, unknown: queries of the run that have no judgments, "
-        "or that the collection does not have."
+        "judged: topics with judgments; scores are averaged over them. retrieved: judged topics with a hit. "
+        "missing: judged topics without a hit; they score 0. unjudged: queries of the run without "
+        "judgments. unknown: queries of the run that are not in the collection."
     )
     return Table.of(
         "Topics of each run", ["run", *fields], rows, [note], name="topics", labels=labels(results)
@@ -189,7 +189,7 @@ def _trained_on(results: BenchmarkResults) -> Iterator[Note]:
 
 
 def _scores(results: BenchmarkResults, measure: str, average: str) -> list[Cell]:
-    """Of every run. average: "macro", "mean", or a language."""
+    """The scores of all runs. average: "macro", "mean", or a language."""
     evaluation = results.evaluation
     languages = list(evaluation.topics.languages)
     tested = {"macro": ALL_LANGUAGES, "mean": None if _several(results) else languages[0]}
@@ -197,14 +197,7 @@ def _scores(results: BenchmarkResults, measure: str, average: str) -> list[Cell]
     cells = []
     for name, run in evaluation.runs.items():
         values = {"macro": run.macro, "mean": run.mean}.get(average) or run.per_language[average]
-        # Without a baseline, differences between pairs have a table of their own.
-        marked = evaluation.test is not None and any(
-            one.significant
-            for one in evaluation.comparisons
-            if (one.baseline, one.run, one.measure, one.language)
-            == (evaluation.test.baseline, name, measure, language)
-        )
-        cells.append(number(values[measure])._replace(marked=marked))
+        cells.append(number(values[measure])._replace(marked=evaluation.differs(name, measure, language)))
     return cells if is_judged(measure) else in_bold(cells)
 
 
@@ -225,7 +218,7 @@ def _by_language(results: BenchmarkResults, measure: str) -> Table:
         [words("mean"), count(evaluation.topics.judged), *mean, *([Cell(MISSING)] * len(published))],
     ]
     if is_judged(measure):
-        notes = [Note("Share of the hits that have a judgment: what has none counts as not relevant.")]
+        notes = [Note("Share of the hits with a judgment; hits without one count as not relevant.")]
     else:
         notes = [Note(_BOLD), *_test_notes(results), *_source_notes(results, set(map(_source, published)))]
         notes = [note._replace(repeated=True) for note in notes]
@@ -240,7 +233,7 @@ def _by_language(results: BenchmarkResults, measure: str) -> Table:
 
 
 def _published_rows(results: BenchmarkResults) -> tuple[list[list[Cell]], list[Note]]:
-    """A row for each published system and source; never the best, and never tested."""
+    """A row per published system and source; never in bold, and never tested."""
     found: dict[str, dict[str, ReferenceResult]] = {}
     for one in results.reference:
         found.setdefault(_cited(results, one), {})[one.measure] = one
@@ -261,7 +254,7 @@ def _published_rows(results: BenchmarkResults) -> tuple[list[list[Cell]], list[N
 
 
 def _alone(results: BenchmarkResults, one: ReferenceResult | None) -> float | None:
-    """A published score in the one language that there is."""
+    """A published score in the only language."""
     if one is None:
         return None
     (language,) = results.evaluation.topics.languages
@@ -293,7 +286,7 @@ def _source_notes(results: BenchmarkResults, shown: set[tuple[str, str]]) -> lis
 
 
 def _over(results: BenchmarkResults, one: ReferenceResult) -> str:
-    """Whether a published average is one over the same languages."""
+    """A remark if a published macro average is over other languages."""
     here, there = set(results.evaluation.topics.languages), set(one.per_language)
     if one.macro is None or not there or there == here:
         return ""
@@ -301,7 +294,7 @@ def _over(results: BenchmarkResults, one: ReferenceResult) -> str:
 
 
 def _test_notes(results: BenchmarkResults) -> list[Note]:
-    """What a dagger means, where any is in the tables."""
+    """Explains the dagger, if there is any."""
     test = results.evaluation.test
     if test is None or not any(
         one.significant and one.baseline == test.baseline for one in results.evaluation.comparisons
@@ -313,7 +306,7 @@ def _test_notes(results: BenchmarkResults) -> list[Note]:
 
 
 def _procedure(results: BenchmarkResults, test: ProcedureResult) -> Iterator[str]:
-    """How differences were tested: in a language, and of the macro average where there are several."""
+    """How differences were tested: per language, and of the macro average of several languages."""
     corrected = (
         "p not corrected"
         if test.correction == "none"
@@ -334,7 +327,7 @@ Pair = tuple[str, str]
 
 
 def compared(results: BenchmarkResults, measure: str) -> dict[Pair, list[ComparisonResult]]:
-    """Pair -> its comparisons; the macro average comes last, and is left out where there is one language."""
+    """Pair -> its comparisons; the macro average is last, and is left out with one language."""
     found: dict[Pair, list[ComparisonResult]] = {}
     for one in results.evaluation.comparisons:
         if one.measure == measure and (_several(results) or one.language != ALL_LANGUAGES):
@@ -346,7 +339,7 @@ def compared(results: BenchmarkResults, measure: str) -> dict[Pair, list[Compari
 
 
 def comparison_table(results: BenchmarkResults, measure: str, test: ProcedureResult) -> Table:
-    """All pairs that were compared by a measure."""
+    """All comparisons by a measure."""
     names = system_names(results)
     columns = ["language", "topics", "difference", "lower", "upper", "d_z", "wins", "ties", "losses"]
     parts = []
@@ -388,5 +381,5 @@ def _row(one: ComparisonResult) -> list[Cell]:
 
 
 def language_name(one: ComparisonResult) -> str:
-    """Of a comparison, for a reader."""
+    """The language of a comparison, for tables."""
     return "macro" if one.language == ALL_LANGUAGES else one.language

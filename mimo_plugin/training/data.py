@@ -20,26 +20,25 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """What a directory of training data holds."""
+    """Kinds of training data."""
 
     PAIRS = "mimo-pairs"
     TABLE = "mimo-table"
 
     @property
     def noun(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return {Format.PAIRS: "stage-1 pairs", Format.TABLE: "a stage-2 table"}[self]
 
 
 class DataManifest(Manifest):
-    """What lies beside the Parquet files of training data.
+    """Manifest of a directory of Parquet files.
 
     Attributes:
         anchor: the language of the texts that the teacher sees.
-        rows: of all files together.
-        languages: language -> rows that have a text in it.
-        dropped: reason -> language -> how many of the source's entries were left out for it.
-        parameters: the options that decided what was kept.
+        languages: language -> rows with a text in it.
+        dropped: reason -> language -> number of source entries left out.
+        parameters: the options that decided which rows were kept.
         source: what the rows were made from.
         files: name -> size and SHA-256, in the order of the rows.
         versions: of the libraries that wrote the files.
@@ -77,7 +76,7 @@ _KINDS = {
 
 
 def data_directory(path: Path, expected: Format) -> Artifact[DataManifest]:
-    """A directory that holds, or is to hold, training data of a format."""
+    """A directory for training data of a format."""
     return Artifact(path, _KINDS[expected])
 
 
@@ -95,7 +94,7 @@ def read_manifest(directory: Path, expected: Format) -> DataManifest:
 
 @dataclass(frozen=True)
 class Rereadable:
-    """Texts that are read anew from `make` each time they are asked for."""
+    """Texts that `make` reads anew for each iteration."""
 
     make: Callable[[], Iterator[str]]
 
@@ -105,10 +104,11 @@ class Rereadable:
 
 @dataclass(frozen=True)
 class _Stored:
-    """Attributes:
-    manifest: what made it.
-    dataset: the rows, mapped from disk.
-    directory: where it lies; None for a dataset that was given as such.
+    """Training data.
+
+    Attributes:
+        dataset: the rows, memory-mapped.
+        directory: None for a dataset that was passed in memory.
     """
 
     manifest: DataManifest
@@ -121,7 +121,7 @@ class _Stored:
 
     @property
     def name(self) -> str:
-        """What a card calls it."""
+        """Name in a model card."""
         return "dataset" if self.directory is None else self.directory.name
 
 
@@ -165,7 +165,7 @@ class Table(_Stored):
                     yield from zip(langs, texts, strict=True)
 
     def anchors(self, column: str) -> Iterator[str]:
-        """The queries or passages that the teacher sees, a row each."""
+        """The queries or passages that the teacher sees, one per row."""
         anchor = self.manifest.anchor
         for batch in self.dataset.select_columns(["langs", column]).iter(batch_size=1024):
             for langs, texts in zip(batch["langs"], batch[column], strict=True):
@@ -199,19 +199,19 @@ _COLUMNS = {
 
 
 def data_of(dataset: "Dataset", held: Format, anchor: str = "en") -> Pairs | Table:
-    """Training data from rows with the columns that the Parquet files of `mimo data` have.
+    """Training data from a dataset with the columns of `mimo data`'s Parquet files.
 
     Args:
         anchor: language of the texts that the teacher sees.
 
     Raises:
-        DataError: a column is missing; or a row of a table lacks the anchor language, or any other one.
+        DataError: a column is missing; or a row of a table lacks the anchor language, or has no other.
     """
     missing = [name for name in _COLUMNS[held] if name not in dataset.column_names]
     if missing or not len(dataset):
         found = f"columns {', '.join(dataset.column_names)}" if missing else "no row"
         raise DataError(f"a dataset with {found}: {held.noun} need rows with {', '.join(_COLUMNS[held])}")
-    # Without a selection of rows, which the rows' own columns know nothing of.
+    # Applies a selection of rows, which `dataset.data` ignores.
     rows = dataset.select_columns(_COLUMNS[held]).flatten_indices()
     digest, languages = hashlib.sha256(), Counter[str]()
     for batch in rows.iter(batch_size=1024):
@@ -238,10 +238,10 @@ def data_of(dataset: "Dataset", held: Format, anchor: str = "en") -> Pairs | Tab
 
 
 def _mapped(directory: Path, manifest: DataManifest) -> "Dataset":
-    """The rows as a dataset that is mapped into memory.
+    """The rows as a memory-mapped dataset.
 
-    Parquet cannot be mapped, so an Arrow copy is made once, named by what is in it: beside the Parquet files,
-    or in the cache of `datasets` where nothing may be written there.
+    Parquet cannot be mapped, so an Arrow copy is made once and named by its content. It lies beside the
+    Parquet files, or in the cache of `datasets` if their directory is read-only.
     """
     from datasets import Dataset, config
 
@@ -251,7 +251,7 @@ def _mapped(directory: Path, manifest: DataManifest) -> "Dataset":
     if found is None:
         found = places[0] if os.access(directory, os.W_OK) else places[1]
         found.parent.mkdir(parents=True, exist_ok=True)
-        # Read once from here on, so what is in them is checked once.
+        # The Parquet files are read only here, so their hashes are checked only here.
         require_content(directory, manifest.files, f"the data is damaged; {_AGAIN}")
         _convert([directory / file for file in manifest.files], found)
         write_text(_record(found), FileRecord.of(found).model_dump_json() + "\n")
@@ -269,7 +269,7 @@ def _record(arrow: Path) -> Path:
 
 
 def _is_whole(arrow: Path) -> bool:
-    """Whether a copy is there as it was written; a damaged one is made again."""
+    """Whether there is an undamaged copy."""
     try:
         return FileRecord.of(arrow) == FileRecord.model_validate_json(_record(arrow).read_bytes())
     except (OSError, ValueError):

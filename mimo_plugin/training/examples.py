@@ -1,4 +1,4 @@
-"""Which rows, in which languages, make up each batch of a stage."""
+"""The rows and languages of each batch of a stage."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,18 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Relevance:
-    """Which passages are relevant to which queries: for row k of the table, passages[k] to queries[k].
+    """Relevant pairs: in row k of the table, passages[k] is relevant to queries[k].
 
     Attributes:
-        queries: a number for each row's query; the same text is the same query. (rows,)
-        passages: likewise. (rows,)
+        queries, passages: number of each row's query and passage; equal ones have the same number. (rows,)
     """
 
     queries: "np.ndarray"
     passages: "np.ndarray"
 
     def conflicts(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        """For each query number the relevant passages, and for each passage number its queries."""
+        """The relevant passages of each query number, and the queries of each passage number."""
         import numpy as np
 
         def grouped(keys: "np.ndarray", values: "np.ndarray") -> list[tuple[int, ...]]:
@@ -104,7 +103,7 @@ def shuffled_batches(
     return np.concatenate(passes)[:needed].reshape(steps, batch_size)
 
 
-# Makes the examples of a plan once there is a teacher to ask; None where the objective needs none.
+# Makes a plan's examples from a teacher store; None for an objective without a teacher.
 Plan = Callable[[TeacherStore | None], "Examples"]
 
 # Independent streams of random numbers from one seed.
@@ -116,10 +115,9 @@ class Examples:
     """All examples of a run in the order of training.
 
     Attributes:
-        dataset: row k is example k: the text columns, and `label` where a teacher is needed.
-        text_columns: of the dataset as they are read.
+        dataset: the text columns, and `label` if there is a teacher.
         steps: optimiser steps.
-        counts: how often each combination of languages was drawn, by name ("de-en").
+        counts: combination of languages ("de-en") -> number of rows.
     """
 
     dataset: "Dataset"
@@ -160,8 +158,8 @@ def plan_stage1(data: Pairs, options: Stage1Options, *, seed: int) -> Plan:
 def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
     """Rows in drawn languages: columns query, (other_query,) passage, and label (2, dimension) for MIMO.
 
-    Every row of the plan is shown in one combination of languages; LaKDA draws the passage's language on its
-    own. No batch holds a passage that is relevant to another row's query.
+    Each row gets one combination of languages; LaKDA draws the passage's language independently. No batch
+    holds a passage that is relevant to another row's query.
 
     Raises:
         UsageError: the batch is larger than the data, or cannot be filled without false negatives.
@@ -211,9 +209,9 @@ def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
 def _draw(
     objective: Objective, sets: "np.ndarray", languages: Sequence[str], pass_length: int, seed: int
 ) -> tuple[dict[str, "np.ndarray"], dict[str, int]]:
-    """The language of each text column, as positions in the languages, and how often each was combined.
+    """The language of each text column, as positions in the languages, and the counts of combinations.
 
-    Languages are drawn pass by pass, so that a row seen again is not tied to the languages of the first time.
+    Each pass draws its own languages, so a repeated row is not tied to those of the first pass.
     """
     import numpy as np
 
@@ -238,7 +236,7 @@ def _draw(
 
 
 def _relevance(data: Table) -> Relevance:
-    """Queries and passages are the same when their ids are, or their texts in the anchor language."""
+    """Queries, and passages, are equal if their ids or their texts in the anchor language are."""
     import pandas as pd
 
     def numbers(column: str, ids: str) -> "np.ndarray":
@@ -249,12 +247,12 @@ def _relevance(data: Table) -> Relevance:
 
 
 def _merged(first: "np.ndarray", second: "np.ndarray") -> "np.ndarray":
-    """Numbers under which two rows are the same when they are by either numbering, directly or in a chain."""
+    """Merges two numberings: rows that are equal in either, directly or in a chain, get one number."""
     import numpy as np
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    # Rows are edges between numbers of each kind; equal ones are added up, so the type must hold their count.
+    # Each row is an edge between its two numbers. Equal edges are summed, so the dtype must hold their count.
     offset = int(first.max()) + 1
     size = offset + int(second.max()) + 1
     edges = np.ones(len(first), dtype=np.int64), (first, offset + second)
@@ -263,7 +261,7 @@ def _merged(first: "np.ndarray", second: "np.ndarray") -> "np.ndarray":
 
 
 def _labels(columns: Sequence["np.ndarray"]) -> list[Any]:
-    """One tensor a row: (dimension,) for one column, (columns, dimension) for several."""
+    """One tensor per row: (dimension,) for one column, (columns, dimension) for several."""
     import numpy as np
     import torch
 

@@ -1,4 +1,4 @@
-"""The losses, on sentence-transformers' own, and which one a stage's options name."""
+"""The losses, built on sentence-transformers' own."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,7 +38,7 @@ def _average_over_devices(gradient: Tensor) -> Tensor:
 
 
 class _LastInput:
-    """Keeps what a model's last module was given, where that is its L2-normalisation."""
+    """Keeps the input of a model's last module if that is the L2-normalisation."""
 
     def __init__(self, model: SentenceTransformer) -> None:
         self.vectors: Tensor | None = None
@@ -51,12 +51,12 @@ class _LastInput:
 
 
 class _MiniBatches(CachedLossMixin):
-    """Embeds a batch in mini-batches, each only as wide as its own longest text.
+    """Embeds a batch in mini-batches, each padded to its own longest text.
 
-    Vectors are the model's, cut where it cuts them (`truncate_dim`): normalised, or as they are before that.
+    Vectors are the model's, also truncated as it does (`truncate_dim`).
     """
 
-    # Set where vectors are wanted as they are before the normalisation.
+    # Set to get the vectors before their normalisation.
     last_input: _LastInput | None = None
     truncate_dim: int | None = None
 
@@ -67,7 +67,7 @@ class _MiniBatches(CachedLossMixin):
         return vectors[:, : self.truncate_dim], random_state
 
     def embed(self, columns: Iterable[Features]) -> list[list[Tensor]]:
-        """The embeddings of each column with gradients, a tensor a mini-batch."""
+        """The embeddings of each column with gradients, one tensor per mini-batch."""
         return [
             [rep for rep, _ in self.embed_minibatch_iter(features, with_grad=True, copy_random_state=False)]
             for features in columns
@@ -77,12 +77,12 @@ class _MiniBatches(CachedLossMixin):
 class Distillation(_MiniBatches, EmbedDistillLoss):
     """Stage 1: mean cosine distance between the projected student and the teacher, eq. (1) of the MIMO paper.
 
-    The projection belongs to the loss and not to the model that the trainer hands to DistributedDataParallel,
-    so its gradients are averaged over devices here.
+    The projection belongs to the loss. DistributedDataParallel wraps only the model, so the projection's
+    gradients are averaged over devices here.
 
     Args:
         projection_dim: t.
-        projection: file of a trained projection to go on with; None starts with random weights.
+        projection: file of a trained projection to continue with; None starts with random weights.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
         if projection is not None:
             self.load_projection(projection)
         self.parts: dict[str, Tensor] = {}
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if _distributed():
             for name, parameter in self.named_parameters():
                 if name.startswith("model."):
                     continue
@@ -118,7 +118,7 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
         with torch.autocast(embeddings[0].device.type, enabled=False):
             inputs = [embedding.float() for embedding in embeddings]
             if self.truncate_dim is not None and not self.raw:
-                # The model normalises before it cuts.
+                # The model normalises before it truncates.
                 inputs = [functional.normalize(vectors, dim=-1) for vectors in inputs]
             loss: Tensor = super().compute_loss_from_embeddings(inputs, teacher_embeddings)
         self.parts = {
@@ -129,8 +129,10 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
 
 
 class _Contrastive(_MiniBatches, nn.Module):
-    """A loss over the embeddings of a whole batch. With cached gradients it embeds twice and keeps only one
-    mini-batch's activations, whatever the batch; else all of them."""
+    """A loss over the embeddings of a whole batch.
+
+    With cached gradients it embeds twice, and keeps the activations of one mini-batch only.
+    """
 
     def __init__(self, model: SentenceTransformer, options: Stage2Options) -> None:
         super().__init__()
@@ -150,8 +152,10 @@ class _Contrastive(_MiniBatches, nn.Module):
 
 
 class CrossLingualContrastive(_Contrastive):
-    """XLCO, and InfoNCE when both texts of a row are in one language: cross entropy over `cos / temperature`
-    with all passages of all devices, positives on the diagonal."""
+    """XLCO; InfoNCE if both texts of a row are in one language.
+
+    Cross entropy over `cos / temperature` with all passages of all devices, positives on the diagonal.
+    """
 
     def __init__(self, model: SentenceTransformer, options: Stage2Options) -> None:
         super().__init__(model, options)
@@ -166,7 +170,8 @@ class CrossLingualContrastive(_Contrastive):
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
     ) -> Tensor:
         with torch.autocast(reps[0][0].device.type, enabled=False):
-            loss: Tensor = self.ranking.calculate_loss(_in_float32(reps), None, with_backward=with_backward)
+            vectors = [[rep.float() for rep in column] for column in reps]
+            loss: Tensor = self.ranking.calculate_loss(vectors, None, with_backward=with_backward)
         self.parts = {"contrastive": loss.detach(), "similarity": mean_similarity(torch.cat(reps[1]))}
         return loss
 
@@ -174,11 +179,11 @@ class CrossLingualContrastive(_Contrastive):
 class Joint(_Contrastive):
     """Stage 2 of MIMO: `weight * L_XLCO + (1 - weight) * L_Distill`, eq. (4) of the MIMO paper.
 
-    The contrastive part lives in the student's own space; the distillation of query and passage goes through
-    `distillation`'s projection to the teacher's embeddings in the anchor language, labels (L, 2, t).
+    The contrastive part compares the student's own vectors. The distillation compares the projected query and
+    passage with the teacher's embeddings in the anchor language, labels (L, 2, t).
 
-    With cached gradients the loss has gone backward before the trainer scales it. The vectors' gradients wait
-    for the scale; so do the projection's here.
+    With cached gradients, backward runs before the trainer scales the loss. The base class holds the vectors'
+    gradients back until then, and this class those of the projection.
     """
 
     def __init__(
@@ -216,7 +221,7 @@ class Joint(_Contrastive):
             raise ValueError("the joint loss needs the teacher's embeddings as labels")
         contrastive = self.contrastive.calculate_loss(reps, with_backward=with_backward)
         if with_backward:
-            # It has gone backward already, chunk by chunk and unweighted.
+            # Its backward pass has run already, unweighted.
             for rep in (rep for column in reps for rep in column):
                 rep.grad *= self.weight
         columns = [torch.cat(column) for column in reps]
@@ -231,8 +236,8 @@ class Joint(_Contrastive):
 class LanguageAlignment(_Contrastive):
     """LaKDA: `(1 - a) * InfoNCE(q_a, p) + a * KL(p_b || p_a)` with `p_x = softmax(cos(q_x, passages))`.
 
-    q_a and q_b are one query in two languages, the passage's language is drawn on its own, gradients flow
-    through both queries. Columns: query, other query, passage. The softmax of the divergence is not scaled.
+    q_a and q_b are one query in two languages; the passage's language is drawn independently. Gradients flow
+    through both queries. Columns: query, other query, passage. The divergence has no temperature.
     """
 
     def __init__(self, model: SentenceTransformer, options: Stage2Options) -> None:
@@ -268,10 +273,6 @@ class LanguageAlignment(_Contrastive):
             return functional.kl_div(logs[0], logs[1], log_target=True, reduction="batchmean")
 
 
-def _in_float32(reps: list[list[Tensor]]) -> list[list[Tensor]]:
-    return [[rep.float() for rep in column] for column in reps]
-
-
 def _distributed() -> bool:
     return bool(torch.distributed.is_available() and torch.distributed.is_initialized())
 
@@ -279,11 +280,11 @@ def _distributed() -> bool:
 def build_loss(
     model: SentenceTransformer, options: StageOptions, teacher_dimension: int | None, projection: Path | None
 ) -> tuple[nn.Module, nn.Module | None]:
-    """The loss of a stage, and its projection where it has one.
+    """The loss of a stage, and its projection if it has one.
 
     Args:
-        teacher_dimension: of the teacher's embeddings; None where there is no teacher.
-        projection: a trained projection to go on with; None starts with random weights.
+        teacher_dimension: of the teacher's embeddings; None without a teacher.
+        projection: file of a trained projection to continue with; None starts with random weights.
     """
     if isinstance(options, Stage2Options) and options.objective is Objective.LAKDA:
         return LanguageAlignment(model, options), None

@@ -1,4 +1,4 @@
-"""What a training run is asked to do. Defaults are those of the MIMO paper's recipe."""
+"""Options of a training run. Defaults are those of the MIMO paper's recipe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 Trackers = Annotated[
     tuple[str, ...], BeforeValidator(lambda found: (found,) if isinstance(found, str) else found)
 ]
-# Evaluations and checkpoints a run, unless asked otherwise.
+# Evaluations and checkpoints per run, by default.
 _TIMES = 10
 
 
 class Metric(StrEnum):
-    """How far the projected student is from the teacher."""
+    """Distance between the projected student and the teacher."""
 
     COSINE = "cosine"
     L2 = "l2"
@@ -34,9 +34,9 @@ class Metric(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format of the forward pass; weights and optimiser are float32 in each.
+    """Number format of the forward pass; weights and optimiser are always float32.
 
-    AUTO is bfloat16 where the device computes it natively (CUDA since Ampere, CPUs with AMX), else float32.
+    AUTO is bfloat16 if the device computes it natively (CUDA since Ampere, CPUs with AMX), else float32.
     """
 
     AUTO = "auto"
@@ -45,9 +45,9 @@ class Precision(StrEnum):
 
 
 class ProjectionInput(StrEnum):
-    """What the projection to the teacher's space reads.
+    """Input of the projection to the teacher's space.
 
-    RAW is the student's vector before its L2-normalisation, as in the paper; NORMALIZED the one after.
+    RAW is the student's vector before L2-normalisation, as in the paper; NORMALIZED is the vector after it.
     """
 
     RAW = "raw"
@@ -59,27 +59,27 @@ PROJECTION_INPUT = ProjectionInput.RAW
 
 
 class Options(Record):
-    """Options whose fields decide what comes out.
+    """Options that determine the result.
 
     Attributes:
-        BEFORE: fields that came later, and the values that stand for what held before.
+        BEFORE: field added by a later version -> values that keep the behaviour of earlier versions.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {}
 
     def identity(self) -> dict[str, Any]:
-        """As plain data, without later fields that change nothing, as an earlier version wrote it."""
+        """The options as plain data; a field of `BEFORE` is left out while it changes nothing."""
         values = self.model_dump(mode="json")
         return {name: value for name, value in values.items() if value not in self.BEFORE.get(name, ())}
 
 
 class StageOptions(Options):
-    """What both stages have.
+    """Options of both stages.
 
     Attributes:
-        gradient_accumulation_steps: the parts are of equal size, and their gradients are averaged.
-        save_steps: what is scored is saved, so with a dev collection this and `eval_steps` are the same.
-        collapse_steps: on end, counted after the warm-up.
+        gradient_accumulation_steps: number of equal parts of a batch; their gradients are averaged.
+        save_steps: with a dev collection the same as `eval_steps`, as every evaluation saves a checkpoint.
+        collapse_steps: consecutive steps, counted after the warm-up.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {
@@ -93,21 +93,19 @@ class StageOptions(Options):
     ]
     learning_rate: Annotated[float, Field(gt=0), Option("Highest learning rate; it falls linearly to 0.")]
     max_length: Annotated[int, Field(ge=3), Option("Longest text in tokens.")]
-    mini_batch_size: Annotated[
-        Positive, Option("Texts embedded at a time, those of like length together.")
-    ] = 32
+    mini_batch_size: Annotated[Positive, Option("Texts embedded at a time, sorted by length.")] = 32
     warmup: Annotated[Share, Option("Share of the steps over which the learning rate rises.")] = 0.1
     epochs: Annotated[float, Field(gt=0), Option("Passes over the data.")] = 1.0
     steps: Annotated[Positive | None, Option("Optimiser steps, in place of --epochs.")] = None
     weight_decay: Annotated[float, Field(ge=0), Option("Of AdamW.")] = 0.0
     max_grad_norm: Annotated[
-        float, Field(gt=0), Option("Longer gradients of the encoder are cut to this length.")
+        float, Field(gt=0), Option("The encoder's gradient norm is clipped to this value.")
     ] = 1.0
-    metric: Annotated[Metric, Option("How far the projected student is from the teacher.")] = Metric.COSINE
+    metric: Annotated[Metric, Option("Distance of the projected student to the teacher.")] = Metric.COSINE
     projection_input: Annotated[
         ProjectionInput | None,
         Option(
-            "What the projection reads: the pooled vector as it is, as in the paper, or L2-normalised.  "
+            "The projection's input: the pooled vector as in the paper (raw), or L2-normalised.  "
             f"[default: as in stage 1, else {PROJECTION_INPUT}]"
         ),
     ] = None
@@ -117,26 +115,25 @@ class StageOptions(Options):
     gradient_accumulation_steps: Annotated[
         Positive,
         Option(
-            "Cut each batch into so many parts, one after another; each has the negatives of its own part "
-            "only."
+            "Split each batch into this many consecutive parts; each sees the negatives of its own part only."
         ),
     ] = 1
     gradient_checkpointing: Annotated[
         bool,
         Option(
-            "Compute activations again in the backward pass: slower, with less memory.",
+            "Recompute activations in the backward pass: slower, with less memory.",
             name="--gradient-checkpointing/--no-gradient-checkpointing",
         ),
     ] = False
     eval_steps: Annotated[
         Positive | None,
-        Option("Steps between two scores on --dev, each with a checkpoint.  [default: ten times a run]"),
+        Option("Steps between evaluations on --dev, each with a checkpoint.  [default: ten times a run]"),
     ] = None
     save_steps: Annotated[
         Positive | None,
-        Option("Steps between two checkpoints, each scored on --dev.  [default: ten times a run]"),
+        Option("Steps between checkpoints, each evaluated on --dev.  [default: ten times a run]"),
     ] = None
-    log_steps: Annotated[Positive, Option("Steps between two lines of metrics.")] = 10
+    log_steps: Annotated[Positive, Option("Steps between lines of metrics.")] = 10
     collapse_similarity: Annotated[
         Share, Option("Stop when the mean cosine of different texts stays above this ...")
     ] = 0.99
@@ -144,11 +141,11 @@ class StageOptions(Options):
 
     @property
     def reads(self) -> ProjectionInput:
-        """What the projection reads."""
+        """The projection's input, with the default resolved."""
         return self.projection_input or PROJECTION_INPUT
 
     def steps_on(self, rows: int) -> int:
-        """Optimiser steps: `steps` where given, else the whole batches of `epochs` passes over the rows."""
+        """Optimiser steps: `steps` if given, else the full batches of `epochs` passes over the rows."""
         if rows < self.batch_size:
             raise UsageError(
                 f"--batch-size {self.batch_size} is larger than the data, which has {rows} usable rows: "
@@ -157,7 +154,7 @@ class StageOptions(Options):
         return max(1, int(rows * self.epochs) // self.batch_size) if self.steps is None else self.steps
 
     def steps_between_checkpoints(self, steps: int, *, scored: bool) -> int:
-        """Steps between two checkpoints, and between two scores on a dev collection.
+        """Steps between checkpoints, and between evaluations.
 
         Args:
             steps: of the whole run.
@@ -166,13 +163,13 @@ class StageOptions(Options):
         asked = self.save_steps, self.eval_steps if scored else None
         if all(asked) and asked[0] != asked[1]:
             raise UsageError(
-                f"--save-steps {asked[0]} and --eval-steps {asked[1]} differ: what is scored is saved, so "
-                "that the best checkpoint can be kept; give one of the two"
+                f"--save-steps {asked[0]} and --eval-steps {asked[1]} differ: every evaluation saves a "
+                "checkpoint, so that the best one can be kept; give one of the two"
             )
         return asked[0] or asked[1] or max(1, -(-steps // _TIMES))
 
     def slice_of(self, processes: int) -> int:
-        """Texts of a batch that one process gets at a time."""
+        """Texts of a batch per process and part."""
         parts = self.gradient_accumulation_steps
         if self.batch_size % (processes * parts):
             accumulated = f" in --gradient-accumulation-steps {parts}" if parts > 1 else ""
@@ -211,14 +208,14 @@ class Stage2Options(StageOptions):
     cache_gradients: Annotated[
         bool,
         Option(
-            "Memory of one mini-batch whatever the batch; without, a step is a quarter faster.",
+            "Need the memory of one mini-batch for any batch size; without, a step is a quarter faster.",
             name="--cache-gradients/--no-cache-gradients",
         ),
     ] = True
     carry_projection: Annotated[
         bool,
         Option(
-            "Go on with stage 1's projection, or start a new one.",
+            "Continue with stage 1's projection, or start a new one.",
             name="--carry-projection/--fresh-projection",
         ),
     ] = True
@@ -229,8 +226,7 @@ class StudentOptions(Options):
     """The multilingual encoder that is trained.
 
     Attributes:
-        query_prompt, document_prompt: ever after, whoever encodes with the student puts them before a text,
-            too; "" is none.
+        query_prompt, document_prompt: saved with the student, for all later encoding; "" is none.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
@@ -257,7 +253,7 @@ class StudentOptions(Options):
     ] = None
 
     def encoding(self) -> dict[str, Any]:
-        """How texts become vectors, as `load_or_create` takes it."""
+        """Arguments of `load_or_create` that decide how texts become vectors."""
         return {
             "pooling": self.pooling,
             "query_prompt": self.query_prompt,
@@ -266,12 +262,12 @@ class StudentOptions(Options):
 
 
 class TeacherOptions(Options):
-    """Which of a teacher's vectors are wanted.
+    """The teacher, and how it encodes.
 
     Attributes:
         max_length: prompt and special tokens included.
-        dtype: number format that vectors are stored in.
-        batch_size: it is no part of an identity.
+        dtype: number format of stored vectors.
+        batch_size: not part of the identity.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
@@ -319,11 +315,11 @@ class TeacherOptions(Options):
 
     @property
     def device(self) -> str | None:
-        """Torch device; None is the fastest that is there."""
+        """Torch device; None is the fastest available."""
         return self._device
 
     def on(self, device: str | None, batch_size: int = 64) -> Self:
-        """The same on a device, with so many texts a batch unless the options say another number."""
+        """The options with a device, and with a batch size if they have none."""
         changed = self.model_copy(update={"batch_size": self.batch_size or batch_size})
         changed._device = device
         return changed
@@ -333,15 +329,15 @@ class TeacherOptions(Options):
 
 
 class Recipe(Record):
-    """Everything of a training run but its place.
+    """Options and data of a training run, without its output directory.
 
     >>> Recipe(pairs="debian/pairs", stage1={"epochs": 3}).stage1.batch_size
     128
 
     Attributes:
-        pairs, table: data of stage 1 and of stage 2, directories that `mimo data` wrote.
-        dev: collection that is scored during training.
-        report_to: besides the files of a run.
+        pairs, table: directories that `mimo data` wrote, for stage 1 and stage 2.
+        dev: collection that is evaluated during training.
+        report_to: trackers, in addition to the files of a run.
     """
 
     student: StudentOptions = StudentOptions()
@@ -351,30 +347,28 @@ class Recipe(Record):
     dev: Annotated[
         str | None,
         Option(
-            "Scored while training, so that the best checkpoint is kept.  [default: none, the last is]",
+            "Evaluated while training, to keep the best checkpoint.  [default: none, the last one is kept]",
             metavar="COLLECTION",
         ),
     ] = None
-    seed: Annotated[int, Field(ge=0, lt=2**32), Option("Of order, fresh weights, dropout.", min=0)] = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32), Option("Seed of order, new weights, dropout.", min=0)] = 42
     report_to: Annotated[
         Trackers,
-        Option(
-            "Tracker to report to besides: wandb, mlflow, ...; may be given more than once.", metavar="NAME"
-        ),
+        Option("Additional tracker: wandb, mlflow, ...; may be given more than once.", metavar="NAME"),
     ] = ()
     stage1: Stage1Options = Stage1Options()
     stage2: Stage2Options = Stage2Options()
 
     @classmethod
     def read(cls, path: str | Path | None, changes: Mapping[str, Any] | None = None) -> Self:
-        """A recipe from a YAML file, with other values in place of some of its own.
+        """Reads a recipe from a YAML file, and changes some of its values.
 
         Args:
             path: None starts from the defaults.
-            changes: field -> value; of a section such as `stage1`, field -> value in turn.
+            changes: field -> value; for a section such as `stage1`, a mapping of its fields.
 
         Raises:
-            UsageError: the file is no recipe, or a value is not allowed; all of them together.
+            UsageError: the file is no recipe, or has invalid values; all are reported.
         """
         file = None if path is None else read_yaml(Path(path))
         values = {} if file is None else file.values
@@ -397,9 +391,9 @@ class Recipe(Record):
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where and how a stage runs; nothing of it decides the weights."""
+    """Where and how a stage runs. These settings do not change the weights."""
 
-    output: Annotated[Path, Option("Directory of the run, new or begun before.")]
+    output: Annotated[Path, Option("Directory of a new or interrupted run.")]
     teacher_store: Annotated[
         Path | None,
         Option(
@@ -407,9 +401,9 @@ class RunSettings:
             "--output]"
         ),
     ] = None
-    device: Annotated[str | None, Option("cpu, cuda or mps.  [default: the fastest that is there]")] = None
-    encoder_batch_size: Annotated[int, Option("Texts a batch of the teacher and of --dev.", min=1)] = 64
-    resume: Annotated[bool, Option("Go on with a run that was cut short, or start over.")] = True
+    device: Annotated[str | None, Option("cpu, cuda or mps.  [default: the fastest available]")] = None
+    encoder_batch_size: Annotated[int, Option("Batch size for the teacher and --dev.", min=1)] = 64
+    resume: Annotated[bool, Option("Resume an interrupted run, or start over.")] = True
     progress: Progress = None
 
     @property

@@ -27,10 +27,10 @@ _TAGS = ["sentence-transformers", "feature-extraction", "multilingual", "retriev
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a run can tell of itself. What is missing is left out of the card.
+    """Facts about a run for its model card, which leaves out missing ones.
 
     Attributes:
-        recipe: all that decides the weights: stage, seed, student, teacher, options, nested as it comes.
+        recipe: the run's identity: stage, seed, student, teacher, options.
         data: name, rows, languages (language -> rows), fingerprint, source of the training data.
         scores: measure -> value on the dev collection.
         environment: versions, device, commit.
@@ -43,16 +43,12 @@ class ModelCard:
 
 
 def render_card(model: "SentenceTransformer", name: str, card: ModelCard) -> str:
-    """The text of `README.md`.
-
-    Args:
-        name: of the checkpoint.
-    """
+    """The text of `README.md` for the checkpoint `name`."""
     from huggingface_hub import ModelCardData
     from jinja2 import ChainableUndefined, Environment, PackageLoader
 
     base = str(card.recipe.get("student", {}).get("checkpoint", ""))
-    # Only a hub id has a page that a card can lead to.
+    # A card can only link to a hub id.
     on_hub = base.count("/") == 1 and not base.startswith((".", "/")) and not Path(base).exists()
     head = ModelCardData(
         library_name="sentence-transformers",
@@ -76,7 +72,7 @@ def render_card(model: "SentenceTransformer", name: str, card: ModelCard) -> str
 
 
 def beyond_stock(model: "SentenceTransformer") -> list[str]:
-    """What of a model Pyserini's own `auto` encoder and plain transformers leave out; empty where nothing."""
+    """Parts of a model that Pyserini's own `auto` encoder and plain transformers ignore."""
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 
     student = Encoder.of(model, "")
@@ -97,7 +93,7 @@ def beyond_stock(model: "SentenceTransformer") -> list[str]:
 
 
 def _rows(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    """A nested mapping as (dotted name, value) rows; what has no value is left out."""
+    """(dotted name, value) rows of a nested mapping, without empty values."""
     for name, value in values.items():
         counts = isinstance(value, Mapping) and all(isinstance(inner, int) for inner in value.values())
         if isinstance(value, Mapping) and not counts:
@@ -107,7 +103,7 @@ def _rows(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
 
 
 def _shown(value: Any) -> str:
-    """One line for a reader; of a place on this machine only its last name."""
+    """A value as one line; of an absolute path only the last part."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {inner}" for name, inner in value.items())
     if isinstance(value, list | tuple):
@@ -118,7 +114,7 @@ def _shown(value: Any) -> str:
 
 
 _CARD = "README.md"
-# Either is in every checkpoint.
+# Every checkpoint has one of them.
 _SIGNS = {"modules.json", "config.json"}
 
 
@@ -129,18 +125,17 @@ def save_student(
     card: ModelCard | None = None,
     add: Callable[[Path], object] = lambda _: None,
 ) -> None:
-    """Writes a checkpoint with its model card; what lies in its place is whole at any moment.
+    """Writes a checkpoint with its model card; the directory never holds an incomplete one.
 
-    Where an earlier checkpoint is replaced there is none for the time between two renames. Weights are
+    When an earlier checkpoint is replaced, the directory is missing between two renames. Weights are
     safetensors, and nothing is pickled.
 
     Args:
         directory: new, empty, or an earlier checkpoint, which is replaced.
-        card: what is known of how the model came to be.
-        add: writes further files into the directory that it is given.
+        add: writes further files into the directory that it gets.
 
     Raises:
-        ArtifactError: something else lies there.
+        ArtifactError: the directory holds something else.
         EnvironmentProblem: the file system refuses.
         ModelError: a weight is NaN or infinite.
     """
@@ -166,7 +161,7 @@ def save_student(
             text = render_card(model, directory.name, card or ModelCard())
             (beside / _CARD).write_text(text, encoding="utf-8")
             add(beside)
-            _settle(beside)
+            _sync(beside)
             if directory.exists():
                 directory.rename(replaced)
             beside.rename(directory)
@@ -177,17 +172,19 @@ def save_student(
 
 def _refuse_foreign(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
-        raise ArtifactError(f"{directory} is a file: a checkpoint is a directory, new, empty or a checkpoint")
+        raise ArtifactError(
+            f"{directory} is a file, expected a new or empty directory or an earlier checkpoint"
+        )
     names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     if names and not names & _SIGNS:
         raise ArtifactError(
-            f"{directory} holds something else ({', '.join(sorted(names)[:5])}): a checkpoint needs a new or "
-            "empty directory, or replaces an earlier checkpoint"
+            f"{directory} holds something else ({', '.join(sorted(names)[:5])}), expected a new or empty "
+            "directory or an earlier checkpoint"
         )
 
 
-def _settle(directory: Path) -> None:
-    """Has all files on the disk, and the weights readable by whom the others are."""
+def _sync(directory: Path) -> None:
+    """Writes all files to disk, and gives the weights the permissions of the others."""
     mode = (directory / _CARD).stat().st_mode
     for path in directory.rglob("*"):
         if path.is_file():

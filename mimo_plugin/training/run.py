@@ -1,4 +1,4 @@
-"""A training run's directory: its manifest, what decides its weights, its metrics and its projection."""
+"""A training run's directory: its manifest, identity, projection and metrics."""
 
 import json
 import re
@@ -32,25 +32,25 @@ FORMAT: Final = "mimo-training"
 RECIPE, METRICS, CURVES = "recipe.yaml", "metrics.jsonl", "curves.png"
 MODEL, INITIAL, CHECKPOINTS, TENSORBOARD = "model", "initial", "checkpoints", "tensorboard"
 PROJECTION = "projection.safetensors"
-# Written last into a checkpoint: one without it was cut short.
+# Written last into a checkpoint, which is incomplete without it.
 COMPLETE = "complete"
 
 
 class TrainingManifest(Manifest):
-    """What a finished run did.
+    """Manifest of a finished run.
 
     Attributes:
         stage: "stage1" or "stage2".
-        identity: all that decides the weights: options, seed, data, teacher and student.
-        environment: what it ran on: versions, device, git commit of the project.
+        identity: everything that determines the weights: options, seed, data, teacher and student.
+        environment: versions, device, git commit of the project.
         steps: optimiser steps.
-        languages: how often each language or combination of languages was drawn.
-        best_step: the step whose weights were kept; None is the last.
-        scores: on the dev collection, of the kept weights.
+        languages: language or combination of languages -> number of rows.
+        best_step: the step whose weights were kept; None means the last.
+        scores: of the kept weights on the dev collection.
         seconds: of training in this process, evaluations included.
-        training_texts: file of the `SeenTexts` of this run's data and of its student's before it; None of an
-            earlier version.
-        files: the checkpoint, but for its card, and the projection.
+        training_texts: file with the `SeenTexts` of this run and its student's earlier ones; None for a run
+            of an earlier version.
+        files: the checkpoint without its card, and the projection.
     """
 
     format: Literal["mimo-training"] = FORMAT
@@ -81,7 +81,7 @@ _SECTIONS = ("data", "options", "student", "teacher")
 
 
 class RunDirectory(Artifact[TrainingManifest]):
-    """An output directory of `mimo train`; `recipe.yaml` in it is what the run was begun from."""
+    """An output directory of `mimo train`; `recipe.yaml` in it holds the run's identity."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, RUN)
@@ -92,7 +92,7 @@ class RunDirectory(Artifact[TrainingManifest]):
         self.initial = path / INITIAL
 
     def begun(self) -> dict[str, Any] | None:
-        """The identity of the run that was begun here; None where there is none."""
+        """The identity of the run that was started here; None if there is none."""
         path = self.path / RECIPE
         if not path.is_file():
             return None
@@ -108,7 +108,7 @@ class RunDirectory(Artifact[TrainingManifest]):
         raise ArtifactError(f"{path} is damaged ({', '.join(_SECTIONS)}): start over with --no-resume")
 
     def last_checkpoint(self, *, before: int | None = None) -> Path | None:
-        """The newest complete checkpoint, of a step before the given one."""
+        """The newest complete checkpoint, or the newest before a step."""
         steps = [step for step, path in self._checkpoints() if (path / COMPLETE).is_file()]
         steps = [step for step in steps if before is None or step < before]
         return self.checkpoints / f"checkpoint-{max(steps)}" if steps else None
@@ -124,14 +124,17 @@ class RunDirectory(Artifact[TrainingManifest]):
         return [(int(step), path) for step, path in named if step.isdigit()]
 
     def seal(self, manifest: TrainingManifest) -> None:
-        """As every artifact; what was needed only to go on goes away."""
+        """Writes the manifest and removes the checkpoints, which only a resume needs."""
         super().seal(manifest)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     @contextmanager
     def held(self) -> Iterator[Held]:
-        """As every artifact. Where somebody removes the directory, what libraries write to its place after
-        that is removed, too: the next run would refuse it as something else."""
+        """Holds the directory for one writer.
+
+        If the directory is deleted meanwhile, files that libraries write there afterwards are removed, too:
+        the next run would refuse them.
+        """
         with super().held() as held:
             try:
                 yield held
@@ -147,7 +150,7 @@ class RunDirectory(Artifact[TrainingManifest]):
 
 
 def checkpoint_of(student: str) -> str:
-    """The checkpoint in a training run's output directory, its files verified; anything else as it is."""
+    """The verified checkpoint in a training run's output directory; any other name unchanged."""
     run = RunDirectory(Path(student))
     if (run.path / RECIPE).is_file() or (run.model.is_dir() and run.manifest.is_file()):
         run.verify()
@@ -156,9 +159,9 @@ def checkpoint_of(student: str) -> str:
 
 
 def differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What two identities do not have in common, a line each.
+    """A line for each difference between two identities.
 
-    Paths of data and student are ignored. What the teacher's files say is compared where `mine` has it.
+    Paths of data and student are ignored. Values from the teacher's files are compared if `mine` has them.
     """
     own, others = _comparable(mine), _comparable(other)
     known = any(name.startswith(_VECTORS) for name in own)
@@ -173,7 +176,7 @@ _VECTORS = "teacher.vectors."
 
 
 def _comparable(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """An identity by dotted names, without places, and with what earlier versions did not say."""
+    """An identity by dotted names, without paths, and with values that earlier versions did not record."""
     flat = dict(_flat(identity))
     flat.pop("data.path", None)
     if not str(flat.get("student.checkpoint")).startswith("new:"):
@@ -193,13 +196,13 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-# torch says that its archive came out shorter than what it wrote, or that there is no directory for it.
+# In torch's errors about an archive that is shorter than what was written, or has no directory.
 _TORCH = ("unexpected pos", "iostream error", "PytorchStreamWriter", "Parent directory")
 
 
 @contextmanager
 def writing_tensors(path: Path) -> Iterator[None]:
-    """As `files.writing`, also where safetensors or torch write."""
+    """As `files.writing`, also for errors of safetensors and torch."""
     from safetensors import SafetensorError
 
     try:
@@ -215,16 +218,16 @@ def writing_tensors(path: Path) -> Iterator[None]:
         raise cannot_write(path, "the disk is full, or the directory is gone") from error
 
 
-# What a projection reads, in its file's metadata.
+# Key of the projection's input in its file's metadata.
 _INPUT = "input"
 
 
 def find_projection(student: str, given: Path | None) -> Path:
-    """The file that holds the projection of a student that went through stage 1.
+    """The file with the projection that stage 1 trained for a student.
 
     Args:
         student: the checkpoint, or the output directory of the run that made it.
-        given: where the user says that it is.
+        given: file that the user named.
 
     Raises:
         UsageError: there is none.
@@ -250,16 +253,16 @@ def find_projection(student: str, given: Path | None) -> Path:
 
 
 def projection_input(asked: ProjectionInput | None, carried: Path | None) -> ProjectionInput:
-    """What the projection reads: what was asked for, what a carried one was trained on, or the default.
+    """The projection's input: as asked, as a carried projection was trained, or the default.
 
     Raises:
-        ArtifactError: the carried one cannot be read.
-        UsageError: it was trained on the other.
+        ArtifactError: the carried projection cannot be read.
+        UsageError: the carried projection was trained on another input.
     """
     if carried is None:
         return asked or PROJECTION_INPUT
     with _opened(carried) as file:
-        # Earlier versions had the normalised vectors only, and did not say so.
+        # Earlier versions used normalised vectors only, and wrote no metadata.
         trained = ProjectionInput((file.metadata() or {}).get(_INPUT, ProjectionInput.NORMALIZED))
     if asked not in (None, trained):
         raise UsageError(
@@ -270,7 +273,7 @@ def projection_input(asked: ProjectionInput | None, carried: Path | None) -> Pro
 
 
 def check_inputs(stage1: StageOptions, stage2: Stage2Options) -> None:
-    """Raises a UsageError where stage 2 would carry a projection that stage 1 trains on something else."""
+    """Raises a UsageError if stage 2 would carry a projection that stage 1 trains on another input."""
     carried = stage2.objective is Objective.MIMO and stage2.carry_projection
     trained = stage1.reads
     if carried and stage2.projection_input not in (None, trained):
@@ -290,15 +293,15 @@ def save_projection(projection: "nn.Module", path: Path, reads: ProjectionInput)
 
 
 def check_projection(path: Path, model: "SentenceTransformer", store: "TeacherStore") -> None:
-    """Raises an ArtifactError unless a projection leads from the student's vectors to the teacher's."""
+    """Raises an ArtifactError unless a projection maps the student's vectors to the teacher's."""
     with _opened(path) as file:
         found = tuple(file.get_slice("weight").get_shape())
         file.get_slice("bias")
     expected = (store.dimension, int(model.get_embedding_dimension()))
     if found != expected:
         raise ArtifactError(
-            f"{path} leads from {found[1]} to {found[0]} dimensions, expected from the student's "
-            f"{expected[1]} to the teacher's {expected[0]}: it belongs to another student or teacher; "
+            f"{path} maps {found[1]} to {found[0]} dimensions, expected the student's {expected[1]} to the "
+            f"teacher's {expected[0]}: it belongs to another student or teacher; "
             "--fresh-projection starts with a new one"
         )
 
@@ -311,7 +314,7 @@ def _opened(projection: Path) -> Iterator[Any]:
         with safe_open(projection, framework="np") as file:
             yield file
     except (OSError, SafetensorError, ValueError) as error:
-        raise ArtifactError(f"{projection} is no projection that stage 1 wrote: {error}") from error
+        raise ArtifactError(f"{projection} is not a projection of stage 1: {error}") from error
 
 
 Records = dict[int, dict[str, float]]  # step -> metric -> value, in order of the steps
@@ -319,7 +322,7 @@ Records = dict[int, dict[str, float]]  # step -> metric -> value, in order of th
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a run wrote down: while it trained, and each time its dev collection was scored."""
+    """Metrics of a run: of its training, and of its evaluations on the dev collection."""
 
     training: Records
     dev: Records
@@ -334,8 +337,7 @@ class Metrics:
 def read_metrics(path: Path) -> Metrics:
     """Reads `{"step": 10, "stage": "stage1", "loss": 0.7, ...}` and `{"step": 10, "dev": {"ndcg@20": 0.5}}`.
 
-    Of a step that comes again after a resume, the later line counts. Lines that a kill cut short are passed
-    over.
+    The last line of a step counts, as a resume repeats steps. Lines that a kill cut short are skipped.
 
     Raises:
         DataError: the file cannot be read, or has no metrics.
@@ -349,7 +351,7 @@ def read_metrics(path: Path) -> Metrics:
         else:
             training[record["step"]] = _numbers(record)
     if not training and not dev:
-        raise DataError(f"{path}: no line with a step and metrics, expected those that a training run writes")
+        raise DataError(f"{path}: no line with a step and metrics, expected a training run's metrics file")
     return Metrics(dict(sorted(training.items())), dict(sorted(dev.items())))
 
 
@@ -372,7 +374,7 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _is_number(value: object, *kinds: type) -> bool:
-    """Whether it is of one of these types, and 64 bits hold it."""
+    """Whether a value is of one of these types, and fits 64 bits."""
     return type(value) in kinds and (not isinstance(value, int) or abs(value) < 2**63)
 
 
@@ -388,7 +390,7 @@ def draw_curves(path: Path, output: Path) -> None:
     """Draws a training run's metrics, see `read_metrics`, as a PNG; panels without data are left out.
 
     Raises:
-        DataError: no metrics, or none of those that are drawn.
+        DataError: the file has no metrics that can be drawn.
         EnvironmentProblem: matplotlib is not installed, or the file cannot be written.
     """
     try:
@@ -405,7 +407,7 @@ def draw_curves(path: Path, output: Path) -> None:
             drawn.append((title, unit, series))
     if not drawn:
         known = ", ".join(name for panel in _PANELS for name in panel[3])
-        raise DataError(f"{path}: none of the metrics that can be drawn, expected some of {known}")
+        raise DataError(f"{path}: no metrics that can be drawn, expected some of {known}")
     # Without pyplot, which keeps figures and chooses a back end for the whole process.
     figure = Figure(figsize=(5 * len(drawn), 3), layout="constrained")
     places = figure.subplots(1, len(drawn), squeeze=False)[0]

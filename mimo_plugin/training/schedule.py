@@ -1,8 +1,8 @@
-"""Which language each row of a batch is shown in: every combination equally often.
+"""Draws the languages of each row, so that all combinations are equally frequent.
 
-A combination is a tuple of languages, one a column: (query, passage) for MIMO and XLCO, one language for
-both in InfoNCE, (query, other query) in LaKDA. A row that lacks a translation takes part in the combinations
-of the languages that it has.
+A combination is a tuple of languages: (query, passage) for MIMO and XLCO, one language for both in InfoNCE,
+(query, other query) in LaKDA. A row that lacks a translation takes part in the combinations of its other
+languages.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from mimo_plugin.core.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-# Languages of a row are kept as the bits of one integer.
+# A row's languages are the bits of one integer.
 _MOST_LANGUAGES = 63
 _PASSES = 50
 
@@ -56,18 +56,17 @@ def language_sets(rows: Sequence[Sequence[str]], languages: Sequence[str]) -> "n
 
 
 class Schedule:
-    """Draws a combination for each row so that the counts over all rows drawn so far are as even as the rows
-    allow, and within 1 of each other where every row has every language.
+    """Draws a combination for each row, with total counts as even as the rows allow.
 
-    The rows of one set of languages can be spread freely over that set's combinations. Each set in turn is
-    spread so that the total counts become level ("water filling"), until no set changes any more: that is
-    coordinate descent on the sum of the squared counts, which is convex. Whole numbers can stop it a little
-    short of the best, so single rows then change places along chains of sets, until no chain helps: then the
-    sum is the least there is.
+    If every row has every language, counts differ by at most 1. Rows with the same set of languages can be
+    spread freely over that set's combinations. Each set in turn is spread to level the total counts ("water
+    filling"), until no set changes. This is coordinate descent on the sum of squared counts, which is convex.
+    As counts are integers, it can stop short of the minimum. Single rows are then moved along chains of sets
+    until no chain helps, which gives the minimum.
 
     Args:
-        combinations: what can be drawn.
-        generator: decides ties and which row gets which combination.
+        combinations: those that can be drawn.
+        generator: decides ties and the combination of each row.
     """
 
     def __init__(self, combinations: Sequence[Combination], generator: "np.random.Generator") -> None:
@@ -79,13 +78,13 @@ class Schedule:
         self._generator = generator
 
     def allowed(self, languages: int) -> "np.ndarray":
-        """Positions of the combinations that a row with this set of languages can be shown in."""
+        """Positions of the combinations that are possible with a set of languages."""
         import numpy as np
 
         return np.flatnonzero((self._needed & languages) == self._needed)
 
     def draw(self, rows: "np.ndarray") -> "np.ndarray":
-        """A combination for each row, as positions in `combinations`, int64 (rows,); counts them.
+        """Draws and counts a combination for each row, as positions in `combinations`, int64 (rows,).
 
         Args:
             rows: the rows' languages as bits, see `language_sets`.
@@ -100,7 +99,7 @@ class Schedule:
         if any(len(allowed) == 0 for allowed in choices):
             raise UsageError("a row has too few languages to be scheduled: leave such rows out before")
         parts = [np.zeros(len(allowed), dtype=np.int64) for allowed in choices]
-        # Sets with few choices first: the others then fill what these leave open.
+        # Sets with few choices come first, and the others even out their counts.
         order = sorted(range(len(sets)), key=lambda position: len(choices[position]))
         for _ in range(_PASSES):
             changed = False
@@ -108,7 +107,7 @@ class Schedule:
                 allowed, before = choices[position], parts[position]
                 level = self.counts[allowed] - before
                 after = self._fill(level, int(sizes[position]))
-                # Only a change that makes the counts more even counts, or ties would swap forever.
+                # Changes must make the counts more even, or ties would swap forever.
                 if ((level + after) ** 2).sum() < ((level + before) ** 2).sum() or not before.any():
                     self.counts[allowed] += after - before
                     parts[position] = after
@@ -122,13 +121,13 @@ class Schedule:
         return drawn
 
     def _fill(self, level: "np.ndarray", amount: int) -> "np.ndarray":
-        """How much to put on each of the levels so that the lowest rise to one height, amount in all."""
+        """Distributes the amount so that the lowest levels rise to one height; returns what each gets."""
         import numpy as np
 
         shuffled = self._generator.permutation(len(level))
         order = shuffled[np.argsort(level[shuffled], kind="stable")]
         sorted_levels = level[order]
-        # What it takes to raise the first k + 1 levels to the height of the last of them.
+        # Cost of raising the first k + 1 levels to the height of the last of them.
         cost = sorted_levels * np.arange(1, len(level) + 1) - np.cumsum(sorted_levels)
         raised = int(np.searchsorted(cost, amount, side="right"))
         height, rest = divmod(amount + int(sorted_levels[:raised].sum()), raised)
@@ -138,7 +137,7 @@ class Schedule:
         return added
 
     def _exchange(self, choices: Sequence["np.ndarray"], parts: list["np.ndarray"]) -> None:
-        """Moves rows from full to less full combinations, also by way of others, until none can be moved."""
+        """Moves rows to less frequent combinations, directly or through others, until no move is left."""
         import numpy as np
 
         owner = np.repeat(np.arange(len(parts)), [len(allowed) for allowed in choices])
@@ -151,17 +150,19 @@ class Schedule:
         parts[:] = np.split(part, ends[:-1])
 
     def _move(self, height: int, owner: "np.ndarray", combination: "np.ndarray", part: "np.ndarray") -> bool:
-        """One row less for a combination that was drawn `height` times, one more for one that was drawn at
-        least two times less, by the shortest chain; whether there was any.
+        """Moves a row from a combination with count `height` to one with at most `height - 2`.
 
         Args:
-            owner, combination: rows of this set can be shown in this combination. (entries,)
-            part: how many of them are. (entries,)
+            owner, combination: pairs of a set of rows and a combination possible for it. (entries,)
+            part: number of the set's rows in the combination. (entries,)
+
+        Returns:
+            False if no chain of sets leads there; the shortest is taken.
         """
         import numpy as np
 
         reached = self.counts == height
-        # The entry by which a set, and a combination, was reached.
+        # The entry through which each set and each combination was reached.
         set_from = np.full(int(owner[-1]) + 1, -1)
         from_set = np.full(len(self.counts), -1)
         while True:

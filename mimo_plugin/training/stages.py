@@ -15,7 +15,6 @@ from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.encoder.checkpoint import check_files
 from mimo_plugin.evaluation import trained_on as seen
 from mimo_plugin.training.data import (
-    DataManifest,
     Format,
     Pairs,
     Rereadable,
@@ -58,12 +57,11 @@ _FIELDS = {STAGE1: "pairs", STAGE2: "table"}
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run; as text, what it did.
+    """A finished run; `str` gives its summary.
 
     Attributes:
-        directory: of the run; `model/` in it is the checkpoint.
-        manifest: what the run did.
-        already: whether it was there, finished, before.
+        directory: output directory; `model/` in it is the checkpoint.
+        already: whether the run had been finished before.
     """
 
     directory: Path
@@ -105,22 +103,22 @@ def train(
     resume: bool = True,
     progress: bool | None = None,
 ) -> Trained:
-    """Trains a student: stage 1 where there are pairs, stage 2 where there is a table, or both in turn.
+    """Trains a student: stage 1 on pairs, stage 2 on a table, or both in turn.
 
-    A run that was cut short goes on from its last checkpoint and ends with the same weights. Both stages
-    write `stage1` and `stage2` below the output.
+    An interrupted run resumes from its last checkpoint and ends with the same weights. If both stages run,
+    they write to `stage1` and `stage2` below the output.
 
     >>> trained = train(Recipe.read("recipe.yaml"), "student")  # doctest: +SKIP
     >>> trained.encoder().encode_queries(["a query"]).shape  # doctest: +SKIP
     (1, 256)
 
     Args:
-        output: directory of the run, new or begun before.
-        pairs, table: data in place of the recipe's: a directory that `mimo data` wrote, or a dataset with the
-            columns of its Parquet files (`text`, `lang`, `anchor`; `query_id`, `passage_id`, `langs`,
+        output: directory of a new or interrupted run.
+        pairs, table: data that replaces the recipe's: a directory that `mimo data` wrote, or a dataset with
+            the columns of its Parquet files (`text`, `lang`, `anchor`; `query_id`, `passage_id`, `langs`,
             `queries`, `passages`).
-        anchor: of a dataset, the language of the texts that the teacher sees.
-        projection: what stage 1 wrote, for stage 2 alone; None looks for it beside the student.
+        anchor: language of the teacher's texts in a dataset.
+        projection: file from stage 1, if only stage 2 runs; None looks for it beside the student.
         teacher_store: directory of the teacher's embeddings; None is `teacher-store` beside the output.
         device, encoder_batch_size, resume, progress: see `RunSettings`.
 
@@ -128,9 +126,9 @@ def train(
         The run of the last stage.
 
     Raises:
-        UsageError, DataError, ModelError, ArtifactError: something is not as it must be; all that is found
-            before torch is loaded is reported together.
-        TrainingFailed: training cannot go on.
+        UsageError, DataError, ModelError, ArtifactError: invalid options, data or files. Problems found
+            before torch is loaded are reported together.
+        TrainingFailed: NaN or infinity occurs, or the encoder collapses.
     """
     data: dict[str, Pairs | Table] = {}
     for name, held, given in ((STAGE1, Format.PAIRS, pairs), (STAGE2, Format.TABLE, table)):
@@ -140,7 +138,7 @@ def train(
             data[name] = data_of(given, held, anchor)
     names = [name for name in _FIELDS if name in data or getattr(recipe, _FIELDS[name]) is not None]
     if not names:
-        raise UsageError("there is nothing to train on: pairs are needed for stage 1, a table for stage 2")
+        raise UsageError("no training data was given: stage 1 needs pairs, stage 2 a table")
     settings = RunSettings(
         Path(output),
         teacher_store,
@@ -154,12 +152,12 @@ def train(
 
 
 def train_stage1(recipe: Recipe, settings: RunSettings) -> Trained:
-    """Distillation warm-up: parallel pairs, the student's text against the teacher's anchor text."""
+    """Distillation warm-up on parallel pairs: the student's text against the teacher's anchor text."""
     return next(run_stages(recipe, settings, [STAGE1]))
 
 
 def train_stage2(recipe: Recipe, settings: RunSettings, projection: Path | None = None) -> Trained:
-    """The joint stage of distillation and cross-lingual contrastive learning, or a baseline in its place."""
+    """Distillation together with cross-lingual contrastive learning, or a baseline in its place."""
     return next(run_stages(recipe, settings, [STAGE2], projection=projection))
 
 
@@ -171,14 +169,14 @@ def run_stages(
     projection: Path | None = None,
     data: Mapping[str, Pairs | Table] | None = None,
 ) -> Iterator[Trained]:
-    """Runs stages in turn, and yields each when it is done.
+    """Runs stages in turn and yields each finished run.
 
-    Of two stages the second starts from what the first one made, and their runs lie below the output. What is
-    wrong with either is said before the first one starts.
+    Of two stages, the second starts from the first one's student, and both write below the output. Problems
+    of both are raised before the first one starts.
 
     Args:
-        projection: of stage 1, for stage 2 alone; None looks for it beside the student.
-        data: by stage, in place of the directories that the recipe names.
+        projection: see `train`.
+        data: stage -> data that replaces the directory in the recipe.
 
     Raises: as `train`.
     """
@@ -210,7 +208,7 @@ def run_stages(
         with problems.collect():
             StoreDirectory(settings.store).check_output()
     problems.raise_any()
-    # From here on torch is needed.
+    # The following checks need torch.
     devices = Devices.find(settings.device)
     for stage in stages:
         with problems.collect():
@@ -231,7 +229,7 @@ class Stage:
 
     Args:
         name: "stage1" or "stage2".
-        data: in place of the directory that the recipe names.
+        data: replaces the directory in the recipe.
     """
 
     def __init__(
@@ -251,14 +249,13 @@ class Stage:
         return not isinstance(self.options, Stage2Options) or self.options.objective is Objective.MIMO
 
     def check_data(self) -> None:
-        """Raises a UsageError or ArtifactError where data are missing, or too few for the batch."""
-        steps = self.options.steps_on(self._manifest().rows)
-        self.options.steps_between_checkpoints(steps, scored=self.recipe.dev is not None)
-
-    def _manifest(self) -> DataManifest:
+        """Raises a UsageError or ArtifactError if data is missing, or smaller than a batch."""
         if self._given is not None:
-            return self._given.manifest
-        return read_manifest(self._place(), Format.PAIRS if self.name == STAGE1 else Format.TABLE)
+            manifest = self._given.manifest
+        else:
+            manifest = read_manifest(self._place(), Format.PAIRS if self.name == STAGE1 else Format.TABLE)
+        steps = self.options.steps_on(manifest.rows)
+        self.options.steps_between_checkpoints(steps, scored=self.recipe.dev is not None)
 
     def _place(self) -> Path:
         field = _FIELDS[self.name]
@@ -272,13 +269,13 @@ class Stage:
 
     @cached_property
     def data(self) -> Pairs | Table:
-        """What is trained on."""
+        """The training data."""
         if self._given is not None:
             return self._given
         return open_pairs(self._place()) if self.name == STAGE1 else open_table(self._place())
 
     def carry(self, given: Path | None) -> None:
-        """Finds the projection that stage 2 goes on with, and what a projection reads."""
+        """Finds the projection that stage 2 continues with, and resolves the projection's input."""
         options = self.options
         if isinstance(options, Stage2Options) and self.taught and options.carry_projection:
             self.projection = find_projection(self.recipe.student.checkpoint, given)
@@ -289,22 +286,22 @@ class Stage:
             self.options = options.model_copy(update={"projection_input": reads})
 
     def check_output(self) -> None:
-        """Raises an ArtifactError or UsageError where the run cannot be written."""
+        """Raises an ArtifactError or UsageError if the run cannot be written."""
         self.directory.check_output()
         output = self.settings.output
         if Path(self.recipe.student.checkpoint).resolve().is_relative_to(output.resolve()):
             raise UsageError(
-                f"--output {output} is where --student lies: it would be overwritten, choose another"
+                f"--output {output} contains --student, which would be overwritten: choose another directory"
             )
 
     def go_on_from(self, trained: Trained) -> None:
-        """Takes what stage 1 made as the student."""
+        """Uses stage 1's result as the student."""
         student = self.recipe.student.model_copy(update={"checkpoint": str(trained.directory)})
         self.recipe = self.recipe.model_copy(update={"student": student})
         self.carry(None)
 
     def run(self, start: Start, devices: Devices, dev: DevCollection | None) -> Trained:
-        """Trains, or finds that it is done."""
+        """Trains, unless the run is finished already."""
         from mimo_plugin.training.trainer import fit
 
         identity = self._identity(start)
@@ -312,7 +309,7 @@ class Stage:
             self._refuse_other(identity)
             if self.settings.resume and (done := self.directory.finished()) is not None:
                 return Trained(self.settings.output, done, already=True)
-            # Nothing is written, and no earlier run given up, before all that can be wrong is known.
+            # All checks come before anything is written and before an earlier run is discarded.
             plan = self._plan()
             store = self._teacher(start, devices)
             if store is not None:
@@ -337,7 +334,7 @@ class Stage:
         return Trained(self.settings.output, self.directory.read(), already=False)
 
     def _identity(self, start: Start) -> dict[str, Any]:
-        """All that decides the weights, as plain data."""
+        """Everything that determines the weights, as plain data."""
         recipe, data = self.recipe, self.data
         identity: dict[str, Any] = {
             "stage": self.name,
@@ -364,7 +361,7 @@ class Stage:
         return plan_stage2(self.data, self.recipe.stage2, seed=self.recipe.seed)
 
     def _refuse_other(self, identity: Mapping[str, Any]) -> None:
-        """Raises an ArtifactError where a run that can go on, or is finished, was made otherwise."""
+        """Raises an ArtifactError if a finished or resumable run here has another identity."""
         if not self.settings.resume:
             return
         done = self.directory.finished()
@@ -382,7 +379,7 @@ class Stage:
         devices.wait()
 
     def _teacher(self, start: Start, devices: Devices) -> TeacherStore | None:
-        """The store with the teacher's vectors of all anchor texts."""
+        """The store with the teacher's vectors of all anchor texts; None without a teacher."""
         if not self.taught:
             return None
         from mimo_plugin.training.teacher import fill
@@ -390,7 +387,7 @@ class Stage:
         settings, teacher = self.settings, self.recipe.teacher
         options = teacher.on(settings.device, settings.encoder_batch_size)
         if devices.main:
-            # Begun without a text, it says which teacher it is: what does not fit shows before that one runs.
+            # Without texts this only records the teacher's identity: mismatches show before the teacher runs.
             fill(settings.store, options, {})
             store = TeacherStore.open(settings.store)
             if store.fingerprint == start.fingerprint:
@@ -435,7 +432,7 @@ class Stage:
 
         card = ModelCard(identity, facts, fitted.scores, ran_on)
         save_student(model, directory.model, card=card, add=write_seen)
-        # The card is for readers, who may edit it.
+        # Users may edit the card.
         files = [path for path in directory.model.rglob("*") if path.is_file() and path.suffix != ".md"]
         if fitted.projection is not None:
             files.append(directory.path / PROJECTION)

@@ -23,16 +23,18 @@ if TYPE_CHECKING:
     from mimo_plugin.evaluation.topics import Topics
 
 _WANDB = "https://api.wandb.ai"
-# How long processes wait for one another: the first one runs the teacher while the others have nothing to do.
+# Timeout between processes: the others wait while the first one runs the teacher.
 _PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Devices:
-    """Attributes:
-    kind: cpu, cuda or mps.
-    processes: that train together.
-    main: whether this is the one that writes.
+    """Where a run trains.
+
+    Attributes:
+        kind: cpu, cuda or mps.
+        processes: number of processes that train together.
+        main: whether this process writes.
     """
 
     kind: str
@@ -41,7 +43,7 @@ class Devices:
 
     @classmethod
     def find(cls, device: str | None) -> "Devices":
-        """Starts the process group where a launcher (torchrun, accelerate) asks for one."""
+        """Finds the device; starts the process group if a launcher (torchrun, accelerate) asks for one."""
         import torch
         from accelerate import PartialState
 
@@ -52,14 +54,14 @@ class Devices:
         return cls(kind.type, state.num_processes, state.is_main_process)
 
     def wait(self) -> None:
-        """Returns when every process has come here."""
+        """Waits for all processes."""
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Checks that trackers are known and installed, and keeps them offline where no host can be reached."""
+    """Checks that trackers are known and installed; sets wandb offline if its host cannot be reached."""
     if not names:
         return
     from huggingface_hub import constants
@@ -72,7 +74,7 @@ def check_trackers(names: Sequence[str]) -> None:
             raise UsageError(f"--report-to {name}: unknown, expected one of {known}")
         if name not in get_available_reporting_integrations():
             raise EnvironmentProblem(
-                f"--report-to {name}: it is not installed: pip install {name}, or leave the option out "
+                f"--report-to {name}: is not installed: pip install {name}, or leave the option out "
                 "(metrics are in the run's directory in any case, for TensorBoard too)"
             )
     if "wandb" in names and "WANDB_MODE" not in os.environ:
@@ -81,18 +83,17 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 CUTOFF = 20
-# What is compared to tell the best checkpoint.
+# The measure that selects the best checkpoint.
 MAIN_MEASURE = f"ndcg@{CUTOFF}"
 
 
 @dataclass(frozen=True)
 class DevCollection:
-    """A collection small enough to be encoded again and again.
+    """A collection small enough to encode at every evaluation.
 
     Attributes:
         docids, texts, languages: of each document.
-        queries: (query id, text) pairs; only judged ones.
-        topics: their judgments.
+        queries: (query id, text) of each judged query.
     """
 
     docids: Sequence[str]
@@ -124,11 +125,11 @@ class DevCollection:
         )
 
     def score(self, student: "Encoder") -> dict[str, float]:
-        """Scores an exact search of all queries in all documents.
+        """Scores an exact search for all queries.
 
         Returns:
-            nDCG@20 over all languages, share of the top 20 in the query's language, alignment (where there
-            are language versions) and uniformity of the documents.
+            nDCG@20 over all languages, share of the top 20 in the query's language, alignment (if there are
+            language versions) and uniformity of the documents.
         """
         import numpy as np
 
@@ -159,7 +160,7 @@ class DevCollection:
 
 
 def check_student(student: str) -> None:
-    """Checks what can be known of a student without loading it: a size, a finished run, files."""
+    """Checks a student without loading it: its size, run or files."""
     if student.startswith(PREFIX):
         parse_size(student)
     else:
@@ -168,10 +169,12 @@ def check_student(student: str) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """Attributes:
-    model: the loaded student; None for a new one, which is made when it is needed.
-    fingerprint: of the loaded weights; None for a new one.
-    seen: the texts that it was trained on before; None where nobody knows.
+    """A student before its training.
+
+    Attributes:
+        model: None for a new student, which is made later.
+        fingerprint: of the loaded weights; None for a new student.
+        seen: texts of its earlier training; None if unknown.
     """
 
     model: "SentenceTransformer | None" = None
@@ -207,7 +210,7 @@ class Start:
         """The student, ready to be trained.
 
         Args:
-            kept: where a new student is written before it is trained, for a run that goes on.
+            kept: directory where a new student is saved before training, to resume from.
             texts: (language, text) pairs that a new student's tokenizer is trained on.
         """
         if self.model is not None:
@@ -220,7 +223,7 @@ class Start:
                 recipe.student.checkpoint,
                 texts(),
                 seed=recipe.seed,
-                # Room for both stages' texts, so that what stage 1 made fits stage 2.
+                # Long enough for both stages.
                 max_length=max(recipe.stage1.max_length, recipe.stage2.max_length),
                 vocab_size=recipe.student.vocabulary,
                 device=devices.kind,

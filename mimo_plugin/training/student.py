@@ -1,4 +1,4 @@
-"""The student: a checkpoint, or a fresh encoder with a tokenizer trained on the given texts."""
+"""The student: a checkpoint, or a new encoder with a tokenizer trained on the given texts."""
 
 import hashlib
 import heapq
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # As for XLM-R's vocabulary: 1 leaves the languages' shares as they are, 0 makes them equal.
 _SMOOTHING = 0.3
-# What a longer text says after this many characters is left out: no text may be the whole sample.
+# Longer texts are truncated, so that no text fills the whole sample.
 _TEXT_CHARACTERS = 2_000
 
 
@@ -78,7 +78,7 @@ class _Language:
 
 
 def _budgets(seen: dict[str, int], characters: int) -> dict[str, int]:
-    """Characters a language: shares by smoothed size, none beyond what the language has."""
+    """Characters per language: shares by smoothed size, limited to what the language has."""
     budgets: dict[str, int] = {}
     open_languages, left = dict(seen), characters
     while open_languages:
@@ -102,9 +102,9 @@ def _priority(seed: int, text: str) -> int:
 _BOS, _PAD, _EOS, _UNK, _MASK = "<s>", "<pad>", "</s>", "<unk>", "<mask>"
 # About a quarter of a minute on one core; more characters hardly change the vocabulary.
 _SAMPLE_CHARACTERS = 4_000_000
-# The rarest characters are spelled in bytes: all that Chinese has would fill a small vocabulary.
+# The rarest characters are spelled in bytes: all Chinese ones would fill a small vocabulary.
 _COVERAGE = 0.9998
-# With these "<0x41>" always has pieces of its own.
+# With these, the text "<0x41>" always consists of normal pieces.
 _ALWAYS = "".join(map(chr, range(0x21, 0x7F)))
 # Below every sum of real scores, so that the text "<0x41>" is not read as a byte.
 _BYTE_SCORE = -1000.0
@@ -130,7 +130,7 @@ def train_tokenizer(
 
     sample = balanced_sample(texts, _SAMPLE_CHARACTERS, seed)
     if not sample:
-        raise DataError("there is no text to train the new student's tokenizer on: all texts are empty")
+        raise DataError("no text to train the new student's tokenizer on: all texts are empty")
     return PreTrainedTokenizerFast(
         tokenizer_object=_tokenizer(_learn(sample, vocab_size)),
         bos_token=_BOS,
@@ -167,7 +167,7 @@ def _learn(sample: list[str], vocab_size: int) -> list[tuple[str, float]]:
             eos_id=2,
             unk_id=3,
             max_sentence_length=1 << 20,
-            # With more of them sums depend on who is first.
+            # With more threads, sums depend on their order.
             num_threads=1,
             minloglevel=2,
         )
@@ -185,7 +185,7 @@ def _learn(sample: list[str], vocab_size: int) -> list[tuple[str, float]]:
 
 
 def _reason(error: RuntimeError) -> str:
-    """What SentencePiece says, without the condition in its source that stands before it in brackets."""
+    """SentencePiece's message without its condition in brackets."""
     reason = " ".join(str(error).split()).rpartition("] ")[2]
     return reason.partition(". Increase")[0][:200].removesuffix(".")
 
@@ -231,11 +231,11 @@ DEFAULT_MAX_LENGTH = 256
 
 @dataclass(frozen=True)
 class Size:
-    """Attributes:
-    layers: transformer layers.
-    hidden: dimension of the vectors; the feed-forward layers are four times as wide.
-    heads: attention heads.
-    vocab_size: tokens of the vocabulary, special tokens included.
+    """Size of a new student.
+
+    Attributes:
+        hidden: dimension of the vectors; the feed-forward layers are four times as wide.
+        vocab_size: special tokens included.
     """
 
     layers: int
@@ -273,20 +273,20 @@ def create_student(
 ) -> "SentenceTransformer":
     """A student with random weights: encoder, pooling, L2-normalisation.
 
-    The same texts, options and seed give the same student; torch's own random numbers are left alone. There
-    is no dropout: models of this size underfit, and on a CPU its random numbers take longer than the rest.
+    The same texts, options and seed give the same student; torch's random state is not changed. There is no
+    dropout: models of this size underfit, and on a CPU its random numbers take longer than the rest.
 
     Args:
         size: "tiny", "mini" or "small", with or without `new:`.
         texts: (language, text) pairs that the tokenizer is trained on, read once.
         seed: of weights and tokenizer.
-        vocab_size: in place of the size's own.
+        vocab_size: replaces the size's own.
         max_length: longest text in tokens, special tokens included.
         pooling: "mean", "cls" or "lasttoken".
 
     Raises:
         DataError: there is no text.
-        UsageError: an option does not make sense.
+        UsageError: an unknown size, or a length or vocabulary that is too small.
     """
     import torch
     from sentence_transformers import SentenceTransformer
@@ -295,7 +295,7 @@ def create_student(
 
     preset = parse_size(size)
     if max_length < 3:
-        raise UsageError(f"a student of {max_length} tokens reads nothing: at least 3 are needed")
+        raise UsageError(f"a student's texts have at most {max_length} tokens: expected at least 3")
     vocab_size = vocab_size or preset.vocab_size
     tokenizer = train_tokenizer(texts, vocab_size=vocab_size, max_length=max_length, seed=seed)
     config = XLMRobertaConfig(
@@ -315,7 +315,7 @@ def create_student(
         layer_norm_eps=1e-5,
     )
     with tempfile.TemporaryDirectory(prefix="mimo-student-") as directory, without_model_bars():
-        # Loaded from files, it is exactly what a checkpoint of it will be.
+        # Loading from files gives exactly what a checkpoint of it will give.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             XLMRobertaModel(config).save_pretrained(directory)
@@ -325,7 +325,7 @@ def create_student(
     return SentenceTransformer(modules=modules, device=device)
 
 
-# The head that a checkpoint's config names, and what such a checkpoint is.
+# Head in a checkpoint's config -> kind of model.
 _HEADS = {
     "ForSequenceClassification": "a classifier or cross-encoder",
     "ForTokenClassification": "a tagger",
@@ -349,21 +349,21 @@ def load_or_create(
 ) -> "SentenceTransformer":
     """A student: encoder, pooling, L2-normalisation.
 
-    A checkpoint keeps its pooling, prompts and length; a plain Hugging Face encoder gets mean pooling. What
-    takes no part in the vectors (BERT's "pooler") is frozen.
+    A checkpoint keeps its pooling, prompts and length; a plain Hugging Face encoder gets mean pooling. Unused
+    weights (BERT's "pooler") are frozen.
 
     Args:
         spec: `new:SIZE`, a directory, a hub id or a packaged checkpoint.
         texts: (language, text) pairs for a new student's tokenizer, read only for one.
         seed: of all weights that the checkpoint does not hold.
         max_length: longest text in tokens; None is the checkpoint's own, 256 for a new student.
-        vocab_size: of a new student, in place of its size's own.
-        pooling: in place of a checkpoint's own, or of the mean.
-        query_prompt, document_prompt: in place of a checkpoint's own; "" is none. They become the student's.
-        device: torch device; None is the fastest that is there.
+        vocab_size: of a new student; replaces its size's own.
+        pooling: replaces a checkpoint's own, or the mean.
+        query_prompt, document_prompt: replace a checkpoint's own, and are saved with it; "" is none.
+        device: torch device; None is the fastest available.
 
     Raises:
-        ModelError: there is no such checkpoint, it cannot be loaded, or is no text encoder.
+        ModelError: the checkpoint does not exist, cannot be loaded, or is not a text encoder.
         DataError, EnvironmentProblem, UsageError: as `create_student` and `Encoder`.
     """
     import torch
@@ -382,13 +382,13 @@ def load_or_create(
     else:
         path = packaged.resolve(spec)
         with torch.random.fork_rng(devices=[]):
-            # A pooler that the checkpoint does not hold is drawn at random.
+            # A pooler that is missing in the checkpoint gets random weights.
             torch.manual_seed(seed)
             student = checkpoint_files.load_model(path, spec, device)
         own_modules = checkpoint_files.has_modules_file(path)
-        if (what := _what_else(student, own_modules)) is not None:
+        if (kind := _other_kind(student, own_modules)) is not None:
             raise ModelError(
-                f"{spec} is {what}, not an encoder: --student must be an encoder such as "
+                f"{spec} is {kind}, not an encoder: --student must be an encoder such as "
                 "FacebookAI/xlm-roberta-base, a sentence-transformers checkpoint of one, or a new one, "
                 "e.g. new:mini"
             )
@@ -405,13 +405,13 @@ def load_or_create(
             student.prompts[name] = prompt
     pooler = getattr(student.transformers_model, "pooler", None)
     if pooler is not None:
-        # Parameters without a gradient would stop a training over several processes.
+        # Parameters without a gradient would stop training in several processes.
         pooler.requires_grad_(False)
     return student
 
 
-def _what_else(model: "SentenceTransformer", own_modules: bool) -> str | None:
-    """What a checkpoint is that is no encoder of texts; None where it is one.
+def _other_kind(model: "SentenceTransformer", own_modules: bool) -> str | None:
+    """The kind of a model that is not a text encoder; None for one.
 
     Args:
         own_modules: whether it is in sentence-transformers layout, so that its files say how it encodes.

@@ -1,4 +1,4 @@
-"""Runs the teacher once over every distinct text that the store does not have."""
+"""Fills a teacher store: the teacher encodes each distinct missing text once."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,9 +24,9 @@ from mimo_plugin.training.teacher_store import (
     text_keys,
 )
 
-# Texts that are read, hashed and looked up at a time.
+# Texts read, hashed and looked up at a time.
 _READ_AT_ONCE = 4096
-# New keys are made distinct whenever so many came together.
+# Missing keys collected before repeated ones are removed.
 _KEYS_AT_ONCE = 1 << 21
 
 Texts = Mapping[Role, Iterable[str]]
@@ -40,24 +40,24 @@ def fill(
     chunk_size: int = 8192,
     progress: bool | None = None,
 ) -> int:
-    """Makes sure that a store has the teacher's vector of every text.
+    """Adds the teacher's vectors of all missing texts to a store.
 
-    Killed at any moment it loses at most one chunk a prompt; run again on the same texts it makes the same
-    chunks and, on the same machine, the same bytes. The teacher is loaded only where something is missing.
-    Memory holds a chunk's texts and vectors, and 24 bytes for each text in the store.
+    When killed, it loses at most one chunk per prompt. Another call with the same texts makes the same chunks
+    and, on the same machine, the same bytes. The teacher is loaded only if texts are missing. Memory holds
+    one chunk's texts and vectors, and 24 bytes for each text in the store.
 
     Args:
         path: new, empty, or a store.
-        texts: texts by role, each iterable read twice, in the same order; texts may occur several times.
+        texts: texts by role; each iterable is read twice in the same order and may repeat texts.
         chunk_size: texts encoded and written at a time.
         progress: see `environment.bar`.
 
     Returns:
-        On how many distinct texts the teacher was run now.
+        Number of distinct texts that were encoded.
 
     Raises:
-        ArtifactError: the directory is something else, holds other vectors, or another process writes it.
-        EnvironmentProblem: no space, or the file system refuses.
+        ArtifactError: the directory holds something else or other vectors, or another process writes to it.
+        EnvironmentProblem: too little space, or the file system refuses.
         ModelError: the teacher cannot be loaded, or gives NaN or infinity.
     """
     if any(isinstance(some, Iterator) for some in texts.values()):
@@ -89,7 +89,7 @@ def fill(
 
 
 def _reads(identity: Identity, texts: Texts) -> Iterator[tuple[str, np.ndarray, list[str]]]:
-    """(prompt, keys, texts), some thousands at a time."""
+    """Yields (prompt, keys, texts) in blocks."""
     for role, some in texts.items():
         prompt, stream = identity.prompt(role), iter(some)
         while read := list(islice(stream, _READ_AT_ONCE)):
@@ -109,15 +109,15 @@ def _count_missing(index: KeyIndex, identity: Identity, texts: Texts) -> int:
 def _missing_chunks(
     index: KeyIndex, identity: Identity, texts: Texts, size: int
 ) -> Iterator[tuple[str, np.ndarray, list[str]]]:
-    """(prompt, keys, distinct texts) in chunks; the index must have a chunk before the next one is asked for.
+    """Yields chunks of (prompt, keys, distinct texts); the caller appends each to the index at once.
 
-    Which texts make a chunk depends on the texts before it alone, not on what was there when it began.
+    A resumed run makes the same chunks as an uninterrupted one.
     """
     waiting: dict[str, dict[bytes, str]] = {}
     for prompt, keys, read in _reads(identity, texts):
         chunk = waiting.setdefault(prompt, {})
         for place in np.flatnonzero(index.find(keys) < 0):
-            # Not the array's own element: numpy leaves out zeros at the end.
+            # A slice, since numpy strips zero bytes from the end of an element.
             chunk.setdefault(keys[place : place + 1].tobytes(), read[place])
         while len(chunk) >= size:
             first = {key: chunk[key] for key in islice(chunk, size)}

@@ -1,4 +1,4 @@
-"""The teacher's embeddings on disk, by their texts' keys."""
+"""The teacher's embeddings on disk, keyed by hashes of their texts."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ FORMAT: Final = "mimo-teacher-store"
 
 
 class Role(StrEnum):
-    """What a text is to the teacher, which decides its prompt. A `TEXT` of stage 1 has none."""
+    """Role of a text, which decides the teacher's prompt. `TEXT`, for stage 1, has none."""
 
     QUERY = "query"
     PASSAGE = "passage"
@@ -32,11 +32,11 @@ class Role(StrEnum):
 
 
 def load_teacher(options: TeacherOptions) -> Encoder:
-    """The teacher.
+    """Loads the teacher.
 
     Raises:
-        EnvironmentProblem, ModelError, UsageError: as `Encoder`; a ModelError where queries and
-            passages go through different encoders, since one projection cannot lead to both.
+        EnvironmentProblem, ModelError, UsageError: as `Encoder`; a ModelError if queries and passages have
+            different encoders, since one projection cannot serve both.
     """
     on_cpu = check_device(options.device).startswith("cpu")
     teacher = Encoder(
@@ -49,7 +49,7 @@ def load_teacher(options: TeacherOptions) -> Encoder:
             max_length=options.max_length,
             query_prompt=options.query_prompt,
             document_prompt=options.passage_prompt,
-            # What is stored must not depend on what else is installed.
+            # Stored vectors must not depend on the backends that are installed.
             backend="torch",
         ),
     )
@@ -62,16 +62,15 @@ def load_teacher(options: TeacherOptions) -> Encoder:
 
 
 class Identity(Record):
-    """All that decides a stored vector.
+    """Everything that determines a stored vector.
 
     Attributes:
         teacher: the checkpoint as given, a directory's path resolved.
-        files: sizes and times of a directory's weights as a hash, so that it need not be loaded to see that
-            it is the same; None for a name.
+        files: hash of the sizes and times of a directory's weights, to recognise it without loading; None
+            for a name.
         fingerprint: see `Encoder.fingerprint`.
         query_prompt, passage_prompt, max_length: resolved.
         dtype, compute_dtype, attention: see `TeacherOptions`.
-        dimension: of the vectors.
     """
 
     teacher: str
@@ -104,26 +103,26 @@ class Identity(Record):
         return {Role.QUERY: self.query_prompt, Role.PASSAGE: self.passage_prompt, Role.TEXT: ""}[role]
 
     def resolved(self) -> dict[str, Any]:
-        """What a recipe may leave to the teacher's own files."""
+        """Values that a recipe may leave to the teacher's own files."""
         return self.model_dump(exclude={"teacher", "files", "dtype", "dimension"})
 
     def like(self, options: TeacherOptions) -> TeacherOptions:
-        """Options with this number format and attention, where none was asked for."""
+        """The options, with this number format and attention as defaults."""
         names = ("compute_dtype", "attention")
         return options.model_copy(
             update={name: getattr(options, name) or getattr(self, name) for name in names}
         )
 
     def differences(self, wanted: "TeacherOptions | Identity") -> list[str]:
-        """What is wanted otherwise, a line each; None wants nothing."""
+        """A line for each difference; None in the options matches anything."""
         found = []
         for name in (*_NAMES, "dimension"):
             there, here = getattr(self, name), getattr(wanted, name, None)
             if here is not None and here != there:
-                found.append(f"its {name.replace('_', ' ')} is {there!r}, wanted is {here!r}")
+                found.append(f"its {name.replace('_', ' ')} is {there!r}, expected {here!r}")
         if isinstance(wanted, Identity) and wanted.fingerprint != self.fingerprint:
             found.append(
-                f"its teacher is {self.teacher} with weights {self.fingerprint[:12]}, wanted is "
+                f"its teacher is {self.teacher} with weights {self.fingerprint[:12]}, expected "
                 f"{wanted.teacher} with weights {wanted.fingerprint[:12]}"
             )
         return found
@@ -155,10 +154,10 @@ class StoreManifest(Manifest):
     """`manifest.json` of a teacher store.
 
     Attributes:
-        rows: vectors that count; what the files hold beyond them is what a kill left.
-        keys_crc32: of the rows' keys; None of a store that was begun before rows had checksums, and has none.
-        versions: of the libraries, when the store was begun.
-        files: none; they grow, and each row has a checksum.
+        rows: number of valid rows; after a kill the files may hold more.
+        keys_crc32: of the rows' keys; None for a store of an earlier version, whose rows have no checksums.
+        versions: of the libraries, when the store was created.
+        files: empty: the files grow, and each row has a checksum.
     """
 
     format: Literal["mimo-teacher-store"] = FORMAT
@@ -173,7 +172,7 @@ class StoreManifest(Manifest):
         return sealed_text(self.model_dump(mode="json", exclude={"files"}), indent)
 
     def row_types(self) -> dict[str, np.dtype]:
-        """What a row of each file is, little-endian on every machine."""
+        """The dtype of each file's rows, little-endian on every machine."""
         number = np.dtype(self.identity.dtype).newbyteorder("<")
         types = {VECTORS: np.dtype((number, (self.identity.dimension,))), KEYS: KEY}
         return types if self.keys_crc32 is None else {**types, SUMS: SUM}
@@ -191,13 +190,13 @@ STORE = Kind(
 
 
 class StoreDirectory(Artifact[StoreManifest]):
-    """In it `vectors` are (rows, dimension) numbers, `keys` (rows,) keys and `sums` (rows,) checksums."""
+    """A store's directory: files `vectors` (rows, dimension), `keys` (rows,) and checksums `sums` (rows,)."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, STORE)
 
     def read(self) -> StoreManifest:
-        """As every artifact; raises an ArtifactError, too, where files hold fewer rows than it says."""
+        """Reads the manifest; raises an ArtifactError also if a file has fewer rows than it says."""
         manifest = super().read()
         for name, row in manifest.row_types().items():
             path, expected = self.path / name, manifest.rows * row.itemsize
@@ -207,21 +206,21 @@ class StoreDirectory(Artifact[StoreManifest]):
         return manifest
 
     def rows(self, name: str, manifest: StoreManifest) -> np.ndarray:
-        """The rows of a file that count, mapped from disk."""
+        """The valid rows of a file, memory-mapped."""
         row, count = manifest.row_types()[name], manifest.rows
         if not count:
             return np.empty(0, dtype=row)
         return np.memmap(self.path / name, dtype=row.base, mode="r", shape=(count, *row.shape))
 
     def keys(self, manifest: StoreManifest) -> np.ndarray:
-        """The keys of all rows, `KEY` of shape (rows,); raises an ArtifactError where they are damaged."""
+        """The keys of all rows, `KEY` of shape (rows,); raises an ArtifactError if they are damaged."""
         keys = np.array(self.rows(KEYS, manifest))
         if manifest.rows and manifest.keys_crc32 not in (None, zlib.crc32(keys.tobytes())):
-            raise self.damaged(f"{self.path / KEYS} is not as it was written (CRC-32)")
+            raise self.damaged(f"{self.path / KEYS} does not match its CRC-32")
         return keys
 
     def append(self, manifest: StoreManifest, keys: np.ndarray, vectors: np.ndarray) -> StoreManifest:
-        """Writes rows behind those that count, then has them count."""
+        """Writes rows after the valid ones, then counts them in the manifest."""
         added = {VECTORS: vectors, KEYS: keys, SUMS: row_sums(vectors)}
         for name, row in manifest.row_types().items():
             path = self.path / name
@@ -241,13 +240,13 @@ class StoreDirectory(Artifact[StoreManifest]):
         return ArtifactError(f"{found}: the store is damaged; delete {self.path} and fill it again")
 
     def require(self, found: Identity, options: TeacherOptions) -> Encoder | None:
-        """Checks that the store's vectors are the ones that the options want.
+        """Checks that the store's vectors match the options.
 
         Returns:
-            The teacher, where it had to be loaded to know.
+            The teacher, if the check had to load it.
 
         Raises:
-            ArtifactError: they are not; the message says in what.
+            ArtifactError: with every difference.
         """
         self.refuse(found.differences(options))
         place = Path(options.checkpoint)
@@ -257,7 +256,7 @@ class StoreDirectory(Artifact[StoreManifest]):
         return self.teacher(found, options)
 
     def teacher(self, found: Identity, options: TeacherOptions) -> Encoder:
-        """Loads the teacher; raises an ArtifactError where its vectors are others, whatever its name."""
+        """Loads the teacher; raises an ArtifactError if its vectors differ from the store's."""
         options = found.like(options)
         teacher = load_teacher(options)
         self.refuse(found.differences(Identity.of(teacher, options)))
@@ -277,15 +276,15 @@ def text_keys(prompt: str, texts: Sequence[str]) -> np.ndarray:
 
 
 def row_sums(vectors: np.ndarray) -> np.ndarray:
-    """CRC-32 of each row as it lies on disk, `SUM` of shape (rows,)."""
+    """CRC-32 of each row's bytes, `SUM` of shape (rows,)."""
     return np.fromiter(map(zlib.crc32, np.ascontiguousarray(vectors)), dtype=SUM, count=len(vectors))
 
 
 class KeyIndex:
-    """Which row a key is in: two sorted arrays, 24 bytes a key.
+    """Finds the rows of keys; takes 24 bytes per key.
 
     Args:
-        keys: distinct, `KEY` of shape (n,); the i-th one is in row i.
+        keys: distinct, `KEY` of shape (n,); key i is in row i.
     """
 
     def __init__(self, keys: np.ndarray) -> None:
@@ -296,14 +295,14 @@ class KeyIndex:
         return len(self._keys)
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """Rows of keys, int64 of the same shape; -1 where there is none."""
+        """Rows of keys, int64 of the same shape; -1 for a missing key."""
         if not len(self):
             return np.full(len(keys), -1)
         places = np.minimum(np.searchsorted(self._keys, keys), len(self) - 1)
         return np.where(self._keys[places] == keys, self._rows[places], -1)
 
     def append(self, keys: np.ndarray) -> None:
-        """Puts distinct keys that are not there yet into the rows that follow."""
+        """Adds distinct new keys, in the rows after the last."""
         order = np.argsort(keys, kind="stable")
         places = np.searchsorted(self._keys, keys[order])
         self._rows = np.insert(self._rows, places, order + len(self))
@@ -314,9 +313,9 @@ _SHOWN = 60
 
 
 class TeacherStore:
-    """An open store.
+    """A store opened for reading.
 
-    Several processes may have one open, also while another one adds to it: they go on with what was there.
+    Several processes may read a store while another one adds rows; they see those present on opening.
     """
 
     def __init__(self, directory: StoreDirectory, manifest: StoreManifest) -> None:
@@ -331,7 +330,7 @@ class TeacherStore:
         """Opens a store for reading.
 
         Args:
-            expect: the vectors that are wanted; None takes what there is.
+            expect: options that the vectors must match; None accepts any.
 
         Raises:
             ArtifactError: there is no store, it is damaged, or holds other vectors.
@@ -358,7 +357,7 @@ class TeacherStore:
         """The teacher's vectors of texts, float32 of shape (len(texts), dimension).
 
         Raises:
-            ArtifactError: one of them is damaged.
+            ArtifactError: a vector is damaged.
             DataError: a text is not in the store.
         """
         rows = self._index.find(text_keys(self.manifest.identity.prompt(role), texts))
@@ -369,13 +368,12 @@ class TeacherStore:
             others = f" (nor of {len(absent) - 1} others of {len(texts)})" if len(absent) > 1 else ""
             raise DataError(
                 f"the teacher store {self.directory} has no vector of the {role} {shown!r}{others}: it was "
-                "filled from other data or under another prompt; fill it from the data that is trained on"
+                "filled from other data or with another prompt; fill it from the training data"
             )
         stored: np.ndarray = self._vectors[rows]
         if self._sums is not None and len(other := np.flatnonzero(row_sums(stored) != self._sums[rows])):
             raise ArtifactError(
-                f"row {rows[other[0]]} of {self.directory / VECTORS} is not what its CRC-32 in "
-                f"{self.directory / SUMS} says: one of them is damaged; delete {self.directory} and fill it "
-                "again"
+                f"row {rows[other[0]]} of {self.directory / VECTORS} does not match its CRC-32 in "
+                f"{self.directory / SUMS}: one of them is damaged; delete {self.directory} and fill it again"
             )
         return stored.astype(np.float32)

@@ -1,4 +1,4 @@
-"""sentence-transformers' trainer: a projection in its checkpoints, callbacks, and one stage run by it."""
+"""sentence-transformers' trainer with a projection in its checkpoints, its callbacks, and `fit`."""
 
 import json
 import logging
@@ -43,7 +43,7 @@ _SAVED_CHECKPOINTS = 2
 
 
 class SortedByLength(SentenceTransformerDataCollator):
-    """Puts the rows of a batch in order of their tokens, so that mini-batches hold little padding.
+    """Sorts a batch's rows by length, so that mini-batches hold little padding.
 
     The losses do not depend on the order of rows.
     """
@@ -59,13 +59,15 @@ class SortedByLength(SentenceTransformerDataCollator):
 
 
 class TrainingFailed(MimoError):
-    """Training cannot go on: the loss or the gradients are no numbers, or the encoder has collapsed."""
+    """Training cannot continue: NaN or infinity in loss, gradients or weights, or a collapsed encoder."""
 
 
 class Trainer(SentenceTransformerTrainer):
-    """Args, beyond those of sentence-transformers:
-    stage: whose options and directory these are.
-    projection: the loss's layer that is not part of the model; None where there is none.
+    """The trainer of a stage.
+
+    Args:
+        projection: the loss's layer outside the model; None if it has none.
+        kwargs: as for sentence-transformers' trainer.
     """
 
     data_collator_class = SortedByLength
@@ -79,7 +81,7 @@ class Trainer(SentenceTransformerTrainer):
         super().__init__(**kwargs)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """None: the card is written once, from the run's own record."""
+        """Adds none: the card is written once, by `save_student`."""
 
     def compute_loss(
         self,
@@ -112,7 +114,7 @@ class Trainer(SentenceTransformerTrainer):
             )
 
     def refuse_overflow(self) -> None:
-        """Raises a TrainingFailed where a gradient is no number; called before the optimiser's step."""
+        """Raises a TrainingFailed if a gradient is NaN or infinite; called before the optimiser's step."""
         gradients = [p.grad for p in self.loss.parameters() if p.grad is not None]
         norms = torch._foreach_norm(gradients)
         if not torch.isfinite(torch.stack([norm.float() for norm in norms])).all():
@@ -135,7 +137,7 @@ class Trainer(SentenceTransformerTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
         if not all(torch.isfinite(parameter).all() for parameter in self.loss.parameters()):
-            raise self._failure(step, "a weight is no number", "")
+            raise self._failure(step, "a weight is NaN or infinite", "")
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
@@ -148,7 +150,7 @@ class Trainer(SentenceTransformerTrainer):
             self._projection.load_state_dict(load_file(Path(checkpoint_path) / PROJECTION))
 
     def _load_best_model(self) -> None:
-        # Its own method only logs an error, and the path is as it was named when the run began.
+        # The inherited method only logs an error, and its path is that of the run's first start.
         best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
         self._load_from_checkpoint(str(best))
 
@@ -187,9 +189,9 @@ class ProgressBar(TrainerCallback):
 
 
 class MetricsFile(TrainerCallback):
-    """Metrics as JSON lines: `step`, `stage`, the parts of the loss, `texts_per_second`; `dev` where scored.
+    """Metrics as JSON lines: `step`, `stage`, the parts of the loss, `texts_per_second`; `dev` if evaluated.
 
-    A resumed run repeats the steps after its checkpoint; the later line of a step counts.
+    A resumed run repeats the steps after its checkpoint; the last line of a step counts.
     """
 
     def __init__(self, path: Path, stage: str, texts_a_step: int) -> None:
@@ -231,12 +233,11 @@ class MetricsFile(TrainerCallback):
 
 
 class StepGuard(TrainerCallback):
-    """Around each step: gradients are numbers, the directory is still there, and the last step is logged, and
-    scored where there is a dev collection, wherever the intervals end.
+    """Checks gradients and directory at each step, and has the last step logged and evaluated.
 
     Args:
-        held: the run's directory, which checkpoints would make again where it was removed; None in a process
-            that does not write.
+        held: the run's directory, which checkpoints would recreate if it was removed; None in a process that
+            does not write.
         scored: whether there is a dev collection.
     """
 
@@ -257,7 +258,7 @@ class StepGuard(TrainerCallback):
 
 
 class DevScores(BaseEvaluator):
-    """The dev collection as an evaluator of sentence-transformers' trainer."""
+    """Evaluates on the dev collection, in sentence-transformers' trainer."""
 
     def __init__(self, collection: DevCollection, options: EncoderOptions) -> None:
         super().__init__()
@@ -284,7 +285,7 @@ def _dev_scores(logs: Mapping[str, Any]) -> dict[str, float]:
 
 
 class InOrder:
-    """The plan's batches as they are: row 0 .. batch_size - 1 first."""
+    """Batches in the plan's order: rows 0 .. batch_size - 1 first."""
 
     def __init__(self, dataset: Any, batch_size: int, **_: Any) -> None:
         self._rows = len(dataset)
@@ -304,11 +305,13 @@ class InOrder:
 
 @dataclass(frozen=True)
 class Fit:
-    """Attributes:
-    steps: optimiser steps done.
-    best_step: the step whose weights were kept; None without a dev collection.
-    scores: on the dev collection at that step.
-    projection: the loss's own layer; None where it has none.
+    """Result of training.
+
+    Attributes:
+        steps: optimiser steps done.
+        best_step: the step whose weights were kept; None without a dev collection.
+        scores: on the dev collection at that step.
+        projection: the loss's own layer; None if it has none.
     """
 
     steps: int
@@ -326,15 +329,15 @@ def fit(
     dev: DevCollection | None,
     held: Held | None,
 ) -> Fit:
-    """Trains the model in place, and goes on from the last checkpoint where there is one.
+    """Trains the model in place; resumes from the last checkpoint if there is one.
 
     Args:
-        teacher_dimension: of the teacher's embeddings; None where there is no teacher.
+        teacher_dimension: of the teacher's embeddings; None without a teacher.
         held: the run's directory; None in a process that does not write.
 
     Raises:
         EnvironmentProblem: the file system refuses.
-        TrainingFailed: the loss or a gradient is no number, or the encoder has collapsed.
+        TrainingFailed: NaN or infinity occurs, or the encoder collapses.
     """
     from transformers import PrinterCallback
     from transformers.integrations import TensorBoardCallback
@@ -384,7 +387,7 @@ def fit(
 
 
 def _prompts(model: SentenceTransformer, columns: tuple[str, ...]) -> dict[str, str]:
-    """The student's own prompts for the columns of stage 2; texts of stage 1 are neither kind."""
+    """The student's own prompts for the columns of stage 2; texts of stage 1 have none."""
     student = Encoder.of(model, "student")
     query = student.query_prompt
     prompts = {"passage": student.document_prompt, "query": query, "other_query": query}
@@ -411,7 +414,7 @@ def _arguments(stage: "Stage", steps: int, devices: Devices, prompts: dict[str, 
     options, recipe, output = stage.options, stage.recipe, stage.directory.checkpoints
     scored = recipe.dev is not None
     save_steps = options.steps_between_checkpoints(steps, scored=scored)
-    # transformers has renamed it.
+    # Newer versions of transformers renamed it.
     renamed = "activation_checkpointing" in SentenceTransformerTrainingArguments.__dataclass_fields__
     checkpointing = "activation_checkpointing" if renamed else "gradient_checkpointing"
     arguments = SentenceTransformerTrainingArguments(
@@ -440,7 +443,7 @@ def _arguments(stage: "Stage", steps: int, devices: Devices, prompts: dict[str, 
         greater_is_better=True if scored else None,
         logging_steps=options.log_steps,
         logging_nan_inf_filter=False,
-        # What TensorBoard reads is written in any case.
+        # `fit` writes TensorBoard's files in any case.
         report_to=[name for name in recipe.report_to if name != "tensorboard"] or "none",
         run_name=output.parent.name,
         disable_tqdm=True,
@@ -448,14 +451,14 @@ def _arguments(stage: "Stage", steps: int, devices: Devices, prompts: dict[str, 
         **{checkpointing: options.gradient_checkpointing},
         accelerator_config={"split_batches": False, "even_batches": False, "use_seedable_sampler": False},
     )
-    # One process trains on one GPU: more are used through a launcher, with negatives gathered across them.
+    # One process trains on one GPU; a launcher starts more of them, which gather each other's negatives.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the libraries' remarks off the progress bar; their warnings stay."""
+    """Silences the libraries' log messages below errors, and FutureWarnings."""
     names = ("transformers", "sentence_transformers", "accelerate", "datasets")
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
@@ -463,7 +466,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            # Of transformers, about what sentence-transformers is to call by other names.
+            # transformers warns of old names that sentence-transformers uses.
             warnings.simplefilter("ignore", FutureWarning)
             yield
     finally:

@@ -68,5 +68,5 @@ def test_a_run_that_trains_is_its_newest_whole_checkpoint(tmp_path: Path) -> Non
 def test_a_damaged_run(tmp_path: Path) -> None:
     run = finished(tmp_path / "run")
     (run / "model" / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ArtifactError, match="that is damaged"):
+    with pytest.raises(ArtifactError, match="that is corrupted"):
         parse_encoders([str(run)])

@@ -199,7 +199,7 @@ def test_trackers(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[st
     run = ["train", "stage1", "--recipe", recipe, "--output", str(tmp_path / "run"), "--device", "cpu"]
     missing = sorted(set(INTEGRATION_TO_CALLBACK) - set(get_available_reporting_integrations()))[0]
     assert main([*run, "--report-to", missing]) == 1
-    assert f"--report-to {missing}: it is not installed: pip install {missing}" in capsys.readouterr().err
+    assert f"--report-to {missing}: is not installed: pip install {missing}" in capsys.readouterr().err
     assert main([*run, "--report-to", "abacus"]) == 2
     assert "--report-to abacus: unknown, expected one of" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

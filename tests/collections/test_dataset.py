@@ -134,7 +134,7 @@ def test_its_name_is_of_its_documents_and_finds_nothing() -> None:
     assert one.specs != other.specs
     assert collection(docs=["a"], queries=["q"]).specs == one.specs
     assert collection(queries=["q"]).specs != collection(queries=["r"]).specs
-    with pytest.raises(DataError, match=r"memory:.* given in memory, .* pass the collection itself"):
+    with pytest.raises(DataError, match=r"memory:.*cannot be opened by name: pass the collection itself"):
         load(*one.specs)
     with pytest.raises(UsageError, match="a pool inside a pool"):
         load(load("mimo-sample/de", "mimo-sample/fr"), "miracl/de/dev")

@@ -81,7 +81,7 @@ def test_several_collections_and_their_ids_in_a_pool(
     ]
     clash = write_folder(tmp_path / "de", [{"_id": "1", "text": "x"}])
     assert main(["collections", "miracl/de/dev", clash]) == 0
-    assert "Not to be used as one pool: " in capsys.readouterr().out
+    assert "Cannot be used as one pool: " in capsys.readouterr().out
 
 
 def test_several_problems_are_reported_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -254,7 +254,7 @@ def test_two_layouts_or_two_files_are_ambiguous(folder: Path) -> None:
         open_collection(f"path:{folder}")
     (folder / "qrels.jsonl").unlink()
     (folder / "queries.jsonl.gz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"queries\.jsonl and queries\.jsonl\.gz are both there"):
+    with pytest.raises(DataError, match=r"queries\.jsonl and queries\.jsonl\.gz both exist"):
         open_collection(f"path:{folder}")
 
 
@@ -331,7 +331,7 @@ def test_faults_of_all_folders_and_files_are_reported_together(tmp_path: Path) -
             check([*specs, f"path:{tmp_path / 'four'}"])
         first, second, third, fourth = str(caught.value).splitlines()
         assert "one/corpus.jsonl:1: keys 'id', 'contents'" in first
-        assert "one/queries.jsonl and queries.jsonl.gz are both there" in second
+        assert "one/queries.jsonl and queries.jsonl.gz both exist" in second
         assert "three/corpus.jsonl:1: not valid JSON" in third
         assert "four: no such folder" in fourth
 
@@ -360,7 +360,7 @@ def test_gzipped_tsv_qrels(folder: Path) -> None:
     plain.unlink()
     assert open_collection(f"path:{folder}").qrels_dict() == QRELS
     (folder / "qrels" / "dev.tsv").touch()
-    with pytest.raises(DataError, match=r"dev\.tsv and dev\.tsv\.gz are both there"):
+    with pytest.raises(DataError, match=r"dev\.tsv and dev\.tsv\.gz both exist"):
         open_collection(f"path:{folder}")
 
 

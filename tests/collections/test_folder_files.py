@@ -109,7 +109,7 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, content: str, part: str, mess
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="for topics or qrels a file, and there is none of that name"):
+    with pytest.raises(DataError, match="or a file of topics or qrels, but there is no such file"):
         open_collection(str(tmp_path / "topics.tsv"))
 
 

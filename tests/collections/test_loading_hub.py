@@ -57,9 +57,9 @@ def test_what_is_not_in_the_cache_is_said_without_a_network() -> None:
         load("hub:owner/benchmarks/mlir/sv", "hub:owner/other@v2/x", "hub:owner/benchmarks/mlir/de#dev")
     first, second, third = str(caught.value).splitlines()
     assert first == (
-        "hub:owner/benchmarks/mlir/sv: not in the local cache, and HF_HUB_OFFLINE is set: fetch it where "
-        "there is a network (hf download --repo-type dataset owner/benchmarks --include 'mlir/sv/*') and "
-        "give its folder as path:DIR"
+        "hub:owner/benchmarks/mlir/sv: not in the local cache, and HF_HUB_OFFLINE is set: download it on "
+        "a machine with a network (hf download --repo-type dataset owner/benchmarks --include 'mlir/sv/*') "
+        "and give its folder as path:DIR"
     )
     assert "owner/other --revision v2)" in second
     assert "no such split" in third
@@ -109,8 +109,9 @@ def test_a_folder_by_the_name_of_its_release(there: list[str], expected: str | N
     with pytest.raises(DataError) as caught:
         load(spec)
     if "MLIR-de/Belebele_test" in there:
-        assert "2 folders are alike (MLIR-de/Belebele_test, MLIR-en/Belebele_test), expected one" in str(
-            caught.value
+        assert (
+            "2 folders have similar names (MLIR-de/Belebele_test, MLIR-en/Belebele_test), expected one"
+            in str(caught.value)
         )
     else:
         assert "not in the local cache" in str(caught.value)

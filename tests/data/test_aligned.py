@@ -94,7 +94,7 @@ def test_qrels_give_the_same_rows_here_and_the_choice_is_kept(tmp_path: Path) ->
     qrels = make(tmp_path / "qrels", mmarco=("de",), positives=Positives.QRELS, positives_from="en")
     assert triples.manifest.fingerprint == qrels.manifest.fingerprint
     assert qrels.manifest.source["positives"] == {"kind": "qrels", "collection": "msmarco-passage/train"}
-    with pytest.raises(ArtifactError, match="made otherwise: its positives are others"):
+    with pytest.raises(ArtifactError, match="made otherwise: its positives differ"):
         make(tmp_path / "triples", mmarco=("de",), positives=Positives.QRELS)
     assert not make(tmp_path / "triples", mmarco=("de",)).new
 
@@ -181,7 +181,7 @@ def test_everything_wrong_with_the_collections_is_said_together(tmp_path: Path) 
 
 
 def test_positives_that_a_collection_does_not_have(folders: list[str], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"german has no triples to say .*: give --positives qrels$"):
+    with pytest.raises(DataError, match=r"german has no triples to name .*: give --positives qrels$"):
         make(tmp_path / "table", *folders, positives=Positives.TRIPLES)
     # msmarco-passage's own triples are not among the tiny files
     with pytest.raises(
@@ -209,7 +209,7 @@ def test_changed_files_of_a_folder_are_other_sources(folders: list[str], tmp_pat
     assert make(tmp_path / "table", *folders).new
     assert not make(tmp_path / "table", *folders).new
     (tmp_path / "french" / "queries.jsonl").write_text('{"_id": "1", "text": "autre"}\n', encoding="utf-8")
-    with pytest.raises(ArtifactError, match="its collections are others"):
+    with pytest.raises(ArtifactError, match="its collections differ"):
         make(tmp_path / "table", *folders)
     assert make(tmp_path / "table", *folders, overwrite=True).manifest.languages["fr"] == 1
 
@@ -232,7 +232,7 @@ def test_languages_of_mmarco() -> None:
 
 def test_a_folder_must_be_given_its_language(folders: list[str]) -> None:
     bare = folders[0].removeprefix("en=")
-    with pytest.raises(UsageError, match=rf"does not say its language, expected LANG={bare}"):
+    with pytest.raises(UsageError, match=rf"has no known language, expected LANG={bare}"):
         parse_members([bare])
 
 

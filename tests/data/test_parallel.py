@@ -177,7 +177,7 @@ def test_a_second_run_leaves_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="max_pairs is 7, there it is 500000"):
         make(tmp_path / "out", tsv=[f"de={source}"], options=ParallelOptions(max_pairs=7, identity=False))
     write_tsv(source, SENTENCES[:2])
-    with pytest.raises(ArtifactError, match="its sources are others"):
+    with pytest.raises(ArtifactError, match="its sources differ"):
         make(tmp_path / "out", tsv=[f"de={source}"])
     changed = make(
         tmp_path / "out", tsv=[f"de={source}"], options=ParallelOptions(identity=False, overwrite=True)
@@ -193,8 +193,8 @@ def test_languages_without_pairs_are_all_named_and_nothing_is_written(tmp_path: 
         make(tmp_path / "out", tsv=[f"de={good}", f"fr={short}", f"nl={empty}"])
     advice = "give another source, leave the language out, or loosen the filters"
     assert str(caught.value).splitlines() == [
-        f"fr: no pair is left of 2 (too short 2), expected at least one: {advice}",
-        f"nl: no pair is left of 0, expected at least one: {advice}",
+        f"fr: no pairs are left of 2 (too short 2), expected at least one: {advice}",
+        f"nl: no pairs are left of 0, expected at least one: {advice}",
     ]
     assert not (tmp_path / "out").exists()
 
@@ -208,9 +208,7 @@ def test_bad_lines_of_all_files_are_reported_by_file_and_line(tmp_path: Path) ->
     lines = str(caught.value).splitlines()
     assert lines[0] == f"{one}:2: 1 columns, expected 2: en text, tab, de text"
     assert lines[1].startswith(f"{one}:3: not valid UTF-8 (byte 0xff at column 1)")
-    assert (
-        lines[2] == f"{two}:1: 4 columns, expected 2: en text, tab, fr text (`cut -f` leaves the others out)"
-    )
+    assert lines[2] == f"{two}:1: 4 columns, expected 2: en text, tab, fr text (`cut -f` removes the others)"
     assert len(lines) == 3
     assert not (tmp_path / "out").exists()
 
@@ -248,12 +246,12 @@ def test_bad_sources_are_reported_together(tmp_path: Path) -> None:
     assert lines == [
         f"{tmp_path}/gone.tsv: no such file, expected parallel text: check the path",
         f"{tmp_path}: is a directory, expected a text file, plain or .gz",
-        f"{english} has 3 lines and {columns} has 1, expected as many: give the two files of one alignment, "
-        "or fetch them again",
+        f"{english} has 3 lines and {columns} has 1, expected the same number: give the two files "
+        "of one alignment, or fetch them again",
         f"{columns}: no column 'english', it has 'en', 'de': name the column of anchor texts and that of "
         "the texts with --columns ANCHOR,TEXT",
-        "hub-user/it-pairs:en-it: no such file or directory, and HF_HUB_OFFLINE is set: fetch it where there "
-        "is a network (hf download --repo-type dataset hub-user/it-pairs) and give its directory",
+        "hub-user/it-pairs:en-it: no such file or directory, and HF_HUB_OFFLINE is set: download it on a "
+        "machine with a network (hf download --repo-type dataset hub-user/it-pairs) and give its directory",
         f"{good}: expected a file that ends in .parquet, .json, .jsonl, .csv, .arrow, or in one of these and "
         ".gz; for tab-separated text there is --tsv",
         "./a/b: no such file or directory; expected one, or the id of a hub dataset",
@@ -430,14 +428,14 @@ def test_opus_in_every_form_that_it_is_handed_out_in(
     assert set(rows(tmp_path / "pairs")) == expected
 
     zipped(downloads / "deep" / "again.zip", "Europarl", "de-en", "de")
-    with pytest.raises(DataError, match="hold the same texts, expected them once"):
+    with pytest.raises(DataError, match="hold the same texts, expected only one"):
         opus_sources(str(downloads), corpora=["Europarl"], languages=["de"])
     (downloads / "deep" / "again.zip").write_bytes(b"no zip")
-    with pytest.raises(DataError, match="is no whole zip file"):
+    with pytest.raises(DataError, match="damaged zip file"):
         opus_sources(str(downloads))
     with pytest.raises(UsageError, match="unknown corpus 'Europal', expected some of Europarl, Glob"):
         opus_sources(str(downloads), corpora=["Europal"])
-    with pytest.raises(DataError, match="fetch the corpora where there is a network"):
+    with pytest.raises(DataError, match="download the corpora on a machine with a network"):
         opus_sources("hub")
 
 

@@ -404,4 +404,4 @@ def test_records_in_memory_are_indexed_under_their_fingerprint(
         index(changed, student, tmp_path / "index", progress=False)
     export = ["export", str(tmp_path / "index"), "--to", "jsonl", "--text", "--output", str(tmp_path / "x")]
     assert main(export) == 1
-    assert f"{own.specs[0]}: was given in memory" in capsys.readouterr().err
+    assert f"{own.specs[0]}: a collection in memory cannot be opened by name" in capsys.readouterr().err

@@ -178,7 +178,7 @@ def test_damage_is_named(build: Build, tmp_path: Path) -> None:
         file = parts[1] / name
         before = file.read_bytes()
         file.write_bytes(before[:-2] + bytes([before[-2] ^ 1]) + before[-1:])
-        with pytest.raises(ArtifactError, match=f"{name} is not the file that the manifest names"):
+        with pytest.raises(ArtifactError, match=f"{name} does not have the SHA-256 that the manifest says"):
             merge_indexes(parts, tmp_path / "merged", progress=False)
         file.write_bytes(before)
     (parts[1] / "manifest.json").unlink()

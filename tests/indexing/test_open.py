@@ -39,7 +39,7 @@ def test_no_index_or_a_damaged_one(index: Path, tmp_path: Path) -> None:
     # As many bytes, a line less.
     languages.write_bytes(before.replace(b"\n", b" ", 1))
     try:
-        with pytest.raises(ArtifactError, match=r"lang is not the file that the manifest names \(SHA-256\)"):
+        with pytest.raises(ArtifactError, match=r"lang does not have the SHA-256 that the manifest says"):
             read_doc_languages(index, ["not there"])
     finally:
         languages.write_bytes(before)

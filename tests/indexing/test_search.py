@@ -181,11 +181,11 @@ def test_damage_is_found_on_opening(index: Path, tmp_path: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     ids = (copy / "docid").read_bytes()
     (copy / "docid").write_bytes(ids.replace(b"\n", b" ", 1))
-    with pytest.raises(ArtifactError, match="docid is not the file that the manifest names"):
+    with pytest.raises(ArtifactError, match="docid does not have the SHA-256 that the manifest says"):
         open_index(copy)
     (copy / "docid").write_bytes(ids)
     (copy / "index").write_bytes(b"x" * manifest["files"]["index"]["bytes"])
-    with pytest.raises(ArtifactError, match="index is not the file that the manifest names"):
+    with pytest.raises(ArtifactError, match="index does not have the SHA-256 that the manifest says"):
         open_index(copy)
 
 
@@ -195,7 +195,7 @@ def test_a_changed_docid_is_found(index: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(index, tmp_path / "copy"))
     ids = (copy / "docid").read_bytes()
     (copy / "docid").write_bytes(ids.replace(b"d1\n", b"d2\n", 1))
-    with pytest.raises(ArtifactError, match="is not the file that the manifest names"):
+    with pytest.raises(ArtifactError, match="does not have the SHA-256 that the manifest says"):
         open_index(copy)
 
 

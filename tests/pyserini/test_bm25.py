@@ -222,5 +222,5 @@ def test_an_index_is_searched_by_its_own_analyzer_or_not_at_all(tmp_path: Path) 
         _found(directory, "Haus")
     manifest["files"]["segments_1"]["bytes"] += 1
     path.write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactError, match="a BM25 index that is damaged"):
+    with pytest.raises(ArtifactError, match="a BM25 index that is corrupted"):
         _found(directory, "Haus")

@@ -139,9 +139,7 @@ def test_rows_without_the_anchor_or_a_second_language_are_dropped_and_counted(tm
 
 def test_a_table_without_the_anchor_language_says_so(tmp_path: Path) -> None:
     with (
-        pytest.raises(
-            DataError, match=r"no row is left to write \(dropped: no text in the anchor language 1"
-        ),
+        pytest.raises(DataError, match=r"no rows are left \(dropped: no text in the anchor language 1"),
         TableWriter(tmp_path / "table", **MADE) as writer,
     ):
         writer.add("1", "1", {"de": ("a", "b"), "fr": ("c", "d")})
@@ -167,7 +165,7 @@ def test_the_same_ids_twice_are_refused(tmp_path: Path) -> None:
     row = {"en": ("a", "b"), "de": ("c", "d")}
     with TableWriter(tmp_path, **MADE) as writer:
         writer.add("1", "2", row)
-        with pytest.raises(DataError, match="query '1' and passage '2' come twice"):
+        with pytest.raises(DataError, match="query '1' and passage '2' occur twice"):
             writer.add("1", "2", row)
 
 
@@ -198,12 +196,12 @@ def test_a_finished_directory_is_found_refused_or_replaced(tmp_path: Path) -> No
     with pytest.raises(ArtifactError, match=r"made otherwise: seed is 2, there it is 1\. Choose another"):
         PairsWriter(tmp_path, **{**MADE, "parameters": {"seed": 2}}).finished()
     with pytest.raises(
-        ArtifactError, match=r"made otherwise: anchor is 'de', there it is 'en'; its file are"
+        ArtifactError, match=r"made otherwise: anchor is 'de', there it is 'en'; its file differ"
     ):
         PairsWriter(tmp_path, **{**MADE, "anchor": "de", "source": {"file": "b"}}).finished()
     with pytest.raises(ArtifactError, match="holds stage-1 pairs, expected a stage-2 table"):
         TableWriter(tmp_path, **MADE).finished()
-    with pytest.raises(ArtifactError, match="is finished already"):
+    with pytest.raises(ArtifactError, match="holds finished data"):
         write_pairs(tmp_path)
     assert PairsWriter(tmp_path, **MADE, overwrite=True).finished() is None
     # What was there stays until the new data is whole.
@@ -273,7 +271,7 @@ def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
     ):
         open_pairs(tmp_path)
     shard.write_bytes(bytes(len(content)))
-    with pytest.raises(ArtifactError, match="pairs-00000.parquet is not the file that the manifest names"):
+    with pytest.raises(ArtifactError, match="pairs-00000.parquet does not have the SHA-256"):
         open_pairs(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_bytes())
     (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "rows": "many"}), encoding="utf-8")

@@ -116,9 +116,7 @@ def test_no_metrics(tmp_path: Path, text: str) -> None:
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match="none of the metrics that can be drawn, expected some of loss, contrastive"
-    ):
+    with pytest.raises(DataError, match="no metrics that can be drawn, expected some of loss, contrastive"):
         draw_curves(write(tmp_path / "m.jsonl", {"step": 1, "other": 2}), tmp_path / "m.png")
     with pytest.raises(DataError, match="cannot be read as metrics: No such file"):
         draw_curves(tmp_path / "none.jsonl", tmp_path / "m.png")

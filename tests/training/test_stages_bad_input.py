@@ -130,10 +130,7 @@ def test_a_projection_of_another_shape(world: World, tmp_path: Path, teacher: in
     (line,) = refused(
         train_stage2, world.recipe(), world.job(tmp_path / "run"), ArtifactError, projection=given
     )
-    assert (
-        f"leads from {student} to {teacher} dimensions, expected from the student's 32 to the teacher's 16"
-        in line
-    )
+    assert f"maps {student} to {teacher} dimensions, expected the student's 32 to the teacher's 16" in line
 
 
 def test_a_file_that_is_no_projection(world: World, tmp_path: Path) -> None:
@@ -141,7 +138,7 @@ def test_a_file_that_is_no_projection(world: World, tmp_path: Path) -> None:
     (line,) = refused(
         train_stage2, world.recipe(), world.job(tmp_path / "run"), ArtifactError, projection=tmp_path / "text"
     )
-    assert "is no projection that stage 1 wrote" in line
+    assert "is not a projection of stage 1" in line
 
 
 def test_a_projection_for_a_baseline(world: World, tmp_path: Path) -> None:
@@ -229,7 +226,7 @@ def test_an_output_that_holds_the_student(world: World, tmp_path: Path) -> None:
     (run / "recipe.yaml").write_text("stage: stage1\n")
     recipe = world.recipe(student={"checkpoint": str(run / "model")}, stage2={"objective": "xlco"})
     (line,) = refused(train_stage2, recipe, world.job(run, resume=False))
-    assert line == f"--output {run} is where --student lies: it would be overwritten, choose another"
+    assert line == f"--output {run} contains --student, which would be overwritten: choose another directory"
 
 
 def test_an_output_that_cannot_be_written(world: World, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_bad_requests() -> None:
             UsageError,
             "'huge', expected one of tiny, mini, small",
         ),
-        (lambda: create_student("tiny", [], seed=0), DataError, "there is no text"),
+        (lambda: create_student("tiny", [], seed=0), DataError, "no text to train"),
         (lambda: create_student("tiny", [("de", " \n")], seed=0), DataError, "all texts are empty"),
         (lambda: create_student("tiny", LABELLED, vocab_size=300, seed=0), UsageError, "larger vocabulary"),
         (lambda: create_student("tiny", LABELLED, max_length=2, seed=0), UsageError, "at least 3"),

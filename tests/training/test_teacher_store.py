@@ -127,13 +127,13 @@ def test_other_vectors_are_refused(small: TeacherOptions, tmp_path: Path) -> Non
     store, other = tmp_path / "store", plain_xlmr(tmp_path / "other", seed=1)
     fill(store, small, {Role.TEXT: TEXTS})
     for changed, message in (
-        (replace(small, query_prompt="query: "), "its query prompt is '', wanted is 'query: '"),
-        (replace(small, passage_prompt="p"), "its passage prompt is '', wanted is 'p'"),
-        (replace(small, max_length=9), "its max length is 64, wanted is 9"),
-        (replace(small, dtype="float16"), "its dtype is 'float32', wanted is 'float16'"),
-        (replace(small, compute_dtype="bfloat16"), "compute dtype is 'float32', wanted is 'bfloat16'"),
-        (replace(small, attention="eager"), "its attention is None, wanted is 'eager'"),
-        (replace(small, checkpoint=str(other)), f"wanted is {other} with weights"),
+        (replace(small, query_prompt="query: "), "its query prompt is '', expected 'query: '"),
+        (replace(small, passage_prompt="p"), "its passage prompt is '', expected 'p'"),
+        (replace(small, max_length=9), "its max length is 64, expected 9"),
+        (replace(small, dtype="float16"), "its dtype is 'float32', expected 'float16'"),
+        (replace(small, compute_dtype="bfloat16"), "compute dtype is 'float32', expected 'bfloat16'"),
+        (replace(small, attention="eager"), "its attention is None, expected 'eager'"),
+        (replace(small, checkpoint=str(other)), f"expected {other} with weights"),
     ):
         with pytest.raises(ArtifactError, match=f"store holds a teacher store made otherwise: .*{message}"):
             fill(store, changed, {Role.TEXT: TEXTS})

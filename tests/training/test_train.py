@@ -60,7 +60,7 @@ def test_one_stage_where_there_is_data_for_one(world: World, recipe: Recipe, tmp
     done = train(only, tmp_path / "run", device="cpu", progress=False)
     assert (done.directory, done.manifest.stage) == (tmp_path / "run", "stage1")
     assert str(done).startswith(f"{tmp_path / 'run'}: stage1, 2 steps, trained in ")
-    with pytest.raises(UsageError, match="nothing to train on: pairs are needed for stage 1, a table"):
+    with pytest.raises(UsageError, match="no training data was given: stage 1 needs pairs, stage 2 a table"):
         train(recipe, tmp_path / "none")
 
 

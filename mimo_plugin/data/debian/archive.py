@@ -35,8 +35,8 @@ class Row(NamedTuple):
 
     Attributes:
         id: the first twelve hexadecimal digits of `Description-md5`.
-        package: a package that carries it.
-        text: language -> its texts, English first where it is there.
+        package: a package with this description.
+        text: language -> its texts, English first if it has any.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Row(NamedTuple):
     text: dict[str, DescriptionTexts]
 
     def english(self) -> DescriptionTexts:
-        """The English texts; those of another language where there is none."""
+        """The English texts, or those of another language if there are none."""
         return self.text.get("en") or next(iter(self.text.values()))
 
 
@@ -55,11 +55,11 @@ def read_tables(paths: Sequence[Path], languages: Collection[str] = ()) -> tuple
         languages: codes to read; none reads all.
 
     Returns:
-        Each table's rows with texts in two languages or more; and the texts left out, reason -> language ->
+        Each table's rows with texts in at least two languages; and the texts left out, reason -> language ->
         count.
 
     Raises:
-        DataError: bad lines, of all tables together, or a table without rows.
+        DataError: with the bad lines of all tables, or a table has no rows.
     """
     dropped: Dropped = {NO_TEXT: Counter(), NO_TRANSLATION: Counter()}
     tables = []
@@ -84,7 +84,7 @@ def _read_table(path: Path, languages: Collection[str], dropped: Dropped) -> lis
             else:
                 dropped[NO_TRANSLATION].update(kept.keys())
     if not rows:
-        raise DataError(f"{path}: no description in two languages or more, expected at least one")
+        raise DataError(f"{path}: no description has two languages or more, expected at least one")
     return rows
 
 
@@ -94,7 +94,7 @@ def _row(path: Path, lines: dict[str, int], numbered: tuple[int, dict[str, Any]]
     identifier = get_id(record, "id", where)
     first = lines.setdefault(identifier, number)
     if first != number:
-        raise DataError(f"{where}: id {identifier!r} is that of line {first}, expected each id once")
+        raise DataError(f"{where}: id {identifier!r} is also in line {first}, expected each id once")
     package = get_id(record, "package", where)
     versions = record.get("text")
     if not isinstance(versions, dict):
@@ -107,7 +107,7 @@ def _row(path: Path, lines: dict[str, int], numbered: tuple[int, dict[str, Any]]
         except DataError as error:
             raise DataError(f"{where}: {error}") from None
         if lang in text:
-            raise DataError(f"{where}: {lang!r} comes twice (as {code!r}, too), expected each language once")
+            raise DataError(f"{where}: {lang!r} occurs twice (also as {code!r}), expected each language once")
         if not isinstance(version, dict):
             raise DataError(f"{place} is no object, expected one with 'short' and 'long'")
         short, long = (get_text(version, name, place).strip() for name in ("short", "long"))
@@ -116,7 +116,7 @@ def _row(path: Path, lines: dict[str, int], numbered: tuple[int, dict[str, Any]]
 
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
-    """Writes a table that `read_tables` reads; the same rows are the same bytes."""
+    """Writes a table for `read_tables`; the same rows give the same bytes."""
     with (
         path.open("wb") as raw,
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file,
@@ -131,8 +131,8 @@ _INSTEAD = (
     "give a parsed table with --from-table FILE.jsonl.gz (the table.jsonl.gz that this command writes on a "
     "Debian or Ubuntu machine)"
 )
-# The machine's settings that are kept: how to reach the archive, and where its keys and sources are. Its
-# languages are not kept, nor any setting that would accept unsigned or weakly signed indexes.
+# Settings of the machine that are kept: how to reach the archive, and where its keys and sources are. Those
+# of languages are not kept, nor those that accept unsigned or weakly signed indexes.
 _KEPT = re.compile(
     r"(Acquire::(?!Languages|IndexTargets|GzipIndexes|CompressionTypes|Allow)[^ ]+"
     r"|Dir::Etc::(sourcelist|sourceparts|trusted|trustedparts|netrc|netrcparts)|Dir::Bin::methods) \".*\";",
@@ -156,8 +156,7 @@ _REASON = re.compile(r"[EW]: (.*)")
 
 
 class _Target(NamedTuple):
-    """A translation index that apt fetched, its fields named as apt names them. The language is the
-    archive's code."""
+    """A translation index that apt fetched, with apt's field names; `language` is the archive's code."""
 
     filename: str
     language: str
@@ -170,7 +169,7 @@ class Release(NamedTuple):
     """A suite of an archive.
 
     Attributes:
-        date, version: of its Release file, such as 12.15; "" where it has none.
+        date, version: from its Release file, such as version 12.15; "" if missing.
     """
 
     site: str
@@ -181,7 +180,7 @@ class Release(NamedTuple):
 
 
 def check_apt() -> None:
-    """Raises an EnvironmentProblem where there is no apt."""
+    """Raises an EnvironmentProblem without apt."""
     missing = [name for name in ("apt-get", "apt-config") if shutil.which(name) is None]
     if missing:
         raise EnvironmentProblem(
@@ -197,7 +196,7 @@ def read_archive(
 
     Args:
         languages: the archive's codes, English among them.
-        sources: lines as in apt's sources.list; none are the machine's own.
+        sources: lines as in apt's sources.list; none takes the machine's own.
 
     Returns:
         The descriptions, each with English, in the order of the English index; and their suites.
@@ -209,7 +208,7 @@ def read_archive(
     with TemporaryDirectory(prefix="mimo-apt-") as directory:
         targets = _fetch(Path(directory), languages, sources, progress=progress)
         releases = list(_releases(targets))
-        # Translations belong to an English text, so that comes first.
+        # English first, since translations refer to it.
         for target in sorted(targets, key=lambda one: one.language != "en"):
             lang = language_code(target.language)
             with Path(target.filename).open(encoding="utf-8", errors="replace") as lines:
@@ -217,7 +216,7 @@ def read_archive(
                     if lang == "en":
                         rows.setdefault(entry.md5, Row(entry.md5[:12], entry.package, {}))
                     if entry.md5 in rows:
-                        # Several suites and several packages may carry the same description.
+                        # Suites and packages may share a description.
                         rows[entry.md5].text.setdefault(lang, DescriptionTexts(entry.short, entry.long))
     if not rows:
         raise EnvironmentProblem(
@@ -246,7 +245,7 @@ def _fetch(
 
 
 def _configure(directory: Path, languages: Sequence[str], sources: Sequence[str]) -> dict[str, str]:
-    """Writes apt's configuration and returns the environment in which apt reads nothing else."""
+    """Writes apt's configuration and returns an environment in which apt reads only that."""
     for name in ("lists/partial", "state", "cache/archives/partial", "log"):
         (directory / name).mkdir(parents=True)
     (directory / "status").touch()
@@ -264,7 +263,7 @@ def _configure(directory: Path, languages: Sequence[str], sources: Sequence[str]
 
 
 def _update(environment: Mapping[str, str], *, progress: bool | None) -> None:
-    """Runs `apt-get update`, a step of the bar for each file."""
+    """Runs `apt-get update` with a progress bar over files."""
     with (
         subprocess.Popen(
             ["apt-get", "update"],
@@ -286,11 +285,11 @@ def _update(environment: Mapping[str, str], *, progress: bool | None) -> None:
         except BaseException:
             process.terminate()
             raise
-    # Older releases of apt only warn when a file was not fetched.
+    # Older versions of apt only warn if a file was not fetched.
     if process.returncode or any("Failed to fetch" in reason for reason in reasons):
         reason = reasons[0] if reasons else f"exit status {process.returncode}"
         raise EnvironmentProblem(
-            f"apt-get could not fetch the descriptions: {reason}; nothing was written. See to it and run the "
+            f"apt-get could not fetch the descriptions: {reason}; nothing was written. Fix this and run the "
             f"command again, name another archive with --source, or {_INSTEAD}"
         )
 
@@ -301,7 +300,7 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> str:
     )
     if done.returncode:
         reason = next(iter(_REASON.findall(done.stderr)), f"exit status {done.returncode}")
-        raise EnvironmentProblem(f"{' '.join(command[:2])} failed: {reason}; mend apt, or {_INSTEAD}")
+        raise EnvironmentProblem(f"{' '.join(command[:2])} failed: {reason}; repair apt, or {_INSTEAD}")
     return done.stdout
 
 
@@ -312,7 +311,7 @@ def _releases(targets: Iterable[_Target]) -> Iterator[Release]:
         suites.setdefault((target.site, target.release), []).append(target)
     for (site, suite), own in suites.items():
         index = Path(own[0].filename)
-        # apt names both files by their address.
+        # apt names both files after their URL.
         files = (
             file
             for name in ("InRelease", "Release")
@@ -330,9 +329,9 @@ class Entry(NamedTuple):
     """A package's description in one language.
 
     Attributes:
-        md5: of the English description, which all its translations carry.
+        md5: of the English description, also in translations.
         short: the first line.
-        long: the other lines, joined by spaces; paragraphs too.
+        long: all other lines and paragraphs, joined by spaces.
     """
 
     package: str
@@ -342,23 +341,23 @@ class Entry(NamedTuple):
 
 
 def entries(lines: Iterable[str], language: str) -> Iterator[Entry]:
-    """Yields the descriptions of an index; a stanza without one is passed over.
+    """Yields the descriptions of an index, and skips stanzas without one.
 
     Args:
-        language: the archive's code, as in the name of the field: `Description-pt_BR`.
+        language: the archive's code, as in the field name `Description-pt_BR`.
     """
     description = f"description-{language}".lower()
     for stanza in _stanzas(lines):
         if not {"package", "description-md5", description} <= stanza.keys():
             continue
         short, *body = stanza[description]
-        # A line with a full stop alone stands for an empty one, between paragraphs.
+        # A line with only a full stop separates paragraphs.
         text = [line for line in map(str.strip, body) if line != "."]
         yield Entry(stanza["package"][0], stanza["description-md5"][0], short, " ".join(text))
 
 
 def _stanzas(lines: Iterable[str]) -> Iterator[dict[str, list[str]]]:
-    """Yields field -> lines of its value; names are in small letters."""
+    """Yields field name in lower case -> lines of its value."""
     stanza: dict[str, list[str]] = {}
     value: list[str] = []
     for line in lines:
@@ -377,21 +376,21 @@ def _stanzas(lines: Iterable[str]) -> Iterator[dict[str, list[str]]]:
 
 
 _WORD = re.compile(r"\w+")
-# Control characters but for white space; and what is invisible and no part of a word in the archive's
-# languages: soft hyphen, zero-width space, marks of order.
+# Control characters except white space; and invisible characters that are no part of words in the archive's
+# languages: soft hyphen, zero-width space, byte order and direction marks.
 _CONTROL = (chr(code) for code in (*range(32), *range(127, 160)) if not chr(code).isspace())
 _REMOVED = dict.fromkeys(map(ord, (*_CONTROL, *"\u00ad\u200b\u2060\ufeff\u200e\u200f")))
 
 
 def clean(rows: Iterable[Row], options: CleaningOptions) -> tuple[list[Row], Dropped]:
-    """Drops empty and short texts, texts that were not translated, and descriptions that come again.
+    """Drops empty, short and untranslated texts, and repeated descriptions.
 
     Args:
         rows: each with English.
 
     Returns:
-        The rows with two languages or more, in order; and the texts left out, reason -> language -> count.
-        Of descriptions with the same English long text, the one in most languages stays, else the first.
+        The rows with at least two languages, in order; and the texts left out, reason -> language -> count.
+        Of descriptions with the same English long text, the one with the most languages stays, or the first.
     """
     reasons = (NO_TEXT, TOO_SHORT, UNTRANSLATED, NO_TRANSLATION, DUPLICATE)
     dropped: Dropped = {reason: Counter() for reason in reasons}
@@ -424,14 +423,14 @@ def clean(rows: Iterable[Row], options: CleaningOptions) -> tuple[list[Row], Dro
 
 
 def tidy(text: str) -> str:
-    """The text without control and invisible characters, and with one space for any white space."""
+    """The text without control and invisible characters, and with white space collapsed."""
     return " ".join(text.translate(_REMOVED).split())
 
 
 def _cut(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
-    # Japanese has no spaces to cut at.
+    # Japanese has no spaces.
     return (text[: limit + 1].rpartition(" ")[0] or text[:limit]).rstrip()
 
 

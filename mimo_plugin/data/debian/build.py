@@ -1,4 +1,4 @@
-"""From Debian's descriptions to a directory of pairs, a table and two test collections."""
+"""Makes training data and collections from Debian's package descriptions."""
 
 import json
 import re
@@ -35,9 +35,11 @@ TABLE_FILE, PAIRS, TABLE = "table.jsonl.gz", "pairs", "table"
 
 @dataclass(frozen=True)
 class CollectionCounts:
-    """Attributes:
-    documents, queries: language -> number.
-    judgments: number of relevant pairs.
+    """Size of a collection.
+
+    Attributes:
+        documents, queries: language -> number.
+        judgments: number of relevant pairs.
     """
 
     documents: dict[str, int]
@@ -46,13 +48,15 @@ class CollectionCounts:
 
 
 class DebianManifest(Manifest):
-    """Attributes:
-    parameters: the options and the SHA-256 of given tables; they make the same data again.
-    source: the tables' names and hashes, and the archive's suites with the dates of their releases.
-    descriptions: split -> language -> number of descriptions.
-    pairs, table: rows of the training data.
-    collections: split -> size of its MLIR collection.
-    dropped: reason -> language -> number of texts left out.
+    """Manifest of a directory of `mimo data debian`.
+
+    Attributes:
+        parameters: options and SHA-256 of given tables; they reproduce the data.
+        source: names and hashes of tables, and the archive's suites with their release dates.
+        descriptions: split -> language -> number of descriptions.
+        pairs, table: rows of the training data.
+        collections: split -> size of its MLIR collection.
+        dropped: reason -> language -> number of texts left out.
     """
 
     format: Literal["mimo-debian"] = FORMAT
@@ -80,27 +84,25 @@ _KIND = Kind(
 
 
 def debian_directory(path: Path) -> Artifact[DebianManifest]:
-    """A directory that holds, or is to hold, what `mimo data debian` makes."""
+    """A directory for the data of `mimo data debian`."""
     return Artifact(path, _KIND)
 
 
 def check_options(options: DebianOptions) -> None:
-    """Raises a UsageError with every contradiction among the options."""
+    """Raises a UsageError with all contradictions between options."""
     with Problems(UsageError) as problems:
         if options.main is not None and options.sources:
-            problems.add("--source and --from-table: two places to take the descriptions from, expected one")
+            problems.add("--source and --from-table: two sources of descriptions, expected one")
         if sum(options.shares.values()) >= 1:
             named = " and ".join(f"--{split}-share {share:g}" for split, share in options.shares.items())
-            problems.add(
-                f"{named}: nothing is left to train with, expected shares that add up to less than 1"
-            )
+            problems.add(f"{named}: no training data is left, expected shares that add up to less than 1")
         try:
             codes = Counter(options.codes or map(language_code, LANGUAGES))
         except DataError as error:
             problems.add(str(error))
             return
         problems.extend(
-            f"language {code!r} was asked for {count} times, expected each once (the country is not kept)"
+            f"language {code!r} was given {count} times, expected each once (the country is ignored)"
             for code, count in codes.items()
             if count > 1
         )
@@ -109,13 +111,13 @@ def check_options(options: DebianOptions) -> None:
         if options.anchor not in codes:
             problems.add(f"--anchor {options.anchor} is not among the languages: {' '.join(codes)}")
         if options.main is None and "en" not in codes:
-            problems.add("'en' is not among the languages: translations are known by the English text")
+            problems.add("'en' is not among the languages: translations refer to the English text")
         if len(codes) < 2:
             problems.add(f"one language ({' '.join(codes)}), expected two or more")
 
 
 def _parameters(options: DebianOptions, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """All that decides the data, in JSON's types, as it comes back from a manifest."""
+    """Everything that determines the data, in the JSON types of a manifest."""
     common = {
         "languages": list(options.languages) or None,
         "anchor": options.anchor,
@@ -135,11 +137,11 @@ def make_debian(output: Path, options: DebianOptions) -> tuple[DebianManifest, b
     """Makes `pairs/`, `table/`, the collections `dev/` and `test/`, and `table.jsonl.gz`.
 
     Returns:
-        The manifest; and False where the data was finished before.
+        The manifest; and False if the data was finished before.
 
     Raises:
-        UsageError, DataError, EnvironmentProblem: problems of the options, the tables, the machine.
-        ArtifactError: the directory holds something else, or data made otherwise.
+        UsageError, DataError, EnvironmentProblem: with all problems of options, tables and machine.
+        ArtifactError: the directory holds something else, or data made with other options.
     """
     directory = debian_directory(output)
     problems = Problems()
@@ -239,27 +241,27 @@ def _build(
 
 
 def _check_splits(splits: Mapping[Split, Sequence[Row]], options: DebianOptions) -> None:
-    """Raises a DataError, before anything is written, where a split would be empty."""
+    """Raises a DataError if a split would be empty."""
     limits = options.collections
     with Problems() as problems:
         if not any(options.anchor in row.text for row in splits[Split.TRAIN]):
             problems.add(
-                f"none of the {len(splits[Split.TRAIN]):,} descriptions to train with has a text in the "
-                f"anchor language {options.anchor!r}: see --anchor, the shares, --exclude and the tables"
+                f"none of the {len(splits[Split.TRAIN]):,} training descriptions has a text in the anchor "
+                f"language {options.anchor!r}: check --anchor, the shares, --exclude and the tables"
             )
         for split in options.evaluated:
             if not any(_queries(splits[split], limits)):
                 most = max((len(row.text) for row in splits[split]), default=0)
                 problems.add(
-                    f"{split}: no query among its {len(splits[split]):,} descriptions, the most languages "
-                    f"that one has are {most} and --min-doc-languages is {limits.min_doc_languages}, "
+                    f"{split}: no query among its {len(splits[split]):,} descriptions, which have at most "
+                    f"{most} languages; --min-doc-languages is {limits.min_doc_languages}, "
                     f"--min-query-languages {limits.min_query_languages}: lower them, or set "
                     f"--{split}-share 0"
                 )
 
 
 def _write_pairs(writer: PairsWriter, rows: Sequence[Row], options: DebianOptions) -> DataManifest:
-    """Writes short and long texts with those of the anchor language, each pair of texts once."""
+    """Writes short and long texts with those of the anchor language, without repeated pairs."""
     seen: set[tuple[str, str, str]] = set()
     with writer:
         for row in rows:
@@ -281,7 +283,7 @@ def _write_pairs(writer: PairsWriter, rows: Sequence[Row], options: DebianOption
 
 
 def write_aligned(writer: TableWriter, rows: Sequence[Row]) -> DataManifest:
-    """Writes one row a description: its short texts are the queries, its long texts the passages."""
+    """Writes one row per description: short texts are the queries, long texts the passages."""
     with writer:
         for row in rows:
             writer.add(row.id, row.id, {lang: (short, long) for lang, (short, long) in row.text.items()})
@@ -293,7 +295,7 @@ def _write_collection(
 ) -> CollectionCounts:
     """Writes `corpus.jsonl`, `queries.jsonl` and `qrels/SPLIT.tsv`.
 
-    Ids are `lang:id`, so versions of one text are parallel; every language version of a long text is relevant
+    Ids are `lang:id`, so versions of one text are parallel. Every language version of a long text is relevant
     to every version of its short text.
     """
     documents = [row for row in rows if len(row.text) >= limits.min_doc_languages]

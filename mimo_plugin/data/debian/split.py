@@ -1,4 +1,4 @@
-"""Groups of packages that are variants of one another, and their split into train, dev and test."""
+"""Groups packages that are variants of each other, and splits the groups into train, dev and test."""
 
 import re
 from collections import Counter
@@ -12,26 +12,25 @@ from mimo_plugin.core.errors import Problems
 from mimo_plugin.data.debian.archive import Dropped, Row
 from mimo_plugin.data.options import Split, SplitOptions
 
-# Texts that share so much of their sequences of three words (Jaccard) are nearly the same; descriptions of
-# one software's packages that differ in a sentence or two often are.
+# Jaccard similarity of word trigrams from which texts are near-duplicates, as descriptions of one software's
+# packages often are.
 NEAR = 0.6
 _WORDS = re.compile(r"[^\W\d_]+")
 _SHINGLE = 3
-# Two texts that share 0.6 have a band of min-hashes in common with probability 0.98, at 0.7 it is 0.999.
+# Texts with a similarity of 0.6 share a band of min-hashes with probability 0.98, at 0.7 with 0.999.
 _BANDS, _ROWS = 16, 3
-# Among texts with a band in common a new one is compared with so many that are not near each other: templates
-# that thousands share take no quadratic time.
+# Comparisons of a text within a bucket: thousands of texts from one template take no quadratic time.
 _COMPARED = 16
 _SEED = 20
 
 
 @dataclass(frozen=True)
 class Sketches:
-    """Texts as they are compared: letter case, digits, punctuation and white space do not count.
+    """MinHash sketches of texts; case, digits, punctuation and white space do not count.
 
     Attributes:
-        shingles: hashes of each text's sequences of words; none of a text without words.
-        bands: one dictionary a band: min-hashes -> positions of the texts that have them.
+        shingles: hashes of each text's word trigrams; empty for a text without words.
+        bands: for each band, min-hashes -> positions of the texts that have them.
     """
 
     shingles: list[frozenset[int]]
@@ -50,14 +49,14 @@ class Sketches:
             if not found:
                 continue
             values = np.fromiter(found, dtype=np.uint64, count=len(found))
-            # Multiply-shift hashing: the upper half of the product, which wraps around, is what is random.
+            # Multiply-shift hashing: the upper half of the wrapped product is random.
             smallest = ((values[:, None] * factors + offsets) >> np.uint64(32)).min(axis=0)
             for band, hashes in zip(bands, smallest.reshape(_BANDS, _ROWS), strict=True):
                 band.setdefault(hashes.tobytes(), []).append(index)
         return cls(shingles, bands)
 
     def pairs(self) -> Iterator[tuple[int, int]]:
-        """Positions of texts that are nearly the same, each with one that comes before it."""
+        """Yields positions of near-duplicates: an earlier text and a later one."""
         for band in self.bands:
             for bucket in band.values():
                 before: list[int] = []
@@ -69,7 +68,7 @@ class Sketches:
                         before.append(index)
 
     def near(self, others: "Sketches") -> set[int]:
-        """Positions of the texts that are nearly the same as one of the others."""
+        """Positions of the texts that are near-duplicates of one of the others."""
         found: set[int] = set()
         for band, theirs in zip(self.bands, others.bands, strict=True):
             for hashes in band.keys() & theirs.keys():
@@ -82,8 +81,11 @@ class Sketches:
         return found
 
     def _first_near(self, candidates: Sequence[int], shingles: frozenset[int]) -> int | None:
-        near = (index for index in candidates if _jaccard(self.shingles[index], shingles) >= NEAR)
-        return next(near, None)
+        for index in candidates:
+            own = self.shingles[index]
+            if len(own & shingles) / len(own | shingles) >= NEAR:
+                return index
+        return None
 
 
 def _shingles(text: str) -> frozenset[int]:
@@ -92,10 +94,6 @@ def _shingles(text: str) -> frozenset[int]:
         return frozenset()
     starts = range(max(1, len(words) - _SHINGLE + 1))
     return frozenset(crc32(" ".join(words[start : start + _SHINGLE]).encode()) for start in starts)
-
-
-def _jaccard(one: frozenset[int], other: frozenset[int]) -> float:
-    return len(one & other) / len(one | other)
 
 
 _PREFIX = re.compile(
@@ -111,13 +109,13 @@ _PART = re.compile(
 )
 _LANGUAGE = re.compile(r"-(l10n|locale|i18n|help|doc|lang)-[a-z]{2,3}([-_@][a-z]+)*")
 _TRIPLET = re.compile(r"-(x86-64|[a-z0-9]+)-linux-gnu[a-z0-9]*")
-# Of a library or program, with the marks of transitions to another ABI: 1.2-3, 0v5, 1t64.
+# Version of a library or program, with marks of ABI transitions: 1.2-3, 0v5, 1t64.
 _VERSION = re.compile(r"([-.~+]v?)?\d[\d.]*(c2a?|v5|t64|gf|[a-z])?")
 _ENDS = tuple(re.compile(f"{pattern.pattern}$") for pattern in (_TRIPLET, _LANGUAGE, _PART, _VERSION))
 
 
 def stem(package: str) -> str:
-    """A software's name without prefixes, suffixes and versions of its packages; never empty."""
+    """A package's name without prefixes, suffixes and versions; never empty."""
     name = package.lower()
     while True:
         shorter = name
@@ -137,11 +135,10 @@ def _without(match: re.Match[str] | None, name: str) -> str:
 
 @dataclass(frozen=True)
 class Descriptions:
-    """Descriptions as they are compared, an entry each in three lists.
+    """Descriptions for comparison, in parallel lists.
 
     Attributes:
-        ids: of the descriptions.
-        stems: of their packages' names; "" where the package is not known.
+        stems: of their packages' names; "" for an unknown package.
         sketches: of the English long texts.
     """
 
@@ -158,8 +155,7 @@ class Descriptions:
         )
 
     def variants(self, others: "Descriptions") -> set[int]:
-        """Positions of the descriptions that are variants of one of the others: with the same id, the same
-        stem, or nearly the same text."""
+        """Positions of variants of the others: with an equal id, an equal stem, or a near-duplicate text."""
         ids, stems = set(others.ids), set(others.stems) - {""}
         found = self.sketches.near(others.sketches)
         return found | {
@@ -169,7 +165,7 @@ class Descriptions:
         }
 
     def groups(self) -> list[str]:
-        """The name of each description's group: its variants, their variants and so on."""
+        """The name of each description's group: its variants, their variants, and so on."""
         import numpy as np
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -192,8 +188,8 @@ def _equal(values: Iterable[Hashable]) -> Iterator[tuple[int, int]]:
         yield first.setdefault(value, index), index
 
 
-# Larger groups train. They are held together by a template, such as that of all Rust crates, and one of them
-# would make up much of a dev or test set.
+# Larger groups are only used for training. They share a template, such as all Rust crates do, and one of them
+# would dominate a dev or test set.
 LARGEST_EVALUATED = 200
 
 
@@ -203,13 +199,14 @@ def split_rows(
     excluded: Mapping[str, str],
     options: SplitOptions,
 ) -> tuple[dict[Split, list[Row]], Dropped]:
-    """Splits a table by groups of variants, see `Descriptions`: no group of it is in two splits, and none of
-    more than `LARGEST_EVALUATED` in dev or test.
+    """Splits a table by groups of variants, see `Descriptions`.
+
+    No group is in two splits, and none with more than `LARGEST_EVALUATED` rows in dev or test.
 
     Args:
         given: splits that have a table of their own; variants of their rows are left out of `main`.
-        excluded: id -> English long text, "" if unknown, of evaluation's descriptions. They and their
-            variants do not train.
+        excluded: id -> English long text, "" if unknown, of descriptions for evaluation. They and their
+            variants are left out of training.
 
     Returns:
         The rows of each split, in the order of their table; and the texts left out, reason -> language ->
@@ -242,7 +239,7 @@ def split_rows(
 
 
 def _variants_of_texts(descriptions: Descriptions, texts: Mapping[str, str]) -> set[int]:
-    """Positions of the variants of descriptions without package; packages of near texts count as theirs."""
+    """Positions of variants of descriptions with unknown packages, and of their variants' packages."""
     others = Descriptions(list(texts), [""] * len(texts), Sketches.of(list(texts.values())))
     found = descriptions.variants(others)
     stems = {descriptions.stems[index] for index in found}
@@ -258,10 +255,10 @@ def _draw(name: str, options: SplitOptions) -> Split:
 
 
 def excluded_texts(collections: Sequence[str]) -> dict[str, str]:
-    """The descriptions behind the collections' documents: id -> English long text, "" where there is none.
+    """The descriptions of the collections' documents: id -> English long text, "" without one.
 
     Raises:
-        DataError: an unknown collection, one without documents, or one that cannot be read.
+        DataError: a collection is unknown, has no documents, or cannot be read.
     """
     from mimo_plugin.collections.loading import require
     from mimo_plugin.collections.pool import load

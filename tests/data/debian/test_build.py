@@ -207,7 +207,7 @@ def test_a_second_run_does_nothing_and_another_one_is_refused(
     # Without the archive: what is finished is not fetched again.
     options = ("--source", source, "--languages", *LANGUAGES, *FEW, "--no-exclude")
     assert mimo_data(output, *options) == 0
-    assert "finished before, made from the same" in capsys.readouterr().out
+    assert "finished before from the same" in capsys.readouterr().out
     assert mimo_data(output, *options, "--seed", "7") == 1
     assert "seed is 7, there it is 42" in capsys.readouterr().err
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
@@ -264,7 +264,7 @@ def test_an_archive_without_the_languages_is_said(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert mimo_data(tmp_path / "o", "--source", source, "--languages", "ja", "ko", "en") == 1
-    assert "none of the 0 descriptions to train with has a text" in capsys.readouterr().err
+    assert "none of the 0 training descriptions has a text" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
 
@@ -364,9 +364,9 @@ def test_another_anchor(table: Path, tmp_path: Path) -> None:
     ("options", "status", "message"),
     [
         (("--source", "deb x"), 2, "--source and --from-table"),
-        (("--dev-share", "0.6", "--test-share", "0.4"), 2, "nothing is left to train with"),
+        (("--dev-share", "0.6", "--test-share", "0.4"), 2, "no training data is left"),
         (("--languages", "en", "German"), 2, "language 'German', expected a code"),
-        (("--languages", "en", "de", "de_AT"), 2, "'de' was asked for 2 times"),
+        (("--languages", "en", "de", "de_AT"), 2, "'de' was given 2 times"),
         (("--languages", "en", "de", "--anchor", "fr"), 2, "--anchor fr is not among the languages: en de"),
         (("--languages", "de"), 2, "one language (de), expected two or more"),
         (("--anchor", "xx"), 1, "has a text in the anchor language 'xx'"),

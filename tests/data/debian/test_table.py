@@ -99,7 +99,7 @@ def test_every_bad_line_of_every_table_is_said(tmp_path: Path) -> None:
         read_tables([one, other])
     lines = str(raised.value).splitlines()
     expected = [
-        (one, 2, "id '0a' is that of line 1"),
+        (one, 2, "id '0a' is also in line 1"),
         (one, 3, "has white space in it"),
         (one, 4, "key 'package' is missing"),
         (one, 5, "'text' is no object"),
@@ -107,7 +107,7 @@ def test_every_bad_line_of_every_table_is_said(tmp_path: Path) -> None:
         (one, 7, "'en' is no object"),
         (one, 8, "is of type int"),
         (one, 9, "key 'long' is missing"),
-        (one, 10, "'pt' comes twice"),
+        (one, 10, "'pt' occurs twice"),
         (other, 1, "not valid JSON"),
     ]
     assert len(lines) == len(expected)
@@ -127,5 +127,5 @@ def test_a_damaged_file_and_an_empty_one_are_said(tmp_path: Path) -> None:
     damaged, empty = tmp_path / "damaged.jsonl.gz", tmp_path / "empty.jsonl"
     damaged.write_bytes(gzip.compress(json.dumps(GOOD).encode())[:-9])
     empty.touch()
-    with pytest.raises(DataError, match=r"damaged gzip file[^\n]*\n[^\n]*no description in two languages"):
+    with pytest.raises(DataError, match=r"damaged gzip file[^\n]*\n[^\n]*no description has two languages"):
         read_tables([damaged, empty])
