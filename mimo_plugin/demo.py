@@ -1,4 +1,4 @@
-"""Everything on packaged data: training, one index of 14 languages, a search, BM25 next to it, a picture."""
+"""`mimo demo`: training, indexes of 14 languages, searches, BM25 and a picture, on packaged data."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -34,12 +34,11 @@ from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.stages import STAGE1, train_stage1, train_stage2
 
 HITS = 100
-# A quarter of the sample's descriptions, by software, is never trained on.
+# Share of the sample's descriptions, by software, that is never trained on.
 _TEST_SHARE = 0.25
 
-
-# Small enough for minutes, long enough that the difference is clear.
-# Normalised, as when README's figures were made.
+# Few enough steps for minutes, enough for a clear difference between MIMO and XLCO.
+# The projection's input is normalised, as it was for README's figures.
 _STAGE1 = Stage1Options(
     batch_size=64, learning_rate=2e-3, max_length=64, steps=500, projection_input=ProjectionInput.NORMALIZED
 )
@@ -48,12 +47,13 @@ _STAGE2 = Stage2Options(batch_size=128, mini_batch_size=128, learning_rate=1e-3,
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Attributes:
-    table: descriptions, as `mimo data debian` writes and reads them.
-    student: size of the new student.
-    vocabulary: tokens of its tokenizer.
-    stage1, stage2: how it is trained.
-    progress: see `core.environment.bar`.
+    """What the demo trains, and on which data.
+
+    Attributes:
+        table: descriptions, in the format of `mimo data debian`.
+        student: a new student's size, such as "new:tiny".
+        vocabulary: tokens of its tokenizer.
+        progress: see `core.environment.bar`.
     """
 
     table: Path = field(default_factory=sample_table)
@@ -66,10 +66,12 @@ class DemoOptions:
 
 @dataclass(frozen=True)
 class Demo:
-    """Attributes:
-    collection: the held-out test collection.
-    runs: MIMO's, XLCO's and BM25's.
-    picture: what they find, as a PNG.
+    """What the demo made.
+
+    Attributes:
+        collection: the held-out test collection.
+        runs: MIMO's, XLCO's and BM25's.
+        picture: their nDCG and the languages of their hits, as a PNG.
     """
 
     collection: str
@@ -78,9 +80,13 @@ class Demo:
 
 
 def run_demo(output: Path, say: Callable[[str], Any], options: DemoOptions | None = None) -> Demo:
-    """Trains MIMO and XLCO on three quarters of the packaged sample and searches the rest of it.
+    """Trains MIMO and XLCO on three quarters of the packaged sample and searches the rest.
 
-    What an earlier demo left in `output` is used again.
+    Results of an earlier demo in `output` are used again.
+
+    Args:
+        output: a directory, new or of an earlier demo.
+        say: prints a line.
 
     Raises:
         ArtifactError: `output` holds something else.
@@ -127,7 +133,7 @@ def run_demo(output: Path, say: Callable[[str], Any], options: DemoOptions | Non
 def _train(
     recipe: Recipe, output: Path, say: Callable[[str], Any], progress: bool | None
 ) -> list[tuple[str, Path]]:
-    """MIMO in two stages, and XLCO from the same random weights with as many updates as MIMO's second."""
+    """Trains MIMO in two stages, and XLCO from the same random weights with as many stage-2 updates."""
     file = output / "recipe.yaml"
     recipe.write(file)
 
@@ -139,8 +145,8 @@ def _train(
     first = train_stage1(recipe, settings(STAGE1))
     say(_indented(str(first)) + "\n")
 
-    say("3. Stage 2: MIMO goes on from there; XLCO, which has no teacher, gets as many updates from the same")
-    say("   random weights")
+    say("3. Stage 2: MIMO continues from stage 1; XLCO, which has no teacher, starts from the same random")
+    say("   weights and gets as many updates")
     systems = []
     for objective, start in ((Objective.MIMO, first.directory), (Objective.XLCO, first.directory / INITIAL)):
         name = objective.value
@@ -196,10 +202,10 @@ _NORMAL_95 = 1.96
 
 
 def _draw_systems(runs: Sequence[Path], collections: Sequence[str], output: Path) -> None:
-    """Draws, as a PNG, each run's nDCG@20 with a 95 % interval, and the share of its first 20 hits that are
-    in the query's own language, next to the share where languages play no part.
+    """Draws two bar charts as a PNG: each run's nDCG@20, and its share of hits in the query's language.
 
-    The interval is the normal one over topics; versions of one topic in several languages count once.
+    nDCG@20 has a 95 % normal interval over topics; versions of one topic in several languages count once. The
+    share is of the first 20 hits; a line shows it for hits drawn from all documents alike.
 
     Raises:
         DataError: a run or the collections cannot be read.
@@ -249,7 +255,7 @@ def _draw_systems(runs: Sequence[Path], collections: Sequence[str], output: Path
 
 
 def _even_share(topics: dict[str, int], documents: Sequence[str]) -> float:
-    """The share of own-language hits if hits were drawn from all documents alike, over the topics."""
+    """The expected share of own-language hits, if hits were drawn from all documents alike."""
     counts = Counter(documents)
     own = fsum(number * counts[language] for language, number in topics.items())
     return own / counts.total() / sum(topics.values())

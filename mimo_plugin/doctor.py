@@ -27,11 +27,13 @@ NEEDED = (
 
 @dataclass(frozen=True)
 class Finding:
-    """Attributes:
-    subject: what was looked at.
-    state: "ok", "note" (works without it) or "problem".
-    found: what was found.
-    fix: the command or step that fixes it; empty where nothing is wrong.
+    """One line of the report.
+
+    Attributes:
+        subject: a package, device, directory, ...
+        state: "ok", "note" (the package works without it) or "problem".
+        found: version, path or reason.
+        fix: the command or step that fixes it; empty where nothing is wrong.
     """
 
     subject: str
@@ -41,12 +43,12 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Looks at everything the package needs. Nothing is started but the Java binaries' own version output."""
+    """Checks everything that the package needs. Only Java binaries are started, for their version."""
     return [_python(), *_packages(), *_java(), _device(), *_backends(), _teacher(), *_caches()]
 
 
 def text(findings: list[Finding]) -> str:
-    """The findings as an aligned list, the fix below what it fixes."""
+    """The findings as an aligned list, each fix below its finding."""
     width = max(len(finding.subject) for finding in findings)
     lines = []
     for finding in findings:
@@ -109,8 +111,7 @@ def _device() -> Finding:
 
 
 def _backends() -> Iterator[Finding]:
-    from mimo_plugin.encoder.backend import installed
-    from mimo_plugin.encoder.options import ONNX, OPENVINO
+    from mimo_plugin.encoder.options import ONNX, OPENVINO, installed
 
     for name, package in ((OPENVINO, "openvino"), (ONNX, "onnxruntime")):
         if installed(name):

@@ -115,14 +115,14 @@ def analyze(
         progress=options.progress,
     )
     geometry = measure_geometry(chosen, texts, encoder_options, progress=options.progress)
-    seen, told = open_seen({encoder.label: encoder.checkpoint for encoder in chosen})
+    seen, more = open_seen({encoder.label: encoder.checkpoint for encoder in chosen})
     found = trained_on(texts.texts, seen)
-    told += trained_on_warnings(found, f"{options.role.value} looked at")
+    more += trained_on_warnings(found, f"{options.role.value} analysed")
     return AnalysisResult(
         geometry=geometry,
         language_bias=biases,
         trained_on=found,
-        warnings=(*warnings, *told),
+        warnings=(*warnings, *more),
     )
 
 

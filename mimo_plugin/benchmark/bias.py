@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.benchmark.geometry import checkpoints, measure_geometry
+from mimo_plugin.benchmark.parts import read_note, write_note
 from mimo_plugin.benchmark.systems import GEOMETRY, EncoderFacts, MadeRun, System, shortened
 from mimo_plugin.benchmark.texts import NamedEncoder, sample_texts
-from mimo_plugin.core.artifact import sealed_text, unseal
 from mimo_plugin.core.environment import git_commit, installed_versions, processor
 from mimo_plugin.core.errors import DataError, ModelError
-from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import EncoderOptions
 from mimo_plugin.evaluation.fairness import Similarity
@@ -183,8 +182,8 @@ def shallow(run: Run, topics: Topics, cutoff: int) -> list[str]:
     if not 0 < depth < cutoff:
         return []
     return [
-        f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} that are looked at: "
-        f"search deeper, or read them as the first {depth}"
+        f"run {run.name!r} has {depth} hits a query at most, fewer than the {cutoff} of the language bias: "
+        f"search deeper, or read it as that of the first {depth}"
     ]
 
 
@@ -214,7 +213,7 @@ def encoder_geometry(
         name: output / GEOMETRY / f"{name}-{identity_key(_identity(benchmark, encoder, facts))}.json"
         for name, (encoder, facts) in encoders.items()
     }
-    known = {name: _read(file) for name, file in files.items()}
+    known = {name: read_note(file, GeometryResult) for name, file in files.items()}
     found: dict[str, GeometryResult] = {}
     warnings = []
     texts = None
@@ -238,8 +237,7 @@ def encoder_geometry(
                 # The scores exist by now and must not be lost.
                 warnings.append(f"{name}: geometry left out: {error}")
                 continue
-            make_parent(files[name])
-            write_text(files[name], sealed_text(there.model_dump(mode="json")))
+            write_note(files[name], there)
         found[name] = there
     if not found:
         return None, warnings
@@ -266,15 +264,6 @@ def _identity(benchmark: "Benchmark", encoder: NamedEncoder, facts: EncoderFacts
         "options": None if asked is None else asked.model_dump(mode="json"),
         **shortened(facts),
     }
-
-
-def _read(file: Path) -> GeometryResult | None:
-    """An earlier measurement; None if it is missing or corrupted, and so measured again."""
-    try:
-        found, whole = unseal(file.read_bytes())
-        return GeometryResult.model_validate(found) if whole else None
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def results_object(

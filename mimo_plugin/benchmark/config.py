@@ -1,8 +1,7 @@
 """A benchmark's config: collections, measures, tests, published scores."""
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Annotated, Any, Self
 
@@ -113,10 +112,10 @@ class ConsistentRecord(Record):
 
 class TopicOptions(ConsistentRecord):
     """Attributes:
-    shared: the collections have topics in common, under the same ids, as NeuCLIR's; see `load`.
-    field: of shared topics, such as `title`; None is the source's default text.
-    lang: of shared topics whose source does not say.
-    source: collection whose queries are searched in place of the collections' own.
+    shared: the collections share topics, under the same ids, as in NeuCLIR; see `load`.
+    field: field of shared topics that is searched, such as `title`; None is the source's default text.
+    lang: language of shared topics whose source gives none.
+    source: collection whose queries replace the collections' own.
     """
 
     shared: bool = False
@@ -127,13 +126,13 @@ class TopicOptions(ConsistentRecord):
     def contradictions(self) -> Iterator[str]:
         for name in ("field", "lang", "source"):
             if getattr(self, name) is not None and not self.shared:
-                yield f"{name} is of shared topics, expected `shared: true` with it"
+                yield f"{name} applies to shared topics only, expected `shared: true` with it"
 
 
 class Fairness(Record):
     """Attributes:
-    cutoff: ranks that count.
-    target: of AWRF.
+    cutoff: number of ranks that count.
+    target: target distribution of AWRF.
     peer, mrc: further cutoffs of PEER and MRC.
     """
 
@@ -145,9 +144,7 @@ class Fairness(Record):
 
 class GeometryOptions(Record):
     """Attributes:
-    texts: how many parallel texts are drawn at most, each in all its languages.
-    role: which.
-    seed: of the drawing.
+    texts: number of parallel texts to draw at most, each in all its languages.
     """
 
     texts: Annotated[int, Field(strict=True, ge=2)] = 1000
@@ -156,18 +153,15 @@ class GeometryOptions(Record):
 
 
 class Bm25(Record):
-    """Attributes:
-    analyzers: of documents and queries.
-    """
-
     analyzers: Analyzers = Analyzers.PLAIN
 
 
 class Fusion(ConsistentRecord):
-    """Attributes:
-    name: of the system that comes out.
-    systems: names of those that go in; `encoder` is each dense one in turn.
-    method, norm, weights, k: see `FusionOptions`.
+    """A system made of the runs of other systems.
+
+    Attributes:
+        systems: names of the fused systems; `encoder` stands for each dense system in turn.
+        method, norm, weights, k: see `FusionOptions`.
     """
 
     name: Name
@@ -184,20 +178,19 @@ class Fusion(ConsistentRecord):
     def contradictions(self) -> Iterator[str]:
         yield from self.options.problems(len(self.systems))
         if len(set(self.systems)) < len(self.systems):
-            yield "a system goes in twice, expected each once"
+            yield "a system is listed twice, expected each once"
         if self.name in self.systems:
-            yield f"{self.name!r} goes into itself, expected other systems"
+            yield f"{self.name!r} is a part of itself, expected other systems"
 
 
 class Reference(ConsistentRecord):
     """A system's published scores.
 
     Attributes:
-        measure: canonical name.
-        macro: average over the languages that are chosen, as published or of `per_language`; None where it is
-            not known for them.
-        per_language: language -> score, as a fraction of 1.
-        source: where it was published.
+        macro: published average over the selected languages, or the mean of `per_language`; None if neither
+            is available.
+        per_language: language -> score between 0 and 1.
+        source: the publication.
     """
 
     system: Text
@@ -214,25 +207,22 @@ class Reference(ConsistentRecord):
 
 
 class BenchmarkConfig(Record):
-    """A benchmark: what is searched, how it is scored, and what others have published on it.
+    """A benchmark: its collections, how systems are scored, and published scores.
 
     Attributes:
-        extends: config whose keys hold where this one has none.
-        name: the file's own where it says none.
-        collections: language -> its collection, or collections that hold several languages.
-        languages: those that are chosen: of the mapping's, in its order; of a list's, none are all there are.
-        topics: what is special about the queries.
-        fields: of documents that make their text; None is the source's default text.
-        measures: canonical names; the first is the one that stands for all.
-        depth: documents a query that systems return.
-        gain: what judgments count.
+        extends: config that supplies the keys missing here.
+        name: by default the name of the file.
+        collections: language -> collection, or a list of collections that hold several languages.
+        languages: the selected languages; empty selects all.
+        fields: document fields that form the text; None is the source's default text.
+        measures: canonical names; the first is the main measure.
+        depth: hits per query.
         test, correction, alpha: see `mimo_plugin.evaluation`.
-        baseline: system that others are compared with.
+        baseline: system that the others are compared with.
         fairness, geometry, bm25: None leaves them out.
-        fusion: systems made of others' runs.
-        reference: published scores on the languages that are chosen.
-        note: what a reader of the numbers must know.
-        obtain: where the files below `{data}` come from.
+        reference: published scores on the selected languages.
+        note: caveats for readers of the scores.
+        obtain: where to get the files below `{data}`.
     """
 
     extends: Annotated[Text | None, Field(exclude=True)] = None
@@ -260,33 +250,33 @@ class BenchmarkConfig(Record):
 
     @property
     def all_collections(self) -> dict[str, str]:
-        """Language -> collection. Collections with several languages stand under their own names."""
+        """Language -> collection; the key of a collection with several languages is its own name."""
         if isinstance(self.collections, tuple):
             return {spec: spec for spec in self.collections}
         return dict(self.collections)
 
     @property
     def chosen_collections(self) -> dict[str, str]:
-        """The collections that are searched, as `all_collections`."""
+        """The part of `all_collections` that is searched."""
         if isinstance(self.collections, tuple) or not self.languages:
             return self.all_collections
         return {language: self.collections[language] for language in self.languages}
 
     @property
     def known_languages(self) -> list[str]:
-        """Languages of the mapping; empty for collections with several languages."""
+        """Languages of the mapping; empty for a list of collections."""
         return [] if isinstance(self.collections, tuple) else list(self.collections)
 
     @property
     def languages_within(self) -> frozenset[str] | None:
-        """Languages to select inside collections with several languages; None selects nothing."""
+        """Languages to select inside collections with several languages; None takes all documents."""
         if isinstance(self.collections, tuple) and self.languages:
             return frozenset(self.languages)
         return None
 
     @property
     def pooled(self) -> bool:
-        """Whether ids get a collection's prefix, whatever languages are selected."""
+        """Whether ids get their collection as a prefix."""
         return len(self.collections) > 1
 
 
@@ -294,130 +284,95 @@ Fault = tuple[Place, str]
 
 
 def contradictions(config: BenchmarkConfig) -> Iterator[Fault]:
-    """Places of fields that contradict each other, and a message for each."""
+    """Fields that contradict each other: the place of each, and a message."""
     yield from _collections(config)
-    yield from _languages(config)
-    yield from _depths(config)
+    yield from _measures(config)
     yield from _systems(config)
     yield from _reference(config)
 
 
-def _twice(values: Iterable[str]) -> Iterator[tuple[int, str]]:
+def _repeated(values: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Position and value of every repetition."""
-    seen: Counter[str] = Counter()
-    for number, value in enumerate(values):
-        if seen[value]:
-            yield number, value
-        seen[value] += 1
+    return ((number, value) for number, value in enumerate(values) if value in values[:number])
 
 
 def _collections(config: BenchmarkConfig) -> Iterator[Fault]:
-    if isinstance(config.collections, tuple) and config.setting is Setting.MULTI_MONOLINGUAL:
-        yield (
-            ("collections",),
-            "found a list, expected a mapping language: collection, since "
-            f"{config.setting} has an index of each language",
-        )
-    listed = isinstance(config.collections, tuple)
-    keys: list[str | int] = list(range(len(config.collections)) if listed else config.known_languages)
-    specs = list(config.collections if listed else config.all_collections.values())
-    for number, spec in _twice(specs):
-        yield ("collections", keys[number]), f"{spec!r} is there twice, expected each collection once"
-    if config.obtain is None and any(DATA in spec for spec in (*specs, config.topics.source or "")):
-        yield (
-            ("collections",),
-            f"found {DATA}, expected a key 'obtain' that says where its files come from",
-        )
-
-
-def _languages(config: BenchmarkConfig) -> Iterator[Fault]:
     known = config.known_languages
+    if not known and config.setting is Setting.MULTI_MONOLINGUAL:
+        reason = f"since {config.setting} has one index per language"
+        yield ("collections",), f"found a list, expected a mapping language: collection, {reason}"
+    specs = list(config.all_collections.values() if known else config.collections)
+    for number, spec in _repeated(specs):
+        key = known[number] if known else number
+        yield ("collections", key), f"{spec!r} is listed twice, expected each collection once"
+    if config.obtain is None and any(DATA in spec for spec in (*specs, config.topics.source or "")):
+        expected = "expected a key 'obtain' that says where to get its files"
+        yield ("collections",), f"found {DATA}, {expected}"
     for number, name in enumerate(config.languages):
         if known and name not in known:
-            yield ("languages", number), _not_there(name, known)
-    for number, name in _twice(config.languages):
-        yield ("languages", number), f"{name!r} is there twice, expected each language once"
+            yield ("languages", number), _unknown_language(name, known)
+    for number, name in _repeated(config.languages):
+        yield ("languages", number), f"{name!r} is listed twice, expected each language once"
 
 
-def _not_there(name: str, known: Sequence[str]) -> str:
+def _unknown_language(name: str, known: Sequence[str]) -> str:
     return f"{name!r} is not in the collections, expected one of {', '.join(known)}{near(name, known)}"
 
 
-def _depths(config: BenchmarkConfig) -> Iterator[Fault]:
-    """Measures, and cutoffs deeper than the runs."""
+def _measures(config: BenchmarkConfig) -> Iterator[Fault]:
     measures = parse_measures(config.measures)
     if measures[0].kind is MeasureKind.JUDGED:
-        yield (
-            ("measures", 0),
-            f"{measures[0]} is no measure of quality, expected one such as ndcg@20 as the first",
-        )
-    for number, name in _twice(config.measures):
-        yield ("measures", number), f"{name} is there twice, expected each measure once"
-    cutoffs: list[tuple[Place, int]] = [
-        (("measures", number), measure.cutoff or 0) for number, measure in enumerate(measures)
-    ]
-    if config.fairness is not None:
-        cutoffs.append((("fairness", "cutoff"), config.fairness.cutoff))
-        for name in ("peer", "mrc"):
-            found = enumerate(getattr(config.fairness, name))
-            cutoffs += [(("fairness", name, number), cutoff) for number, cutoff in found]
-    for place, cutoff in cutoffs:
+        expected = "expected one such as ndcg@20 as the first"
+        yield ("measures", 0), f"{measures[0]} is no measure of quality, {expected}"
+    for number, name in _repeated(config.measures):
+        yield ("measures", number), f"{name} is listed twice, expected each measure once"
+    cutoffs: dict[Place, int] = {
+        ("measures", number): measure.cutoff or 0 for number, measure in enumerate(measures)
+    }
+    if (fairness := config.fairness) is not None:
+        cutoffs["fairness", "cutoff"] = fairness.cutoff
+        for name, further in (("peer", fairness.peer), ("mrc", fairness.mrc)):
+            cutoffs |= {("fairness", name, number): cutoff for number, cutoff in enumerate(further)}
+    for place, cutoff in cutoffs.items():
         if cutoff > config.depth:
-            yield (
-                place,
-                f"a cutoff of {cutoff} is deeper than depth, which is {config.depth}, expected a depth of "
-                f"{cutoff} or more",
-            )
+            expected = f"expected a depth of {cutoff} or more"
+            yield place, f"a cutoff of {cutoff} is deeper than depth, which is {config.depth}, {expected}"
 
 
 def _systems(config: BenchmarkConfig) -> Iterator[Fault]:
     if config.baseline is not None and config.test is SignificanceTest.TUKEY_HSD:
-        yield (
-            ("baseline",),
-            f"found {config.baseline!r}, expected none: {config.test} compares all systems with each other",
-        )
-    if (
-        config.bm25 is not None
-        and config.bm25.analyzers is Analyzers.LANGUAGE
-        and config.setting is not Setting.MULTI_MONOLINGUAL
-    ):
-        yield (
-            ("bm25", "analyzers"),
-            f"found 'language', expected 'plain': in {config.setting} one index holds several languages",
-        )
-    # Names of systems that a fusion may take, but not have.
+        expected = f"expected none: {config.test} compares all systems with each other"
+        yield ("baseline",), f"found {config.baseline!r}, {expected}"
+    by_language = config.bm25 is not None and config.bm25.analyzers is Analyzers.LANGUAGE
+    if by_language and config.setting is not Setting.MULTI_MONOLINGUAL:
+        expected = f"expected 'plain': in {config.setting} one index holds several languages"
+        yield ("bm25", "analyzers"), f"found 'language', {expected}"
     reserved = ("bm25", "encoder")
-    for number, name in _twice((*reserved, *(fusion.name for fusion in config.fusion))):
+    for number, name in _repeated((*reserved, *(fusion.name for fusion in config.fusion))):
         place = ("fusion", number - len(reserved), "name")
-        yield place, f"{name!r} is another system's, expected a name of its own"
+        yield place, f"{name!r} is the name of another system, expected a different name"
 
 
 def _reference(config: BenchmarkConfig) -> Iterator[Fault]:
     known = config.known_languages
     known += [config.topics.lang] if known and config.topics.lang else []
     for number, reference in enumerate(config.reference):
-        if reference.measure not in config.measures:
-            yield (
-                ("reference", number, "measure"),
-                f"{reference.measure} is not measured here, expected one of {', '.join(config.measures)}"
-                f"{near(reference.measure, config.measures)}",
-            )
+        measure = reference.measure
+        if measure not in config.measures:
+            expected = f"expected one of {', '.join(config.measures)}{near(measure, config.measures)}"
+            yield ("reference", number, "measure"), f"{measure} is not measured here, {expected}"
         for name in reference.per_language:
             if known and name not in known:
-                yield ("reference", number, "per_language", name), _not_there(name, known)
-
-
-# As published scores are.
-_DIGITS = 4
+                yield ("reference", number, "per_language", name), _unknown_language(name, known)
 
 
 def chosen_references(
     references: Sequence[Reference], languages: Sequence[str], same: bool
 ) -> tuple[Reference, ...]:
-    """The references, limited to scores in the selected languages; those without a score are left out.
+    """The references limited to the selected languages; references without a score are left out.
 
     Args:
-        languages: selected languages; empty means all.
+        languages: empty means all.
         same: whether the published averages are over exactly these languages. Otherwise the average is
             computed from the scores per language, if every language has one.
     """
@@ -428,7 +383,8 @@ def chosen_references(
             scores = {name: score for name, score in scores.items() if name in languages}
         macro = reference.macro if same else None
         if macro is None and languages and len(scores) == len(languages):
-            macro = round(fmean(scores.values()), _DIGITS)
+            # Published scores have four digits.
+            macro = round(fmean(scores.values()), 4)
         if scores or macro is not None:
             chosen.append(reference.model_copy(update={"per_language": scores, "macro": macro}))
     return tuple(chosen)

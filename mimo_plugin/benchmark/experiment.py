@@ -1,4 +1,4 @@
-"""A grid of training runs with shared parts, scored on the same collections."""
+"""Runs an experiment: trains a grid of systems and seeds, and scores all of them on the same collections."""
 
 import gc
 import re
@@ -10,9 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mimo_plugin.benchmark.grid import RECIPE, Experiment, Layout, ResolvedSystem
+from mimo_plugin.benchmark.grid import Experiment, Layout, ResolvedSystem
+from mimo_plugin.benchmark.parts import read_note
 from mimo_plugin.benchmark.reproduce import Say
-from mimo_plugin.benchmark.scoring import ScoredCollection, Scores, read_scores, score_student
+from mimo_plugin.benchmark.scoring import SCORES, ScoredCollection, Scores, score_student, weights
 from mimo_plugin.benchmark.settings import ExperimentOptions
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
@@ -28,15 +29,20 @@ if TYPE_CHECKING:
     from mimo_plugin.benchmark.seeds import ExperimentResults
     from mimo_plugin.evaluation.measures import Measure
 
-# The copy of the recipe marks a directory; other files of a user may lie in it.
+# The copy of the recipe marks a directory, which may hold other files of the user.
 _KIND = Kind(
-    Manifest, frozenset(), "an experiment", "mimo experiment", re.compile(".*"), mark=RECIPE, mark_stays=True
+    Manifest,
+    frozenset(),
+    "an experiment",
+    "mimo experiment",
+    re.compile(".*"),
+    mark="recipe.yaml",
+    mark_stays=True,
 )
-_TEACHER_STORE = "teacher-store"
 
 
 def plan_experiment(experiment: Experiment, output: Path, options: ExperimentOptions) -> str:
-    """All steps, one line each, done or to do; nothing is written.
+    """Lists all steps as done or to do, one per line; nothing is written.
 
     Raises: as `run_experiment`, before anything starts.
     """
@@ -52,14 +58,13 @@ def plan_experiment(experiment: Experiment, output: Path, options: ExperimentOpt
 def run_experiment(
     experiment: Experiment, output: Path, options: ExperimentOptions, say: Say
 ) -> "ExperimentResults":
-    """Trains and scores what is missing, then writes `results.json` and `results.md`.
+    """Carries out the missing steps, then writes `results.json` and `results.md`.
 
-    A system that cannot be trained, because it collapses or overflows, is recorded as failed; the other
-    systems continue.
+    A system that collapses or overflows in training is recorded as failed; the other systems continue.
 
     Args:
-        output: directory, new or begun before.
-        say: called with a line a step, and with the tables at the end.
+        output: new directory, or one of an earlier call.
+        say: called with a line per step, and with the tables at the end.
 
     Raises:
         MimoError: every problem of the input, before anything starts; or a problem of a step.
@@ -88,25 +93,23 @@ class StepKind(StrEnum):
 @dataclass(frozen=True)
 class Step:
     """Attributes:
-    text: for a reader.
-    directory: that holds what the step makes.
-    system: None for a student; for a warm-up the first of those that share it.
-    collection: of scores only.
+    text: description for the user.
+    directory: holds the result of the step.
+    system: for a shared student or warm-up, the first of the systems that share it.
+    collection: name of the scored collection; empty in other steps.
     """
 
     kind: StepKind
     text: str
     directory: Path
     seed: int
-    system: ResolvedSystem | None = None
-    collection: str | None = None
+    system: ResolvedSystem
+    collection: str = ""
 
     @property
     def taught(self) -> bool:
-        """Whether it needs the teacher."""
-        if self.kind is StepKind.TRAINING and self.system is not None:
-            return self.system.taught
-        return self.kind is StepKind.WARM_UP
+        """Whether the step needs the teacher."""
+        return self.kind is StepKind.WARM_UP or (self.kind is StepKind.TRAINING and self.system.taught)
 
 
 def _all_steps(
@@ -116,7 +119,7 @@ def _all_steps(
     for seed in seeds:
         student = layout.student(seed)
         if student is not None:
-            yield Step(StepKind.STUDENT, f"new student, seed {seed}", student, seed)
+            yield Step(StepKind.STUDENT, f"new student, seed {seed}", student, seed, systems[0])
         for system in systems:
             if system.stage1 is not None:
                 directory = layout.warm_up(system, seed)
@@ -136,11 +139,11 @@ def _all_steps(
 
 
 class ExperimentRun:
-    """An experiment in its directory: steps, and which of them are done.
+    """An experiment in its directory, with the state of its steps.
 
     Attributes:
-        measures: the measures asked for.
-        collections: by name, as they are now.
+        measures: the requested measures.
+        collections: the collections by name.
         failed: "SYSTEM, seed N" -> why it could not be trained.
 
     Raises:
@@ -153,17 +156,17 @@ class ExperimentRun:
         self.failed: dict[str, str] = {}
         self._output = output
         self._options = options
-        # Directories of runs that failed, and why.
+        self._teacher_store = options.teacher_store or output / "teacher-store"
+        # Directory of a failed training run -> why it failed.
         self._broken: dict[Path, str] = {}
         data, self.measures = _check(experiment, output, options)
-        problems = Problems()
         self.collections: dict[str, ScoredCollection] = {}
-        for name in recipe.collections:
-            with problems.collect():
-                self.collections[name] = ScoredCollection.load(
-                    name, experiment.specs(name), self.measures, options.progress
-                )
-        problems.raise_any()
+        with Problems() as problems:
+            for name in recipe.collections:
+                with problems.collect():
+                    self.collections[name] = ScoredCollection.load(
+                        name, experiment.specs(name), self.measures, options.progress
+                    )
         self.layout = Layout(experiment, output, data)
         systems = [
             experiment.systems[name] for name in recipe.systems if not options.only or name in options.only
@@ -177,14 +180,13 @@ class ExperimentRun:
         """Whether each step is done.
 
         Raises:
-            ArtifactError: with everything that is damaged.
+            ArtifactError: with every damaged directory.
         """
-        problems = Problems()
         marks = []
-        for step in self.steps:
-            with problems.collect():
-                marks.append(self._is_done(step))
-        problems.raise_any()
+        with Problems() as problems:
+            for step in self.steps:
+                with problems.collect():
+                    marks.append(self._is_done(step))
         return marks
 
     def training(self, system: ResolvedSystem, seed: int) -> TrainingManifest | None:
@@ -192,26 +194,27 @@ class ExperimentRun:
         return _finished(self.layout.training(system, seed))
 
     def warm_up(self, system: ResolvedSystem, seed: int) -> TrainingManifest | None:
-        """The manifest of a finished warm-up; None also where a system has none."""
+        """The manifest of a finished warm-up; None also for a system without one."""
         return None if system.stage1 is None else _finished(self.layout.warm_up(system, seed))
 
     def scores(self, system: ResolvedSystem, seed: int, collection: str) -> Scores | None:
-        """Scores of the present student on the present collection; None if there are none."""
+        """The scores of a student, if they fit the current student, collection and recipe; else None."""
         manifest = self.training(system, seed)
-        if manifest is None:
+        found = read_note(self.layout.scores(system, seed, collection) / SCORES, Scores)
+        if manifest is None or found is None:
             return None
-        return read_scores(
-            self.layout.scores(system, seed, collection),
-            manifest,
-            self.collections[collection].fingerprint,
-            tuple(map(str, self.measures)),
-            self.experiment.recipe.encoder.model_dump(exclude_none=True),
+        fits = (
+            found.model == weights(manifest)
+            and found.collection == self.collections[collection].fingerprint
+            and tuple(found.measures) == tuple(map(str, self.measures))
+            and found.encoding == self.experiment.recipe.encoder.model_dump(exclude_none=True)
         )
+        return found if fits else None
 
     def _is_done(self, step: Step) -> bool:
         if step.kind is StepKind.STUDENT:
             return step.directory.is_dir()
-        if step.kind is StepKind.SCORES and step.system is not None and step.collection is not None:
+        if step.kind is StepKind.SCORES:
             return self.scores(step.system, step.seed, step.collection) is not None
         return _finished(step.directory) is not None
 
@@ -223,27 +226,29 @@ class ExperimentRun:
         marks = self.marks()
         missing = [step for step, mark in zip(self.steps, marks, strict=True) if not mark]
         say(f"{self._output}: {sum(marks)} of {len(marks)} steps are done")
-        self._meet_teacher(missing)
+        self._open_teacher(missing)
         for place, step in enumerate(missing):
-            if (reason := self._in_the_way(step)) is not None:
+            reason = self._earlier_failure(step)
+            if reason is not None:
                 say(f"{step.text}: left out, {reason}")
-                self._note(step, reason)
-                continue
-            elapsed = timedelta(seconds=round(time.monotonic() - began))
-            following = missing[place + 1].text if place + 1 < len(missing) else "the tables"
-            say(f"[{place + 1}/{len(missing)}] {elapsed}  {step.text}  (then: {following})")
-            try:
-                self._carry_out(step)
-            except TrainingFailed as error:
-                say(f"{step.text}: failed, {error}")
-                self._broken[step.directory] = str(error)
-                self._note(step, str(error))
+            else:
+                elapsed = timedelta(seconds=round(time.monotonic() - began))
+                following = missing[place + 1].text if place + 1 < len(missing) else "the tables"
+                say(f"[{place + 1}/{len(missing)}] {elapsed}  {step.text}  (then: {following})")
+                try:
+                    self._carry_out(step)
+                except TrainingFailed as error:
+                    reason = str(error)
+                    say(f"{step.text}: failed, {reason}")
+                    self._broken[step.directory] = reason
+            if reason is not None and step.kind is StepKind.TRAINING:
+                self.failed[f"{step.system.name}, seed {step.seed}"] = reason
             if step.kind in (StepKind.WARM_UP, StepKind.TRAINING):
                 # A trainer refers to itself: without a collection, its optimiser would stay in memory.
                 gc.collect()
 
-    def _meet_teacher(self, missing: Sequence[Step]) -> None:
-        """Opens the teacher store first: an unavailable teacher fails before hours of training."""
+    def _open_teacher(self, missing: Sequence[Step]) -> None:
+        """Opens the teacher store, so that an unavailable teacher fails before hours of training."""
         from mimo_plugin.training.teacher import fill
 
         if any(step.taught for step in missing):
@@ -251,35 +256,36 @@ class ExperimentRun:
             teacher = self.experiment.teacher.on(options.device, options.encoder_batch_size)
             fill(self._teacher_store, teacher, {})
 
-    def _in_the_way(self, step: Step) -> str | None:
-        """Why a step cannot be done: the failure of an earlier step."""
+    def _earlier_failure(self, step: Step) -> str | None:
+        """The failure of an earlier step that this step depends on."""
         system, seed = step.system, step.seed
-        if system is None or step.kind is StepKind.WARM_UP:
+        if step.kind in (StepKind.STUDENT, StepKind.WARM_UP):
             return None
         needed = [self.layout.training(system, seed)] if step.kind is StepKind.SCORES else []
         if system.stage1 is not None:
             needed.append(self.layout.warm_up(system, seed))
         return next((self._broken[place] for place in needed if place in self._broken), None)
 
-    def _note(self, step: Step, reason: str) -> None:
-        if step.kind is StepKind.TRAINING and step.system is not None:
-            self.failed[f"{step.system.name}, seed {step.seed}"] = reason
-
     def _carry_out(self, step: Step) -> None:
         layout, experiment, options = self.layout, self.experiment, self._options
         start = layout.student(step.seed)
         student = experiment.student.checkpoint if start is None else str(start)
+        settings = RunSettings(
+            output=step.directory,
+            teacher_store=self._teacher_store,
+            device=options.device,
+            encoder_batch_size=options.encoder_batch_size,
+            progress=options.progress,
+        )
         if step.kind is StepKind.STUDENT:
             _make_student(experiment, step.seed, step.directory)
-        elif step.system is None:
-            raise ValueError(f"{step.text} has no system")
         elif step.kind is StepKind.WARM_UP:
-            train_stage1(experiment.training(step.system, step.seed, student), self._settings(step.directory))
+            train_stage1(experiment.training(step.system, step.seed, student), settings)
         elif step.kind is StepKind.TRAINING:
             if step.system.stage1 is not None:
                 student = str(layout.warm_up(step.system, step.seed))
-            train_stage2(experiment.training(step.system, step.seed, student), self._settings(step.directory))
-        elif step.collection is not None:
+            train_stage2(experiment.training(step.system, step.seed, student), settings)
+        else:
             score_student(
                 layout.training(step.system, step.seed),
                 step.system.name,
@@ -296,24 +302,11 @@ class ExperimentRun:
                 progress=options.progress,
             )
 
-    @property
-    def _teacher_store(self) -> Path:
-        return self._options.teacher_store or self._output / _TEACHER_STORE
-
-    def _settings(self, output: Path) -> RunSettings:
-        return RunSettings(
-            output=output,
-            teacher_store=self._teacher_store,
-            device=self._options.device,
-            encoder_batch_size=self._options.encoder_batch_size,
-            progress=self._options.progress,
-        )
-
 
 def _make_student(experiment: Experiment, seed: int, directory: Path) -> None:
     """Makes and saves the student of a seed; the directory appears when it is complete.
 
-    Its tokenizer is of that seed as well, so that the deviation over seeds holds for the whole of training.
+    The seed also determines the tokenizer, so that deviations over seeds cover all of the training.
     """
     from mimo_plugin.training.record import save_student
     from mimo_plugin.training.student import load_or_create
@@ -335,15 +328,13 @@ def _finished(directory: Path) -> TrainingManifest | None:
     try:
         return RunDirectory(directory).finished()
     except ArtifactError as error:
-        raise ArtifactError(
-            f"{error}; in an experiment: delete {directory}, it will be made again"
-        ) from error
+        raise ArtifactError(f"{error}; in an experiment: delete {directory}, it is made again") from error
 
 
 def _check(
     experiment: Experiment, output: Path, options: ExperimentOptions
 ) -> tuple[dict[Path, DataManifest], tuple["Measure", ...]]:
-    """Checks everything that needs no large reads; returns manifests of the data, and the measures."""
+    """Checks everything but the contents of collections; returns manifests of the data, and the measures."""
     from mimo_plugin.collections.loading import require
     from mimo_plugin.encoder.checkpoint import check_device
 
@@ -378,7 +369,7 @@ def _check(
 
 
 def _data(experiment: Experiment) -> dict[Path, Format]:
-    """Directory of training data -> what it must hold."""
+    """Directory of training data -> its format."""
     pairs, table = experiment.tokenizer_texts
     systems = experiment.systems.values()
     tables = dict.fromkeys((table, *(system.table for system in systems)), Format.TABLE)

@@ -110,13 +110,11 @@ class _Space:
         if texts.alone is not None:
             self.skipped["alignment"] = texts.alone
             if len(texts.counts) > 1:
-                self.skipped["centroid_distances"] = (
-                    "means of different texts, which lie apart for what they are about, too"
-                )
+                self.skipped["centroid_distances"] = "means of different texts, which also differ by subject"
         probed = texts.first(_MOST_PROBED)
         if probed < len(texts.texts):
             self.skipped[f"separability beyond {probed:,} vectors"] = (
-                "the nearest neighbours of each vector are looked for among all others, which takes long"
+                "left out, as the search for nearest neighbours takes quadratic time"
             )
 
     def measure(self, encoder: NamedEncoder) -> EncoderResult:
@@ -222,9 +220,9 @@ class _Space:
     def _written_trail(self, label: str, run: Path) -> tuple[CheckpointResult, ...]:
         points = written_trail(run)
         self.skipped[f"{label}: trail"] = (
-            "the run's checkpoints are gone: its trail is what was written while it trained, on its dev "
+            "the run has no checkpoints any more: its trail was measured during training, on its dev "
             "collection and not on these texts"
             if points
-            else "the run's checkpoints are gone, and it was not scored on a dev collection while it trained"
+            else "the run has no checkpoints any more, and was not scored on a dev collection"
         )
         return points

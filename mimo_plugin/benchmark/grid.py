@@ -1,4 +1,4 @@
-"""An experiment: recipe, systems, and the layout of its directory."""
+"""The recipe of an experiment, its systems, and the layout of its directory."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ Specs = Annotated[
     Field(min_length=1),
 ]
 
-# What a system says by fields of its own.
+# Options of a stage that a system has as its own fields.
 _OWN_FIELDS = {
     "objective": "objective",
     "contrastive_weight": "lambda",
@@ -49,28 +49,23 @@ _OWN_FIELDS = {
 
 
 class Data(Record):
-    """Directories that `mimo data` wrote.
-
-    Attributes:
-        pairs: of stage 1; None where no system has a warm-up.
-        table: of stage 2.
-    """
+    """Directories of `mimo data`: pairs for stage 1, if a system has a warm-up, and a table for stage 2."""
 
     pairs: str | None = None
     table: str
 
 
 class GridSystem(ConsistentRecord):
-    """Options of one system in place of the shared ones.
+    """Options of one system that replace the shared ones.
 
     Attributes:
-        objective: of stage 2.
-        warm_up: whether stage 1 comes before; None is yes for MIMO and no for a baseline.
-        contrastive_weight: lambda; None is that of the shared stage-2 options. MIMO only.
-        carry_projection: see `Stage2Options`. MIMO with a warm-up only.
-        metric: of the distillation in both stages.
-        anchor: data made for another anchor language, in place of the shared.
-        stage1, stage2: further options in place of the shared ones.
+        objective: objective of stage 2.
+        warm_up: whether stage 1 comes before; None is yes for MIMO and no for other objectives.
+        contrastive_weight: lambda; MIMO only.
+        carry_projection: see `Stage2Options`; MIMO with a warm-up only.
+        metric: metric of the distillation in both stages.
+        anchor: data with another anchor language.
+        stage1, stage2: further options.
     """
 
     objective: Objective
@@ -95,20 +90,16 @@ class GridSystem(ConsistentRecord):
         if self.carry_projection and mimo and not self.warmed_up:
             yield "carry_projection needs a warm-up, and warm_up is false: leave one of them out"
         if self.metric is not None and not mimo and not self.warmed_up:
-            yield f"metric is of the distillation, {self.objective} without a warm-up has none: leave it out"
+            yield f"metric needs a distillation, {self.objective} without a warm-up has none: leave it out"
         if self.stage1 and not self.warmed_up:
-            yield "stage1 has options, and there is no warm-up: leave them out or say `warm_up: true`"
+            yield "stage1 has options, and there is no warm-up: leave them out or set `warm_up: true`"
         for section in ("stage1", "stage2"):
             for field in sorted(_OWN_FIELDS.keys() & getattr(self, section)):
-                yield f"{section}.{field} is said for the whole system: `{_OWN_FIELDS[field]}: ...`"
+                yield f"{section}.{field} is set for the whole system: `{_OWN_FIELDS[field]}: ...`"
 
 
 class EncoderSettings(Record):
-    """How trained students encode when they are scored; None is the student's own setting.
-
-    Attributes:
-        query_prompt, document_prompt, dimension: see `EncoderOptions`.
-    """
+    """How trained students encode when they are scored, see `EncoderOptions`; None is the student's own."""
 
     query_prompt: str | None = None
     document_prompt: str | None = None
@@ -119,18 +110,13 @@ class ExperimentRecipe(Record):
     """A grid of systems and seeds; paths are relative to the recipe's own directory.
 
     Attributes:
-        name: of the experiment.
-        data: that all systems are trained on.
-        dev: collection that is scored during training, so that the best checkpoint is kept; None keeps the
-            last.
-        collections: name -> the collections of the pool that every trained student is scored on.
-        student, teacher, stage1, stage2: shared by all systems.
-        encoder: how the trained students are scored.
-        systems: name -> what is its own.
-        seeds: every system is trained under each.
-        baseline: system that the others are compared with; None compares nothing.
-        measures: the first is the one that is tested.
-        test, correction, alpha, permutations: as `mimo evaluate` has them.
+        data, student, teacher, stage1, stage2: shared by all systems.
+        dev: collection that selects the best checkpoint; None keeps the last one.
+        collections: name -> collections of a pool; every trained student is scored on each pool.
+        seeds: every system is trained with each seed.
+        baseline: system that the others are compared with; None tests nothing.
+        measures: the first one is tested.
+        test, correction, alpha, permutations: as in `mimo evaluate`.
     """
 
     name: Name
@@ -157,10 +143,7 @@ Options = TypeVar("Options", bound=StageOptions)
 
 @dataclass(frozen=True)
 class ResolvedSystem:
-    """Attributes:
-    stage1: None where there is no warm-up.
-    pairs: None likewise.
-    """
+    """A system with all its options; `stage1` and `pairs` are None without a warm-up."""
 
     name: str
     stage1: Stage1Options | None
@@ -176,7 +159,7 @@ class ResolvedSystem:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe and its file, whose directory its paths are relative to."""
+    """A recipe and its file; paths in the recipe are relative to the file's directory."""
 
     recipe: ExperimentRecipe
     source: YamlFile
@@ -196,14 +179,13 @@ class Experiment:
         systems: dict[str, ResolvedSystem] = {}
         for name in experiment.recipe.systems:
             with problems.collect():
-                system = systems[name] = experiment._resolve(name)
+                system = experiment._resolve(name)
+                twins = [other for other, known in systems.items() if replace(known, name=name) == system]
+                systems[name] = system
                 experiment._check(system)
-                twin = next(
-                    (other for other in systems.values() if replace(other, name=name) == system), system
-                )
-                if twin is not system:
+                if twins:
                     raise UsageError(
-                        f"{source.where(('systems', name))}: systems {twin.name} and {name} ask for the same "
+                        f"{source.where(('systems', name))}: systems {twins[0]} and {name} ask for the same "
                         "training: leave one out"
                     )
         problems.raise_any()
@@ -239,16 +221,16 @@ class Experiment:
 
     @property
     def tokenizer_texts(self) -> tuple[Path | None, Path]:
-        """Pairs, else the table, that the tokenizer of a new student is trained on."""
+        """Pairs and table; a new student's tokenizer is trained on the pairs, if there are any."""
         pairs, table = self.recipe.data.pairs, self.recipe.data.table
         return None if pairs is None else self._place(pairs), self._place(table)
 
     def specs(self, collection: str) -> tuple[str, ...]:
-        """The collections of a pool to score on."""
+        """The collections of a pool."""
         return tuple(self._spec(spec) for spec in self.recipe.collections[collection])
 
     def training(self, system: ResolvedSystem, seed: int, student: str) -> Recipe:
-        """The recipe of a system's stages; the student is the one that its next stage starts from."""
+        """The recipe of a system's stages; the next stage starts from this student."""
         return Recipe(
             student=StudentOptions(checkpoint=student, **self.student.encoding()),
             teacher=self.teacher,
@@ -272,9 +254,9 @@ class Experiment:
             )
         twice = sorted({seed for seed in recipe.seeds if recipe.seeds.count(seed) > 1})
         if twice:
-            yield ("seeds",), f"seeds: {', '.join(map(str, twice))} is there twice: name each seed once"
+            yield ("seeds",), f"seeds: {', '.join(map(str, twice))} is listed twice: name each seed once"
         if "objective" in recipe.stage2.model_fields_set:
-            yield ("stage2", "objective"), "stage2.objective: each system says its own: leave it out here"
+            yield ("stage2", "objective"), "stage2.objective: each system sets its own: leave it out here"
 
     def _resolve(self, name: str) -> ResolvedSystem:
         """A system with all its options; raises a UsageError for invalid ones."""
@@ -292,7 +274,15 @@ class Experiment:
         stage1 = None
         if system.warmed_up:
             stage1 = _with_input(changed("stage1", recipe.stage1, {**system.stage1, **metric}))
-        stage2 = changed("stage2", recipe.stage2, {**system.stage2, **metric, **_objective(system)})
+        own = {
+            "objective": system.objective,
+            "contrastive_weight": system.contrastive_weight,
+            # Without stage 1 there is no projection to carry.
+            "carry_projection": system.carry_projection if system.warmed_up else False,
+            **metric,
+        }
+        given = {name: value for name, value in own.items() if value is not None}
+        stage2 = changed("stage2", recipe.stage2, {**system.stage2, **given})
         if stage2.objective is Objective.MIMO and not stage2.carry_projection:
             stage2 = _with_input(stage2)
         return ResolvedSystem(
@@ -338,58 +328,32 @@ class Experiment:
         return str(directory) if directory.is_dir() else checkpoint
 
 
-def _objective(system: GridSystem) -> dict[str, Any]:
-    """Stage-2 options that a system sets with fields of its own."""
-    fields: dict[str, Any] = {"objective": system.objective}
-    if system.contrastive_weight is not None:
-        fields["contrastive_weight"] = system.contrastive_weight
-    if system.carry_projection is not None:
-        fields["carry_projection"] = system.carry_projection
-    elif not system.warmed_up:
-        # There is no stage 1 whose projection could be carried.
-        fields["carry_projection"] = False
-    return fields
-
-
 def _with_input(options: Options) -> Options:
-    """The options with an explicit projection input, which is part of directory names."""
+    """The options with an explicit projection input, which is a part of directory names."""
     return options.model_copy(update={"projection_input": options.projection_input or PROJECTION_INPUT})
 
 
-RECIPE = "recipe.yaml"
-
-
 class Layout:
-    """Args:
-    data: manifests of the data that the experiment uses, by directory.
+    """Where the parts of an experiment lie; names contain a key of everything that determines a part.
+
+    Args:
+        data: directory -> manifest of the experiment's data.
     """
 
     def __init__(self, experiment: Experiment, output: Path, data: Mapping[Path, DataManifest]) -> None:
-        self.output = output
+        self.results, self.tables = output / "results.json", output / "results.md"
+        self._output = output
         self._experiment = experiment
         self._data = data
 
-    @property
-    def recipe(self) -> Path:
-        """A copy of the recipe, which marks the directory as an experiment's."""
-        return self.output / RECIPE
-
-    @property
-    def results(self) -> Path:
-        return self.output / "results.json"
-
-    @property
-    def tables(self) -> Path:
-        return self.output / "results.md"
-
     def student(self, seed: int) -> Path | None:
-        """The new student; None where an existing checkpoint is the student."""
+        """The new student; None if an existing checkpoint is the student."""
         if not self._experiment.new_student:
             return None
-        return self.output / "students" / identity_key(self._student) / f"seed-{seed}"
+        return self._output / "students" / identity_key(self._student) / f"seed-{seed}"
 
     def warm_up(self, system: ResolvedSystem, seed: int) -> Path:
-        return self.output / "warm-ups" / identity_key(self._warm_up(system)) / f"seed-{seed}"
+        return self._output / "warm-ups" / identity_key(self._warm_up(system)) / f"seed-{seed}"
 
     def training(self, system: ResolvedSystem, seed: int) -> Path:
         return self._system(system, seed) / "training"
@@ -406,7 +370,7 @@ class Layout:
             "dev": self._dev,
             "teacher": self._teacher if system.taught else None,
         }
-        return self.output / "systems" / f"{system.name}-{identity_key(identity)}" / f"seed-{seed}"
+        return self._output / "systems" / f"{system.name}-{identity_key(identity)}" / f"seed-{seed}"
 
     @cached_property
     def _student(self) -> dict[str, Any]:
@@ -442,6 +406,6 @@ class Layout:
 
 
 def _content(checkpoint: str) -> dict[str, Any]:
-    """Hashes of a checkpoint directory's files, which may change; empty for other checkpoints."""
+    """Hashes of the files in a checkpoint directory; empty for other checkpoints, which cannot change."""
     directory = Path(checkpoint)
     return {"files": files_identity(Path(checkpoint_of(checkpoint)))} if directory.is_dir() else {}

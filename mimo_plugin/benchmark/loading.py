@@ -1,4 +1,4 @@
-"""Configs found by name or file, extended, placed on data, limited to languages."""
+"""Benchmark configs: found by name or file, extended, limited to languages, with the paths of their data."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -25,11 +25,7 @@ _EXTENDS = "extends"
 
 
 def configs_directory() -> Path:
-    """Directory of the packaged configs: inside an installed package, or at the top of a checkout.
-
-    Raises:
-        EnvironmentProblem: they are in neither place.
-    """
+    """Directory of the packaged configs: inside an installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parent.parent
     for directory in (package / _FOLDER, package.parent / _FOLDER):
         if directory.is_dir():
@@ -48,7 +44,7 @@ def find_config(name: str, beside: Path | None = None) -> Path:
 
     Args:
         name: of a packaged config, or a file: whatever ends in .yaml or has a slash in it.
-        beside: directory that a relative file is looked for in; None is the current one.
+        beside: directory that relative files start from; None is the current directory.
 
     Raises:
         UsageError: there is no such config or file.
@@ -66,38 +62,37 @@ def find_config(name: str, beside: Path | None = None) -> Path:
         path = path.expanduser()
         if path.is_file():
             return path
-    except (OSError, RuntimeError) as error:  # too long for a name, ~nobody
-        raise UsageError(f"{name!r}: {error}, expected a config in YAML") from error
-    found = "is a directory" if path.is_dir() else "no such file"
+        found = "is a directory" if path.is_dir() else "no such file"
+    except (OSError, RuntimeError) as error:  # A name that is too long, or an unknown ~user.
+        found = str(error)
     stem = path.stem
-    meant = f"; the packaged config of that name is given without a path: {stem}" if stem in packaged else ""
-    raise UsageError(f"{name!r}: {found}, expected a config in YAML{meant}")
+    hint = f"; the packaged config of that name is given without a path: {stem}" if stem in packaged else ""
+    raise UsageError(f"{name!r}: {found}, expected a config in YAML{hint}")
 
 
-def check_data_option(data: str) -> list[str]:
-    """Problems of the value of `--data`; `check_data` checks that the folder exists."""
-    if not data.startswith(HUB):
-        return []
-    try:
-        hub = parse_hub(data)
-    except DataError as error:
-        return [f"--data {error}"]
-    return [f"--data {data}: found a split, expected hub:OWNER/NAME"] if hub.split else []
+def _check_data_option(data: str) -> None:
+    if data.startswith(HUB):
+        try:
+            hub = parse_hub(data)
+        except DataError as error:
+            raise UsageError(f"--data {error}") from error
+        if hub.split:
+            raise UsageError(f"--data {data}: found a split, expected hub:OWNER/NAME")
 
 
-def placed(spec: str, data: str, base: Path) -> str:
+def _resolved(spec: str, data: str, base: Path) -> str:
     """A collection's spec as `load` takes it.
 
     Args:
-        data: what `{data}` stands for; a folder also holds copies of the hub's repositories, by their names.
+        data: value of `{data}`; such a folder may also hold copies of hub repositories, by their names.
         base: directory of the config, which its other relative paths start from.
     """
     if spec.startswith(HUB):
-        return spec if data.startswith(HUB) else _kept(spec, data)
+        return spec if data.startswith(HUB) else _local_copy(spec, data)
     if DATA in spec:
         if data.startswith(HUB):
             return spec.replace(f"{FOLDER_PREFIX}{DATA}", data.rstrip("/"))
-        found = alike(spec, data)
+        found = _similar_folders(spec, data)
         return f"{FOLDER_PREFIX}{found[0]}" if len(found) == 1 else spec.replace(DATA, data)
     path = spec.removeprefix(FOLDER_PREFIX)
     if not spec.startswith(FOLDER_PREFIX) or path.startswith("~"):
@@ -105,21 +100,21 @@ def placed(spec: str, data: str, base: Path) -> str:
     return f"{FOLDER_PREFIX}{base / path}"
 
 
-def alike(spec: str, data: str) -> list[str]:
-    """Folders below `data` with another name for the spec's folder, see `matching_folders`."""
+def _similar_folders(spec: str, data: str) -> list[str]:
+    """Folders below `data` whose names match the spec's folder, see `matching_folders`."""
     folder, hash_, split = spec.removeprefix(f"{FOLDER_PREFIX}{DATA}").strip("/").partition("#")
-    top = Path(data)
     try:
-        if (top.expanduser() / folder).is_dir():
+        top = Path(data).expanduser()
+        if (top / folder).is_dir():
             return []
-        below = [path for pattern in ("*", "*/*") for path in top.expanduser().glob(f"{pattern}/corpus.*")]
+        below = [path for pattern in ("*", "*/*") for path in top.glob(f"{pattern}/corpus.*")]
     except (OSError, RuntimeError):
         return []
-    names = [path.parent.relative_to(top.expanduser()).as_posix() for path in below]
-    return [f"{top / name}{hash_}{split}" for name in matching_folders(names, folder)]
+    names = [path.parent.relative_to(top).as_posix() for path in below]
+    return [f"{Path(data) / name}{hash_}{split}" for name in matching_folders(names, folder)]
 
 
-def _kept(spec: str, data: str) -> str:
+def _local_copy(spec: str, data: str) -> str:
     """The `path:` spec of a local copy of a hub repository, DATA/OWNER/NAME or DATA/NAME, if it exists."""
     try:
         hub = parse_hub(spec)
@@ -134,7 +129,7 @@ def _kept(spec: str, data: str) -> str:
 
 
 def shown_collection(spec: str) -> str:
-    """A collection's spec, with its folder on the hub if that has another name."""
+    """A collection's spec, with its folder on the hub where the name differs."""
     if not spec.startswith(HUB):
         return spec
     folder = found_folder(spec)
@@ -142,7 +137,7 @@ def shown_collection(spec: str) -> str:
 
 
 def at_hand(spec: str) -> bool:
-    """Whether a collection can be inspected without a download; those of ir_datasets always can."""
+    """Whether a collection can be inspected without a download."""
     try:
         return not spec.startswith(HUB) and (not spec.startswith(FOLDER_PREFIX) or bool(parse_spec(spec)))
     except DataError:
@@ -153,24 +148,22 @@ def check_data(config: BenchmarkConfig) -> None:
     """Checks that the folders of the selected collections exist; nothing is read or downloaded.
 
     Raises:
-        DataError: with every missing folder, and where its files come from.
+        DataError: with every missing folder, and where to get its files.
     """
     problems = Problems(DataError)
     specs = [*config.chosen_collections.values(), *filter(None, [config.topics.source])]
-    for spec in specs:
-        if not spec.startswith(FOLDER_PREFIX):
-            continue
+    for spec in (one for one in specs if one.startswith(FOLDER_PREFIX)):
         try:
             parse_spec(spec)
         except DataError as error:
-            problems.add(str(error) if config.obtain is None else _missing(spec, config.obtain))
+            problems.add(str(error) if config.obtain is None else _missing_folder(spec, config.obtain))
     problems.raise_any()
 
 
-def _missing(spec: str, obtain: str) -> str:
+def _missing_folder(spec: str, obtain: str) -> str:
     folder = Path(spec.removeprefix(FOLDER_PREFIX))
-    fitting = alike(f"{FOLDER_PREFIX}{DATA}/{folder.name}", str(folder.parent))
-    several = f"; {len(fitting)} are alike, expected one: {', '.join(fitting)}" if fitting else ""
+    found = _similar_folders(f"{FOLDER_PREFIX}{DATA}/{folder.name}", str(folder.parent))
+    several = f"; {len(found)} folders match, expected one: {', '.join(found)}" if found else ""
     return (
         f"{spec}: no such folder{several}, expected the benchmark's files there: {' '.join(obtain.split())}; "
         "--data DIR (or MIMO_DATA) names the folder around it, --data hub:OWNER/NAME a dataset repository "
@@ -189,15 +182,15 @@ def load_config(
     """Reads a benchmark's config.
 
     Args:
-        name_or_path: of a packaged config (see `config_names`), or a YAML file.
-        languages: restricts the config's, `"de,en"` or several such; none are all of them.
-        data: folder, or `hub:OWNER/NAME[@REVISION]`, that `{data}` stands for; None is the environment's
+        name_or_path: name of a packaged config (see `config_names`), or a YAML file.
+        languages: a part of the config's languages, `"de,en"` or several such; empty selects all.
+        data: value of `{data}`, a folder or `hub:OWNER/NAME[@REVISION]`; None is the environment's
             MIMO_DATA, else `data`.
-        gain: in place of the config's.
-        fairness: cutoffs of PEER and MRC in place of the config's, see `parse_cutoffs`.
+        gain: replaces the config's.
+        fairness: cutoffs of PEER and MRC that replace the config's, see `parse_cutoffs`.
 
     Raises:
-        UsageError: with all that is wrong, a line each, where it is in a file with its line.
+        UsageError: with every problem of the config and the arguments, one per line.
     """
     from mimo_plugin.evaluation.language import Cutoffs, parse_cutoffs
 
@@ -208,7 +201,7 @@ def load_config(
     sources: dict[str | int, YamlFile] = {}
     reference_languages: Any = None
     for file in reversed(chain):
-        # A file's name is its own, not that of those that extend it.
+        # A config does not inherit its name.
         own = {key: value for key, value in file.values.items() if file is chain[0] or key != "name"}
         values |= own
         sources |= dict.fromkeys(own, file)
@@ -223,13 +216,18 @@ def load_config(
     further: Cutoffs | None = None
     with problems.collect():
         config = validate(BenchmarkConfig, values, where)
-    problems.extend(check_data_option(data))
+    with problems.collect():
+        _check_data_option(data)
     with problems.collect():
         further = parse_cutoffs(fairness) if fairness else None
     problems.raise_any()
     for place, message in contradictions(config):
         problems.add(f"{where(place)}: {shown_place(place)}: {message}")
-    problems.extend(_unknown_languages(asked, config))
+    known = list(config.languages) or config.known_languages
+    for name in dict.fromkeys(asked):
+        if known and name not in known:
+            expected = f"expected some of {', '.join(known)}"
+            problems.add(f"--languages: {name!r} is not in this benchmark, {expected}{near(name, known)}")
     if further is not None and further.deepest(1) > config.depth:
         problems.add(
             f"--fairness: {further.deepest(1)} is deeper than the config's depth, which is {config.depth}, "
@@ -264,24 +262,13 @@ def _chain(path: Path) -> list[YamlFile]:
             raise UsageError(f"{where}: {error}") from error
         if path.resolve() in seen:
             names = " -> ".join(one.name for one in [*seen, path])
-            raise UsageError(f"{where}: goes round in a circle ({names}), expected a config that ends it")
-
-
-def _unknown_languages(asked: Sequence[str], config: BenchmarkConfig) -> list[str]:
-    """Problems of languages that a caller selects from those of the config."""
-    known = list(config.languages) or config.known_languages
-    return [
-        f"--languages: {name!r} is not in this benchmark, expected some of {', '.join(known)}"
-        f"{near(name, known)}"
-        for name in dict.fromkeys(asked)
-        if known and name not in known
-    ]
+            raise UsageError(f"{where}: is circular ({names}), expected a chain that ends")
 
 
 def _chosen(
     config: BenchmarkConfig, asked: Sequence[str], reference_languages: Any, data: str, base: Path
 ) -> BenchmarkConfig:
-    """The config with its collections placed on data, limited to languages.
+    """The config with resolved collections, limited to languages.
 
     Args:
         reference_languages: the `languages` of the file with the published scores.
@@ -290,14 +277,14 @@ def _chosen(
     chosen = tuple(asked) or config.languages
     if isinstance(config.collections, tuple):
         languages = tuple(dict.fromkeys(chosen))
-        collections: Any = tuple(placed(spec, data, base) for spec in config.collections)
+        collections: Any = tuple(_resolved(spec, data, base) for spec in config.collections)
     else:
         languages = tuple(name for name in config.collections if not chosen or name in chosen)
-        collections = {name: placed(spec, data, base) for name, spec in config.collections.items()}
+        collections = {name: _resolved(spec, data, base) for name, spec in config.collections.items()}
     published = set(reference_languages or config.known_languages)
     topics = config.topics
     if topics.source is not None:
-        topics = topics.model_copy(update={"source": placed(topics.source, data, base)})
+        topics = topics.model_copy(update={"source": _resolved(topics.source, data, base)})
     return config.model_copy(
         update={
             "collections": collections,
@@ -312,13 +299,13 @@ def check_languages(config: BenchmarkConfig, found: Iterable[str]) -> None:
     """Checks the selected languages and those of the published scores against the collections.
 
     Args:
-        found: languages of the documents or queries of the chosen collections.
+        found: languages of the documents or queries of the selected collections.
 
     Raises:
-        UsageError: with every language that is not there.
+        UsageError: with every missing language.
     """
     known = sorted({language for language in found if language})
-    expected = f"one of {', '.join(known)}" if known else "documents that say their language"
+    expected = f"one of {', '.join(known)}" if known else "documents with a language"
     problems = Problems(UsageError)
     for language in config.languages:
         if language not in known:

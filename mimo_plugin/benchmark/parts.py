@@ -1,4 +1,4 @@
-"""A benchmark's collections as they are used: opened, surveyed, selected."""
+"""The collections of a benchmark: opened, surveyed, limited to what is selected."""
 
 import hashlib
 import random
@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel
 
 from mimo_plugin.collections.survey import Selected, Survey, copies_text, select, selected_pool, survey
-from mimo_plugin.core.artifact import SealedRecord, parse_manifest
-from mimo_plugin.core.errors import ArtifactError, DataError, Problems
+from mimo_plugin.core.artifact import SealedRecord, sealed_text, unseal
+from mimo_plugin.core.errors import DataError, Problems
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.data.sources import collection_identity, identity_key
 from mimo_plugin.evaluation.options import Gain, Setting
@@ -21,18 +23,32 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "mimo-reproduction-survey"
 _SAMPLE = 256
+Note = TypeVar("Note", bound=BaseModel)
+
+
+def read_note(file: Path, kind: type[Note]) -> Note | None:
+    """Reads an earlier note; None if it is missing or damaged, so that it is made again."""
+    try:
+        found, intact = unseal(file.read_bytes())
+        return kind.model_validate(found) if intact else None
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_note(file: Path, note: BaseModel) -> None:
+    make_parent(file)
+    write_text(file, sealed_text(note.model_dump(mode="json")))
 
 
 class SurveyNote(SealedRecord):
-    """What a pass over a collection found.
+    """Results of a pass over a collection.
 
     Attributes:
         documents, empty, languages, fingerprint, copies, repeated: see `Survey`.
-        text_bytes: of all documents, as UTF-8.
-        sample: texts drawn evenly, to measure the speed of an encoder with.
-        docids: of a subset; None is all.
-        judged: judged docids, where languages or documents were chosen.
-        judged_count: how many of them there are.
+        text_bytes: size of all texts as UTF-8.
+        sample: texts drawn uniformly, for measuring the speed of an encoder.
+        docids: the documents of a subset; None is all.
+        judged, judged_count: see `Selected`; None if neither languages nor documents were selected.
     """
 
     format: Literal["mimo-reproduction-survey"] = FORMAT
@@ -62,22 +78,14 @@ class SurveyNote(SealedRecord):
         return Selected(docids, frozenset(self.judged))
 
 
-def read_note(file: Path) -> SurveyNote | None:
-    """Reads an earlier note; None if it is missing or damaged, so that it is made again."""
-    try:
-        return parse_manifest(file, SurveyNote, "a survey")
-    except ArtifactError:
-        return None
-
-
 @dataclass(frozen=True)
 class _Selection:
-    """What a benchmark selects of its collections.
+    """The part of the collections that a benchmark uses.
 
     Attributes:
         doc_languages, query_languages: None is all.
-        distractors: for a subset: documents without a judgment a language; None takes all documents.
-        seed: of the subset.
+        distractors: unjudged documents per language in a subset; None takes all documents.
+        seed: seed of the subset.
     """
 
     doc_languages: frozenset[str] | None
@@ -85,13 +93,14 @@ class _Selection:
     distractors: int | None
     seed: int
 
-    def of(self, pool: Any, note: SurveyNote) -> Any:
+    def of(self, pool: Any, selected: Selected | None) -> Any:
         """The selected documents, queries and qrels."""
-        selected = note.selected
-        return pool if selected is None else self._pool(pool, selected)
+        if selected is None:
+            return pool
+        return selected_pool(pool, self.doc_languages, self.query_languages, selected)
 
     def survey(self, pool: Any, progress: bool | None) -> SurveyNote:
-        """Chooses and surveys documents."""
+        """Selects and surveys documents."""
         selected = None
         if self.doc_languages is not None or self.distractors is not None:
             selected = select(
@@ -101,7 +110,7 @@ class _Selection:
                 seed=self.seed,
                 progress=progress,
             )
-        watched = _Watched(pool if selected is None else self._pool(pool, selected), self.seed)
+        watched = _Watched(self.of(pool, selected), self.seed)
         found = survey(watched, progress=progress)
         return SurveyNote(
             **{**vars(found), "repeated": sorted(found.repeated)},
@@ -111,9 +120,6 @@ class _Selection:
             judged=None if selected is None else tuple(sorted(selected.judged)),
             judged_count=None if selected is None else len(selected.judged),
         )
-
-    def _pool(self, pool: Any, selected: Selected) -> Any:
-        return selected_pool(pool, self.doc_languages, self.query_languages, selected)
 
 
 class _Watched:
@@ -142,13 +148,12 @@ class BenchmarkPart:
     """Documents that go into one index, and the queries that are searched there.
 
     Attributes:
-        name: of its directories.
+        name: name of its directories.
         specs: its collections.
-        language: of all its documents; None where they have several.
+        language: language of all its documents; None for several.
         pool: an ir_datasets dataset of `Doc`, `Query` and qrels, under the ids of the whole benchmark.
         prefixes: see `pool_prefixes`; None where ids are the collection's own.
-        note: what a pass over its documents found.
-        key: names the collections, and what was chosen of them.
+        key: key of the collections and the selection.
     """
 
     name: str
@@ -163,17 +168,12 @@ class BenchmarkPart:
     def documents(self) -> int:
         return self.note.documents
 
-    @property
-    def sample(self) -> tuple[str, ...]:
-        """Texts drawn evenly from its documents."""
-        return self.note.sample
-
     @cached_property
     def queries(self) -> list[tuple[str, str]]:
         """(query id, text) pairs of the judged queries; no measure uses the others.
 
         Raises:
-            DataError: there are none.
+            DataError: no query is judged.
         """
         from mimo_plugin.indexing.search import read_topics
 
@@ -188,14 +188,13 @@ class BenchmarkPart:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A config and its collections, read once.
+    """A config and its collections.
 
     Attributes:
-        parts: what is indexed and searched, each by itself.
-        pool: topics and judgments of all parts, and their documents.
+        parts: each is indexed and searched by itself.
+        pool: documents, topics and judgments of all parts.
         specs: its collections.
-        distractors: of a subset; None where there are all documents.
-        seed: of the subset.
+        distractors, seed: of a subset, see `open_benchmark`.
     """
 
     config: "BenchmarkConfig"
@@ -230,7 +229,7 @@ class Benchmark:
 
     @property
     def warnings(self) -> list[str]:
-        """Warnings about the texts, a line each."""
+        """Warnings about the texts, one per line."""
         found = []
         if copies := sum(part.note.copies for part in self.parts):
             found.append(copies_text(copies))
@@ -249,7 +248,7 @@ class Benchmark:
         if self.distractors is None:
             return None
         judged = sum(part.note.judged_count or 0 for part in self.parts)
-        others = f"up to {self.distractors:,} others a language" if self.distractors else "no others"
+        others = f"up to {self.distractors:,} others per language" if self.distractors else "no others"
         return SubsetResult(
             documents=self.documents,
             judged=judged,
@@ -267,7 +266,7 @@ def query_bytes(query_id: str, text: str) -> bytes:
 
 
 def check_collections(config: "BenchmarkConfig") -> None:
-    """Checks that the collections are there, or fetches them; nothing is read.
+    """Checks that the collections exist, or downloads them; nothing is read.
 
     Raises:
         DataError: with every problem of every collection.
@@ -294,16 +293,16 @@ def open_benchmark(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Benchmark:
-    """Opens a benchmark's collections and reads their documents once, or the notes of an earlier call.
+    """Opens a benchmark's collections and surveys their documents, or reads the survey of an earlier call.
 
     Args:
-        cache: directory for what a pass over documents found; None notes nothing.
-        distractors: for a subset: documents without a judgment a language; None takes all documents.
-        seed: of the subset.
+        cache: directory of surveys; None writes none.
+        distractors: unjudged documents per language in a subset; None takes all documents.
+        seed: seed of the subset.
 
     Raises:
-        DataError: the collections are not as they must be, with every problem of every collection.
-        UsageError: a language that they do not have.
+        DataError: with every problem of every collection.
+        UsageError: the collections lack a selected language.
     """
     from mimo_plugin.benchmark.loading import at_hand, check_languages
     from mimo_plugin.collections.pool import pool_prefixes
@@ -311,7 +310,7 @@ def open_benchmark(
     check_collections(config)
     chosen = config.chosen_collections
     specs = tuple(chosen.values())
-    # Ids do not depend on which languages are chosen. What is not at hand need not be fetched for that.
+    # Ids do not depend on the selected languages, nor do other collections need a download for them.
     every = [spec for spec in config.all_collections.values() if spec in specs or at_hand(spec)]
     prefixes = pool_prefixes(every) if config.pooled else None
     whole = _pool(config, specs, prefixes)
@@ -326,13 +325,13 @@ def open_benchmark(
         pool = whole if len(groups) == 1 else _pool(config, some, prefixes)
         key = _key(config, some, prefixes, selection)
         file = None if cache is None else cache / f"{name}-{key}.json"
-        note = None if file is None else read_note(file)
+        note = None if file is None else read_note(file, SurveyNote)
         if note is None:
             note = selection.survey(pool, progress)
             if file is not None:
-                make_parent(file)
-                write_text(file, note.sealed())
-        parts.append(BenchmarkPart(name, some, language, selection.of(pool, note), prefixes, note, key))
+                write_note(file, note)
+        chosen_pool = selection.of(pool, note.selected)
+        parts.append(BenchmarkPart(name, some, language, chosen_pool, prefixes, note, key))
     if isinstance(config.collections, tuple):
         check_languages(config, {language for part in parts for language in part.note.languages})
     pool = parts[0].pool if len(parts) == 1 else whole
@@ -364,7 +363,7 @@ def _key(
 ) -> str:
     """Key of everything that determines a survey of the documents."""
     topics = config.topics.model_dump(mode="json", exclude={"source"})
-    # Nothing of a source where there is none: what earlier versions noted stays valid.
+    # The key is left out without a source, so that the notes of earlier versions stay valid.
     if config.topics.source is not None:
         topics["source"] = collection_identity(config.topics.source)
     return identity_key(

@@ -1,4 +1,4 @@
-"""A benchmark from its config to a report; finished steps are skipped."""
+"""Reproduces a benchmark, from its config to a report; finished steps are skipped."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ from mimo_plugin.benchmark.bias import (
 )
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.loading import load_config, shown_collection
-from mimo_plugin.benchmark.parts import check_collections, open_benchmark
+from mimo_plugin.benchmark.parts import check_collections, open_benchmark, read_note, write_note
 from mimo_plugin.benchmark.runs import DenseSystem, IndexedSystem, LexicalSystem, fuse, similarity_in
 from mimo_plugin.benchmark.settings import ReproduceOptions
 from mimo_plugin.benchmark.systems import (
@@ -38,10 +38,10 @@ from mimo_plugin.benchmark.systems import (
     chosen_test,
 )
 from mimo_plugin.benchmark.texts import NamedEncoder, parse_encoders
-from mimo_plugin.core.artifact import Artifact, Held, Kind, Manifest, sealed_text, unseal
+from mimo_plugin.core.artifact import Artifact, Held, Kind, Manifest
 from mimo_plugin.core.config import yaml_text
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Problems, UsageError
-from mimo_plugin.core.files import make_parent, sha256, size_text, write_text
+from mimo_plugin.core.files import sha256, size_text, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
@@ -62,8 +62,7 @@ _LOG = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Reproduced:
     """Attributes:
-    results: what `results.json` holds.
-    evaluation: scores and comparisons.
+    results: the content of `results.json`.
     report: the page.
     """
 
@@ -82,16 +81,16 @@ def reproduce(
     say: Say = _LOG.info,
     **options: Any,
 ) -> Reproduced:
-    """Indexes, searches and evaluates a benchmark with all systems asked for, and writes the report.
+    """Indexes, searches and evaluates a benchmark with the requested systems, and writes the report.
 
     After a kill, the same call resumes: at most two shards of vectors are encoded twice.
 
     Args:
-        config: name of a packaged config, a YAML file, or a config that `load_config` has read.
-        output: directory, new or begun before; None is `indexes/NAME`.
+        config: name of a packaged config, a YAML file, or the result of `load_config`.
+        output: new directory, or one of an earlier call; None is `indexes/NAME`.
         encoders: `NAME=CHECKPOINT`, a checkpoint, or a loaded encoder; each is a system.
-        encoding: how the encoders that are not loaded yet encode.
-        command: for the record.
+        encoding: options of the encoders that are not loaded yet.
+        command: recorded in the results.
         say: called with progress messages, one line each.
         options: see `ReproduceOptions`.
 
@@ -115,17 +114,17 @@ def plan(
     say: Say = _LOG.info,
     **options: Any,
 ) -> None:
-    """Reports what `reproduce` would do; only the config and notes on collections are written.
+    """Reports what `reproduce` would do; writes only the config and surveys of collections.
 
     Raises: as `reproduce`, before anything is encoded.
     """
     running = _Reproduction(config, output, encoders, encoding, say, ReproduceOptions(**options))
-    with running.held(only_looking=True):
+    with running.held(keep_config=True):
         running.open()
         running.announce()
 
 
-# The config marks a directory; other files of a user may lie in it.
+# The config marks a directory, which may hold other files of the user.
 _KIND = Kind(
     Manifest, frozenset(), "a reproduction", "mimo reproduce", re.compile(".*"), mark=CONFIG, mark_stays=True
 )
@@ -145,8 +144,8 @@ class _Reproduction:
     """The steps of a reproduction, in order: `open`, `announce`, `make_runs`, `conclude`.
 
     Raises:
-        MimoError: every problem of the input. No encoder is loaded before options, paths and collections
-            are valid.
+        MimoError: every problem of the input. Encoders are loaded after options, paths and collections have
+            been checked.
     """
 
     def __init__(
@@ -169,7 +168,6 @@ class _Reproduction:
         self._models = Models(self._encoding)
         self._say = say
         self._warnings: list[str] = []
-        self._distractors = None
         problems = Problems(UsageError)
         bm25 = config.bm25 is not None if options.bm25 is None else options.bm25
         parsed: list[NamedEncoder] = []
@@ -202,18 +200,14 @@ class _Reproduction:
         problems.raise_any()
 
     @contextmanager
-    def held(self, *, only_looking: bool = False) -> Iterator[Held]:
-        """Locks the directory for one writer, writes the config, removes leftovers of a kill.
-
-        Args:
-            only_looking: the config of what was made here before stays as it is.
-        """
+    def held(self, *, keep_config: bool = False) -> Iterator[Held]:
+        """Locks the directory for one writer, writes the config, removes leftovers of a kill."""
         artifact = Artifact(self._output, _KIND)
         with artifact.held() as there:
             for name in (COLLECTIONS, RUNS, GEOMETRY):
                 for leftover in (self._output / name).glob(".*.tmp"):
                     leftover.unlink(missing_ok=True)
-            if not (only_looking and (self._output / CONFIG).exists()):
+            if not (keep_config and (self._output / CONFIG).exists()):
                 artifact.begin(yaml_text(self._config.model_dump(mode="json")))
             yield there
 
@@ -248,23 +242,22 @@ class _Reproduction:
         given = {system.name: system.run for system in self._systems if system.run is not None}
         if not given:
             return
-        problems = Problems(DataError)
         topics = load_topics(self._benchmark.pool)
-        for name, file in given.items():
-            with problems.collect():
-                problems.extend(check_queries(read_run(file, name), topics))
-        problems.raise_any()
+        with Problems(DataError) as problems:
+            for name, file in given.items():
+                with problems.collect():
+                    problems.extend(check_queries(read_run(file, name), topics))
 
     def announce(self) -> None:
         """Reports the remaining work.
 
         Raises:
-            EnvironmentProblem: the disk cannot hold it.
+            EnvironmentProblem: the disk is too small for it.
         """
         benchmark, output = self._benchmark, self._output
         self._say(
             f"{self._config.title}: {benchmark.documents:,} documents, {benchmark.queries:,} judged queries, "
-            f"{len(benchmark.parts)} {'index' if len(benchmark.parts) == 1 else 'indexes'} a system"
+            f"{len(benchmark.parts)} {'index' if len(benchmark.parts) == 1 else 'indexes'} per system"
         )
         if self._config.obtain is not None:
             self._say(f"  collections: {', '.join(map(shown_collection, benchmark.specs))}")
@@ -284,12 +277,12 @@ class _Reproduction:
         if free < needed:
             raise EnvironmentProblem(
                 f"{output} has {size_text(free)} free and the indexes need about {size_text(needed)}: make "
-                "room, choose another --output, fewer systems or --languages, or look at a part with --docs "
+                "room, choose another --output, fewer systems or --languages, or a subset with --docs "
                 "judged+1000"
             )
 
     def make_runs(self) -> None:
-        """Makes the runs that are missing."""
+        """Makes the missing runs."""
         made: dict[str, MadeRun] = {}
         for system in self._systems:
             if system.name in self._indexed:
@@ -310,13 +303,13 @@ class _Reproduction:
         """Scores all runs, measures language bias and geometry, writes report and results.
 
         Raises:
-            EnvironmentProblem: somebody has removed the output directory, or the file system refuses.
+            EnvironmentProblem: the output directory was removed, or the file system refuses.
         """
         from mimo_plugin.report.page import PAGE, write_report
 
         evaluation = self._evaluate()
         bias = self._language_bias(evaluation)
-        # What measures geometry loads the encoders by itself.
+        # `encoder_geometry` loads the encoders itself.
         self._models.release()
         geometry, warnings = encoder_geometry(
             self._benchmark,
@@ -350,7 +343,7 @@ class _Reproduction:
         else:
             there.require()
             write_report(results, page.parent)
-            # Last: where a report was cut short, it is made again. Without the rest they would look complete.
+            # The results come last, so that an interrupted report is written again.
             there.require()
             write_text(file, results.to_json())
             self._say(f"{file}, {page}")
@@ -376,7 +369,7 @@ class _Reproduction:
         )
 
     def _trained_on(self) -> dict[str, TrainedOnResult]:
-        """Training overlap of encoders with a training record; reads the documents once per encoder."""
+        """Overlap of the documents with the training texts of encoders that recorded them."""
         seen, warnings = open_seen({name: dense.encoder.checkpoint for name, dense in self._dense.items()})
         self._warnings += warnings
         found: dict[str, TrainedOnResult] = {}
@@ -387,26 +380,25 @@ class _Reproduction:
                 "documents": self._benchmark.documents_identity,
             }
             note = self._output / COLLECTIONS / f"trained-on-{identity_key(identity)}.json"
-            known = _read_note(note)
+            known = read_note(note, TrainedOnResult)
             if known is None:
                 self._say(f"{name}: looking for its training texts among the documents")
                 known = trained_on((doc.text for doc in self._benchmark.pool.docs_iter()), {name: one})[name]
-                make_parent(note)
-                write_text(note, sealed_text(known.model_dump()))
+                write_note(note, known)
             found[name] = known
         self._warnings += trained_on_warnings(found)
         return found
 
     def _depths(self, evaluation: "Evaluation") -> Iterator[str]:
-        """Warnings about runs from elsewhere with another depth, for measures without a cutoff."""
+        """Warnings about the depth of runs from elsewhere, if measures have no cutoff."""
         uncut = ", ".join(str(measure) for measure in evaluation.measures if measure.cutoff is None)
         given = {system.name for system in self._systems if system.run is not None}
         expected = min(self._config.depth, self._benchmark.documents)
         for score in evaluation.scores:
             if uncut and score.name in given and score.depth != expected:
                 yield (
-                    f"run {score.name!r} has up to {score.depth} hits a query, the depth here is {expected}: "
-                    f"without a cutoff {uncut} does not compare it with runs of that depth"
+                    f"run {score.name!r} has up to {score.depth} hits per query, the depth here is "
+                    f"{expected}: without a cutoff {uncut} does not compare it with runs of that depth"
                 )
 
     def _language_bias(self, evaluation: "Evaluation") -> dict[str, Any]:
@@ -420,7 +412,7 @@ class _Reproduction:
         }
         if not files:
             return {}
-        self._say("looking at the languages of the documents found")
+        self._say("measuring language bias")
         whole = (dense.indexes for dense in self._dense.values() if all(map(dense.whole, dense.indexes)))
         options = BiasOptions(
             cutoff=fairness.cutoff if fairness else CUTOFF,
@@ -435,7 +427,7 @@ class _Reproduction:
 
     def _similarity(self, name: str, docids: Set[str]) -> "Similarity | None":
         parts = self._benchmark.parts
-        # In an index a language no two versions of a query rank the same documents.
+        # With one index per language, no two versions of a query rank the same documents.
         if name not in self._dense or len(parts) > 1:
             return None
         dense = self._dense[name]
@@ -443,8 +435,8 @@ class _Reproduction:
             return similarity_in(dense.indexes[0], parts[0], dense.load, docids)
         except ArtifactError as error:
             self._warnings.append(
-                f"{name}: its index is gone or damaged, so MRC does not know the scores of documents beyond "
-                f"the run's hits; remove {dense.place.note} to have it built again ({error})"
+                f"{name}: its index is missing or damaged, so MRC lacks the scores of documents beyond the "
+                f"run's hits; remove {dense.place.note} to build it again ({error})"
             )
             return None
 
@@ -456,15 +448,6 @@ class _Reproduction:
         found |= {f"run {system.name}": sha256(system.run) for system in self._systems if system.run}
         found["config"] = identity_key(self._config.model_dump(mode="json"))
         return found
-
-
-def _read_note(note: Path) -> TrainedOnResult | None:
-    """An earlier count; None if it is missing or damaged."""
-    try:
-        found, whole = unseal(note.read_bytes())
-        return TrainedOnResult.model_validate(found) if whole else None
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def _same(file: Path, results: BenchmarkResults) -> bool:

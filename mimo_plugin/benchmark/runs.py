@@ -1,9 +1,9 @@
-"""How the run of a system is made: dense search, BM25, fusion."""
+"""Makes the runs of systems: dense search, BM25, fusion."""
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.faiss import new_index, resolve
 from mimo_plugin.indexing.open import DOCID, WORK, Index, open_index
 from mimo_plugin.indexing.open import INDEXES as DENSE_INDEXES
-from mimo_plugin.indexing.search import Hits, cut_warning, find_hits
+from mimo_plugin.indexing.search import cut_warning, find_hits
 from mimo_plugin.indexing.settings import IndexOptions
 from mimo_plugin.indexing.vectors import Shards
 from mimo_plugin.pyserini.bm25 import BM25_INDEXES, K1, B, index_bm25, search_bm25
@@ -60,43 +60,15 @@ def build_part(
     return index(pool, encoder, directory, options, found=part.note.survey)
 
 
-@dataclass
-class PartSearch:
-    """A search of a benchmark's queries, each part's in its own index.
-
-    Attributes:
-        indexes: directories, one a part.
-        short: queries that got fewer hits than asked for, of those that were searched.
-        cut: ids of queries whose last hits are an arbitrary choice.
-    """
-
-    benchmark: Benchmark
-    indexes: Sequence[Path]
-    encoder: Encoder
-    short: int = 0
-    cut: list[str] = field(default_factory=list)
-
-    def hits(self, advance: Callable[[int], object]) -> Iterator[Hits]:
-        """The hits of a query at a time; errors as `open_index` and `find_hits`."""
-        for part, directory in zip(self.benchmark.parts, self.indexes, strict=True):
-            opened = open_index(directory)
-            most = min(self.benchmark.config.depth, len(opened))
-            for hits in find_hits(
-                [opened], self.encoder, part.queries, hits=most, advance=advance, cut=self.cut.append
-            ):
-                self.short += len(hits.docids) < most
-                yield hits
-
-
 class IndexedSystem(ABC):
-    """A system with one index per part; finds what is done and makes the rest.
+    """A system with one index per part; finished indexes and runs are not made again.
 
     Args:
-        kind: of its indexes.
+        kind: kind of its indexes.
         index_identity: everything that determines its indexes.
         query_identity: everything else that determines its run.
         output: directory of the reproduction.
-        resume: False builds again what is there.
+        resume: False builds existing indexes again.
     """
 
     def __init__(
@@ -121,12 +93,11 @@ class IndexedSystem(ABC):
 
     @property
     def key(self) -> str:
-        """Key of everything that determines the run."""
         queries, depth = self._benchmark.queries_fingerprint, self._benchmark.config.depth
         return identity_key({**self._identity, "queries": queries, "depth": depth})
 
     def finished(self) -> MadeRun | None:
-        """The note of the run, if it is complete; else None."""
+        """The note of the run; None if the run is incomplete."""
         return self.place.finished(self.key)
 
     def index_of(self, part: BenchmarkPart) -> Path:
@@ -134,7 +105,6 @@ class IndexedSystem(ABC):
 
     @property
     def indexes(self) -> list[Path]:
-        """Directories, one a part."""
         return [self.index_of(part) for part in self._benchmark.parts]
 
     def whole(self, directory: Path) -> bool:
@@ -162,7 +132,7 @@ class IndexedSystem(ABC):
         benchmark = self._benchmark
         began = time.perf_counter()
         built = [self._index(part) for part in benchmark.parts]
-        # The time of an earlier command is not known.
+        # The time that earlier commands took is unknown.
         seconds = {"index": round(time.perf_counter() - began, 3)} if all(built) else {}
         began = time.perf_counter()
         with bar(
@@ -185,21 +155,21 @@ class IndexedSystem(ABC):
         )
 
     def _index(self, part: BenchmarkPart) -> bool:
-        """Builds a part's index if it is missing; returns whether this call built all of it."""
+        """Builds a part's index if it is missing or damaged; returns whether this call built all of it."""
         directory = self.index_of(part)
         artifact = Artifact(directory, self._kind)
         begun = artifact.mark is not None and artifact.mark.exists() and not artifact.manifest.exists()
         if directory.exists() and not begun and not self.whole(directory):
-            # A damaged index is built anew.
             artifact.start_over()
         return self._build(part, directory)
 
     @abstractmethod
     def _estimate(self, missing: Sequence[BenchmarkPart]) -> tuple[str, int]:
-        """Cost of the missing indexes as text, and in bytes on disk."""
+        """Cost of the missing indexes: as text, and in bytes on disk."""
 
     @abstractmethod
-    def _build(self, part: BenchmarkPart, directory: Path) -> bool: ...
+    def _build(self, part: BenchmarkPart, directory: Path) -> bool:
+        """As `_index`; the directory holds no damaged index."""
 
     @abstractmethod
     def _search(self, advance: Callable[[int], object]) -> RunLines: ...
@@ -209,7 +179,7 @@ class IndexedSystem(ABC):
         """Further fields of the note of a run that was just made."""
 
 
-# Of an encoder, for readers of the results.
+# Facts of an encoder in the results.
 _PROMPTS = ("document_prompt", "query_prompt")
 _DETAILS = ("dimension", "pooling", "max_length", *_PROMPTS, "dtype", "device", "backend")
 
@@ -230,6 +200,10 @@ class DenseSystem(IndexedSystem):
         self.facts = facts
         self._models = models
         self._options = options
+        # Of the last search: number of queries with fewer hits than requested, and ids of queries whose last
+        # hits are an arbitrary choice.
+        self._short = 0
+        self._cut: list[str] = []
         factory = resolve(options.factory, facts.dimension, benchmark.documents).factory
         trained = not new_index(factory, facts.dimension).is_trained
         index_identity = {
@@ -255,21 +229,20 @@ class DenseSystem(IndexedSystem):
         )
 
     def load(self) -> Encoder:
-        """The encoder itself; see `Models.load`."""
+        """The encoder; see `Models.load`."""
         return self._models.load(self.encoder, self.facts)
 
     def _estimate(self, missing: Sequence[BenchmarkPart]) -> tuple[str, int]:
         left = [self._left(part) for part in missing]
         vector, seconds = 4 * self.facts.dimension, 0.0
         if sum(left):
-            # The encoder runs on some texts of the collection to tell.
             seconds = sum(left) * seconds_a_document(self.load(), missing, self.facts.batch_size)
         text = (
             f"{sum(left):,} documents to encode, about {timedelta(seconds=round(seconds))} by a short "
-            f"measurement on this {self.facts.device}, index {size_text(vector * self._benchmark.documents)} "
-            "as a flat one"
+            f"measurement on this {self.facts.device}, a flat index takes "
+            f"{size_text(vector * self._benchmark.documents)}"
         )
-        # For a while, the vectors of the largest index are there, too.
+        # While the largest index is built, its vectors are on disk as well.
         return text, vector * (sum(part.documents for part in missing) + max(left, default=0))
 
     def _left(self, part: BenchmarkPart) -> int:
@@ -285,23 +258,31 @@ class DenseSystem(IndexedSystem):
             return part.documents
 
     def _build(self, part: BenchmarkPart, directory: Path) -> bool:
-        # Also where another batch size or device made it: its vectors differ by rounding only.
+        # An index made with another batch size or device is as good: its vectors differ by rounding.
         if self._options.resume and self.whole(directory):
             return False
         fields = self._benchmark.config.fields
         return not build_part(part, self.load(), directory, self._options, fields).resumed
 
     def _search(self, advance: Callable[[int], object]) -> RunLines:
-        self._searched = PartSearch(self._benchmark, self.indexes, self.load())
-        return self._searched.hits(advance)
+        self._short, self._cut = 0, []
+        encoder = self.load()
+        for part, directory in zip(self._benchmark.parts, self.indexes, strict=True):
+            opened = open_index(directory)
+            most = min(self._benchmark.config.depth, len(opened))
+            for hits in find_hits(
+                [opened], encoder, part.queries, hits=most, advance=advance, cut=self._cut.append
+            ):
+                self._short += len(hits.docids) < most
+                yield hits
 
     def _described(self) -> dict[str, Any]:
-        facts, searched = self.facts, self._searched
-        warnings = cut_warning(searched.cut)
-        if searched.short:
+        facts = self.facts
+        warnings = cut_warning(self._cut)
+        if self._short:
             warnings.insert(
                 0,
-                f"{searched.short:,} queries got fewer hits than asked for from an approximate index "
+                f"{self._short:,} queries got fewer hits than requested from an approximate index "
                 f"({self._options.factory}): choose another --factory, such as Flat",
             )
         return {
@@ -318,7 +299,7 @@ class LexicalSystem(IndexedSystem):
     def __init__(self, benchmark: Benchmark, output: Path, threads: int, progress: bool | None) -> None:
         bm25 = benchmark.config.bm25
         by_language = bm25 is not None and bm25.analyzers is Analyzers.LANGUAGE
-        # None is one analysis for all languages.
+        # None analyzes all languages alike.
         self._languages = {part.name: part.language if by_language else None for part in benchmark.parts}
         self._threads = threads
         identity = {
@@ -367,7 +348,7 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
 
     Args:
         parts: the runs by name, in the order of the weights.
-        depth: hits a query.
+        depth: hits per query.
     """
     from mimo_plugin.evaluation.fusion import fused_queries, fusion_warnings
     from mimo_plugin.evaluation.runs import read_run
@@ -412,18 +393,13 @@ def fuse(name: str, fusion: "Fusion", parts: Mapping[str, MadeRun], output: Path
 def similarity_in(
     index_dir: Path, part: BenchmarkPart, load: Callable[[], Encoder], docids: Iterable[str]
 ) -> "Similarity | None":
-    """Inner products of the part's queries with these documents, on the scale of the run's scores.
-
-    Memory holds the vectors of the queries and of these documents.
+    """Inner products of the part's queries with these documents; None if FAISS cannot reconstruct vectors.
 
     Args:
-        load: the encoder of the index.
-
-    Returns:
-        None where the index does not give its vectors back.
+        load: loads the encoder of the index.
 
     Raises:
-        ArtifactError: there is no index, or a damaged one.
+        ArtifactError: the index is missing or damaged.
     """
     import numpy as np
 
@@ -445,7 +421,12 @@ def similarity_in(
 def inner_products(
     docids: Iterable[bytes], documents: "np.ndarray", query_ids: Iterable[str], queries: "np.ndarray"
 ) -> "Similarity":
-    """The similarity of a query and some documents, from their vectors, (n, d) and (m, d)."""
+    """A function that returns inner products of a query with some documents.
+
+    Args:
+        docids, documents: of n documents, (n, dimension).
+        query_ids, queries: of m queries, (m, dimension).
+    """
     document_of = {docid: row for row, docid in enumerate(docids)}
     query_of = {query_id: row for row, query_id in enumerate(query_ids)}
 

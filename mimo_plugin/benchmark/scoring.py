@@ -13,8 +13,8 @@ from pydantic import Field
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.grid import EncoderSettings
 from mimo_plugin.benchmark.parts import Benchmark, open_benchmark, query_bytes
-from mimo_plugin.benchmark.runs import PartSearch, build_part, inner_products
-from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
+from mimo_plugin.benchmark.runs import build_part, inner_products
+from mimo_plugin.core.artifact import FileRecord, SealedRecord
 from mimo_plugin.core.environment import bar, environment
 from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import remove_tree, write_text
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mimo_plugin.evaluation.measures import Measure
     from mimo_plugin.evaluation.runs import Run
     from mimo_plugin.evaluation.topics import Topics
+    from mimo_plugin.indexing.open import Index
 
 SCORES, RUN, INDEX = "scores.json", "run.trec.gz", "index"
 FORMAT: Final = "mimo-experiment-scores"
@@ -39,17 +40,15 @@ class Scores(SealedRecord):
 
     Attributes:
         model: hashes of the scored weights, from the manifest of the training run.
-        encoder: the student's fingerprint.
-        collection: fingerprint of the collection.
-        measures: the measures asked for -> the mean over topics.
-        macro: the same, averaged over languages.
-        diagnostics: name -> value; None where it is not defined.
-        remarks: name -> why it is not defined, or what to know of it.
+        encoder, collection: fingerprints.
+        measures: measure -> mean over topics.
+        macro: measure -> mean over languages of their means over topics.
+        diagnostics: name -> value; None if it is undefined.
+        remarks: name -> why the diagnostic is undefined, or a caveat.
         query_ids: the judged topics.
-        per_query: measure -> its score for each of them.
-        environment: what the scoring ran on.
-        seconds: of indexing, searching and scoring.
-        encoding: what the recipe says of prompts and dimension.
+        per_query: measure -> score of each topic.
+        seconds: duration of indexing, searching and scoring.
+        encoding: prompts and dimension set by the recipe.
     """
 
     format: Literal["mimo-experiment-scores"] = FORMAT
@@ -72,31 +71,8 @@ class Scores(SealedRecord):
 
 
 def weights(manifest: TrainingManifest) -> dict[str, str]:
-    """File -> hash of the files of a training run."""
+    """File -> SHA-256 of the files of a training run."""
     return {name: record.sha256 for name, record in manifest.files.items()}
-
-
-def read_scores(
-    directory: Path,
-    manifest: TrainingManifest,
-    collection: str,
-    measures: tuple[str, ...],
-    encoding: Mapping[str, Any],
-) -> Scores | None:
-    """Scores in a directory; None if missing, damaged, or of another model, collection or encoding.
-
-    Args:
-        manifest: of the training run that made the student.
-        collection: its fingerprint.
-        encoding: see `Scores`.
-    """
-    try:
-        found = parse_manifest(directory / SCORES, Scores, "scores")
-    except ArtifactError:
-        return None
-    wanted = (weights(manifest), collection, measures, encoding)
-    there = (found.model, found.collection, tuple(found.measures), found.encoding)
-    return found if there == wanted else None
 
 
 CUTOFF = 20
@@ -115,8 +91,8 @@ class ScoredCollection:
     """Attributes:
     benchmark: the pool, indexed and searched as one part.
     topics: its judged topics.
-    doc_languages: docid -> language, of every document.
-    queries: query id -> text, of the judged topics.
+    doc_languages: docid -> language.
+    queries: query id -> text of the judged topics.
     fingerprint: SHA-256 over documents, queries and judgments.
     """
 
@@ -133,7 +109,7 @@ class ScoredCollection:
         """Reads a pool; of documents, memory holds ids and languages.
 
         Raises:
-            DataError: the collections are not as they must be.
+            DataError: with every problem of the collections.
         """
         from mimo_plugin.evaluation.topics import load_topics
 
@@ -184,15 +160,16 @@ def score_student(
     After a kill, the same call resumes the index; the scores are written last.
 
     Args:
-        directory: of index, run and scores.
-        encoding: how the student encodes.
-        keep_index: False removes the index when it is scored.
+        training: directory of the training run.
+        directory: directory for index, run and scores.
+        keep_index: False removes the index after scoring.
 
     Raises: as `index` and `find_hits`.
     """
     from mimo_plugin.evaluation.measures import average, score_run
     from mimo_plugin.evaluation.runs import read_run, write_run
     from mimo_plugin.evaluation.trained_on import write_run_record
+    from mimo_plugin.indexing.search import find_hits
     from mimo_plugin.indexing.settings import IndexOptions
 
     began = time.perf_counter()
@@ -203,16 +180,17 @@ def score_student(
     try:
         built = build_part(part, encoder, index, IndexOptions(progress=progress))
     except ArtifactError:
-        # An index of other documents or another batch size; nothing else needs it.
+        # An index of other documents or with another batch size is useless here.
         built = build_part(part, encoder, index, IndexOptions(resume=False, progress=progress))
-    searched = PartSearch(benchmark, [index], encoder)
+    depth = min(benchmark.config.depth, len(built))
     with bar(total=benchmark.queries, what="searching", unit="queries", enabled=progress) as counter:
-        write_run(run_file, searched.hits(counter.update), system)
+        hits = find_hits([built], encoder, part.queries, hits=depth, advance=counter.update)
+        write_run(run_file, hits, system)
     write_run_record(run_file, encoder.name, encoder.fingerprint)
     run = read_run(run_file, system)
     scored = score_run(run, collection.topics, measures)
     averages = {str(measure): average(scored.per_topic[measure], collection.topics) for measure in measures}
-    diagnostics, remarks = _Diagnostics(run, collection, index, encoder).all()
+    diagnostics, remarks = _diagnostics(run, collection, built, encoder)
     ran_on = environment(built.manifest.plan.device, 1)
     ran_on["versions"] |= {name: version(name) for name in ("faiss-cpu", "ranx", "scipy", "pyserini")}
     said = {name: getattr(encoding, name) for name in EncoderSettings.model_fields}
@@ -239,107 +217,73 @@ def score_student(
     return scores
 
 
-class _Diagnostics:
-    """Further columns of the table: language bias and geometry."""
+def _diagnostics(
+    run: "Run", collection: ScoredCollection, index: "Index", encoder: Encoder
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Language bias and geometry: values, None where undefined, and remarks."""
+    from mimo_plugin.evaluation.fairness import mrc, peer
+    from mimo_plugin.evaluation.geometry import alignment, uniformity
+    from mimo_plugin.evaluation.language import language_mix
+    from mimo_plugin.evaluation.topics import version_groups
 
-    def __init__(self, run: "Run", collection: ScoredCollection, index: Path, encoder: Encoder) -> None:
-        from mimo_plugin.indexing.open import open_index
+    topics, of_document = collection.topics, collection.doc_languages
+    documents: np.ndarray = index.faiss.reconstruct_n(0, index.faiss.ntotal)
+    docids = [index.docids[row] for row in range(len(index.docids))]
+    languages = [of_document[docid] for docid in docids]
+    queries = encoder.encode_queries(list(collection.queries.values()))
+    similarity = inner_products((docid.encode() for docid in docids), documents, topics.query_ids, queries)
+    measured: Mapping[str, Callable[[], float | None]] = {
+        SAME_LANGUAGE: lambda: _same_language(collection, docids, documents, queries),
+        OWN_SHARE: lambda: language_mix(run, topics.query_languages, of_document, CUTOFF).own,
+        ALIGNMENT: lambda: alignment(documents, version_groups(docids, languages, topics), languages),
+        UNIFORMITY: lambda: uniformity(documents),
+        MRC: lambda: mrc(run, topics, CUTOFF, similarity).mean,
+    }
+    values: dict[str, float | None] = {}
+    remarks: dict[str, str] = {}
+    for name, measure in measured.items():
+        try:
+            values[name] = measure()
+        except DataError as error:
+            values[name] = None
+            remarks[name] = str(error)
+    found = peer(run, topics, of_document, CUTOFF)
+    values[PEER] = found.mean
+    values[PEER_SENSITIVE] = found.sensitive
+    if found.sensitive < found.topics:
+        remarks[PEER] = (
+            f"{found.sensitive} of {found.topics} topics have relevant documents in several languages and "
+            f"two or more in one of them; in the others {PEER} does not depend on the order of what was "
+            "found and cannot tell systems apart"
+        )
+    return values, remarks
 
-        opened = open_index(index)
-        self._run = run
-        self._topics = collection.topics
-        self._doc_languages = collection.doc_languages
-        self._documents: np.ndarray = opened.faiss.reconstruct_n(0, opened.faiss.ntotal)
-        self._docids = [opened.docids[row] for row in range(len(opened.docids))]
-        self._languages = [collection.doc_languages[docid] for docid in self._docids]
-        self._queries = encoder.encode_queries(list(collection.queries.values()))
 
-    def all(self) -> tuple[dict[str, float | None], dict[str, str]]:
-        """Values, None where one is not defined, and remarks."""
-        values: dict[str, float | None] = {}
-        remarks: dict[str, str] = {}
-        ways: Mapping[str, Callable[[], float | None]] = {
-            SAME_LANGUAGE: self._same_language,
-            OWN_SHARE: self._own_share,
-            ALIGNMENT: self._alignment,
-            UNIFORMITY: self._uniformity,
-            MRC: self._mrc,
-        }
-        for name, way in ways.items():
-            try:
-                values[name] = way()
-            except DataError as error:
-                values[name] = None
-                remarks[name] = str(error)
-        values[PEER], sensitive, topics = self._peer()
-        values[PEER_SENSITIVE] = sensitive
-        if sensitive < topics:
-            remarks[PEER] = (
-                f"{sensitive} of {topics} topics have relevant documents in several languages and two or "
-                f"more in one of them; in the others {PEER} does not depend on the order of what was found "
-                "and cannot tell systems apart"
+def _same_language(
+    collection: ScoredCollection, docids: list[str], documents: "np.ndarray", queries: "np.ndarray"
+) -> float:
+    """Mean nDCG of queries that are searched in the documents of their own language only."""
+    import numpy as np
+
+    from mimo_plugin.evaluation.language import same_language
+    from mimo_plugin.evaluation.measures import Measure, MeasureKind, score_run
+    from mimo_plugin.evaluation.runs import Ranking, Run
+    from mimo_plugin.indexing.nearest import nearest
+
+    topics = collection.topics
+    of_document = np.array([collection.doc_languages[docid] for docid in docids])
+    found: dict[str, Ranking] = {}
+    for code, language in enumerate(topics.languages):
+        rows = np.flatnonzero(of_document == language)
+        asked = np.flatnonzero(topics.language_of == code)
+        if len(rows):
+            found |= nearest(
+                [topics.query_ids[query] for query in asked],
+                queries[asked],
+                [docids[row] for row in rows],
+                documents[rows],
+                CUTOFF,
             )
-        return values, remarks
-
-    def _same_language(self) -> float:
-        """Each language's queries searched in that language's documents alone."""
-        import numpy as np
-
-        from mimo_plugin.evaluation.language import same_language
-        from mimo_plugin.evaluation.measures import Measure, MeasureKind, score_run
-
-        run, topics = same_language(self._searched_within(), self._topics, self._doc_languages)
-        measure = Measure(MeasureKind.NDCG, CUTOFF)
-        return float(np.mean(score_run(run, topics, [measure]).per_topic[measure]))
-
-    def _searched_within(self) -> "Run":
-        import numpy as np
-
-        from mimo_plugin.evaluation.runs import Ranking, Run
-        from mimo_plugin.indexing.nearest import nearest
-
-        topics, of_document = self._topics, np.array(self._languages)
-        found: dict[str, Ranking] = {}
-        for code, language in enumerate(topics.languages):
-            rows = np.flatnonzero(of_document == language)
-            asked = np.flatnonzero(topics.language_of == code)
-            if len(rows):
-                found |= nearest(
-                    [topics.query_ids[query] for query in asked],
-                    self._queries[asked],
-                    [self._docids[row] for row in rows],
-                    self._documents[rows],
-                    CUTOFF,
-                )
-        return Run(self._run.name, found)
-
-    def _own_share(self) -> float:
-        from mimo_plugin.evaluation.language import language_mix
-
-        return language_mix(self._run, self._topics.query_languages, self._doc_languages, CUTOFF).own
-
-    def _alignment(self) -> float:
-        from mimo_plugin.evaluation.geometry import alignment
-        from mimo_plugin.evaluation.topics import version_groups
-
-        groups = version_groups(self._docids, self._languages, self._topics)
-        return alignment(self._documents, groups, self._languages)
-
-    def _uniformity(self) -> float:
-        from mimo_plugin.evaluation.geometry import uniformity
-
-        return uniformity(self._documents)
-
-    def _mrc(self) -> float | None:
-        from mimo_plugin.evaluation.fairness import mrc
-
-        docids = [docid.encode() for docid in self._docids]
-        similarity = inner_products(docids, self._documents, self._topics.query_ids, self._queries)
-        return mrc(self._run, self._topics, CUTOFF, similarity).mean
-
-    def _peer(self) -> tuple[float | None, int, int]:
-        """PEER, the topics that it depends on, and all topics."""
-        from mimo_plugin.evaluation.fairness import peer
-
-        found = peer(self._run, self._topics, self._doc_languages, CUTOFF)
-        return found.mean, found.sensitive, found.topics
+    run, topics = same_language(Run("same language", found), topics, collection.doc_languages)
+    measure = Measure(MeasureKind.NDCG, CUTOFF)
+    return float(np.mean(score_run(run, topics, [measure]).per_topic[measure]))

@@ -29,8 +29,8 @@ from mimo_plugin.training.run import TrainingManifest
 
 class OverSeeds(ResultRecord):
     """Attributes:
-    mean: over the seeds for which the value is defined; None where it is for none.
-    deviation: standard deviation, of a sample; None with fewer than two values.
+    mean: mean over the seeds with a value; None without any.
+    deviation: sample standard deviation; None with fewer than two values.
     per_seed: seed -> value.
     """
 
@@ -50,10 +50,7 @@ PerSeed = Mapping[int, NDArray[np.float64]]
 
 
 def unit_values(values: Values, topics: Topics) -> Values:
-    """Scores summed within units, scaled so that a row's mean over units is its mean over topics.
-
-    values: (runs, n) -> (runs, units)
-    """
+    """(runs, n) scores of topics -> (runs, units): sums within units, scaled to keep the mean of each row."""
     sums = np.stack([np.bincount(topics.block_of, row, topics.blocks) for row in values])
     scaled: Values = sums * (topics.blocks / values.shape[1])
     return scaled
@@ -66,7 +63,7 @@ def contrasts(
 
     Args:
         systems: name -> seed -> scores; a system that shares no seed with the baseline is left out.
-        plan: student or permutation.
+        plan: its test is Student's or the permutation test.
     """
     test = permutation if plan.test is SignificanceTest.PERMUTATION else student
     seeds: dict[str, tuple[int, ...]] = {}
@@ -98,7 +95,7 @@ class GridSystemResult(ResultRecord):
     """One system on one collection.
 
     Attributes:
-        seeds: those that were scored.
+        seeds: the scored seeds.
         steps: optimiser steps, `warm_up` and `stage2`.
         values: measure or diagnostic -> its value over seeds.
     """
@@ -110,11 +107,12 @@ class GridSystemResult(ResultRecord):
 
 class CollectionResult(ResultRecord):
     """Attributes:
-    queries, units: judged topics, and these with the language versions of a topic taken as one.
-    languages: language -> judged topics.
-    systems: those with a seed that was scored, in the recipe's order.
-    contrasts: of the first measure with the baseline; none where there is none, or it is not scored yet.
-    remarks: what to know of the figures.
+    queries: number of judged topics.
+    units: number of judged topics, language versions counted once.
+    languages: language -> number of judged topics.
+    systems: systems with a scored seed, in the recipe's order.
+    contrasts: tests of the first measure against the baseline; empty without a scored baseline.
+    remarks: caveats.
     """
 
     fingerprint: str
@@ -127,15 +125,13 @@ class CollectionResult(ResultRecord):
 
 
 class ExperimentResults(ResultRecord):
-    """What `results.json` of an experiment holds.
+    """The content of an experiment's `results.json`.
 
     Attributes:
-        measures: the measures asked for.
         test: how systems were compared.
-        collections: by name.
         failed: "SYSTEM, seed N" -> why it could not be trained.
         runs: a record of each training run and its scores.
-        environments: what they ran on, each once.
+        environments: the distinct environments of the runs.
     """
 
     format: Literal["mimo-experiment"] = "mimo-experiment"
@@ -150,7 +146,7 @@ class ExperimentResults(ResultRecord):
 
 
 def gather(running: ExperimentRun) -> ExperimentResults:
-    """Reads the present results of all systems and seeds of the recipe, also of those not selected."""
+    """Reads the results of all systems and seeds of the recipe, including those not selected."""
     recipe = running.experiment.recipe
     plan = Plan(recipe.test, recipe.correction, recipe.alpha, recipe.permutations)
     runs: list[dict[str, Any]] = []
@@ -252,7 +248,6 @@ def _collection(
 
 
 def _over_seeds(by_seed: Mapping[int, Scores]) -> dict[str, OverSeeds]:
-    """Measure or diagnostic -> its value over seeds."""
     values = {seed: {**scores.measures, **scores.diagnostics} for seed, scores in by_seed.items()}
     names = dict.fromkeys(name for one in by_seed.values() for name in one.measures)
     return {
@@ -271,7 +266,7 @@ def write_results(results: ExperimentResults, layout: Layout) -> str:
 
 
 def make_tables(results: ExperimentResults) -> Iterator[Table]:
-    """For each collection the figures and, where there is a baseline, the tests."""
+    """The scores of each collection and, with a baseline, the tests."""
     for name, found in results.collections.items():
         yield _figures(results, name, found)
         if found.contrasts:

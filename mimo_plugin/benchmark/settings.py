@@ -1,4 +1,4 @@
-"""How benchmarks are reproduced, experiments run and encoders analyzed, as the commands name it."""
+"""Options of `mimo reproduce`, `mimo experiment` and `mimo analyze`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mimo_plugin.evaluation.options import Gain
 
 @dataclass(frozen=True)
 class ReproduceOptions:
-    """How a benchmark is reproduced; see each option's text."""
+    """How a benchmark is reproduced."""
 
     runs: Annotated[
         tuple[str, ...],
@@ -20,29 +20,30 @@ class ReproduceOptions:
     ] = ()
     bm25: Annotated[bool | None, Option("BM25 as a system.  [default: as the config says]")] = None
     languages: Annotated[
-        tuple[str, ...], Option("These only.  [default: the config's]", metavar="LANG,...")
+        tuple[str, ...], Option("Only these languages.  [default: the config's]", metavar="LANG,...")
     ] = ()
     docs: Annotated[
         str | None,
         Option(
-            "A quick look: the judged documents and N others a language. Every number is labelled as such.",
+            "Use a subset: the judged documents and N others per language. All scores are labelled as such.",
             metavar="judged+N",
         ),
     ] = None
     seed: Annotated[
         int,
-        Option("Of the others in --docs, and of the sample that trains IVF, PQ and the like.", min=0),
+        Option("Draws the documents of --docs, and the sample that trains IVF, PQ and the like.", min=0),
     ] = 42
     data: Annotated[
         str | None,
         Option(
-            "Where {data} of a config lies, or copies of hub repositories.  [default: $MIMO_DATA, else data]",
+            "What {data} in configs stands for; a folder may also hold copies of hub repositories.  "
+            "[default: $MIMO_DATA, else data]",
             metavar="DIR|hub:OWNER/NAME",
         ),
     ] = None
     gain: Annotated[
         Gain | None,
-        Option("What judgments count: their grade, or 1 if relevant at all.  [default: the config's]"),
+        Option("Gain of a relevant document: its grade, or 1.  [default: the config's]"),
     ] = None
     fairness: Annotated[
         tuple[str, ...],
@@ -56,13 +57,11 @@ class ReproduceOptions:
         Option("Compare with this system.  [default: the config's, else the first]", metavar="NAME"),
     ] = None
     factory: Annotated[str, Option("FAISS factory string.")] = "Flat"
-    shard_size: Annotated[
-        int, Option("Documents encoded and written at a time; a kill loses two shards at most.", min=1)
-    ] = 4096
-    threads: Annotated[int, Option("Of Lucene, for BM25.", min=1)] = 2
+    shard_size: Annotated[int, Option("Documents per shard; a kill loses two shards at most.", min=1)] = 4096
+    threads: Annotated[int, Option("Threads of Lucene, for BM25.", min=1)] = 2
     resume: Annotated[
         bool,
-        Option("Go on with indexes that were cut short, or start over with those of unfinished runs."),
+        Option("Resume unfinished indexes, or build the indexes of unfinished runs again."),
     ] = True
     progress: Progress = None
 
@@ -77,21 +76,19 @@ class ExperimentOptions:
     """How an experiment runs; no option changes a result."""
 
     only: Annotated[tuple[str, ...], Option("Run these systems.  [default: all]", metavar="SYSTEM...")] = ()
-    seeds: Annotated[
-        int | None, Option("Run the first so many of the recipe's seeds.  [default: all]", min=1)
-    ] = None
-    keep_indexes: Annotated[bool, Option("Keep the indexes of the students that were scored.")] = False
+    seeds: Annotated[int | None, Option("Run the first N seeds of the recipe.  [default: all]", min=1)] = None
+    keep_indexes: Annotated[bool, Option("Keep the indexes of scored students.")] = False
     teacher_store: Annotated[
         Path | None,
         Option("Directory of the teacher's embeddings, to share them.  [default: inside --output]"),
     ] = None
-    device: Annotated[str | None, Option("cpu, cuda or mps.  [default: the fastest that is there]")] = None
-    encoder_batch_size: Annotated[int, Option("Texts a batch when teacher and students encode.", min=1)] = 64
+    device: Annotated[str | None, Option("cpu, cuda or mps.  [default: the fastest available]")] = None
+    encoder_batch_size: Annotated[int, Option("Texts per batch of teacher and students.", min=1)] = 64
     progress: Progress = None
 
 
 class Role(StrEnum):
-    """Which texts of a collection, and with which of the encoder's prompts they are encoded."""
+    """Texts of a collection, which also determine the encoder's prompt."""
 
     DOCUMENTS = "documents"
     QUERIES = "queries"
@@ -99,25 +96,25 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class AnalyzeOptions:
-    """How encoders and runs are looked at; the options' texts say what each is."""
+    """How encoders and runs are analyzed."""
 
-    role: Annotated[Role, Option("Which texts, and with which of the encoder's prompts.")] = Role.DOCUMENTS
+    role: Annotated[Role, Option("Texts to encode, with the encoder's prompt for them.")] = Role.DOCUMENTS
     texts: Annotated[
         int,
         Option(
-            "Texts to draw, each in all its languages; a language, of a collection that is not parallel.",
+            "Texts to draw, each in all its languages; per language, if the collection is not parallel.",
             min=1,
         ),
     ] = 1000
-    hits_cutoff: Annotated[int, Option("How many hits a query of the runs.", min=1)] = 20
+    hits_cutoff: Annotated[int, Option("Hits per query of the runs that count.", min=1)] = 20
     fairness: Annotated[
         Sequence[str],
         Option(
-            "MRC and PEER at further cutoffs, of each query language too: MRC@5,10,20 PEER@20,100.",
+            "Further cutoffs of MRC and PEER, also per query language: MRC@5,10,20 PEER@20,100.",
             metavar="MEASURE@K,...",
         ),
     ] = ()
     seed: Annotated[int, Option("Draws the texts.", min=0)] = 42
-    pooled: Annotated[bool, Option("Ids are lang:id also for a single collection.")] = False
+    pooled: Annotated[bool, Option("Use ids lang:id for a single collection, too.")] = False
     duplicates: Annotated[str, duplicates_of("texts with one id and different content")] = "error"
     progress: Progress = None

@@ -13,13 +13,13 @@ from mimo_plugin.benchmark.parts import check_collections
 from mimo_plugin.benchmark.reproduce import Say, check_output, plan, reproduce
 from mimo_plugin.benchmark.settings import ReproduceOptions
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.core.files import make_parent, write_text
+from mimo_plugin.core.files import write_text
 from mimo_plugin.core.table import Table, number, words
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.options import Setting
 from mimo_plugin.evaluation.results import BenchmarkResults
 
-# What the MIMO paper reports.
+# `paper` holds the benchmarks that the MIMO paper reports.
 SUITES = {
     "paper": (
         "belebele",
@@ -36,10 +36,11 @@ _MEAN = "mean of MLIR"
 
 @dataclass(frozen=True)
 class Suite:
-    """Attributes:
-    configs: name -> benchmark, of all.
-    results: name -> what `results.json` holds, of those that are done.
-    lacking: name -> why it was left out.
+    """The benchmarks of a suite by name.
+
+    Attributes:
+        results: content of `results.json` of the finished benchmarks.
+        lacking: why a benchmark was left out.
     """
 
     configs: Mapping[str, BenchmarkConfig]
@@ -47,16 +48,16 @@ class Suite:
     lacking: Mapping[str, str]
 
     def raise_lacking(self) -> None:
-        """Raises a DataError where a benchmark was left out."""
+        """Raises a DataError if a benchmark was left out."""
         if self.lacking:
             raise DataError(
                 f"{len(self.lacking)} of {len(self.configs)} benchmarks were left out "
-                f"({', '.join(self.lacking)}), expected their data as said above: run the command again when "
-                "it is there"
+                f"({', '.join(self.lacking)}), expected their data as described above: run the command again "
+                "with it"
             )
 
     def scores(self) -> dict[str, dict[str, float | None]]:
-        """System -> first measure of each benchmark, and its mean over the MLIR benchmarks."""
+        """System -> main measure of each benchmark, and its mean over the MLIR benchmarks."""
         systems = dict.fromkeys(name for found in self.results.values() for name in found.evaluation.runs)
         scores: dict[str, dict[str, float | None]] = {}
         for system in systems:
@@ -79,8 +80,8 @@ class Suite:
     def _columns(self) -> list[str]:
         return [*(f"{name} {self.configs[name].measures[0]}" for name in self.results), _MEAN]
 
-    def write(self, output: Path) -> list[Path]:
-        """Writes `summary.json` and `summary.csv`."""
+    def write(self, output: Path) -> str:
+        """Writes `summary.json` and `summary.csv`, and returns their names."""
         import pandas as pd
 
         content = {
@@ -95,17 +96,11 @@ class Suite:
             "systems": self.scores(),
             "left_out": dict(self.lacking),
         }
-        frame = pd.DataFrame.from_dict(self.scores(), orient="index").set_axis(
-            self._columns(), axis="columns"
-        )
-        files = {
-            output / "summary.json": json.dumps(content, ensure_ascii=False, indent=2) + "\n",
-            output / "summary.csv": frame.to_csv(index_label="system"),
-        }
-        for file, text in files.items():
-            make_parent(file)
-            write_text(file, text)
-        return list(files)
+        summary, table = output / "summary.json", output / "summary.csv"
+        write_text(summary, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+        frame = pd.DataFrame.from_dict(self.scores(), orient="index")
+        write_text(table, frame.set_axis(self._columns(), axis="columns").to_csv(index_label="system"))
+        return f"{summary}, {table}"
 
 
 def reproduce_suite(
@@ -125,13 +120,13 @@ def reproduce_suite(
     left out.
 
     Args:
-        output: of all; `summary.json` and `summary.csv` lie beside the directories.
+        output: directory of `summary.json`, `summary.csv` and a directory per benchmark.
         encoders, options, encoding, command, say: see `reproduce`.
 
     Raises:
         UsageError: no such suite, or as `load_config`.
         DataError: all benchmarks lack data.
-        MimoError: as `reproduce`, of the first benchmark that fails for another reason than its data.
+        MimoError: as `reproduce`, when a benchmark fails for another reason than its data.
     """
     if name not in SUITES:
         raise UsageError(f"--suite {name!r}: no such suite, expected one of {', '.join(SUITES)}")
@@ -157,24 +152,18 @@ def reproduce_suite(
     results: dict[str, BenchmarkResults] = {}
     for config in (one for one in configs if one not in lacking):
         say(f"== {config}")
+        arguments = (configs[config], output / config, encoders)
         if only_plan:
-            plan(configs[config], output / config, encoders, encoding=encoding, say=say, **options)
+            plan(*arguments, encoding=encoding, say=say, **options)
             continue
         try:
-            results[config] = reproduce(
-                configs[config],
-                output / config,
-                encoders,
-                encoding=encoding,
-                command=command,
-                say=say,
-                **options,
-            ).results
+            done = reproduce(*arguments, encoding=encoding, command=command, say=say, **options)
+            results[config] = done.results
         except DataError as error:
-            # A problem of the contents, found while reading.
+            # The files exist, and a problem of their content was found while reading.
             lacking[config] = str(error)
             say(f"{config}: left out: {error}")
     suite = Suite(configs, results, lacking)
     if results:
-        say(", ".join(map(str, suite.write(output))))
+        say(suite.write(output))
     return suite

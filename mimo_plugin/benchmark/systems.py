@@ -1,4 +1,4 @@
-"""The systems of a reproduction: names, encoders and how fast they are, the notes of their runs."""
+"""The systems of a reproduction: their names, encoders and runs."""
 
 import re
 import time
@@ -9,10 +9,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mimo_plugin.benchmark.parts import BenchmarkPart
+from mimo_plugin.benchmark.parts import BenchmarkPart, read_note
 from mimo_plugin.benchmark.texts import NamedEncoder
-from mimo_plugin.core.artifact import FileRecord, SealedRecord, parse_manifest
-from mimo_plugin.core.errors import ArtifactError, ModelError, Problems, UsageError, near
+from mimo_plugin.core.artifact import FileRecord, SealedRecord
+from mimo_plugin.core.errors import ModelError, Problems, UsageError, near
 from mimo_plugin.core.files import sha256, write_text
 from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
 from mimo_plugin.evaluation.options import SignificanceTest
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 # Folders of an output directory.
 COLLECTIONS, INDEXES, RUNS, GEOMETRY = "collections", "indexes", "runs", "geometry"
 BM25 = "bm25"
-# Among the parts of a config's fusion: there is one fusion for each encoder.
+# As a part of a config's fusion, it makes one fusion per encoder.
 _EACH_ENCODER = "encoder"
-# Tukey's test is one of all pairs of so many or more.
-_FOR_TUKEY = 3
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
@@ -41,11 +39,10 @@ class SystemKind(StrEnum):
 @dataclass(frozen=True)
 class System:
     """Attributes:
-    name: in tables, files and the runs' sixth column.
-    encoder: of dense systems.
-    run: file; of runs made elsewhere.
-    fusion: how parts are fused; of fusions.
-    parts: names of the systems that are fused.
+    name: used in tables, file names and the runs' sixth column.
+    encoder: of a dense system.
+    run: file of a run made elsewhere.
+    fusion, parts: of a fusion: how it fuses, and the names of the fused systems.
     """
 
     name: str
@@ -63,10 +60,10 @@ def all_systems(
 
     Args:
         runs: `NAME=FILE` or a file.
-        bm25: whether BM25 is one of them; without it fusions that need it are left out.
+        bm25: whether BM25 is one of them; without it, fusions with BM25 are left out.
 
     Raises:
-        UsageError: with every name that cannot be used or is there twice, and every file that is missing.
+        UsageError: with every invalid or repeated name, and every missing file.
     """
     problems = Problems(UsageError)
     systems = [System(BM25, SystemKind.BM25)] if bm25 else []
@@ -104,10 +101,10 @@ def _fusions(config: "BenchmarkConfig", there: set[str], dense: Sequence[str]) -
 
 
 def chosen_test(config: "BenchmarkConfig", systems: Sequence[System]) -> SignificanceTest | None:
-    """The config's test; None with one system, and student if Tukey's test lacks a third system."""
+    """The config's test; None with one system, and Student's in place of Tukey's with two."""
     if len(systems) < 2:
         return None
-    if config.test is SignificanceTest.TUKEY_HSD and len(systems) < _FOR_TUKEY:
+    if config.test is SignificanceTest.TUKEY_HSD and len(systems) == 2:
         return SignificanceTest.STUDENT
     return config.test
 
@@ -140,15 +137,12 @@ class MadeRun(SealedRecord):
     """Note of a finished run; written last.
 
     Attributes:
-        key: names all that decides the run.
+        key: key of everything that determines the run.
         encoder, fingerprint: of a dense system.
-        documents: in the index; None for fusions.
-        index_bytes: of the index; None for fusions.
-        seconds: step -> what it took; one that an earlier command did in part is not there.
+        documents, index_bytes: of the index; None for fusions.
+        seconds: step -> duration; without steps that an earlier command did in part.
         queries, lines: of the run.
-        run: the file.
-        details: what else a reader wants to know, such as the analyzer of each language.
-        warnings: what a user should know of it.
+        details: further facts for readers, such as the analyzer of each language.
     """
 
     format: Literal["mimo-reproduction-run"] = FORMAT
@@ -175,14 +169,11 @@ class RunPlace:
         self.note = output / RUNS / f"{system}.json"
 
     def finished(self, key: str) -> MadeRun | None:
-        """The note, if the run is complete, undamaged and made under this key; else None."""
-        try:
-            made = parse_manifest(self.note, MadeRun, "a run")
-            if made.key != key or self.file.stat().st_size != made.run.bytes:
-                return None
-            return made if sha256(self.file) == made.run.sha256 else None
-        except (OSError, ArtifactError):
+        """The note, if the run is complete, intact and made under this key; else None."""
+        made = read_note(self.note, MadeRun)
+        if made is None or made.key != key or not self.file.is_file():
             return None
+        return made if sha256(self.file) == made.run.sha256 else None
 
     def finish(self, made: MadeRun) -> MadeRun:
         write_text(self.note, made.sealed(indent=2))
@@ -191,10 +182,10 @@ class RunPlace:
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """Properties of an encoder, known without the encoder in memory.
+    """Properties of an encoder, kept when the encoder is released.
 
     Attributes:
-        truncate: the dimension that was asked for; None is the checkpoint's own.
+        truncate: the requested dimension; None is the checkpoint's own.
     """
 
     name: str
@@ -229,12 +220,12 @@ class EncoderFacts:
 
 
 def shortened(facts: EncoderFacts) -> dict[str, int]:
-    """The part of an identity that only truncated vectors have."""
+    """The part of an identity that depends on truncated vectors."""
     return {} if facts.truncate is None else {"dimension": facts.truncate}
 
 
 class Models:
-    """Loads one encoder at a time: the previous one is released first."""
+    """Loads encoders and keeps one in memory at a time."""
 
     def __init__(self, options: EncoderOptions) -> None:
         self._options = options
@@ -248,7 +239,7 @@ class Models:
         """The encoder with these facts; do not keep it longer than necessary.
 
         Raises:
-            ModelError: the checkpoint is another one than it was; or as `Encoder`.
+            ModelError: the checkpoint has changed; or as `Encoder`.
         """
         found = self._load(encoder)
         if found.fingerprint != facts.fingerprint:
@@ -270,21 +261,20 @@ class Models:
         return self._held[1]
 
 
-# Lengths that are tried, each of as many documents.
+# Number of text lengths that are timed.
 _LENGTHS = 16
-# Texts at a time where there is no accelerator, which larger batches do not make faster.
+# Larger batches are not faster on a CPU.
 _CPU_BATCH = 4
 
 
 def seconds_a_document(encoder: Encoder, parts: Sequence[BenchmarkPart], batch_size: int) -> float:
-    """Seconds to encode one document of these parts on average.
+    """Mean seconds to encode a document of these parts.
 
-    Documents are encoded in batches of like length, padded to the longest; so are the texts here, see
-    `lengths`.
+    As in the real encoding, a batch holds texts of similar length, padded to the longest; see `lengths`.
     """
     texts = list(lengths(parts))
     batch = min(batch_size, _CPU_BATCH) if encoder.device_type == "cpu" else batch_size
-    # To warm up, also what depends on the shape.
+    # The shortest and longest text warm up all that depends on the shape.
     for text in (texts[0], texts[-1]):
         encoder.encode_documents([text] * batch)
     began = time.perf_counter()
@@ -294,13 +284,13 @@ def seconds_a_document(encoder: Encoder, parts: Sequence[BenchmarkPart], batch_s
 
 
 def lengths(parts: Sequence[BenchmarkPart]) -> Iterator[str]:
-    """Texts from short to long, each of which stands for as many documents.
+    """Texts from short to long; each stands for the same number of documents.
 
-    Documents are cut into slices in the order of their number of characters. Of each slice it is the text
-    with the most bytes, as a sign of the most tokens: in a mix of languages these pad their batch.
+    Documents are sorted by their number of characters and cut into slices. The text with the most bytes
+    represents its slice: it probably has the most tokens, to which its batch is padded.
     """
     sample = sorted(
-        ((text, part.documents / len(part.sample)) for part in parts for text in part.sample),
+        ((text, part.documents / len(part.note.sample)) for part in parts for text in part.note.sample),
         key=lambda weighted: len(weighted[0]),
     )
     ends = list(accumulate(weight for _, weight in sample))

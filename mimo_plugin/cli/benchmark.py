@@ -33,10 +33,10 @@ _DIRECTORY = click.Path(path_type=Path)
 @click.option(
     "--suite",
     metavar="NAME",
-    help="Several benchmarks in place of one, with a table of all: `paper` is what the MIMO paper reports.",
+    help="Several benchmarks instead of one, with a table of all: `paper` has those of the MIMO paper.",
 )
-@click.option("--dry-run", is_flag=True, help="Check everything, say what there is to do, and stop.")
-@click.option("--list", "list_configs", is_flag=True, help="Name the configs that come with the package.")
+@click.option("--dry-run", is_flag=True, help="Check everything, report the remaining work, and stop.")
+@click.option("--list", "list_configs", is_flag=True, help="List the packaged configs.")
 @model_options(ReproduceOptions, "options")
 @model_options(EncoderOptions, "encoding")
 def reproduce_command(
@@ -51,8 +51,8 @@ def reproduce_command(
 ) -> None:
     """Index, search, evaluate and report a whole benchmark: CONFIG is a name from --list or a YAML file.
 
-    It begins with an estimate of time and disk. What is done is not done again; killed at any moment and
-    started again, the command goes on. The output holds runs/, indexes/, results.json and report/index.html.
+    It begins with an estimate of time and disk. Finished steps are skipped: after a kill, the same command
+    resumes. The output holds runs/, indexes/, results.json and report/index.html.
 
     \b
     Examples:
@@ -88,7 +88,7 @@ def reproduce_command(
     problems.raise_any()
     command = shlex.join(["mimo", *sys.argv[1:]])
     if suite is not None:
-        together = reproduce_suite(
+        finished = reproduce_suite(
             suite,
             output or Path("indexes", f"suite-{suite}"),
             encoders,
@@ -98,11 +98,11 @@ def reproduce_command(
             say=click.echo,
             only_plan=dry_run,
         )
-        for name, results in together.results.items():
+        for name, results in finished.results.items():
             _warn(f"{name}: {warning}" for warning in results.warnings)
-        if together.results:
-            click.echo(render([together.table()], TableFormat.TEXT), nl=False)
-        together.raise_lacking()
+        if finished.results:
+            click.echo(render([finished.table()], TableFormat.TEXT), nl=False)
+        finished.raise_lacking()
     elif dry_run:
         plan(config or "", output, encoders, encoding=encoding, say=click.echo, **vars(options))
     else:
@@ -133,16 +133,14 @@ def _warn(warnings: Iterable[str]) -> None:
     type=_DIRECTORY,
     help="Directory of the experiment, new or begun before.  [default: experiments/NAME]",
 )
-@click.option(
-    "--dry-run", is_flag=True, help="Check everything, say what is done and what is to do, and stop."
-)
+@click.option("--dry-run", is_flag=True, help="Check everything, list finished and missing steps, and stop.")
 @model_options(ExperimentOptions, "options")
 def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options: ExperimentOptions) -> None:
     """Train and score a grid of systems and seeds, and compare each with a baseline.
 
-    Systems share all that they can: a seed's new student, warm-ups with the same options, the teacher's
-    embeddings. What is done is not done again; killed at any moment and started again, the command goes on.
-    Writes results.json and results.md, figures as mean and standard deviation over seeds.
+    Systems share a seed's new student, warm-ups with the same options, and the teacher's embeddings. Finished
+    steps are skipped: after a kill, the same command resumes. Writes results.json and results.md, scores as
+    mean and standard deviation over seeds.
 
     \b
     Example of a recipe; paths are relative to it:
@@ -191,9 +189,8 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
 def report_command(results: Path, output: Path | None) -> None:
     """Make the report of a reproduction again, from its results.
 
-    RESULTS is the directory of `mimo reproduce --output`, or the results.json in it. Writes index.html, one
-    file that needs no other and no network, and beside it figures/ (SVG, PNG) and tables/ (CSV, LaTeX).
-    Nothing is computed again.
+    RESULTS is the directory of `mimo reproduce --output`, or the results.json in it. Writes a self-contained
+    index.html, figures/ (SVG, PNG) and tables/ (CSV, LaTeX). Nothing is computed again.
 
     \b
     Examples:
@@ -222,7 +219,7 @@ def report_command(results: Path, output: Path | None) -> None:
     "runs",
     cls=ListOption,
     metavar="[NAME=]FILE...",
-    help="TREC runs: which languages do they bring back?",
+    help="TREC runs, whose language bias is measured.",
 )
 @model_options(AnalyzeOptions, "options")
 @table_format_option
@@ -243,12 +240,12 @@ def analyze_command(
     json_file: Path | None,
     encoding: EncoderOptions,
 ) -> None:
-    """Look at how encoders lay out languages: alignment of translations, uniformity, separability.
+    """Measure how encoders represent languages: alignment of translations, uniformity, separability.
 
-    Takes texts that the collections have in several languages; of collections without any, texts of each
-    language, and no alignment. Separability is how well a probe tells the language from the vector. The
-    directory of a training run stands for its model; alignment and uniformity are shown for its checkpoints,
-    too: those that are left, or what was written of its dev collection.
+    Uses texts that the collections have in several languages; without any, texts of each language, and no
+    alignment. Separability is how well a probe predicts the language from the vector. The directory of a
+    training run stands for its model; alignment and uniformity are also shown for its checkpoints: those on
+    disk, else the values recorded on its dev collection.
 
     \b
     Examples:
@@ -260,6 +257,5 @@ def analyze_command(
     from mimo_plugin.benchmark.analyze import analyze, write_outputs
 
     analysis = analyze(collections, encoders, runs, options, encoding, json_file=json_file, output=output)
-    for warning in analysis.warnings:
-        click.echo(f"mimo: warning: {warning}", err=True)
+    _warn(analysis.warnings)
     click.echo(write_outputs(analysis, table_format, output, json_file), nl=False)

@@ -108,8 +108,8 @@ def load_folder(spec: str) -> Any:
     Parts that are missing in the layout of BEIR or of the MIMO paper are looked up in that of MTEB.
 
     Raises:
-        DataError: with all problems of the folder: it or its split does not exist, it has no known part, its
-            first document has an unknown layout, or a file cannot be read.
+        DataError: with all problems of the folder: no such folder or split, no known part, a first document
+            of unknown layout, or an unreadable file.
     """
     folder = parse_spec(spec)
     parts: dict[str, Any] = {}

@@ -252,7 +252,7 @@ def _not_here(hub: HubSpec, why: str) -> str:
     # A folder at the top may have another name there, or be a subset in several folders.
     options += f" --include '{hub.folder}/*'" if "/" in hub.folder else ""
     return (
-        f"{hub.key}: not in the local cache, and {why}: fetch it where there is a network (hf download "
+        f"{hub.key}: not in the local cache, and {why}: download it on a machine with a network (hf download "
         f"--repo-type dataset {hub.repository}{options}) and give its folder as {FOLDER_PREFIX}DIR"
     )
 

@@ -80,8 +80,8 @@ def load(
     >>> next(pool.queries_iter()).query_id.partition(":")[0], pool.specs
     ('de', ('mimo-sample/de', 'mimo-sample/fr'))
 
-    Reading a part of the pool skips invalid records of all collections, and raises one DataError at the end
-    or at the 20th invalid record. Read to the end before using any record.
+    Reading a part of the pool skips invalid records. At the end, or at the 20th invalid record, it raises one
+    DataError for all collections. Read to the end before using any record.
 
     Args:
         specs: names: an ir_datasets id, `path:DIR`, `path:DIR#SPLIT`,
@@ -164,9 +164,9 @@ def pool_prefixes(specs: Sequence[str]) -> dict[str, str]:
 def collection_key(spec: str) -> str:
     """The key of a collection in `pool_prefixes`; all splits of a collection share it.
 
-    For an ir_datasets or packaged id it is the id of its documents (`miracl/de` for `miracl/de/dev`), for
-    `path:DIR#SPLIT` the folder, absolute and without symbolic links, and for `hub:REPOSITORY/FOLDER#SPLIT`
-    the name without the split.
+    For an ir_datasets or packaged id it is the id of its documents: `miracl/de` for `miracl/de/dev`. For
+    `path:DIR#SPLIT` it is the folder, absolute and without symbolic links. For `hub:REPOSITORY/FOLDER#SPLIT`
+    it is the name without the split.
 
     Raises:
         DataError: as `load`.

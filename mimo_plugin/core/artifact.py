@@ -313,7 +313,7 @@ class Artifact(Generic[M]):
         foreign = {name for name in names if not self._may_hold(name)}
         begun = self.mark is None or self.mark.exists()
         if MANIFEST in names and said_format(self.manifest) not in self.kind.formats:
-            foreign.add(f"a {MANIFEST} of another kind")
+            foreign.add(f"{self.manifest} of another kind, or corrupted")
         elif MANIFEST not in names and not begun:
             foreign = names
         if foreign:
@@ -321,7 +321,7 @@ class Artifact(Generic[M]):
             raise ArtifactError(f"{self.path} holds something else ({shown}): {advice}")
 
     def begun_with(self, key: str) -> Mapping[str, Any] | None:
-        """What a mark in YAML says, if it has the key of this kind's; None in a new or empty directory.
+        """The content of a YAML mark that must hold a key; None in a new or empty directory.
 
         Raises: as `check_output`.
         """

@@ -92,7 +92,7 @@ def check_outputs(outputs: Sequence[Path], inputs: Mapping[str, Path]) -> None:
             check_place(path)
         for what, file in inputs.items():
             if _same_file(path, file):
-                problems.add(f"{path}: is the file of {what}, expected another one to write to")
+                problems.add(f"{path}: is the file of {what}, expected another file to write to")
         if any(_same_file(path, other) for other in outputs[:position]):
             problems.add(f"{path}: named for two outputs, expected a file each for tables and JSON")
     problems.raise_any()

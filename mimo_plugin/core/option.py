@@ -38,27 +38,29 @@ Progress = Annotated[bool | None, Option("Progress bars on standard error.  [def
 SharedTopics = Annotated[
     bool, Option("The collections have topics in common, as NeuCLIR's: one query, judged in each of them.")
 ]
-TopicField = Annotated[str | None, Option("Of shared topics, e.g. title.  [default: what ir_datasets says]")]
-TopicLang = Annotated[str | None, Option("Of shared topics whose collection does not say it, e.g. en.")]
+TopicField = Annotated[
+    str | None, Option("Field of shared topics, e.g. title.  [default: as in ir_datasets]")
+]
+TopicLang = Annotated[
+    str | None, Option("Language of shared topics, if their collection does not say it, e.g. en.")
+]
 FileLang = Annotated[
     Sequence[str],
     Option(
-        "Of a FILE, or one for each in order; in a pool it becomes the prefix of its ids.  "
-        "[default: what stands before the colon of its ids]",
+        "Language of a FILE, or one per FILE in order; in a pool it becomes the prefix of the ids.  "
+        "[default: the text before the colon of the ids]",
         metavar="LANG...",
     ),
 ]
 RemoveQuery = Annotated[
     bool,
-    Option(
-        "Leave out hits that are the query itself: docid and query id, with their prefixes, are the same."
-    ),
+    Option("Leave out hits that are the query itself: docid and query id are equal, including prefixes."),
 ]
 
 
 def duplicates_of(what: str) -> Option:
     """The option `--duplicates`. what: the duplicates."""
     return Option(
-        f"Of {what}: an error, or the first is taken. The very same record is always taken once.",
+        f"For {what}: fail, or take the first. Identical records are always taken once.",
         choices=("error", "first"),
     )

@@ -300,7 +300,7 @@ def to_csv(table: Table) -> str:
 
     Headers over columns become part of the columns' names; headings over rows become a column `part`. Labels
     are in the last column, `label`, of every row. A column with a dagger or an upper bound is followed by a
-    column `... is`, which says so.
+    column `... is` with "significant" or "upper bound".
     """
     all_rows = [(part.heading, row) for part in table.parts for row in part.rows]
     marked = {place for _, row in all_rows for place, cell in enumerate(row) if cell.marked or cell.bound}

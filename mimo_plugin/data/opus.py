@@ -179,7 +179,7 @@ def _columns(lang: str, name: str, config: str | None) -> DatasetColumns:
 def _require_hub() -> None:
     if why := hub_problem():
         raise DataError(
-            f"{why}: fetch the corpora where there is a network (hf download --repo-type dataset "
+            f"{why}: download the corpora on a machine with a network (hf download --repo-type dataset "
             f"{_REPOSITORY}europarl --local-dir DIR/parallel-sentences-europarl, and so on) and give --opus "
             "DIR"
         )

@@ -288,8 +288,8 @@ class DatasetColumns(PairSource):
             )
         if why := hub_problem():
             raise DataError(
-                f"{self._title}: no such file or directory, and {why}: fetch it where there is a network "
-                f"(hf download --repo-type dataset {self.name}) and give its directory"
+                f"{self._title}: no such file or directory, and {why}: download it on a machine with a "
+                f"network (hf download --repo-type dataset {self.name}) and give its directory"
             )
 
     def _rows(self) -> Iterator[Any]:

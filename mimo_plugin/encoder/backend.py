@@ -1,98 +1,65 @@
-"""What runs an encoder: torch, or a graph that was checked against torch before its first use."""
+"""What runs an encoder: torch, or a graph that was compared with torch before its first use.
+
+An encoder that ran as a graph is remembered: the next one of the same files and options runs without torch.
+"""
 
 import json
 import logging
 import os
 import platform
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from hashlib import sha256
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.environment import installed_versions
-from mimo_plugin.core.errors import EnvironmentProblem, MimoError, ModelError, UsageError
-from mimo_plugin.core.files import write_text
+from mimo_plugin.core.errors import EnvironmentProblem, MimoError, ModelError
+from mimo_plugin.core.files import sha256 as file_sha256
+from mimo_plugin.core.files import user_caches, write_text
 from mimo_plugin.encoder import export
-from mimo_plugin.encoder.batching import Runner, Texts, TorchRunner, encode
-from mimo_plugin.encoder.options import AUTO, BACKENDS, ONNX, OPENVINO, TORCH
-from mimo_plugin.encoder.side import TorchSide
+from mimo_plugin.encoder.batching import Runner, Text, Texts, TorchRunner, encode
+from mimo_plugin.encoder.checkpoint import CUT, files_root
+from mimo_plugin.encoder.options import AUTO, MODULES, ONNX, OPENVINO, TORCH, EncoderOptions, installed
+from mimo_plugin.encoder.side import Facts, GraphSide, TorchSide, capacity
 
 if TYPE_CHECKING:
+    import tokenizers
     from sentence_transformers import SentenceTransformer
 
-_log = logging.getLogger(__name__)
-# What each can compute in.
-DTYPES = {
-    TORCH: ("float32", "bfloat16", "float16"),
-    ONNX: ("float32", "int8"),
-    OPENVINO: ("float32", "bfloat16"),
-}
-# What has to be installed, named as it is imported.
-MODULES = {TORCH: (), ONNX: ("onnx", "onnxruntime", "onnxscript"), OPENVINO: ("openvino",)}
-# Longest text that is compared, in tokens, and what one side of the comparison may cost, in parameters times
-# tokens: seconds on a few cores.
+# The parent of this package's loggers: `warnings_noted` listens to all of them.
+_log = logging.getLogger("mimo_plugin.encoder")
+# The comparison with torch reads texts of at most so many tokens, and each side costs at most so much
+# (parameters times tokens): seconds on a few cores.
 LONGEST, WORK = 512, 10**11
 # Largest difference of any component of a float32 vector.
 TOLERANCE = 1e-5
-# Where other number formats round, vectors must still point the same way.
+# Other number formats round: smallest cosine to torch's float32 vector.
 LEAST_COSINE = {"bfloat16": 0.98, "int8": 0.8}
-# The difference of vectors that hold NaN or infinity; JSON has neither.
+# Stands for NaN and infinity in a verdict: JSON has neither.
 _NOT_FINITE = 3e38
-
-
-def wanted(backend: str, dtype: str, device: str | None) -> str:
-    """The backend that was asked for; "auto" where that is left to the model and the machine.
-
-    The environment variable MIMO_BACKEND stands in for "auto".
-
-    Raises:
-        EnvironmentProblem: it is not installed.
-        UsageError: no such backend, or it cannot run in this number format or on this device.
-    """
-    name = os.environ.get("MIMO_BACKEND") or AUTO if backend == AUTO else backend
-    if name not in BACKENDS:
-        raise UsageError(f"backend {name!r}: one of {', '.join(BACKENDS)} was expected")
-    if name == AUTO:
-        if dtype == "float32":
-            return AUTO
-        name = ONNX if dtype == "int8" else TORCH
-    if dtype not in DTYPES[name]:
-        able = [other for other, dtypes in DTYPES.items() if dtype in dtypes]
-        raise UsageError(
-            f"--backend {name} runs {', '.join(DTYPES[name])}, not {dtype}: "
-            + (f"use --backend {' or '.join(able)}" if able else "choose another --dtype")
-        )
-    if name != TORCH:
-        if device is not None and device != "cpu":
-            raise UsageError(f"--backend {name} runs on the CPU, not on {device}: leave --device out")
-        missing = [module for module in MODULES[name] if find_spec(module) is None]
-        if missing:
-            raise EnvironmentProblem(
-                f"--backend {name} needs {', '.join(missing)}, which is not installed: "
-                f"pip install 'mimo-plugin[{name}]'"
-            )
-    return name
-
-
-def installed(backend: str) -> bool:
-    """Whether the packages of a backend are there."""
-    return all(find_spec(module) is not None for module in MODULES[backend])
+_FACTS, _TOKENIZER = "facts.json", "tokenizer.json"
+# Files of a checkpoint that decide its vectors and prompts.
+_SUFFIXES = {".json", ".jinja", ".model", ".safetensors", ".txt"}
+# Device files of accelerators: with one of them, torch may find a faster device than the CPU.
+_ACCELERATORS = ("nvidia*", "kfd", "dxg", "dri/renderD*", "accel*", "davinci*")
 
 
 def choose(side: TorchSide, backend: str, dtype: str, name: str) -> Runner:
-    """What runs a loaded float32 model.
+    """The runner of a loaded float32 model.
 
     Args:
-        backend: of `wanted`.
+        backend: of `options.wanted`.
         name: the checkpoint's, for messages.
 
     Raises:
-        EnvironmentProblem: the graph cannot be kept on disk.
-        ModelError: the model cannot be exported to the backend that was asked for, or the graph's vectors are
-            not the model's.
+        EnvironmentProblem: the graph cannot be written to disk.
+        ModelError: the model cannot be exported to the requested backend, or the graph's vectors are not the
+            model's.
     """
     if backend == AUTO and side.model.device.type == "cpu" and installed(OPENVINO):
         try:
@@ -114,11 +81,16 @@ def _said(error: Exception) -> str:
 
 
 def _graph(side: TorchSide, backend: str, dtype: str) -> export.GraphRunner:
+    """The graph's runner; the graph is exported and compared with torch unless the cache has it."""
     import torch
 
-    directory = _directory(side, backend, dtype)
+    key = _key(side.model, backend, side.fingerprint)
+    write = {ONNX: export.write_onnx, OPENVINO: export.write_openvino}[backend]
+    exported = directory = export.cached(key, lambda place: write(*export.trace(side.model), place))
+    if dtype == "int8":
+        directory = export.cached({**key, "dtype": dtype}, lambda place: export.write_int8(exported, place))
     runner = export.open_graph(directory, backend, dtype, int(torch.get_num_threads()))
-    path = verdict_file(directory, dtype)
+    path = _verdict_file(directory, dtype)
     verdict = Verdict.read(path)
     if verdict is None:
         verdict = compare(side, runner)
@@ -129,19 +101,8 @@ def _graph(side: TorchSide, backend: str, dtype: str) -> export.GraphRunner:
     return runner
 
 
-def _directory(side: TorchSide, backend: str, dtype: str) -> Path:
-    """The graph's directory; the graph is made where it is not there."""
-    key = _key(side.model, backend, side.fingerprint)
-    write = {ONNX: export.write_onnx, OPENVINO: export.write_openvino}[backend]
-    directory = export.cached(key, lambda place: write(export.trace(side.model), place))
-    if dtype != "int8":
-        return directory
-    return export.cached({**key, "dtype": dtype}, lambda place: export.write_int8(directory, place))
-
-
 def _key(model: "SentenceTransformer", backend: str, fingerprint: str) -> dict[str, str]:
-    """All that decides a graph: the fingerprint is of weights and pooling, the config says how layers use
-    them."""
+    """All that decides a graph: weights and pooling (fingerprint), how layers use them (config), versions."""
     config = model.config.to_dict() if hasattr(model.config, "to_dict") else {}
     for name in ("_name_or_path", "transformers_version"):
         config.pop(name, None)
@@ -149,12 +110,11 @@ def _key(model: "SentenceTransformer", backend: str, fingerprint: str) -> dict[s
         "backend": backend,
         "fingerprint": fingerprint,
         "config": repr(sorted(config.items(), key=lambda item: item[0])),
-        **libraries(backend),
+        **_libraries(backend),
     }
 
 
-def libraries(backend: str) -> dict[str, str]:
-    """Versions of what makes and runs a graph."""
+def _libraries(backend: str) -> dict[str, str]:
     return installed_versions(("torch", "transformers", "sentence-transformers", *MODULES[backend]))
 
 
@@ -163,9 +123,11 @@ class CheckFailed(ModelError):
 
 
 class Verdict(Record):
-    """Attributes:
-    difference: largest difference of a component between the graph's vectors and torch's in float32.
-    cosine: smallest cosine between two vectors of the same text.
+    """How near a graph's vectors are to torch's float32 vectors.
+
+    Attributes:
+        difference: largest absolute difference of a component.
+        cosine: smallest cosine between two vectors of the same text.
     """
 
     difference: float
@@ -173,14 +135,14 @@ class Verdict(Record):
 
     @classmethod
     def read(cls, path: Path) -> "Verdict | None":
-        """None where there is none yet, or a damaged one."""
+        """None where the file is missing or damaged."""
         try:
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValueError):
             return None
 
     def problem(self, dtype: str) -> str | None:
-        """Why the graph is not to be used, or None."""
+        """Why the graph must not be used, or None."""
         if self.difference >= _NOT_FINITE:
             return "its vectors hold NaN or infinity, and torch's do not"
         if dtype in LEAST_COSINE:
@@ -193,8 +155,8 @@ class Verdict(Record):
         return f"its vectors differ from torch's by {self.difference:.1e}, expected {TOLERANCE:.0e} at most"
 
 
-def verdict_file(directory: Path, dtype: str) -> Path:
-    """Where the verdict on a graph is kept, one for each kind of processor: another may compute otherwise."""
+def _verdict_file(directory: Path, dtype: str) -> Path:
+    """A graph's verdict on this kind of processor: another kind may compute differently."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         kind = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
@@ -204,32 +166,34 @@ def verdict_file(directory: Path, dtype: str) -> Path:
 
 
 def compare(side: TorchSide, runner: Runner) -> Verdict:
-    """Encodes real texts with both.
+    """Encodes the same real texts with torch and with a runner.
 
     Raises:
-        CheckFailed: the model's own vectors hold NaN or infinity.
+        CheckFailed: torch's own vectors hold NaN or infinity.
     """
     import numpy as np
 
     budget = side.affordable(WORK)
     longest = int(min(LONGEST, side.model.max_seq_length, max(budget // 2, 2)))
-    source = Texts(list(sample_texts(longest, budget - longest)), prompt="", batch_size=8)
+    source = Texts(list(_sample_texts(longest, budget - longest)), prompt="", batch_size=8)
     with side.cut_to(longest):
         expected, found = encode(side, source), encode(TorchSide(side.model, runner), source)
     if not np.isfinite(expected).all():
         raise CheckFailed("the model's own vectors, as torch computes them, hold NaN or infinity")
     if not np.isfinite(found).all():
-        return Verdict(difference=float(np.finfo(np.float32).max), cosine=-1.0)
+        return Verdict(difference=_NOT_FINITE, cosine=-1.0)
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
     cosines = (expected * found).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
-    # A text without tokens may have a vector of zeros, which points nowhere.
+    # A text without tokens may have a zero vector, whose cosine is undefined.
     cosines = np.where(np.abs(expected - found).max(axis=1) == 0, 1.0, cosines)
     return Verdict(difference=float(np.abs(expected - found).max()), cosine=float(cosines.min()))
 
 
-def sample_texts(longest: int, budget: int) -> Iterator[str]:
-    """One text of as many tokens as are read; nothing at all; and of every packaged language a short text and
-    a long one, of different descriptions, until the budget of tokens is spent, but one at least."""
+def _sample_texts(longest: int, budget: int) -> Iterator[str]:
+    """A text of `longest` tokens, an empty one, and a short and a long one of each packaged language.
+
+    It ends when the budget of tokens is spent, but not before the first packaged text.
+    """
     from mimo_plugin.collections.packaged import LANGUAGES, descriptions
 
     yield "word " * longest
@@ -241,3 +205,164 @@ def sample_texts(longest: int, budget: int) -> Iterator[str]:
             budget -= min(len(text) // 2, longest)
             if budget <= 0:
                 return
+
+
+def recall(checkpoint: str, path: str, backend: str, options: EncoderOptions) -> GraphSide | None:
+    """The encoder of these files and options, if it ran as a graph before and nothing has changed.
+
+    Args:
+        checkpoint: as given, for warnings.
+        path: the same, resolved.
+        backend: of `options.wanted`.
+    """
+    if backend == AUTO and _auto_is_openvino(options):
+        backend = OPENVINO
+    content = None if backend in (AUTO, TORCH) else _content(path)
+    if content is None:
+        return None
+    # With --max-length, facts of the checkpoint's own length serve, too. Without, that length is unknown.
+    for own_length in (True, False)[: 1 if options.max_length is None else 2]:
+        directory = export.directory_of(_facts_key(content, backend, options, own_length), _directory)
+        if export.whole(directory) is not None:
+            return _recalled(directory, checkpoint, backend, options)
+    return None
+
+
+def _recalled(directory: Path, checkpoint: str, backend: str, options: EncoderOptions) -> GraphSide | None:
+    import tokenizers
+
+    try:
+        facts = Facts.model_validate_json((directory / _FACTS).read_bytes())
+        graph = export.graphs_directory() / facts.graph
+        verdict = Verdict.read(_verdict_file(graph, options.dtype))
+        if export.whole(graph) is None or verdict is None or verdict.problem(options.dtype):
+            return None
+        length = options.max_length or facts.max_length
+        if facts.capacity is not None and length > facts.capacity:
+            return None
+        torch = sys.modules.get("torch")
+        workers = facts.workers if torch is None else int(torch.get_num_threads())
+        runner = export.open_graph(graph, backend, options.dtype, workers)
+        side = GraphSide(facts, tokenizers.Tokenizer.from_file(str(directory / _TOKENIZER)), runner)
+        side.limit(length)
+    except Exception:
+        # Loading the model with torch will report whatever is wrong.
+        return None
+    for warning in facts.warnings:
+        if options.max_length is None or CUT not in warning:
+            _log.warning(warning.replace(facts.checkpoint, checkpoint))
+    return side
+
+
+def remember(
+    side: TorchSide, checkpoint: str, path: str, options: EncoderOptions, warnings: Sequence[str]
+) -> None:
+    """Keeps what `recall` needs, if a graph runs the side and the tokenizer alone makes its features."""
+    if not isinstance(side.runner, export.GraphRunner):
+        return
+    tokenizer = getattr(side.model.tokenizer, "backend_tokenizer", None)
+    content = _content(path)
+    lengths = {side.max_length(task) for task in ("query", "document")}
+    if tokenizer is None or content is None or len(lengths) > 1:
+        return
+    backend = side.runner.name
+    facts = Facts(
+        checkpoint=checkpoint,
+        graph=side.runner.directory.name,
+        fingerprint=side.fingerprint,
+        dimension=side.dimension,
+        max_length=lengths.pop(),
+        capacity=capacity(side.model),
+        pooling=side.pooling,
+        normalizes=side.normalizes,
+        normalizes_cut=side.normalizes_cut,
+        prompts=side.model.prompts,
+        default_prompt_name=side.model.default_prompt_name,
+        workers=side.runner.workers,
+        warnings=tuple(warnings),
+    )
+    if not _same_features(side, tokenizer, facts, side.runner):
+        return
+
+    def write(place: Path) -> None:
+        write_text(place / _FACTS, facts.model_dump_json(indent=2) + "\n")
+        tokenizer.save(str(place / _TOKENIZER))
+
+    asked = [options]
+    if options.override and (options.dimension is not None or not side.is_cut):
+        # The options that a search gives for the encoder of an index.
+        asked.append(replace(options, pooling=facts.pooling, normalize=facts.normalizes))
+    # If the cache cannot be written, the next start is only as slow as this one.
+    with suppress(MimoError):
+        for one in asked:
+            export.cached(_facts_key(content, backend, one, one.max_length is None), write, _directory)
+
+
+def _same_features(
+    side: TorchSide, tokenizer: "tokenizers.Tokenizer", facts: Facts, runner: export.GraphRunner
+) -> bool:
+    """Whether the tokenizer alone gives the features that sentence-transformers gives."""
+    import numpy as np
+    import tokenizers
+
+    texts: list[Text] = list(_sample_texts(facts.max_length, 10_000))
+    texts += [(" Title ", "text"), ("", ""), "  UPPER\tcase\n ", ("a", "word " * facts.max_length)]
+    for prompt in ("", "query: "):
+        expected = side.tokenise(texts, prompt, "document")
+        # The tokenizer has the padding and truncation of its last call.
+        if tokenizer.truncation is None:
+            return False
+        copy = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+        found = GraphSide(facts, copy, runner).tokenise(texts, prompt, "document")
+        if not all(np.array_equal(expected[name], found[name]) for name in runner.inputs):
+            return False
+    return True
+
+
+@contextmanager
+def warnings_noted() -> Iterator[list[str]]:
+    """Yields a list that collects this package's warnings meanwhile."""
+    found: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    _log.addHandler(handler)
+    try:
+        yield found
+    finally:
+        _log.removeHandler(handler)
+
+
+def _auto_is_openvino(options: EncoderOptions) -> bool:
+    """Whether `choose` would try OpenVINO first, as far as that is known without torch."""
+    if options.dtype != "float32" or not installed(OPENVINO):
+        return False
+    if options.device is not None:
+        return options.device == "cpu"
+    return sys.platform == "linux" and not any(any(Path("/dev").glob(pattern)) for pattern in _ACCELERATORS)
+
+
+def _directory() -> Path:
+    return user_caches() / "encoders"
+
+
+def _content(path: str) -> str | None:
+    """SHA-256 over the files of a checkpoint; None where they are not on this machine."""
+    root = files_root(path, fetch=True)
+    if root is None:
+        return None
+    files = sorted(file for file in root.rglob("*") if file.suffix in _SUFFIXES and file.is_file())
+    lines = "".join(f"{file.relative_to(root)} {file_sha256(file)}\n" for file in files)
+    return sha256(lines.encode()).hexdigest()
+
+
+def _facts_key(content: str, backend: str, options: EncoderOptions, own_length: bool) -> dict[str, str]:
+    """All that decides the facts."""
+    settings = ("dtype", "attention", "pooling", "normalize", "dimension", "override")
+    return {
+        "files": content,
+        "options": repr([getattr(options, name) for name in settings]),
+        "length": "the checkpoint's own" if own_length else str(options.max_length),
+        "backend": backend,
+        "threads": repr((os.environ.get("OMP_NUM_THREADS"), os.cpu_count())),
+        **_libraries(backend),
+    }

@@ -1,4 +1,4 @@
-"""From texts to vectors: read and tokenised ahead, in batches of like length, one batch a core."""
+"""From texts to vectors: tokenised ahead, in batches of similar length, one batch a core."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-# One text, or a (title, text) pair that the tokenizer joins in its own way.
+# One text, or a (title, text) pair that the tokenizer joins.
 Text = str | tuple[str, str]
-# What a tokenizer hands to a model: name -> array (texts, tokens), or something that is no array.
+# A model's input: name -> array (texts, tokens), or a value that is no array.
 Features = Mapping[str, Any]
 
-# With more, what a layer works on leaves a core's own cache, and there is more padding.
+# With more, a layer's activations do not fit a core's cache, and there is more padding.
 CPU_TOKENS = 512
-# They keep a GPU busy, and XLM-R-large needs less than 4 GiB for them.
+# Enough to keep a GPU busy; XLM-R-large needs less than 4 GiB for them.
 GPU_TOKENS = 16_384
-# Texts that are tokenised at a time, and characters of their padded rows at most.
+# Most texts that are tokenised at a time, and most characters of their padded rows.
 _PIECE_TEXTS = 1024
 _PIECE_CHARACTERS = 2**22
-# Batches that lie ready for each worker.
+# Batches that wait for each worker.
 _AHEAD = 2
 
 
@@ -36,33 +36,33 @@ class Runner(Protocol):
 
     @property
     def workers(self) -> int:
-        """Batches that are computed at the same time, on a CPU each by one core."""
+        """Batches that are computed at the same time; on a CPU, each by one core."""
 
     @property
     def tokens(self) -> int:
         """Most tokens a batch, padding included."""
 
     def run(self, features: Features) -> "np.ndarray":
-        """The vectors of one batch, float32 (texts, dimension); several threads may call it at once."""
+        """The vectors of one batch, float32 (texts, dimension). Thread-safe."""
 
 
 class Tokenised(Protocol):
-    """What makes vectors of texts: a tokenizer, and what computes."""
+    """A side of an encoder: a tokenizer and a runner."""
 
     @property
     def runner(self) -> Runner:
-        """What computes."""
+        """Computes the batches."""
 
     @property
     def dimension(self) -> int:
-        """Components of a vector that count, its first ones."""
+        """Number of components to keep; the runner may give more."""
 
     def tokenise(self, texts: Sequence[Text], prompt: str, task: str | None) -> Features:
-        """Features of texts; `task` is "query" or "document", for modules that treat them differently."""
+        """Features of texts; some modules distinguish the tasks "query" and "document"."""
 
 
 class TorchRunner:
-    """The model as it is, on its own device."""
+    """Runs the model with torch, on the model's device."""
 
     name = "torch"
 
@@ -70,14 +70,14 @@ class TorchRunner:
         import torch
 
         self._model = model
-        # For the reason that `first_batch` gives.
+        # See `first_batch`.
         torch.from_numpy(torch.zeros(1).numpy())
 
     @property
     def workers(self) -> int:
         import torch
 
-        # Beside a GPU the second one prepares a batch while the first one's is computed.
+        # With a GPU, the second worker prepares a batch while the first one's is computed.
         return int(torch.get_num_threads()) if self._on_cpu else 2
 
     @property
@@ -110,14 +110,14 @@ class TorchRunner:
 
 
 def first_batch(names: Sequence[str]) -> dict[str, "np.ndarray"]:
-    """A small batch that whoever makes a runner runs at once, in its own thread.
+    """A small batch that a new runner computes at once, in one thread, to avoid a deadlock.
 
-    The layer between a library and NumPy sets itself up at its first conversion. Two threads that come first
-    together can lock each other out for ever: one sets up and waits for the GIL, which the other holds while
-    it waits for the set-up.
+    A library's bridge to NumPy initialises itself at its first conversion. If two threads do the first
+    conversion together, they can deadlock: one initialises and waits for the GIL, the other holds the GIL and
+    waits for the initialisation.
 
     Args:
-        names: of the features, each with a row of tokens.
+        names: of the features.
     """
     import numpy as np
 
@@ -126,9 +126,11 @@ def first_batch(names: Sequence[str]) -> dict[str, "np.ndarray"]:
 
 
 class Batch(NamedTuple):
-    """Attributes:
-    rows: positions in the piece, of shape (texts,).
-    features: of the texts, padded to the longest of them.
+    """A batch of a piece.
+
+    Attributes:
+        rows: positions in the piece, of shape (texts,).
+        features: of the texts, padded to the longest of them.
     """
 
     rows: "np.ndarray"
@@ -136,9 +138,9 @@ class Batch(NamedTuple):
 
 
 def pieces(lengths: Sequence[int]) -> list[list[int]]:
-    """Positions of texts that are tokenised together: the longest texts first, those of like length together.
+    """Positions of texts that are tokenised together: of similar length, the longest texts first.
 
-    What does not fit into memory shows at once that way.
+    That way the batch that needs most memory comes first.
 
     Args:
         lengths: of the texts, in characters.
@@ -153,7 +155,7 @@ def pieces(lengths: Sequence[int]) -> list[list[int]]:
 
 
 def rectangular(features: Features, texts: int) -> bool:
-    """Whether every array has a row a text and a column a token, so that rows can be batched again."""
+    """Whether every array has shape (texts, tokens), so that rows can be batched again."""
     mask = features.get("attention_mask")
     if mask is None or mask.ndim != 2 or len(mask) != texts:
         return False
@@ -161,10 +163,10 @@ def rectangular(features: Features, texts: int) -> bool:
 
 
 def batches(features: Features, *, texts: int, tokens: int) -> Iterator[Batch]:
-    """Cuts the features of a piece into batches of like length, the longest first.
+    """Cuts the features of a piece into batches of similar length, the longest first.
 
-    Texts without tokens, as some tokenizers make of empty ones, have batches of their own with one column of
-    padding: what such a text gets must not depend on the others.
+    Some tokenizers give no tokens for an empty text. Such texts get separate batches with one column of
+    padding, so that their vectors do not depend on other texts.
 
     Args:
         texts: most texts a batch.
@@ -174,7 +176,7 @@ def batches(features: Features, *, texts: int, tokens: int) -> Iterator[Batch]:
 
     mask = features["attention_mask"]
     lengths = mask.sum(axis=1)
-    # Padding is on one side for all: on the right where every text that has tokens begins with one.
+    # All rows are padded on the same side: on the right if every text that has tokens begins with one.
     on_right = bool((mask[lengths > 0, 0] == 1).all())
     order = np.argsort(-lengths, kind="stable")
     start = 0
@@ -196,13 +198,13 @@ def batches(features: Features, *, texts: int, tokens: int) -> Iterator[Batch]:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts that batches are made of; no batch holds texts of two.
+    """Texts to encode; no batch mixes two `Texts`.
 
     Attributes:
         texts: texts, or (title, text) pairs.
         prompt: put before each text.
         batch_size: most texts a batch.
-        task: "query" or "document", for modules that treat them differently.
+        task: see `Tokenised.tokenise`.
     """
 
     texts: Sequence[Text]
@@ -211,7 +213,7 @@ class Texts:
     task: str | None = None
 
     def lengths(self) -> list[int]:
-        """In characters, each."""
+        """Length of each text, in characters."""
         return [len(text) if isinstance(text, str) else sum(map(len, text)) for text in self.texts]
 
 
@@ -228,15 +230,15 @@ def encode(side: Tokenised, source: Texts, advance: Callable[[int], object] | No
 def encode_each(
     side: Tokenised, sources: Iterable[Texts], advance: Callable[[int], object] | None = None
 ) -> Generator["np.ndarray", None, None]:
-    """Yields the vectors of one source after the other: those that it has alone.
+    """Yields the vectors of one source after the other; they do not depend on the other sources.
 
-    A core that has a batch to itself does not wait for the others after every operation, as it does where
-    all of them share each batch. Only a source's batch that is alone gets all cores. What comes next is read
-    and tokenised by a thread of its own meanwhile.
+    Each core computes a batch of its own. If all cores shared each batch, they would wait for each other
+    after every operation. Only the single batch of a small source gets all cores. Another thread reads and
+    tokenises the next texts meanwhile.
 
     Args:
-        sources: of one text at least. What reading them raises is raised after what was read before it has
-            been yielded.
+        sources: each with at least one text. An error of reading them is raised after the vectors of earlier
+            sources.
         advance: called with the number of texts done since the last call.
     """
     import numpy as np
@@ -249,7 +251,7 @@ def encode_each(
         for job, found in done:
             if vectors is None:
                 vectors = np.empty((len(job.source.texts), side.dimension), dtype=np.float32)
-            # A checkpoint may say that only the first dimensions count.
+            # `truncate_dim` or --dimension may keep only the first components.
             vectors[job.rows] = found[:, : vectors.shape[1]]
             if advance is not None:
                 advance(len(job.rows))
@@ -263,8 +265,8 @@ class _Job(NamedTuple):
 
     Attributes:
         rows: positions of its texts in the source.
-        alone: it is all of the source.
-        last: of the source.
+        alone: whether it is the source's only batch.
+        last: whether it is the source's last batch.
     """
 
     source: Texts
@@ -275,7 +277,7 @@ class _Job(NamedTuple):
 
 
 def _jobs(side: Tokenised, sources: Iterable[Texts]) -> Iterator[list[_Job]]:
-    """The batches of a piece at a time, of one source after the other."""
+    """The batches of one source after the other, a piece at a time."""
     for source in sources:
         parts = pieces(source.lengths())
         for number, piece in enumerate(parts, start=1):
@@ -294,20 +296,20 @@ def _cut(side: Tokenised, source: Texts, piece: list[int]) -> list[Batch]:
     features, positions = tokenise(piece), np.asarray(piece)
     if rectangular(features, len(piece)):
         if not features["attention_mask"].shape[1]:
-            # No text has a token. One that does brings padding for the others.
+            # No text has a token. Another text with one makes the tokenizer pad them.
             padded = tokenise(piece, "a")
             features = {
                 name: value[:-1] if hasattr(value, "shape") else value for name, value in padded.items()
             }
         cut = batches(features, texts=source.batch_size, tokens=side.runner.tokens)
         return [Batch(positions[rows], part) for rows, part in cut]
-    # Something else than rows of tokens: it cannot be cut, only made again.
+    # Features without rows of tokens cannot be cut, so each batch is tokenised separately.
     parts = [piece[start : start + source.batch_size] for start in range(0, len(piece), source.batch_size)]
     return [Batch(np.asarray(part), tokenise(part)) for part in parts]
 
 
 def _ahead(tokenised: Iterator[list[_Job]]) -> Generator[_Job, None, None]:
-    """Has the next piece tokenised while the batches of this one are taken."""
+    """Tokenises the next piece while the consumer takes the batches of this one."""
     with _threads(ThreadPoolExecutor(1, "tokenizer")) as thread:
         piece = thread.submit(next, tokenised, None)
         while (jobs := piece.result()) is not None:
@@ -316,7 +318,7 @@ def _ahead(tokenised: Iterator[list[_Job]]) -> Generator[_Job, None, None]:
 
 
 def _computed(runner: Runner, jobs: Iterator[_Job]) -> Generator[tuple[_Job, "np.ndarray"], None, None]:
-    """Every batch with its vectors, in the batches' order."""
+    """Each batch with its vectors, in order."""
     waiting: deque[tuple[_Job, Future[np.ndarray]]] = deque()
     trouble: Exception | None = None
     with _one_core_each(runner) as pool:
@@ -341,7 +343,7 @@ def _computed(runner: Runner, jobs: Iterator[_Job]) -> Generator[tuple[_Job, "np
 
 @contextmanager
 def _one_core_each(runner: Runner) -> Iterator[ThreadPoolExecutor]:
-    """Threads in which a batch is computed with one core; a graph's runner has no other."""
+    """A pool whose threads use one core each; graphs always use one."""
     if runner.name != "torch":
         with _threads(ThreadPoolExecutor(runner.workers)) as pool:
             yield pool
@@ -355,17 +357,17 @@ def _one_core_each(runner: Runner) -> Iterator[ThreadPoolExecutor]:
         ) as pool:
             yield pool
     finally:
-        # It is also what threads start with that begin later.
+        # Later threads start with this number, too.
         torch.set_num_threads(before)
 
 
 @contextmanager
 def _threads(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
-    """Waits for the threads when the work is done; after an interrupt one of them may hang."""
+    """Waits for the threads at the end, but not after an interrupt, when one of them may hang."""
     try:
         yield pool
     except BaseException as error:
-        # An interrupt reaches a generator in which it was not raised as GeneratorExit.
+        # If the interrupt is raised outside this generator, it arrives here as GeneratorExit.
         pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
         raise
     pool.shutdown()

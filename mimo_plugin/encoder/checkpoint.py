@@ -1,4 +1,4 @@
-"""From a checkpoint's files to a `SentenceTransformer`: loading, the user's overrides, identity."""
+"""From a checkpoint's files to a `SentenceTransformer`: checks, loading, the user's overrides, a probe."""
 
 import json
 import logging
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _log = logging.getLogger(__name__)
-# Longest text in tokens where a checkpoint's files set no limit.
+# Longest text in tokens, if a checkpoint's files set no limit.
 UNLIMITED = 512
-# What a warning says of a length that nobody asked for.
+# In warnings about a length that the user did not set.
 CUT = "texts are cut to"
-# What the longest text of the probe may cost, in parameters times tokens: half a second on a few cores.
+# Cost of the probe's longest text, in parameters times tokens: half a second on a few cores.
 _PROBE_WORK, _PROBE_LEAST = 2**33, 8
-# Weights in formats that are not read.
+# File formats of weights that are not read.
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def check_device(device: str | None) -> str:
-    """The torch device that a name stands for; None is the fastest that is there.
+    """Checks the name of a torch device; None becomes the fastest one.
 
     Raises:
-        EnvironmentProblem: torch does not see that device.
+        EnvironmentProblem: torch does not see the device.
         UsageError: no such kind of device.
     """
     import torch
@@ -45,24 +45,25 @@ def check_device(device: str | None) -> str:
         raise UsageError(f"unknown device {device!r}: cpu, cuda, cuda:N or mps was expected") from None
     if parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
         raise EnvironmentProblem(
-            f"device {device} was asked for and torch sees {torch.cuda.device_count()} CUDA devices: "
+            f"device {device} was requested and torch sees {torch.cuda.device_count()} CUDA devices: "
             "use --device cpu, or install a torch build for this machine's GPU"
         )
     if parsed.type == "mps" and not torch.backends.mps.is_available():
-        raise EnvironmentProblem("device mps was asked for and torch does not see it: use --device cpu")
+        raise EnvironmentProblem("device mps was requested and torch does not see it: use --device cpu")
     return device
 
 
 def load_model(
     path: str, checkpoint: str, device: str, dtype: str = "float32", *, attention: str | None = None
 ) -> "SentenceTransformer":
-    """Loads a directory or a hub id; `checkpoint` is its name in messages.
+    """Loads a directory or a hub id.
 
-    Only safetensors weights are read and no code from the checkpoint is run. Where the tokenizer has no
-    padding token, its end-of-sequence token stands in; a warning says so.
+    Only safetensors weights are read and no code from the checkpoint is run. A tokenizer without a padding
+    token gets its end-of-sequence token for padding, with a warning.
 
     Args:
-        dtype: number format of the transformer's weights, which are never held in another one.
+        checkpoint: its name in messages.
+        dtype: number format of the transformer's weights; they are loaded in it directly.
 
     Raises:
         ModelError: there is no such checkpoint, or it cannot be loaded.
@@ -88,14 +89,14 @@ def load_model(
         raise ModelError(_why_not(path, checkpoint, error)) from error
     tokenizer = getattr(model[0], "tokenizer", None)
     if tokenizer is not None and getattr(tokenizer, "pad_token", "") is None:
-        # Which one does not matter, since padding is masked.
+        # Any token will do, since padding is masked.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
         _log.warning(f"{checkpoint} has no padding token: {tokenizer.pad_token!r} is used for padding")
     return model
 
 
 def check_files(path: str, checkpoint: str) -> None:
-    """Raises a ModelError where a place on this machine holds no checkpoint that is read here."""
+    """Raises a ModelError if a local path is no checkpoint, or one that is not supported; hub ids pass."""
     directory = Path(path)
     if not directory.is_dir():
         if directory.is_absolute() or path.startswith(("./", "../")) or path.count("/") > 1:
@@ -122,18 +123,18 @@ def check_files(path: str, checkpoint: str) -> None:
 
 def _conversion(root: Path | None, checkpoint: str) -> str:
     """How to make safetensors of a checkpoint's pickled weights."""
-    whole = root is not None and (root / "modules.json").is_file()
-    classes = ("SentenceTransformer",) if whole else ("AutoModel", "AutoTokenizer")
-    calls = " and ".join(
-        f"{name}.from_pretrained({checkpoint!r}).save_pretrained('converted')"
-        if not whole
-        else f"{name}({checkpoint!r}).save_pretrained('converted')"
-        for name in classes
-    )
-    return f"where you trust its files, convert it once in Python with {calls}, and name that directory"
+    if root is not None and (root / "modules.json").is_file():
+        calls = f"SentenceTransformer({checkpoint!r}).save_pretrained('converted')"
+    else:
+        calls = " and ".join(
+            f"{name}.from_pretrained({checkpoint!r}).save_pretrained('converted')"
+            for name in ("AutoModel", "AutoTokenizer")
+        )
+    return f"if you trust its files, convert it once in Python with {calls}, and name that directory"
 
 
 def _adapter(config: Path, checkpoint: str) -> str:
+    """How to make a whole checkpoint of an adapter."""
     try:
         said = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -149,17 +150,19 @@ def _adapter(config: Path, checkpoint: str) -> str:
 
 
 def _why_not(path: str, checkpoint: str, error: Exception) -> str:
-    """What to do about a checkpoint that sentence-transformers cannot load."""
+    """Why sentence-transformers cannot load a checkpoint, and what to do."""
     said = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
     root = files_root(path, fetch=False)
     adapter = root / "adapter_config.json" if root else None
     if adapter is not None and adapter.is_file():
         return _adapter(adapter, checkpoint)
     if "trust_remote_code" in str(error):
+        files = sorted(file.name for file in root.glob("*.py")) if root else []
+        code = f" ({', '.join(files[:5])})" if files else ""
         return (
-            f"{checkpoint} needs program code that comes with it{_own_code(root)}, which is never run: "
-            "expected an architecture that transformers and sentence-transformers have; look for a version "
-            "of the model that was converted to one (its config.json has no auto_map), or take another model"
+            f"{checkpoint} needs program code that comes with it{code}, which is never run: expected an "
+            "architecture that transformers and sentence-transformers have; look for a version of the model "
+            "that was converted to one (its config.json has no auto_map), or take another model"
         )
     if isinstance(error, OSError) and "safetensors" in said:
         return (
@@ -172,17 +175,11 @@ def _why_not(path: str, checkpoint: str, error: Exception) -> str:
     )
 
 
-def _own_code(root: Path | None) -> str:
-    """The files of a checkpoint's own code, in brackets."""
-    files = sorted(file.name for file in root.glob("*.py")) if root else []
-    return f" ({', '.join(files[:5])})" if files else ""
-
-
 def files_root(path: str, *, fetch: bool) -> Path | None:
-    """Where a checkpoint's files lie; None where they are not on this machine.
+    """The directory of a checkpoint's files, or None if they are not on this machine.
 
     Args:
-        fetch: whether the hub is asked for its newest version.
+        fetch: asks the hub for the newest version.
     """
     if Path(path).is_dir():
         return Path(path)
@@ -191,20 +188,20 @@ def files_root(path: str, *, fetch: bool) -> Path | None:
     for name in ("config.json", "adapter_config.json"):
         try:
             return Path(hf_hub_download(path, name, local_files_only=not fetch or _only_local(path))).parent
-        except Exception:  # of the hub's client and its transport: loading the model says what is wrong
+        except Exception:  # of the hub's client and its transport: loading the model reports it
             continue
     return None
 
 
 def _only_local(path: str) -> bool:
-    """A directory, or a hub that does not answer: what is in the local cache is used."""
+    """Whether no hub is asked: for a directory, or if the hub is switched off or does not answer."""
     from huggingface_hub import constants
 
     return Path(path).is_dir() or constants.HF_HUB_OFFLINE or not reachable([constants.ENDPOINT])
 
 
 def has_modules_file(path: str) -> bool:
-    """Whether a checkpoint is in sentence-transformers layout, so that its own files decide."""
+    """Whether a checkpoint has sentence-transformers layout: its files say pooling and normalisation."""
     from sentence_transformers.util import is_sentence_transformer_model
 
     return bool(is_sentence_transformer_model(path, local_files_only=_only_local(path)))
@@ -219,16 +216,17 @@ def apply_overrides(
     max_length: int | None,
     checkpoint: str,
 ) -> None:
-    """Changes what the user asked to change; None leaves what the checkpoint's own files say.
+    """Applies the user's settings; None leaves a setting to the checkpoint's files.
 
-    A maximum length beyond the model's positions is cut to them, and where the files set no limit one is set;
-    a warning says so.
+    If the files allow more tokens than the model has positions, or set no limit, the length is limited with a
+    warning. Static embeddings have no limit and get none.
 
     Args:
+        own_modules: see `has_modules_file`; without, vectors are normalised by default.
         checkpoint: its name in messages.
 
     Raises:
-        UsageError: the checkpoint cannot be run that way.
+        UsageError: a setting does not fit the checkpoint.
     """
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 
@@ -246,7 +244,6 @@ def apply_overrides(
     while not wanted and normalizes(model):
         del model._modules[next(reversed(model._modules))]
     if model.transformers_model is None:
-        # Static embeddings read a text whole.
         return
     most, own = capacity(model), model.max_seq_length
     if max_length is not None:
@@ -266,15 +263,16 @@ def apply_overrides(
 
 
 def has_routes(model: "SentenceTransformer") -> bool:
-    """Whether queries and documents may go through different modules."""
+    """Whether the model has a Router, so that queries and documents may go through different modules."""
     from sentence_transformers.base.modules import Router
 
     return any(isinstance(module, Router) for module in model)
 
 
 def sides(model: "SentenceTransformer", name: str) -> tuple["SentenceTransformer", "SentenceTransformer"]:
-    """What queries and what documents go through: the model itself, or for one with a Router the modules of
-    each route, flat; the same object where both take the same.
+    """The models of queries and of documents: the model itself, or with a Router the modules of each route.
+
+    Both are the same object if both routes have the same modules.
 
     Raises:
         ModelError: a Router has no route for queries or documents.
@@ -307,7 +305,7 @@ def sides(model: "SentenceTransformer", name: str) -> tuple["SentenceTransformer
 
 
 def _flat(modules: Iterable[Any], task: str, modality: Any) -> Iterator[Any]:
-    """The modules that a text of this task goes through."""
+    """The modules of a task's route, without Routers."""
     from sentence_transformers.base.modules import Router
 
     for module in modules:
@@ -318,20 +316,34 @@ def _flat(modules: Iterable[Any], task: str, modality: Any) -> Iterator[Any]:
             yield module
 
 
+class NotFinite(ModelError):
+    """A vector holds NaN or infinity; `position` is the text's index in the call."""
+
+    def __init__(self, position: int, name: str, subject: str | None = None) -> None:
+        self.position = position
+        self.name = name
+        subject = subject or f"text {position} of the call"
+        super().__init__(
+            f"{name} gives NaN or infinity for {subject}: the checkpoint is broken, or overflows in this "
+            "--dtype (try float32)"
+        )
+
+
 def probe(side: TorchSide, checkpoint: str) -> None:
-    """Encodes nothing, a word and a text over the limit, so that what is wrong shows before the work.
+    """Encodes an empty text, a word and a text over the limit, so that a broken checkpoint shows early.
 
     Args:
         checkpoint: its name in messages.
 
     Raises:
-        ModelError: one of them cannot be encoded, or has no finite vector.
+        ModelError: a text cannot be encoded.
+        NotFinite: the vector of a text that is not empty holds NaN or infinity.
     """
     import numpy as np
 
     longest = max(side.affordable(_PROBE_WORK), _PROBE_LEAST)
     model = side.model
-    # Static embeddings have no limit and cost nothing.
+    # Static embeddings have no limit, and cost nearly nothing.
     longest = _PROBE_LEAST if math.isinf(model.max_seq_length) else min(int(model.max_seq_length), longest)
     long = "word " * (longest + 1)
     for what, text in (("an empty text", ""), ("one word", "word"), (f"a text of {longest} tokens", long)):
@@ -350,14 +362,11 @@ def probe(side: TorchSide, checkpoint: str) -> None:
                     f"{checkpoint} gives NaN or infinity for {what}: documents and queries need some text"
                 )
                 continue
-            raise ModelError(
-                f"{checkpoint} gives NaN or infinity for {what}: the checkpoint is broken, or overflows in "
-                "this --dtype (try float32)"
-            )
+            raise NotFinite(0, checkpoint, what)
 
 
 def cast_others(model: "SentenceTransformer", dtype: str) -> None:
-    """Gives the modules beside the transformer the number format that it was loaded in."""
+    """Casts the modules other than the transformer, which has been loaded in `dtype`."""
     import torch
     from transformers import PreTrainedModel
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.errors import ModelError, UsageError
 from mimo_plugin.encoder import checkpoint as files
-from mimo_plugin.encoder import exported, fingerprint, packaged
-from mimo_plugin.encoder.backend import choose, wanted
+from mimo_plugin.encoder import fingerprint, packaged
+from mimo_plugin.encoder.backend import choose, recall, remember, warnings_noted
 from mimo_plugin.encoder.batching import Runner, Text, Texts, encode, encode_each
-from mimo_plugin.encoder.options import ONNX, OPENVINO, TORCH, EncoderOptions
+from mimo_plugin.encoder.checkpoint import NotFinite
+from mimo_plugin.encoder.options import ONNX, OPENVINO, TORCH, EncoderOptions, wanted
 from mimo_plugin.encoder.prompts import Prompts, resolve
-from mimo_plugin.encoder.side import TorchSide, normalizes
+from mimo_plugin.encoder.side import GraphSide, TorchSide, normalizes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,7 @@ _INT8 = (
 )
 
 
-_Side = TorchSide | exported.GraphSide
+_Side = TorchSide | GraphSide
 
 
 class Encoder:
@@ -79,14 +80,14 @@ class Encoder:
         # A manifest with this name may be read in another working directory.
         self.name = str(Path(path).resolve()) if Path(checkpoint).is_dir() else checkpoint
         self._source = checkpoint, path
-        found = exported.recall(checkpoint, path, backend, options)
+        found = recall(checkpoint, path, backend, options)
         if found is not None:
             self._queries = self._documents = found
         else:
-            with exported.warnings_noted() as warnings:
-                sides = self._load(backend)
+            with warnings_noted() as warnings:
+                sides = self._load(checkpoint, path, backend)
             if len(sides) == 1:
-                exported.remember(sides[0], checkpoint, path, backend, options, warnings)
+                remember(sides[0], checkpoint, path, options, warnings)
         if options.dtype == "int8":
             _log.warning(_INT8)
 
@@ -96,9 +97,8 @@ class Encoder:
             f"device={self.device_type!r})"
         )
 
-    def _load(self, backend: str) -> list[TorchSide]:
+    def _load(self, checkpoint: str, path: str, backend: str) -> list[TorchSide]:
         """Loads the checkpoint with torch, and its runners; returns its sides."""
-        checkpoint, path = self._source or ("", "")
         options = self.options
         device = files.check_device("cpu" if backend in (ONNX, OPENVINO) else options.device)
         # A graph is exported from the float32 model; torch loads the format that it runs in.
@@ -296,32 +296,26 @@ class Encoder:
             return self._finished(side, encode(side, source, advance))
 
     def _finished(self, side: _Side, vectors: "np.ndarray") -> "np.ndarray":
-        vectors = self._finite(vectors)
-        return unit(vectors) if side.normalizes_cut else vectors
-
-    def _finite(self, vectors: "np.ndarray") -> "np.ndarray":
         import numpy as np
 
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             raise NotFinite(int(np.flatnonzero(~finite)[0]), self.name)
-        return vectors
+        return unit(vectors) if side.normalizes_cut else vectors
 
 
 def _override(side: TorchSide, options: EncoderOptions, own_modules: bool, checkpoint: str) -> None:
     """Applies the options to a side's model; raises a UsageError where they do not fit it."""
     asked = options.override or not own_modules
-    # Static embeddings read a text whole.
-    limited = side.model.transformers_model is not None
     files.apply_overrides(
         side.model,
         own_modules,
         pooling=options.pooling if asked else None,
         normalize=options.normalize if asked else None,
-        max_length=options.max_length if limited else None,
+        max_length=options.max_length,
         checkpoint=checkpoint,
     )
-    if options.max_length is not None and limited:
+    if options.max_length is not None and side.model.transformers_model is not None:
         side.limit(side.model.max_seq_length, None, None)
     if options.dimension is not None:
         if options.dimension > side.whole_dimension:
@@ -335,19 +329,6 @@ def _override(side: TorchSide, options: EncoderOptions, own_modules: bool, check
         and normalizes(side.model)
         and (options.dimension is not None or (asked and options.normalize is True))
     )
-
-
-class NotFinite(ModelError):
-    """A vector holds NaN or infinity; `position` is the text's index in the call."""
-
-    def __init__(self, position: int, name: str, subject: str | None = None) -> None:
-        self.position = position
-        self.name = name
-        subject = subject or f"text {position} of the call"
-        super().__init__(
-            f"{name} gives NaN or infinity for {subject}: the checkpoint is broken, or overflows in this "
-            "--dtype (try float32)"
-        )
 
 
 def lengths(vectors: "np.ndarray") -> "np.ndarray":

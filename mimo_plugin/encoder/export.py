@@ -1,4 +1,4 @@
-"""An encoder as a graph for ONNX Runtime or OpenVINO, exported once and kept in the cache."""
+"""Encoders as graphs for ONNX Runtime or OpenVINO, exported once and kept in a cache."""
 
 import fcntl
 import json
@@ -8,7 +8,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-# Three texts of different length: a size of one would be taken for a constant.
+# Three texts of different length: torch.export takes a size of one for a constant.
 _EXAMPLE = ["a", "two words", "a few more words than before"]
 _ONNX_FILE, _OPENVINO_FILE = "model.onnx", "model.xml"
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
@@ -35,22 +34,14 @@ class NotExportable(ModelError):
     """A model that cannot become a graph."""
 
 
-@dataclass(frozen=True)
-class Traced:
-    """Attributes:
-    program: a `torch.export.ExportedProgram`.
-    inputs: names of the features that it takes, in order.
-    """
-
-    program: Any
-    inputs: tuple[str, ...]
-
-
-def trace(model: "SentenceTransformer") -> Traced:
+def trace(model: "SentenceTransformer") -> tuple[Any, tuple[str, ...]]:
     """Traces all modules of a float32 model on a CPU: transformer, pooling, normalisation and others.
 
+    Returns:
+        A `torch.export.ExportedProgram`, and the names of its input features in order.
+
     Raises:
-        NotExportable: with what torch says.
+        NotExportable: torch cannot trace the model.
     """
     import torch
 
@@ -83,12 +74,12 @@ def trace(model: "SentenceTransformer") -> Traced:
             dynamic_shapes=(tuple(dynamic for _ in tensors),),
             strict=False,
         )
-    return Traced(program, tuple(tensors))
+    return program, tuple(tensors)
 
 
 @contextmanager
 def _exporting() -> Iterator[None]:
-    """Without what exporters say of torch's own insides; what they raise but for files is NotExportable."""
+    """Silences the exporters, and turns their errors into NotExportable, except OSError."""
     loggers = [logging.getLogger(name) for name in (None, "torch.onnx", "torch.export")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -112,20 +103,20 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}"
 
 
-def write_onnx(traced: Traced, directory: Path) -> None:
-    """Writes the graph as `model.onnx`, its weights beside it: the file itself may not exceed 2 GiB.
+def write_onnx(program: Any, inputs: Sequence[str], directory: Path) -> None:
+    """Writes `model.onnx`, with weights in a separate file: an ONNX file may not exceed 2 GiB.
 
     Raises:
-        NotExportable: ONNX has no such operation.
+        NotExportable: ONNX lacks an operation of the model.
     """
     import torch
 
     with _exporting():
-        # The exporter before this one (dynamo=False) gives wrong vectors without a word.
+        # The old exporter (dynamo=False) silently gives wrong vectors.
         exported = torch.onnx.export(
-            traced.program,
+            program,
             dynamo=True,
-            input_names=list(traced.inputs),
+            input_names=list(inputs),
             output_names=["vectors"],
             verbose=False,
         )
@@ -133,11 +124,10 @@ def write_onnx(traced: Traced, directory: Path) -> None:
 
 
 def write_int8(source: Path, directory: Path) -> None:
-    """Writes the graph with weights in 8 bits, a scale an output channel; its inputs are rounded batch by
-    batch to 8 bits, too.
+    """Writes an ONNX graph with 8-bit weights, one scale an output channel, and dynamic 8-bit activations.
 
     Raises:
-        NotExportable: ONNX Runtime cannot do it.
+        NotExportable: ONNX Runtime cannot quantize it.
     """
     _import_onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -153,28 +143,28 @@ def write_int8(source: Path, directory: Path) -> None:
         )
 
 
-def write_openvino(traced: Traced, directory: Path) -> None:
-    """Writes the graph as `model.xml` and `model.bin`.
+def write_openvino(program: Any, inputs: Sequence[str], directory: Path) -> None:
+    """Writes `model.xml` and `model.bin`.
 
     Raises:
-        NotExportable: OpenVINO does not know an operation.
+        NotExportable: OpenVINO lacks an operation of the model.
     """
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
     with _exporting():
-        # openvino.convert_model does the same, and reports each use to its makers.
+        # openvino.convert_model does the same, but sends telemetry.
         frontend = FrontEndManager().load_by_framework("pytorch")
-        decoder = TorchFXPythonDecoder.from_exported_program(traced.program)
+        decoder = TorchFXPythonDecoder.from_exported_program(program)
         converted = openvino.Model(frontend.convert(frontend.load(decoder)))
-        for given, name in zip(converted.inputs, traced.inputs, strict=True):
+        for given, name in zip(converted.inputs, inputs, strict=True):
             given.get_tensor().set_names({name})
         openvino.save_model(converted, directory / _OPENVINO_FILE, compress_to_fp16=False)
 
 
 def _import_onnxruntime() -> Any:
-    # Left alone, it reports its use to its makers, and gives the machine an identity for that.
+    # By default it sends telemetry with an identifier of the machine.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -182,11 +172,10 @@ def _import_onnxruntime() -> Any:
 
 
 class GraphRunner:
-    """A graph on the CPU, several batches at a time, each on one core.
+    """A graph on the CPU: several batches at a time, each on one core.
 
     Attributes:
-        directory: of the graph.
-        inputs: names of the features that it takes.
+        inputs: names of the features that the graph takes.
     """
 
     name: str
@@ -200,11 +189,7 @@ class GraphRunner:
         self._infer(first_batch(inputs))
 
     def run(self, features: Features) -> "np.ndarray":
-        """The vectors of one batch, float32 (texts, dimension); several threads may call it at once.
-
-        Args:
-            features: arrays, or tensors of torch.
-        """
+        """As `Runner.run`; features may be tensors of torch, too."""
         given = {name: features[name] for name in self.inputs}
         return self._infer(
             {name: value.numpy() if hasattr(value, "numpy") else value for name, value in given.items()}
@@ -215,7 +200,7 @@ class GraphRunner:
 
 
 class OnnxRunner(GraphRunner):
-    """What `write_onnx` or `write_int8` wrote into a directory."""
+    """A graph of `write_onnx` or `write_int8`."""
 
     name = "onnx"
 
@@ -235,10 +220,10 @@ class OnnxRunner(GraphRunner):
 
 
 class OpenVinoRunner(GraphRunner):
-    """What `write_openvino` wrote into a directory.
+    """A graph of `write_openvino`.
 
     Args:
-        dtype: float32, or bfloat16 for products and sums.
+        dtype: float32 or bfloat16, for products and sums.
     """
 
     name = "openvino"
@@ -250,11 +235,11 @@ class OpenVinoRunner(GraphRunner):
             directory / _OPENVINO_FILE,
             "CPU",
             {
-                # Left alone, OpenVINO computes in bfloat16 where the processor can.
+                # By default OpenVINO computes in bfloat16 where the processor can.
                 "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
                 "NUM_STREAMS": workers,
                 "INFERENCE_NUM_THREADS": workers,
-                # Two processes would share the same cores.
+                # Two pinned processes would share the same cores.
                 "ENABLE_CPU_PINNING": False,
             },
         )
@@ -274,17 +259,19 @@ class OpenVinoRunner(GraphRunner):
 
 
 def open_graph(directory: Path, backend: str, dtype: str, workers: int) -> GraphRunner:
-    """What runs a graph; `workers` batches at a time."""
+    """The runner of a graph; it computes `workers` batches at a time."""
     return (
         OpenVinoRunner(directory, dtype, workers) if backend == OPENVINO else OnnxRunner(directory, workers)
     )
 
 
 class GraphManifest(Record):
-    """Attributes:
-    key: what the files were made of and by.
-    files: by name; none where they could not be made.
-    problem: why they could not be made.
+    """Says that a directory of the cache is finished.
+
+    Attributes:
+        key: all that decides the files.
+        files: by name; empty where they could not be made.
+        problem: why they could not be made.
     """
 
     key: dict[str, str]
@@ -293,30 +280,31 @@ class GraphManifest(Record):
 
 
 def graphs_directory() -> Path:
-    """Where graphs are kept."""
+    """The cache of graphs."""
     return user_caches() / "graphs"
 
 
 def cached(
     key: Mapping[str, str], make: Callable[[Path], None], where: Callable[[], Path] = graphs_directory
 ) -> Path:
-    """The directory of a graph. It is made where it is not there, or not as it was written.
+    """The cache's directory of this key, made if it is missing or damaged.
 
-    Another process that makes the same graph is waited for.
+    If another process is making the same directory, this one waits for it.
 
     Args:
-        key: all that decides the graph.
-        make: writes the graph into a directory.
+        key: all that decides the files.
+        make: writes the files into a directory.
+        where: the cache.
 
     Raises:
-        EnvironmentProblem: the file system refuses.
-        NotExportable: it cannot be made; that is kept, too.
+        EnvironmentProblem: the directory cannot be written.
+        NotExportable: the files cannot be made; the cache keeps the reason.
     """
     directory = directory_of(key, where)
     with writing(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
         with directory.with_name(f".{directory.name}.lock").open("w") as lock:
-            # A file system without locks: the worst is that a graph is made twice.
+            # On a file system without locks a graph may be made twice, which does no harm.
             with suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
             found = whole(directory) or _make(directory, dict(key), make)
@@ -326,12 +314,12 @@ def cached(
 
 
 def directory_of(key: Mapping[str, str], where: Callable[[], Path] = graphs_directory) -> Path:
-    """Where `cached` keeps what has this key."""
+    """The directory of a key, see `cached`; it need not exist."""
     return where() / sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def whole(directory: Path) -> GraphManifest | None:
-    """The manifest of a directory that is as it was written, else None."""
+    """The manifest of an intact directory, else None."""
     try:
         manifest = GraphManifest.model_validate_json((directory / _MANIFEST).read_bytes())
         same = all(FileRecord.of(directory / name) == record for name, record in manifest.files.items())

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-# Values of a weight that are looked at together.
+# Values of a weight that are read at a time.
 _AT_ONCE = 1 << 22
 
 
@@ -20,11 +21,11 @@ def fingerprint(model: "SentenceTransformer", path: str | None = None) -> str:
     """SHA-256 over what decides a vector: weights, tokenizer, pooling and normalisation.
 
     Path, device, prompts and maximum length are not part of it: documents and queries of one index may differ
-    in them. Nor is the number format: weights count as float32, those that were rounded when they were loaded
-    as the checkpoint's files have them.
+    in them. The number format is not part of it either: weights count as float32. A weight that was rounded
+    when it was loaded counts as in the checkpoint's files.
 
     Args:
-        path: of the checkpoint's files; None where the weights were loaded as float32.
+        path: of the checkpoint; None where the weights were loaded as float32.
     """
     import torch
 
@@ -35,7 +36,9 @@ def fingerprint(model: "SentenceTransformer", path: str | None = None) -> str:
     for name, tensor in sorted(weights.items()):
         kind = torch.float32 if name in rounded else tensor.dtype
         digest.update(f"{name} {kind} {tuple(tensor.shape)}\n".encode())
-        for part in _parts(tensor) if exact is None or name not in rounded else exact.parts(name):
+        for part in (
+            _parts(tensor, tensor.shape) if exact is None or name not in rounded else exact.parts(name)
+        ):
             array = part.detach().cpu().to(kind).contiguous()
             digest.update(memoryview(array.reshape(-1).view(torch.uint8).numpy()))
     digest.update(_tokenizer_identity(model.tokenizer))
@@ -68,30 +71,25 @@ def _weight_files(path: str) -> list[Path]:
 
 
 def _at_random(name: str) -> bool:
-    """A pooler takes no part in the vectors, and is drawn at random where a checkpoint does not hold it."""
+    """Poolers do not affect the vectors, and are initialised at random where the checkpoint has none."""
     return ".pooler." in name
 
 
-def _parts(tensor: "torch.Tensor") -> "Iterator[torch.Tensor]":
-    """A tensor some rows at a time, so that no copy of all of it is made."""
-    if tensor.ndim == 0:
-        yield tensor
+def _parts(tensor: Any, shape: Sequence[int]) -> "Iterator[torch.Tensor]":
+    """Some rows at a time of a tensor in memory or in a file, so that no whole copy is made."""
+    if not shape:
+        yield tensor[...]
         return
-    rows = max(1, _AT_ONCE * len(tensor) // max(tensor.numel(), 1))
-    for start in range(0, len(tensor), rows):
-        yield tensor[start : start + rows]
+    rows = max(1, _AT_ONCE * shape[0] // max(math.prod(shape), 1))
+    for start in range(0, shape[0], rows):
+        yield tensor[start : min(start + rows, shape[0])]
 
 
 class _Exact:
-    """The values of rounded weights as the checkpoint's files have them, read some rows at a time.
+    """The values of rounded weights as in the checkpoint's files, read some rows at a time.
 
-    Names in the files and in the model differ in how they begin. A weight of the files is only taken for the
-    model's where rounding it gives the model's own values; where that fails, the checkpoint is loaded once as
-    float32.
-
-    Args:
-        weights: of the model, by name.
-        path: of the checkpoint.
+    Names in the files and in the model have different prefixes. A stored weight is only accepted if rounding
+    it gives the model's values. If none is found, the checkpoint is loaded once as float32.
     """
 
     def __init__(self, weights: "Mapping[str, torch.Tensor]", path: str) -> None:
@@ -101,7 +99,7 @@ class _Exact:
         self._files = _weight_files(path)
 
     def parts(self, name: str) -> "Iterator[torch.Tensor]":
-        """The float values of one weight, in the order of its rows."""
+        """The exact values of one weight, some rows at a time."""
         import torch
         from safetensors import safe_open
 
@@ -110,24 +108,27 @@ class _Exact:
             for file in self._files:
                 with safe_open(file, "pt") as tensors:
                     for key in _same_ends(name, tensors.keys()):
-                        stored = tensors.get_slice(key)
-                        if stored.get_shape() == list(loaded.shape) and all(
+                        stored, shape = tensors.get_slice(key), loaded.shape
+                        if stored.get_shape() == list(shape) and all(
                             torch.equal(part.to(loaded.dtype), own.cpu())
-                            for part, own in zip(_parts_of(stored, loaded), _parts(loaded), strict=True)
+                            for part, own in zip(_parts(stored, shape), _parts(loaded, shape), strict=True)
                         ):
-                            yield from _parts_of(stored, loaded)
+                            yield from _parts(stored, shape)
                             return
             whole = load_model(self._path, self._path, "cpu")
             self._whole = [side.state_dict() for side in sides(whole, self._path)]
         found = (weights[name] for weights in self._whole if name in weights)
         same = (one for one in found if torch.equal(one.to(loaded.dtype), loaded.cpu()))
-        # A weight that the files lack is drawn at random, and is only the model's own.
-        yield from _parts(next(same, loaded))
+        # A weight that the files lack is initialised at random: the model's own values count.
+        yield from _parts(next(same, loaded), loaded.shape)
 
 
 def _same_ends(name: str, keys: "Iterable[str]") -> list[str]:
-    """Keys of a file that may be a weight of the model: all of the key, or of the name but for what
-    sentence-transformers puts before it, is the other's end."""
+    """Keys of a file that may be the model's weight `name`, longest first.
+
+    Either the key is a suffix of the name, or the name without sentence-transformers' prefix is a suffix of
+    the key.
+    """
     parts = name.split(".")
     ends = {".".join(parts[count:]) for count in range(len(parts))}
     own = ".".join(parts[2:])
@@ -136,23 +137,12 @@ def _same_ends(name: str, keys: "Iterable[str]") -> list[str]:
     )
 
 
-def _parts_of(stored: Any, loaded: "torch.Tensor") -> "Iterator[torch.Tensor]":
-    """What `_parts` gives for `loaded`, of a tensor in a file."""
-    if loaded.ndim == 0:
-        yield stored[...]
-        return
-    start = 0
-    for part in _parts(loaded):
-        yield stored[start : start + len(part)]
-        start += len(part)
-
-
 def _tokenizer_identity(tokenizer: Any) -> bytes:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return json.dumps(sorted(tokenizer.get_vocab().items())).encode()
     content = json.loads(backend.to_str())
-    # These two are settings of the last call, not of the tokenizer.
+    # These are settings of the last call, not of the tokenizer.
     content.pop("truncation", None)
     content.pop("padding", None)
     return json.dumps(content, sort_keys=True).encode()

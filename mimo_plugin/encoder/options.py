@@ -1,11 +1,25 @@
-"""How a checkpoint is loaded and run, and the same as options of a command."""
+"""How a checkpoint is loaded and run, and the same as options of a command.
 
+`mimo --help` imports it: nothing heavy is imported here.
+"""
+
+import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated
 
+from mimo_plugin.core.errors import EnvironmentProblem, UsageError
 from mimo_plugin.core.option import Option
 
 AUTO, TORCH, ONNX, OPENVINO = BACKENDS = ("auto", "torch", "onnx", "openvino")
+# Number formats that each can compute in.
+_DTYPES = {
+    TORCH: ("float32", "bfloat16", "float16"),
+    ONNX: ("float32", "int8"),
+    OPENVINO: ("float32", "bfloat16"),
+}
+# Extra packages of each, by the name of import.
+MODULES = {TORCH: (), ONNX: ("onnx", "onnxruntime", "onnxscript"), OPENVINO: ("openvino",)}
 
 Dimension = Annotated[
     int | None,
@@ -20,11 +34,10 @@ Dimension = Annotated[
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """How a checkpoint is loaded and run; None means what the checkpoint's own files say.
+    """How a checkpoint is loaded and run; None leaves it to the checkpoint's files.
 
     Attributes:
-        attention: implementation of the attention, "eager", "sdpa", "flash_attention_2", ...; None is what
-            transformers chooses.
+        attention: "eager", "sdpa", "flash_attention_2", ...; None is the choice of transformers.
         override: False lets a checkpoint in sentence-transformers layout win over `pooling` and `normalize`.
     """
 
@@ -78,9 +91,52 @@ class EncoderOptions:
     known_prompts: Annotated[
         bool,
         Option(
-            "Where a checkpoint's files name no prompts, take those that its family is published with: E5, "
-            "BGE, GTE, Arctic, Qwen3-Embedding, EmbeddingGemma, Granite."
+            "Where a checkpoint's files name no prompts, take its family's published ones: E5, BGE, GTE, "
+            "Arctic, Qwen3-Embedding, EmbeddingGemma, Granite."
         ),
     ] = True
     attention: str | None = None
     override: bool = True
+
+
+def wanted(backend: str, dtype: str, device: str | None) -> str:
+    """The requested backend; "auto" where the choice depends on the model and the machine.
+
+    The environment variable MIMO_BACKEND replaces "auto".
+
+    Raises:
+        EnvironmentProblem: the backend is not installed.
+        UsageError: no such backend, or it does not support this number format or device.
+    """
+    name = os.environ.get("MIMO_BACKEND") or AUTO if backend == AUTO else backend
+    if name not in BACKENDS:
+        raise UsageError(f"backend {name!r}: one of {', '.join(BACKENDS)} was expected")
+    if name == AUTO:
+        if dtype == "float32":
+            return AUTO
+        name = ONNX if dtype == "int8" else TORCH
+    if dtype not in _DTYPES[name]:
+        able = [other for other, dtypes in _DTYPES.items() if dtype in dtypes]
+        raise UsageError(
+            f"--backend {name} runs {', '.join(_DTYPES[name])}, not {dtype}: "
+            + (f"use --backend {' or '.join(able)}" if able else "choose another --dtype")
+        )
+    if name != TORCH:
+        if device is not None and device != "cpu":
+            raise UsageError(f"--backend {name} runs on the CPU, not on {device}: leave --device out")
+        missing = _missing(name)
+        if missing:
+            raise EnvironmentProblem(
+                f"--backend {name} needs {', '.join(missing)}, which is not installed: "
+                f"pip install 'mimo-plugin[{name}]'"
+            )
+    return name
+
+
+def installed(backend: str) -> bool:
+    """Whether the packages of a backend are installed."""
+    return not _missing(backend)
+
+
+def _missing(backend: str) -> list[str]:
+    return [module for module in MODULES[backend] if find_spec(module) is None]

@@ -1,4 +1,4 @@
-"""The English teacher that comes as a Python package: all-MiniLM-L6-v2, for work without a model hub."""
+"""all-MiniLM-L6-v2 from a Python package: an English teacher without a model hub."""
 
 import hashlib
 from importlib.util import find_spec
@@ -8,7 +8,7 @@ from mimo_plugin.core.errors import EnvironmentProblem, ModelError
 
 PREFIX = "packaged:"
 TEACHER = f"{PREFIX}all-MiniLM-L6-v2"
-# The published model.safetensors of sentence-transformers/all-MiniLM-L6-v2.
+# Of model.safetensors in sentence-transformers/all-MiniLM-L6-v2.
 TEACHER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -40,7 +40,7 @@ def teacher_directory() -> Path:
 
 
 def resolve(checkpoint: str) -> str:
-    """The path of a `packaged:` checkpoint; every other name as it is.
+    """The path of a `packaged:` checkpoint; any other name unchanged.
 
     Raises:
         ModelError: no such packaged checkpoint.

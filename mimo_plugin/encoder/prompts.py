@@ -1,4 +1,4 @@
-"""What is put before queries and documents: what a checkpoint's files say, else what its family publishes."""
+"""Prompts of queries and documents: from a checkpoint's files, else as its family publishes them."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _log = logging.getLogger(__name__)
-# As `encode_query` and `encode_document` of sentence-transformers look them up: the first that is there.
+# `encode_query` and `encode_document` of sentence-transformers use the first of these that exists.
 _NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 _RETRIEVE = "Given a web search query, retrieve relevant passages that answer the query"
@@ -23,18 +23,18 @@ _REPRESENT = "Represent this sentence for searching relevant passages: "
 
 
 class Prompts(NamedTuple):
-    """What is put before each query and each document; "" is nothing."""
+    """Texts put before each query and each document, exactly; "" for nothing."""
 
     query: str
     document: str
 
 
 class Family(NamedTuple):
-    """Models of one kind.
+    """Models with the same prompts.
 
     Attributes:
-        models: regular expression of their published names, whatever the case.
-        prompts: as their makers publish them.
+        models: regular expression of their published names, in any case.
+        prompts: as published.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Family(NamedTuple):
     prompts: Prompts
 
 
-# From the models' cards. The families that need none are known, too: nobody has to be warned.
+# From the models' cards. Families without prompts are listed, too, so that they cause no warning.
 FAMILIES = (
     Family("E5 instruct", r"multilingual-e5-large-instruct|e5-mistral-7b-instruct", Prompts(_INSTRUCT, "")),
     Family(
@@ -64,7 +64,7 @@ FAMILIES = (
     ),
     Family("Arctic 2", r"snowflake-arctic-embed-[ml]-v2\.0", Prompts("query: ", "")),
     Family("Arctic", r"snowflake-arctic-embed-(xs|s|m|l|m-long|m-v1\.5)", Prompts(_REPRESENT, "")),
-    # Here nothing comes between "Query:" and the query.
+    # Without a space between "Query:" and the query.
     Family("Qwen3-Embedding", r"qwen3-embedding-[.\d]+b", Prompts(f"Instruct: {_RETRIEVE}\nQuery:", "")),
     Family(
         "EmbeddingGemma",
@@ -82,13 +82,13 @@ FAMILIES = (
 
 
 def own_prompts(prompts: Mapping[str, str], default: str | None) -> Prompts:
-    """What `encode_query` and `encode_document` of sentence-transformers put before a text.
+    """The prompts that `encode_query` and `encode_document` of sentence-transformers use.
 
-    A prompt that is there counts, an empty one, too; only where none is there the default one is used.
+    The default prompt is only used if the model has no prompt for the task, not even an empty one.
 
     Args:
         prompts: the model's, by name.
-        default: name of the default one.
+        default: name of the default prompt.
     """
 
     def of(role: str) -> str:
@@ -99,7 +99,7 @@ def own_prompts(prompts: Mapping[str, str], default: str | None) -> Prompts:
 
 
 def former_query_prompt(model: "SentenceTransformer") -> str:
-    """What queries were searched with before manifests said it: an empty prompt gave way to the default."""
+    """The query prompt of old indexes, whose manifests do not say it: the default replaced an empty one."""
     return str(model.prompts.get("query") or model.prompts.get(model.default_prompt_name or "") or "")
 
 
@@ -113,27 +113,30 @@ def resolve(
     document: str | None,
     known: bool,
 ) -> Prompts:
-    """The prompts of a checkpoint, with a warning where they are not the ones that its files name.
+    """The prompts to use, with a warning if they do not come from the checkpoint's files or from the user.
 
     Args:
         prompts, default: see `own_prompts`.
         checkpoint: as given.
         path: the same, resolved.
-        query, document: in place of the checkpoint's own.
-        known: where the files are silent, those of a known family are used.
+        query, document: replace the checkpoint's own.
+        known: if the files name no prompts, those of a known family are used.
     """
+
+    def with_given(found: Prompts) -> Prompts:
+        return Prompts(
+            found.query if query is None else query, found.document if document is None else document
+        )
+
     own = own_prompts(prompts, default)
-    asked = Prompts(own.query if query is None else query, own.document if document is None else document)
+    asked = with_given(own)
     if not known or (query is not None and document is not None):
         return asked
     # sentence-transformers writes two empty prompts into every checkpoint that has none.
     silent = not (own.query or own.document or default)
     found = family(checkpoint, path) if silent and not _ours(path) else None
     if found is not None:
-        filled = Prompts(
-            found.prompts.query if query is None else query,
-            found.prompts.document if document is None else document,
-        )
+        filled = with_given(found.prompts)
         if filled != asked:
             _log.warning(
                 f"{checkpoint}: its files name no prompts, those of {found.name} are used: {filled.query!r} "
@@ -156,7 +159,7 @@ def resolve(
 
 
 def family(checkpoint: str, path: str) -> Family | None:
-    """The family that a checkpoint belongs to, by its name, its directory's or the one in its config."""
+    """A checkpoint's family, by its name, its directory's name or the name in its config."""
     for name in _names(checkpoint, path):
         for found in FAMILIES:
             if re.search(rf"(^|[/_]|--)({found.models})$", name, re.IGNORECASE):
@@ -178,14 +181,14 @@ def _names(checkpoint: str, path: str) -> Iterator[str]:
 
 
 def _ours(path: str) -> bool:
-    """Whether `mimo train` wrote a checkpoint: its files say all that there is to say."""
+    """Whether `mimo train` wrote a checkpoint: then its files are complete, also without prompts."""
     place = Path(path)
     in_training = place.parent.name == "checkpoints" and (place.parent.parent / "recipe.yaml").is_file()
     return in_training or re.search(r"^- mimo$", _read(path, "README.md"), re.MULTILINE) is not None
 
 
 def _read(path: str, name: str) -> str:
-    """A file of a checkpoint; "" where it is not there."""
+    """The text of a checkpoint's file; "" if it does not exist."""
     root = files_root(path, fetch=False)
     try:
         return "" if root is None else (root / name).read_text(encoding="utf-8", errors="replace")

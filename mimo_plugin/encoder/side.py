@@ -1,15 +1,20 @@
 """One side of an encoder: the modules of queries or documents, with tokenizer and runner."""
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mimo_plugin.core.artifact import Record
 from mimo_plugin.encoder.batching import Features, Runner, Text, TorchRunner
 
 if TYPE_CHECKING:
+    import tokenizers
     from sentence_transformers import SentenceTransformer
+
+    from mimo_plugin.encoder.export import GraphRunner
 
 # Tasks may have their own maximum lengths, which win over the model's.
 _OWN_LENGTHS = ("query_length", "document_length")
@@ -115,6 +120,78 @@ class TorchSide:
         )
         parameters = sum(parameter.numel() for parameter in self.model.parameters()) - tables
         return int(work // max(parameters, 1))
+
+
+class Facts(Record):
+    """What torch and sentence-transformers say of an encoder that ran as a graph.
+
+    Attributes:
+        checkpoint: its name in `warnings`.
+        graph: name of the graph's directory.
+        capacity: the most tokens that its positions allow, or None for no limit.
+        workers: batches that are computed at the same time.
+        warnings: logged while it was loaded.
+    """
+
+    checkpoint: str
+    graph: str
+    fingerprint: str
+    dimension: int
+    max_length: int
+    capacity: int | None
+    pooling: str | None
+    normalizes: bool
+    normalizes_cut: bool
+    prompts: dict[str, str]
+    default_prompt_name: str | None
+    workers: int
+    warnings: tuple[str, ...]
+
+
+class GraphSide:
+    """A graph with the checkpoint's own tokenizer: a `TorchSide` without torch."""
+
+    def __init__(self, facts: Facts, tokenizer: "tokenizers.Tokenizer", runner: "GraphRunner") -> None:
+        self.facts = facts
+        self.runner = runner
+        self.dimension, self.fingerprint = facts.dimension, facts.fingerprint
+        self.normalizes, self.normalizes_cut = facts.normalizes, facts.normalizes_cut
+        self.pooling = facts.pooling
+        self._tokenizer = tokenizer
+        self.limit(facts.max_length)
+
+    def tokenise(self, texts: Sequence[Text], prompt: str, task: str | None) -> Features:
+        """As `SentenceTransformer.preprocess`, where the tokenizer alone decides it."""
+        import numpy as np
+
+        put_before = [
+            prompt + text if isinstance(text, str) else (prompt + text[0], *text[1:]) for text in texts
+        ]
+        found = self._tokenizer.encode_batch(put_before)
+        columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+        return {
+            name: np.array([getattr(one, columns[name]) for one in found], dtype=np.int64)
+            for name in self.runner.inputs
+        }
+
+    def max_length(self, task: str | None) -> int:
+        """Longest text in tokens."""
+        return self._max_length
+
+    @contextmanager
+    def cut_to(self, max_length: int | None, task: str | None = None) -> Iterator[None]:
+        """Cuts texts to `max_length` tokens meanwhile; None changes nothing."""
+        before = self._max_length
+        self.limit(min(max_length or before, self.facts.capacity or sys.maxsize))
+        try:
+            yield
+        finally:
+            self.limit(before)
+
+    def limit(self, length: int) -> None:
+        """Sets the maximum length in tokens."""
+        self._max_length = length
+        self._tokenizer.enable_truncation(**{**self._tokenizer.truncation, "max_length": length})
 
 
 def normalizes(model: "SentenceTransformer") -> bool:

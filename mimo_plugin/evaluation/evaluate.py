@@ -209,8 +209,8 @@ def evaluate(
     topics, scores, warnings = _score(request, tuple(dict.fromkeys((*measures, judged))), options)
     if seen is None:
         files = {source.name: source.path for source in request.runs if isinstance(source, RunFile)}
-        seen, told = of_runs(files, request.pool, request.collections, options.progress)
-        warnings += told
+        seen, more = of_runs(files, request.pool, request.collections, options.progress)
+        warnings += more
     compared: list[ComparisonResult] = []
     if plan is not None:
         compared = compare_runs(scores, topics, measures, request.pairs, plan, options.progress)

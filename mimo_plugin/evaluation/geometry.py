@@ -197,7 +197,7 @@ def separability(
     probed = np.flatnonzero(np.array(texts) >= folds)
     if len(probed) < 2:
         raise DataError(
-            f"{len(probed)} languages with {folds} texts or more, expected two or more to be told apart"
+            f"{len(probed)} languages with {folds} texts or more, expected two or more to tell them apart"
         )
     rows = np.isin(labels, probed)
     vectors, labels = vectors[rows], labels[rows]
@@ -209,8 +209,8 @@ def separability(
     )
 
     def accuracy(probe: object) -> float:
-        told = cross_val_predict(probe, vectors, labels, cv=parts) == labels
-        return float(np.mean([told[labels == label].mean() for label in probed]))
+        correct = cross_val_predict(probe, vectors, labels, cv=parts) == labels
+        return float(np.mean([correct[labels == label].mean() for label in probed]))
 
     found = SeparabilityResult(
         centroid=accuracy(NearestCentroid()),

@@ -111,7 +111,7 @@ class EvaluationOptions:
     topics: Annotated[
         Sequence[str],
         Option(
-            "Whose topics, where --qrels is a FILE; without them its query ids are the topics.",
+            "Topics for a FILE as --qrels.  [default: its query ids]",
             metavar="COLLECTION|FILE...",
         ),
     ] = ()
@@ -126,17 +126,15 @@ class EvaluationOptions:
             "which without a baseline compares all pairs.  [default: student, with a baseline]"
         ),
     ] = None
-    correction: Annotated[Correction, Option("For the number of tests, runs x languages, of a measure.")] = (
-        Correction.HOLM
-    )
+    correction: Annotated[
+        Correction, Option("Correction for the number of tests of a measure: runs x languages.")
+    ] = Correction.HOLM
     alpha: Annotated[float, Option("Level of tests and intervals.")] = 0.05
     permutations: Annotated[
         int,
-        Option(
-            "Most permutations and bootstrap samples; where there are fewer, all are looked at.", min=1000
-        ),
+        Option("Number of permutations and bootstrap samples; all are used if there are fewer.", min=1000),
     ] = 10_000
-    seed: Annotated[int, Option("For both of these.", min=0)] = 42
+    seed: Annotated[int, Option("Seed of permutations and bootstrap samples.", min=0)] = 42
     languages: Annotated[
         Sequence[str], Option("Evaluate on these only.  [default: all]", metavar="LANG,...")
     ] = ()
@@ -189,7 +187,7 @@ class FusionOptions:
     ] = None
     weights: Annotated[
         tuple[float, ...] | None,
-        Option("What each run counts, in order.  [default: 1 each]", metavar="W,...", parse=_numbers),
+        Option("Weight of each run, in order.  [default: 1 each]", metavar="W,...", parse=_numbers),
     ] = None
     hits: Annotated[int | None, Option("Documents a query.  [default: all]", min=1)] = None
     tag: Annotated[str, Option("Sixth column of the run.")] = "fusion"

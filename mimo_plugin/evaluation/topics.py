@@ -455,8 +455,8 @@ def languages_of(docids: NDArray[np.bytes_], doc_langs: Mapping[str, str]) -> li
         return [doc_langs[docid.decode()] for docid in docids.tolist()]
     except KeyError as error:
         raise DataError(
-            f"document {error.args[0]!r} is none of the {len(doc_langs):,} whose language is known, expected "
-            "every document of run and qrels: take the languages from the collection that was searched"
+            f"document {error.args[0]!r} has no language among the {len(doc_langs):,} given, expected one "
+            "for each document of run and qrels: take the languages from the collection that was searched"
         ) from error
 
 

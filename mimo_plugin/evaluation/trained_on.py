@@ -277,8 +277,7 @@ def of_runs(
         reason = str(error).splitlines()[0]
         names = ", ".join(seen)
         return {}, [*warnings, f"{names}: not known whether it was trained on documents here: {reason}"]
-    told = trained_on_warnings({f"run {name!r}": one for name, one in found.items()})
-    return found, [*warnings, *told]
+    return found, warnings + trained_on_warnings({f"run {name!r}": one for name, one in found.items()})
 
 
 def _at_hand(pool: Any, specs: Sequence[str]) -> bool:

@@ -240,10 +240,10 @@ def mix_table(biases: Biases, run: str, file: str) -> Table:
 
 def geometry_table(geometry: GeometryResult, labels: Sequence[str] = ()) -> Table:
     """A row per encoder; notes give the reasons of undefined values."""
-    told = "telling languages apart"
+    group = "telling languages apart"
     columns = [
         *map(Column, ("encoder", "dimension", "alignment", "uniformity")),
-        *(Column(name, told, apart=not place) for place, name in enumerate(_PROBES)),
+        *(Column(name, group, apart=not place) for place, name in enumerate(_PROBES)),
     ]
     texts = geometry.texts
     parallel = "" if "alignment" in geometry.skipped else "parallel "
@@ -268,8 +268,8 @@ _PROBES = ("nearest centroid", "k nearest", "chance")
 
 def _geometry_cells(encoder: EncoderResult) -> list[Cell]:
     probe = encoder.separability
-    told = (probe.centroid, probe.knn, probe.chance) if probe else (None, None, None)
-    return [count(encoder.dimension), *map(number, (encoder.alignment, encoder.uniformity, *told))]
+    accuracies = (probe.centroid, probe.knn, probe.chance) if probe else (None, None, None)
+    return [count(encoder.dimension), *map(number, (encoder.alignment, encoder.uniformity, *accuracies))]
 
 
 def geometry_details(geometry: GeometryResult, labels: Sequence[str] = ()) -> Iterator[Table]:

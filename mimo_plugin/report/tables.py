@@ -33,22 +33,22 @@ MONOLINGUAL = (Setting.MULTI_MONOLINGUAL, Setting.MIXED_MONOLINGUAL)
 _SETTINGS: Mapping[str, tuple[str, str]] = {
     Setting.MULTI_MONOLINGUAL: (
         "Multi-monolingual retrieval",
-        "There is one collection a language, and a query searches the documents in its own language.",
+        "There is one collection per language, and a query searches the documents in its own language.",
     ),
     Setting.MLIR: (
         "Multilingual retrieval (MLIR)",
-        "One index holds documents in many languages, and a query in any of them should bring back what is "
-        "relevant whatever its language.",
+        "One index holds documents in many languages, and a query in any of them should find the relevant "
+        "documents in all languages.",
     ),
     Setting.CLIR: (
         "Cross-lingual retrieval (CLIR)",
-        "Queries are in another language than the documents that they should bring back.",
+        "Queries are in another language than the documents that they should find.",
     ),
     Setting.MIXED_MONOLINGUAL: (
         "Mixed-corpus monolingual retrieval",
         "One index holds documents in many languages, but documents were judged in the query's own language "
-        "only: what is relevant in another language counts as not relevant. This is no test of multilingual "
-        "retrieval; Judged@k shows how much of what was found had been judged at all.",
+        "only: relevant documents in other languages count as not relevant. This is not a test of "
+        "multilingual retrieval; Judged@k is the share of hits with a judgment.",
     ),
 }
 _MIXED_LABEL = "Mixed-corpus monolingual: judged in the query's own language only."

@@ -77,8 +77,8 @@ class _MiniBatches(CachedLossMixin):
 class Distillation(_MiniBatches, EmbedDistillLoss):
     """Stage 1: mean cosine distance between the projected student and the teacher, eq. (1) of the MIMO paper.
 
-    The projection belongs to the loss and not to the model that the trainer hands to DistributedDataParallel,
-    so its gradients are averaged over devices here.
+    The projection belongs to the loss. DistributedDataParallel wraps only the model, so the projection's
+    gradients are averaged over devices here.
 
     Args:
         projection_dim: t.

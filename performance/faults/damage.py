@@ -10,7 +10,7 @@ from typing import Any
 
 from helpers.fault_world import FaultWorld, digests
 
-from faults.processes import Ended, Process, mimo
+from faults.processes import Ended, Process, errors, mimo
 
 Say = Callable[[str], None]
 
@@ -96,9 +96,7 @@ def _with(kind: Kind, output: Path, content: bytes, whole: bytes) -> Iterator[No
 
 
 def _judge(kind: Kind, found: Damaged, ended: Ended, output: Path, expected: Any, where: str) -> None:
-    said = [
-        line for line in ended.errors if line.startswith("mimo: ") and not line.startswith("mimo: warning: ")
-    ]
+    said = errors(ended)
     if ended.status == 0:
         if kind.made(output) == expected:
             found.harmless += 1

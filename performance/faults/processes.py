@@ -151,11 +151,17 @@ def mimo(arguments: list[str], log: Path, limits: Mapping[int, int] | None = Non
     return Process(lambda: main(arguments), log, limits)
 
 
+_NOTES = ("mimo: warning: ", "mimo: loading encoder ")
+
+
+def errors(ended: Ended) -> list[str]:
+    """What a command said of its end."""
+    return [line for line in ended.errors if line.startswith("mimo: ") and not line.startswith(_NOTES)]
+
+
 def one_line(ended: Ended) -> str | None:
     """What is wrong with the end of a command that must fail with one line; None where nothing is."""
-    said = [
-        line for line in ended.errors if line.startswith("mimo: ") and not line.startswith("mimo: warning: ")
-    ]
+    said = errors(ended)
     if ended.status != 1:
         return f"exit status {ended.status}, expected 1: {' '.join(ended.errors)[-300:]}"
     if len(said) != 1:

@@ -210,7 +210,7 @@ def test_runs_alone(world: dict[str, str], tmp_path: Path, capsys: pytest.Captur
     out = tmp_path / "bias.json"
     assert _mimo("mimo-sample", "--run", world["run"], "--json", str(out)) == 0
     printed = capsys.readouterr()
-    assert "run 'noise' has 10 hits a query at most, fewer than the 20 that are looked at" in printed.err
+    assert "run 'noise' has 10 hits a query at most, fewer than the 20 of the language bias" in printed.err
     found = _json(out)
     assert found["geometry"] is None
     shares = np.array(found["language_bias"]["noise"]["language_mix"]["shares"])

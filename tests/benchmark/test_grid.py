@@ -56,7 +56,7 @@ def test_fields_are_reported_together(world: Path, capsys: pytest.CaptureFixture
         "systems.th/ree: found 'th/ree', expected a name",
         "systems.four.objective: found 'dpr', expected 'mimo', 'xlco', 'infonce' or 'lakda'",
         "infonce without a warm-up has none: leave it out; stage1 has options, and there is no warm-up",
-        "systems.six: stage2.contrastive_weight is said for the whole system: `lambda: ...`",
+        "systems.six: stage2.contrastive_weight is set for the whole system: `lambda: ...`",
     ):
         assert said in text
 
@@ -81,8 +81,8 @@ def test_the_grid_is_checked_as_a_whole(world: Path, capsys: pytest.CaptureFixtu
     for said in (
         "systems.mimo has a warm-up and data has no pairs",
         "baseline is 'bm25', expected one of the systems xlco, mimo, again, long, odd",
-        "seeds: 1 is there twice",
-        "stage2.objective: each system says its own",
+        "seeds: 1 is listed twice",
+        "stage2.objective: each system sets its own",
         "systems xlco and again ask for the same training",
         "systems.long reads 100 tokens, the shared student 24",
         "systems.odd: learning_rate: found -1, expected greater than 0",

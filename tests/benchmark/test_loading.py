@@ -105,15 +105,15 @@ def test_fields_that_contradict_each_other(tmp_path: Path) -> None:
           - {system: mDPR, measure: mrr@10, per_language: {en: 0.3}, source: x}
         """
     assert problems(tmp_path, text, languages=["it"], fairness=["mrc@300"]) == [
-        "3: collections: found {data}, expected a key 'obtain' that says where its files come from",
+        "3: collections: found {data}, expected a key 'obtain' that says where to get its files",
         "4: languages[1]: 'fr' is not in the collections, expected one of de, sw",
-        "4: languages[2]: 'de' is there twice, expected each language once",
+        "4: languages[2]: 'de' is listed twice, expected each language once",
         "7: measures[1]: a cutoff of 1000 is deeper than depth, which is 100, expected a depth of 1000 or "
         "more",
         "8: fairness.peer[1]: a cutoff of 200 is deeper than depth, which is 100, expected a depth of 200 or "
         "more",
         "9: bm25.analyzers: found 'language', expected 'plain': in mlir one index holds several languages",
-        "11: fusion[0].name: 'bm25' is another system's, expected a name of its own",
+        "11: fusion[0].name: 'bm25' is the name of another system, expected a different name",
         "13: reference[0].measure: mrr@10 is not measured here, expected one of ndcg@20, recall@1000",
         "13: reference[0].per_language.en: 'en' is not in the collections, expected one of de, sw",
         "--languages: 'it' is not in this benchmark, expected some of de, fr, de",
@@ -146,7 +146,7 @@ def test_records_inside_are_reported_field_by_field(tmp_path: Path) -> None:
         """
     assert problems(tmp_path, text) == [
         "3: collections.sw: 'path:{data}', expected {data} as the start of a path: path:{data}/FOLDER",
-        "9: topics: field is of shared topics, expected `shared: true` with it",
+        "9: topics: field applies to shared topics only, expected `shared: true` with it",
         "6: fairness.target: found 'relevent', expected 'relevant', 'collection' or 'uniform'"
         "; near: relevant",
         "6: fairness.cutof: unknown key, expected one of cutoff, target, peer, mrc; near: cutoff",
@@ -156,7 +156,7 @@ def test_records_inside_are_reported_field_by_field(tmp_path: Path) -> None:
         "not 1",
         "12: fusion[1]: k is 60: it belongs to rrf, leave it out or use the method rrf; 1 weights for 2 "
         "runs, expected one for each run",
-        "13: fusion[2]: 'self' goes into itself, expected other systems",
+        "13: fusion[2]: 'self' is a part of itself, expected other systems",
         "17: reference[0].per_language.sv: found 38.5, expected less than or equal to 1",
         "19: reference[1].source: found a list of 1, expected a valid string",
         "20: reference[2]: has no score, expected macro, per_language or both",
@@ -177,11 +177,11 @@ def test_what_is_missing_and_what_contradicts(tmp_path: Path) -> None:
     ]
     assert problems(tmp_path, text + "title: x\n        measures: [judged@10, judged@10]\n") == [
         "2: collections: found a list, expected a mapping language: collection, since multi-monolingual has "
-        "an index of each language",
-        "2: collections[1]: 'mimo-sample' is there twice, expected each collection once",
-        "2: collections: found {data}, expected a key 'obtain' that says where its files come from",
+        "one index per language",
+        "2: collections[1]: 'mimo-sample' is listed twice, expected each collection once",
+        "2: collections: found {data}, expected a key 'obtain' that says where to get its files",
         "6: measures[0]: judged@10 is no measure of quality, expected one such as ndcg@20 as the first",
-        "6: measures[1]: judged@10 is there twice, expected each measure once",
+        "6: measures[1]: judged@10 is listed twice, expected each measure once",
         "3: baseline: found 'bm25', expected none: tukey-hsd compares all systems with each other",
     ]
     assert problems(tmp_path, GOOD.replace("{de: miracl/de/dev, sw: miracl/sw/dev}", "mimo-sample")) == [
@@ -232,7 +232,7 @@ def test_faults_are_reported_in_the_file_that_has_them(tmp_path: Path) -> None:
 
 def test_extending_what_is_not_there_or_oneself(tmp_path: Path) -> None:
     assert problems(tmp_path, "extends: own.yaml\n" + GOOD) == [
-        "1: extends: goes round in a circle (own.yaml -> own.yaml), expected a config that ends it"
+        "1: extends: is circular (own.yaml -> own.yaml), expected a chain that ends"
     ]
     (line,) = problems(tmp_path, "extends: miracl-dv\n")
     assert line.startswith("1: extends: 'miracl-dv': no such config, expected one of belebele, ")

@@ -345,5 +345,5 @@ def test_a_dry_run_says_what_it_takes(
     said = capsys.readouterr().out
     assert "42 documents, 42 judged queries" in said
     assert "42 documents to encode, about 0:0" in said
-    assert "index 5.2 KiB" in said
+    assert "a flat index takes 5.2 KiB" in said
     assert not (output / "runs").exists()

@@ -105,7 +105,7 @@ def test_an_index_that_is_gone_or_damaged(
     assert main(command) == 0
     found, before = results(output), results(finished[0])
     assert found["evaluation"] == before["evaluation"]
-    assert any("its index is gone or damaged" in warning for warning in found["warnings"])
+    assert any("its index is missing or damaged" in warning for warning in found["warnings"])
     assert found["language_bias"]["a"]["mrc"]["unscored"] > 0
     (output / "runs" / "a.json").unlink()
     assert main(command) == 0
@@ -248,7 +248,9 @@ def test_one_model_is_in_memory_at_a_time(checkpoints: list[str], tmp_path: Path
     )
 )
 def test_texts_that_stand_for_as_many_documents(collections: list[tuple[int, list[str]]]) -> None:
-    parts: Any = [SimpleNamespace(documents=count, sample=tuple(texts)) for count, texts in collections]
+    parts: Any = [
+        SimpleNamespace(documents=count, note=SimpleNamespace(sample=texts)) for count, texts in collections
+    ]
     found = list(lengths(parts))
     every = [text for _, texts in collections for text in texts]
     assert len(found) == 16

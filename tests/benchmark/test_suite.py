@@ -203,7 +203,7 @@ def test_two_releases_are_not_taken_for_each_other(tmp_path: Path, capsys: Any, 
         write_paper(tmp_path / name / "Belebele_test")
     assert main(["reproduce", "belebele", "--data", str(tmp_path), "--encoder", checkpoint]) == 1
     said = capsys.readouterr().err
-    assert f"2 are alike, expected one: {tmp_path}/MLIR-de/Belebele_test, {tmp_path}/MLIR-en" in said
+    assert f"2 folders match, expected one: {tmp_path}/MLIR-de/Belebele_test, {tmp_path}/MLIR-en" in said
     write_paper(tmp_path / "MMLIR" / "Belebele_test")
     assert load_config("belebele", data=str(tmp_path)).collections == (
         f"path:{tmp_path}/MMLIR/Belebele_test",

@@ -57,9 +57,9 @@ def test_what_is_not_in_the_cache_is_said_without_a_network() -> None:
         load("hub:owner/benchmarks/mlir/sv", "hub:owner/other@v2/x", "hub:owner/benchmarks/mlir/de#dev")
     first, second, third = str(caught.value).splitlines()
     assert first == (
-        "hub:owner/benchmarks/mlir/sv: not in the local cache, and HF_HUB_OFFLINE is set: fetch it where "
-        "there is a network (hf download --repo-type dataset owner/benchmarks --include 'mlir/sv/*') and "
-        "give its folder as path:DIR"
+        "hub:owner/benchmarks/mlir/sv: not in the local cache, and HF_HUB_OFFLINE is set: download it on "
+        "a machine with a network (hf download --repo-type dataset owner/benchmarks --include 'mlir/sv/*') "
+        "and give its folder as path:DIR"
     )
     assert "owner/other --revision v2)" in second
     assert "no such split" in third

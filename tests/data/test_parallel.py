@@ -250,8 +250,8 @@ def test_bad_sources_are_reported_together(tmp_path: Path) -> None:
         "of one alignment, or fetch them again",
         f"{columns}: no column 'english', it has 'en', 'de': name the column of anchor texts and that of "
         "the texts with --columns ANCHOR,TEXT",
-        "hub-user/it-pairs:en-it: no such file or directory, and HF_HUB_OFFLINE is set: fetch it where there "
-        "is a network (hf download --repo-type dataset hub-user/it-pairs) and give its directory",
+        "hub-user/it-pairs:en-it: no such file or directory, and HF_HUB_OFFLINE is set: download it on a "
+        "machine with a network (hf download --repo-type dataset hub-user/it-pairs) and give its directory",
         f"{good}: expected a file that ends in .parquet, .json, .jsonl, .csv, .arrow, or in one of these and "
         ".gz; for tab-separated text there is --tsv",
         "./a/b: no such file or directory; expected one, or the id of a hub dataset",
@@ -435,7 +435,7 @@ def test_opus_in_every_form_that_it_is_handed_out_in(
         opus_sources(str(downloads))
     with pytest.raises(UsageError, match="unknown corpus 'Europal', expected some of Europarl, Glob"):
         opus_sources(str(downloads), corpora=["Europal"])
-    with pytest.raises(DataError, match="fetch the corpora where there is a network"):
+    with pytest.raises(DataError, match="download the corpora on a machine with a network"):
         opus_sources("hub")
 
 

@@ -242,7 +242,7 @@ def test_what_does_not_go_together(
 @pytest.mark.parametrize("backend", GRAPHS)
 def test_a_backend_that_is_not_installed(tiny: Path, monkeypatch: pytest.MonkeyPatch, backend: str) -> None:
     monkeypatch.delenv("MIMO_BACKEND", raising=False)
-    monkeypatch.setattr(choosing, "find_spec", lambda name: None)
+    monkeypatch.setattr("mimo_plugin.encoder.options.find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem, match=rf"not installed: pip install 'mimo-plugin\[{backend}\]'"):
         load(tiny, backend)
     with warnings_logged() as warnings:

@@ -10,8 +10,8 @@ import pytest
 from helpers.checkpoints import TEXTS, plain_xlmr, sentence_transformer
 from helpers.logs import logs_a_warning
 
-from mimo_plugin.encoder import exported
 from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.side import GraphSide, TorchSide
 
 # What a second encoder of the same checkpoint must not import.
 HEAVY = {"torch", "transformers", "sentence_transformers", "datasets", "sklearn", "scipy", "pandas"}
@@ -59,15 +59,15 @@ def test_other_files_are_another_encoder(tmp_path: Path) -> None:
     path = sentence_transformer(tmp_path / "st", plain_xlmr(tmp_path / "plain", seed=5))
     first = Encoder(str(path), backend="openvino")
     again = Encoder(str(path), backend="openvino")
-    assert isinstance(again._documents, exported.GraphSide)
+    assert isinstance(again._documents, GraphSide)
     assert again.model.get_embedding_dimension() == first.dimension
     other = Encoder(str(path), backend="openvino", pooling="cls")
-    assert not isinstance(other._documents, exported.GraphSide)
+    assert not isinstance(other._documents, GraphSide)
     config = json.loads((path / "config_sentence_transformers.json").read_text())
     prompts = {"query": "ask: ", "document": ""}
     (path / "config_sentence_transformers.json").write_text(json.dumps({**config, "prompts": prompts}))
     changed = Encoder(str(path), backend="openvino")
-    assert not isinstance(changed._documents, exported.GraphSide)
+    assert not isinstance(changed._documents, GraphSide)
     assert changed.query_prompt == "ask: "
 
 
@@ -77,7 +77,7 @@ def test_what_the_first_load_warns_of_the_second_does_too(tmp_path: Path) -> Non
     config = json.loads((path / "tokenizer_config.json").read_text())
     del config["model_max_length"]
     (path / "tokenizer_config.json").write_text(json.dumps(config))
-    for kind in (exported.TorchSide, exported.GraphSide):
+    for kind in (TorchSide, GraphSide):
         with logs_a_warning("plain allows 66 tokens and has positions for 64"):
             assert isinstance(Encoder(str(path), backend="openvino")._documents, kind)
 
@@ -87,15 +87,15 @@ def test_a_tokenizer_that_does_not_decide_alone_needs_torch(
 ) -> None:
     """As where sentence-transformers changes a text before the tokenizer sees it."""
     path = sentence_transformer(tmp_path / "st", plain_xlmr(tmp_path / "plain", seed=7))
-    alone = exported._tokenise
+    alone = GraphSide.tokenise
     monkeypatch.setattr(
-        exported,
-        "_tokenise",
-        lambda tokenizer, texts, prompt, names: alone(tokenizer, texts, prompt.upper(), names),
+        GraphSide,
+        "tokenise",
+        lambda side, texts, prompt, task: alone(side, texts, prompt.upper(), task),
     )
     for _ in range(2):
         encoder = Encoder(str(path), backend="openvino")
-        assert isinstance(encoder._documents, exported.TorchSide)
+        assert isinstance(encoder._documents, TorchSide)
 
 
 @pytest.mark.slow
@@ -109,6 +109,6 @@ def test_damaged_facts_are_found_out_again(tmp_path: Path, caches: Path) -> None
         for directory in directories:
             (directory / name).write_text("{}")
         encoder = Encoder(str(path), backend="openvino")
-        assert isinstance(encoder._documents, exported.TorchSide)
+        assert isinstance(encoder._documents, TorchSide)
         assert np.array_equal(encoder.encode_documents(TEXTS), first)
-        assert isinstance(Encoder(str(path), backend="openvino")._documents, exported.GraphSide)
+        assert isinstance(Encoder(str(path), backend="openvino")._documents, GraphSide)

@@ -122,5 +122,5 @@ def test_judged_in_one_language_only() -> None:
         DataError, match="none of 2 topics has relevant documents both in its own language and"
     ):
         cross_lingual_gap(Run.from_hits("r", {"q": falling("de:0")}), topics, DOC_LANGS, 10)
-    with pytest.raises(DataError, match="'xx:0' is none of the 18 whose language is known"):
+    with pytest.raises(DataError, match="'xx:0' has no language among the 18 given"):
         cross_lingual_gap(Run("r", {}), make_topics({"q": {"xx:0": 1}}, {"q": "de"}), DOC_LANGS, 10)

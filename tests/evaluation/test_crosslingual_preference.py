@@ -96,7 +96,7 @@ def test_languages_written_otherwise() -> None:
         DataError, match="none of 1 topics has a hit and a relevant document in its own language"
     ):
         same_language_preference(Run.from_hits("r", {"q": {"de:1": 1.0}}), topics, DOC_LANGS, 5)
-    with pytest.raises(DataError, match="'xx:1' is none of the 18 whose language is known"):
+    with pytest.raises(DataError, match="'xx:1' has no language among the 18 given"):
         same_language_preference(
             Run.from_hits("r", {"q": {"xx:1": 1.0}}),
             make_topics({"q": {"de:1": 1}}, {"q": "de"}),

@@ -103,7 +103,7 @@ def test_peer_with_one_relevant_document_a_language_depends_on_no_order() -> Non
 
 def test_peer_needs_the_languages_of_relevant_documents() -> None:
     run = Run.from_hits("r", {"q": falling("xx:00")})
-    with pytest.raises(DataError, match="'xx:00' is none of the 48 whose language is known"):
+    with pytest.raises(DataError, match="'xx:00' has no language among the 48 given"):
         peer(run, one_topic("xx:00", "de:00"), DOC_LANGS, 5)
 
 
@@ -184,7 +184,7 @@ def test_raw_peer_is_one_where_there_is_nothing_to_compare() -> None:
     run = Run.from_hits("r", {"q": falling("fi:00")})
     for topics in (one_topic("de:00", "de:01"), one_topic("de:00", "en:00", "en:01"), one_topic()):
         assert peer_topics(run, topics, DOC_LANGS, 10, raw=True).values.tolist() == [1]
-    with pytest.raises(DataError, match="'xx:00' is none of the 48 whose language is known"):
+    with pytest.raises(DataError, match="'xx:00' has no language among the 48 given"):
         peer_raw(run, one_topic("xx:00", "de:00"), DOC_LANGS, 5)
 
 

@@ -133,5 +133,5 @@ def test_topics_that_show_or_ask_nothing_are_left_out() -> None:
 
 def test_a_document_without_a_language() -> None:
     topics = make_topics({"q": {"de:0": 1}}, {"q": "de"})
-    with pytest.raises(DataError, match="'xx:0' is none of the 18 whose language is known"):
+    with pytest.raises(DataError, match="'xx:0' has no language among the 18 given"):
         awrf(Run.from_hits("r", {"q": falling("xx:0")}), topics, DOC_LANGS, 5)

@@ -181,7 +181,7 @@ def test_languages_without_a_hit_are_in_the_mix() -> None:
 
 def test_documents_of_another_collection() -> None:
     run, topics = parallel()
-    with pytest.raises(DataError, match="'de:00' is none of the 1 whose language is known, expected every"):
+    with pytest.raises(DataError, match="'de:00' has no language among the 1 given, expected one"):
         language_bias(run, topics, {"de:07": "de"})
     with pytest.raises(DataError, match="run and qrels have documents in en, fi, the collection has none in"):
         language_bias(run, topics, DOC_LANGS, collection={"de": 8, "ja": 8})
@@ -238,7 +238,7 @@ def test_languages_from_a_collection(tmp_path: Path) -> None:
     assert wanted == {"de:00", "en:00", "en:01", "fi:00", "en:02", "xx:00"}
     languages = pool_doc_languages(pool, [*wanted, "not:there"])
     assert languages == {docid: docid[:2] for docid in wanted - {"xx:00"}}
-    with pytest.raises(DataError, match="'xx:00' is none of the 5 whose language is known"):
+    with pytest.raises(DataError, match="'xx:00' has no language among the 5 given"):
         language_bias(run, topics, languages, k=1)
     assert pool_doc_languages(pool, []) == {}
 

@@ -72,7 +72,7 @@ def test_nothing_to_count() -> None:
     run = Run.from_hits("r", {"q": {"sv:9": 1.0}})
     with pytest.raises(DataError, match="run 'r' has no hit for any of 1 queries, expected the run of these"):
         language_mix(run, {"other": "de"}, DOC_LANGS, 5)
-    with pytest.raises(DataError, match="'sv:9' is none of the 18 whose language is known"):
+    with pytest.raises(DataError, match="'sv:9' has no language among the 18 given"):
         language_mix(run, {"q": "de"}, DOC_LANGS, 5)
 
 

@@ -142,5 +142,5 @@ def test_analyze(world: Path, tmp_path: Path, capsys: Any) -> None:
         str(file),
     ]
     assert main(command) == 0
-    assert "mine was trained on 4 of the 20 documents looked at here (20.0%)" in capsys.readouterr().err
+    assert "mine was trained on 4 of the 20 documents analysed here (20.0%)" in capsys.readouterr().err
     assert json.loads(file.read_text())["trained_on"]["mine"]["documents"] == 4

@@ -250,7 +250,7 @@ def _notes(base: Path) -> Reader:
 
     def read(directory: Path, _: Path) -> None:
         RunPlace(directory, "a").finished("k")
-        read_note(directory / "all.json")
+        read_note(directory / "all.json", SurveyNote)
 
     return Reader("notes of a reproduction", base, ("runs/a.json", "all.json"), read)
 

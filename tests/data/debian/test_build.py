@@ -479,5 +479,5 @@ def test_a_damaged_directory_is_not_taken_for_finished(
         file.write("\n")
     capsys.readouterr()
     assert mimo_data(tmp_path / "o", *options) == 1
-    assert "is damaged; make it again with --overwrite" in capsys.readouterr().err
+    assert "is corrupted; make it again with --overwrite" in capsys.readouterr().err
     assert mimo_data(tmp_path / "o", *options, "--overwrite") == 0
