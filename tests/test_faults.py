@@ -248,7 +248,7 @@ def test_damaged_weights_and_data_are_named(whole: Whole, world: FaultWorld, tmp
     run = Path(shutil.copytree(output / "stage1", tmp_path / "run"))
     assert checkpoint_of(str(run)) == str(run / "model")
     for name in ("model/model.safetensors", "model/tokenizer.json", "projection.safetensors"):
-        with _one_byte_changed(run / name), pytest.raises(ArtifactError, match=rf"{name} is not the file"):
+        with _one_byte_changed(run / name), pytest.raises(ArtifactError, match=rf"{name} does not have"):
             checkpoint_of(str(run))
     data = Path(shutil.copytree(world.root / "pairs", tmp_path / "pairs"))
     rows = open_pairs(data).dataset[:]
@@ -258,7 +258,7 @@ def test_damaged_weights_and_data_are_named(whole: Whole, world: FaultWorld, tmp
     copy.unlink()
     with (
         _one_byte_changed(data / "pairs-00000.parquet"),
-        pytest.raises(ArtifactError, match="is not the file"),
+        pytest.raises(ArtifactError, match="does not have the SHA-256"),
     ):
         open_pairs(data)
 
