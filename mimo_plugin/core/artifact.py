@@ -288,6 +288,7 @@ class Artifact(Generic[M]):
         self.path = path
         self.kind = kind
         self.manifest = path / MANIFEST
+        self._begun: str | None = None
 
     @property
     def mark(self) -> Path | None:
@@ -396,10 +397,16 @@ class Artifact(Generic[M]):
                     _remove(leftover)
             if self.manifest.exists() and not self.kind.mark_stays:
                 self._remove_mark()
-            yield held
+            try:
+                yield held
+            finally:
+                # What libraries write after the directory was removed must not look foreign to the next run.
+                if self._begun is not None and not held.lies_there() and self.path.is_dir():
+                    self.begin(self._begun)
 
     def begin(self, content: str = "") -> None:
         """Writes the kind's mark. content: of a mark that is a file."""
+        self._begun = content
         if self.mark is None:
             return
         if self.kind.mark_is_folder:

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from mimo_plugin.core.artifact import MANIFEST, Artifact, FileRecord, Kind, Manifest, differences
-from mimo_plugin.core.errors import ArtifactError, UsageError
+from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, UsageError
 
 
 class Box(Manifest):
@@ -157,3 +157,20 @@ def test_differences_name_both_sides() -> None:
     one, other = Box(color="red", files={}), Box(color="blue", files={})
     assert differences(one, other) == {"color": "color is 'red', there it is 'blue'"}
     assert differences(one, other, ignoring={"color"}) == {}
+
+
+@pytest.mark.parametrize("kind", [WITH_FILE, WITH_FOLDER, MARKED])
+def test_what_is_written_after_a_directory_was_removed_is_ours(tmp_path: Path, kind: Kind[Box]) -> None:
+    box = Artifact(tmp_path / "box", kind)
+
+    def work() -> None:
+        with box.held():
+            box.begin("{}")
+            box.path.rename(tmp_path / "gone")
+            box.path.mkdir()
+            (box.path / "1.txt").touch()
+
+    with pytest.raises(EnvironmentProblem, match="was removed while it was written to"):
+        work()
+    box.check_output()
+    assert box.finished() is None
