@@ -104,7 +104,9 @@ class Problems:
         try:
             yield
         except MimoError as error:
-            self._found += [(type(error), line) for line in str(error).splitlines()]
+            # Subclasses elsewhere may be made of more than a message.
+            kind = next(kind for kind in type(error).__mro__ if kind.__module__ == __name__)
+            self._found += [(kind, line) for line in str(error).splitlines()]
 
     def convert(self, records: Iterator[T], convert: Callable[[T], U]) -> Iterator[U]:
         """Yields converted records; adds the problems of converting and of reading."""

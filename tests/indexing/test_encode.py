@@ -283,17 +283,17 @@ def test_a_shard_is_written_while_the_next_one_is_encoded(
 def test_a_vector_that_is_no_number_costs_nothing_that_was_encoded_before(
     encode: Encode, student: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finite, calls = Encoder._finite, 0
+    finished, calls = Encoder._finished, 0
 
-    def broken(self: Encoder, vectors: np.ndarray) -> np.ndarray:
+    def broken(self: Encoder, side: Any, vectors: np.ndarray) -> np.ndarray:
         nonlocal calls
         calls += 1
         if calls == 3:
             vectors[5] = np.nan
-        return finite(self, vectors)
+        return finished(self, side, vectors)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Encoder, "_finite", broken)
+        patched.setattr(Encoder, "_finished", broken)
         with pytest.raises(NotFinite, match="for document d21"):
             encode()
     assert len(list((tmp_path / "vectors").glob("*.parquet"))) == 2
