@@ -289,6 +289,7 @@ class Artifact(Generic[M]):
         self.kind = kind
         self.manifest = path / MANIFEST
         self._begun: str | None = None
+        self._held: Held | None = None
 
     @property
     def mark(self) -> Path | None:
@@ -397,11 +398,14 @@ class Artifact(Generic[M]):
                     _remove(leftover)
             if self.manifest.exists() and not self.kind.mark_stays:
                 self._remove_mark()
+            self._held = held
             try:
                 yield held
             finally:
+                self._held = None
                 # What libraries write after the directory was removed must not look foreign to the next run.
-                if self._begun is not None and not held.lies_there() and self.path.is_dir():
+                removed = not held.lies_there() and self.path.is_dir()
+                if removed and self._begun is not None and not self._marked():
                     self.begin(self._begun)
 
     def begin(self, content: str = "") -> None:
@@ -463,9 +467,14 @@ class Artifact(Generic[M]):
 
     def seal(self, manifest: M) -> None:
         """Writes the manifest, which marks the directory as finished."""
+        if self._held is not None:
+            self._held.require()
         write_text(self.manifest, manifest.sealed(indent=2))
         if not self.kind.mark_stays:
             self._remove_mark()
+
+    def _marked(self) -> bool:
+        return self.manifest.exists() or (self.mark is not None and self.mark.exists())
 
     def _may_hold(self, name: str) -> bool:
         return name in (MANIFEST, self.kind.mark) or self.kind.names.fullmatch(name) is not None
