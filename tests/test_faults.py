@@ -4,7 +4,6 @@
 """
 
 import os
-import resource
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.fault_world import Command, FaultWorld, differences, leftovers, unsound
+from helpers.limits import no_file_beyond
 from helpers.readers import READERS, Reader
 
 from mimo_plugin.cli import main
@@ -51,16 +51,6 @@ def whole(world: FaultWorld, tmp_path_factory: pytest.TempPathFactory) -> Whole:
         return command, made[name]
 
     return make
-
-
-@contextmanager
-def no_file_beyond(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def errors(capsys: pytest.CaptureFixture[str]) -> list[str]:

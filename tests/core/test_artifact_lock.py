@@ -1,13 +1,13 @@
 """One writer a directory, and what is left of a directory in which nothing came about."""
 
 import os
-import resource
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers.limits import no_file_beyond
 
 from mimo_plugin.core.artifact import NOTE, one_writer
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
@@ -68,14 +68,12 @@ def test_a_note_that_cannot_be_written_is_not_left_behind(tmp_path: Path) -> Non
         with one_writer(directory):
             raise RuntimeError("it cannot be held")
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for directory in (tmp_path, tmp_path / "new"):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-        try:
-            with pytest.raises(EnvironmentProblem, match=r"cannot write .*\.writer: File too large"):
-                hold(directory)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with (
+            no_file_beyond(0),
+            pytest.raises(EnvironmentProblem, match=r"cannot write .*\.writer: File too large"),
+        ):
+            hold(directory)
         assert list(tmp_path.iterdir()) == []
 
 

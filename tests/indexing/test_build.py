@@ -3,21 +3,19 @@
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import faiss
 import numpy as np
 import pytest
 from helpers.beir import documents, write_folder
-from helpers.checkpoints import plain_xlmr
+from helpers.limits import no_file_beyond
 
 from mimo_plugin.cli import main
 from mimo_plugin.collections.dataset import collection
@@ -34,16 +32,6 @@ from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions
 from mimo_plugin.indexing.vectors import Shards, Vectors, open_vectors
 
 pytestmark = pytest.mark.threads
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plain_xlmr(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def student(checkpoint: Path) -> Encoder:
-    return Encoder(str(checkpoint))
 
 
 @pytest.fixture(scope="module")
@@ -323,18 +311,6 @@ def test_full_disk_is_refused_before_and_survived_while_writing(
         assert not list((tmp_path / "index").rglob("*.tmp"))
         assert not (tmp_path / "index" / "manifest.json").exists()
     assert build().resumed == 50
-
-
-@contextmanager
-def no_file_beyond(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, previous)
 
 
 def test_training_sample_is_even_over_languages(student: Encoder, tmp_path: Path) -> None:

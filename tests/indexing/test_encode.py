@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from helpers.beir import documents, write_folder
-from helpers.checkpoints import plain_xlmr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,16 +33,6 @@ from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions, Part
 from mimo_plugin.indexing.vectors import VECTORS, Shards, open_vectors
 
 pytestmark = pytest.mark.threads
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plain_xlmr(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def student(checkpoint: Path) -> Encoder:
-    return Encoder(str(checkpoint))
 
 
 @pytest.fixture(scope="module")

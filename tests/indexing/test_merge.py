@@ -12,7 +12,6 @@ import faiss
 import numpy as np
 import pytest
 from helpers.beir import documents, write_folder
-from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.collections.pool import pool_prefixes
 from mimo_plugin.core.artifact import Artifact
@@ -24,16 +23,6 @@ from mimo_plugin.indexing.open import INDEXES, index_at
 from mimo_plugin.indexing.settings import IndexOptions, Part
 
 FILES = ("index", "docid", "lang")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return plain_xlmr(tmp_path_factory.mktemp("checkpoint"))
-
-
-@pytest.fixture(scope="module")
-def student(checkpoint: Path) -> Encoder:
-    return Encoder(str(checkpoint))
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,17 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.checkpoints import TEXTS, plain_xlmr
+from helpers.limits import no_file_beyond
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -376,18 +374,6 @@ def test_a_full_disk(small: TeacherOptions, tmp_path: Path, monkeypatch: pytest.
         fill(tmp_path, small, texts, chunk_size=20)
     assert len(TeacherStore.open(tmp_path)) == 20
     assert fill(tmp_path, small, texts, chunk_size=20) == 40
-
-
-@contextmanager
-def no_file_beyond(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, previous)
 
 
 @settings(deadline=None)
