@@ -15,6 +15,7 @@ class Option:
     Attributes:
         help: for `--help`, which adds the default.
         name: such as "--lambda" or "--resume/--no-resume".
+        also: another name, from before.
         min, max: of a number.
         choices: of a text; those of an enum or a literal type are known.
         parse: converts the given text to the field's value; None stays None.
@@ -23,6 +24,7 @@ class Option:
 
     help: str
     name: str | None = None
+    also: str | None = None
     min: float | None = None
     max: float | None = None
     choices: Sequence[str] = ()

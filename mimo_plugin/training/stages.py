@@ -14,6 +14,7 @@ from mimo_plugin.core.environment import environment
 from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.encoder.checkpoint import check_files
 from mimo_plugin.evaluation import trained_on as seen
+from mimo_plugin.training.cut import cut_record
 from mimo_plugin.training.data import (
     Format,
     Pairs,
@@ -185,7 +186,7 @@ def run_stages(
     stages = []
     for name in names:
         own = replace(settings, output=settings.output / name) if both else settings
-        stages.append(Stage(name, recipe, own, (data or {}).get(name)))
+        stages.append(Stage(name, recipe, own, data or {}))
     problems, dev = Problems(), None
     for stage in stages:
         with problems.collect():
@@ -229,11 +230,11 @@ class Stage:
 
     Args:
         name: "stage1" or "stage2".
-        data: replaces the directory in the recipe.
+        data: stage -> data that replaces the directory in the recipe.
     """
 
     def __init__(
-        self, name: str, recipe: Recipe, settings: RunSettings, data: Pairs | Table | None = None
+        self, name: str, recipe: Recipe, settings: RunSettings, data: Mapping[str, Pairs | Table]
     ) -> None:
         self.name = name
         self.recipe = recipe
@@ -250,8 +251,8 @@ class Stage:
 
     def check_data(self) -> None:
         """Raises a UsageError or ArtifactError if data is missing, or smaller than a batch."""
-        if self._given is not None:
-            manifest = self._given.manifest
+        if (given := self._given.get(self.name)) is not None:
+            manifest = given.manifest
         else:
             manifest = read_manifest(self._place(), Format.PAIRS if self.name == STAGE1 else Format.TABLE)
         steps = self.options.steps_on(manifest.rows)
@@ -270,9 +271,19 @@ class Stage:
     @cached_property
     def data(self) -> Pairs | Table:
         """The training data."""
-        if self._given is not None:
-            return self._given
+        if (given := self._given.get(self.name)) is not None:
+            return given
         return open_pairs(self._place()) if self.name == STAGE1 else open_table(self._place())
+
+    @cached_property
+    def all_data(self) -> Sequence[Pairs | Table]:
+        """The training data, and that of the other stage if the recipe names some."""
+        others = [
+            Stage(name, self.recipe, self.settings, self._given)
+            for name, field in _FIELDS.items()
+            if name != self.name and (name in self._given or getattr(self.recipe, field) is not None)
+        ]
+        return [self.data, *(other.data for other in others)]
 
     def carry(self, given: Path | None) -> None:
         """Finds the projection that stage 2 continues with, and resolves the projection's input."""
@@ -317,7 +328,12 @@ class Stage:
                 self._refuse_other(identity)
             self._begin(identity, devices)
             model = start.student(
-                self.directory.initial, self.data.labelled, self.recipe, self.options.max_length, devices
+                self.directory.initial,
+                lambda: self.all_data if start.cut else [self.data],
+                self.recipe,
+                self.options.max_length,
+                devices,
+                self.settings.progress,
             )
             if store is not None and self.projection is not None:
                 check_projection(self.projection, model, store)
@@ -349,6 +365,8 @@ class Stage:
             "dev": recipe.dev,
             "options": self.options.identity(),
         }
+        if start.cut is not None and start.cut.vocabulary is not None:
+            identity["student"]["texts"] = [one.fingerprint for one in self.all_data]
         if self.taught:
             identity["teacher"] = recipe.teacher.identity()
         if self.projection is not None:
@@ -448,6 +466,7 @@ class Stage:
                 best_step=fitted.best_step,
                 scores=fitted.scores,
                 seconds=round(seconds, 3),
+                cut=cut_record(model) or None,
                 training_texts=f"{MODEL}/{seen.FILE}",
                 files={str(path.relative_to(directory.path)): FileRecord.of(path) for path in sorted(files)},
             )
