@@ -1,10 +1,10 @@
 """A smaller student: some layers of a checkpoint, and the tokens of its vocabulary that texts use."""
 
+import hashlib
 import json
 import math
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
@@ -26,6 +26,8 @@ RECORD = "mimo_cut"
 _LEAST = 2
 # Texts that are tokenized at a time, and texts that the result is tried on.
 _BATCH, _SAMPLES = 2048, 32
+# Distinct texts that are remembered, in some hundred MB at most. An anchor comes with all its translations.
+_REMEMBERED = 4_000_000
 # Special tokens below this id keep it: RoBERTa's positions and classes of tokenizers count on it.
 _FRONT = 256
 # Largest difference between vectors before and after: above rounding, below another token's vector.
@@ -107,7 +109,8 @@ class Cut:
         """Cuts the model in place. Texts of kept tokens keep their tokens, and with all layers their vectors.
 
         Args:
-            texts: read once, for a vocabulary only; every occurrence of a token counts.
+            texts: read once, for a vocabulary only. A text that comes again does not count again, unless
+                millions of others came before.
             total: number of texts.
             progress: see `environment.bar`.
 
@@ -197,9 +200,13 @@ def _nature(layer: "nn.Module") -> dict[str, Any]:
 
 
 def _batches(texts: Iterable[str], counter: Any) -> Iterator[list[str]]:
-    left = iter(texts)
+    """Texts without those that came before."""
+    left, seen = iter(texts), set[bytes]()
     while batch := list(islice(left, _BATCH)):
-        yield batch
+        found = {hashlib.blake2b(text.encode(), digest_size=8).digest(): text for text in batch}
+        yield [text for key, text in found.items() if key not in seen]
+        if len(seen) < _REMEMBERED:
+            seen |= found.keys()
         counter.update(len(batch))
 
 
@@ -235,13 +242,9 @@ class _Pieces:
         counts, samples = np.zeros(max(self.ids.values()) + 1, np.int64), list[str]()
         for batch in batches:
             samples += batch[: _SAMPLES - len(samples)]
-            # An anchor comes with each of its translations.
-            distinct = Counter(batch)
-            encoded = self._backend.encode_batch_fast(list(distinct), add_special_tokens=False)
-            found = [one.ids for one in encoded]
-            times = np.repeat(list(distinct.values()), [len(ids) for ids in found])
-            flat = np.fromiter(chain.from_iterable(found), np.int64, len(times))
-            counts += np.bincount(flat, weights=times, minlength=len(counts)).astype(np.int64)
+            encoded = self._backend.encode_batch_fast(batch, add_special_tokens=False)
+            found = np.fromiter(chain.from_iterable(one.ids for one in encoded), np.int64)
+            counts += np.bincount(found, minlength=len(counts))
         return counts, samples
 
     def read(self, text: str) -> set[int]:
