@@ -22,8 +22,8 @@ from mimo_plugin.training.record import save_student
 from mimo_plugin.training.stages import train_stage1
 from mimo_plugin.training.student import load_or_create
 
-# What vocabularies are cut to; the tokenizers below know more.
-USED = [*TEXTS[:2], TEXTS[4]] * 2
+# What vocabularies are cut to, each token twice; the tokenizers below know more.
+USED = [form.format(text) for form in ("{0}", "{0} {0}") for text in (*TEXTS[:2], TEXTS[4])]
 PROMPTS = {"query": "Kielet: ", "document": ""}
 
 
@@ -261,7 +261,7 @@ def test_layers_that_are_kept_stay_what_they_are(
 
 
 def test_a_number_keeps_the_most_frequent(checkpoints: dict[str, Path]) -> None:
-    texts = [*USED, *[TEXTS[0]] * 3]
+    texts = [*USED, *(f"{number} {TEXTS[0]}" for number in range(3))]
     for kind in ("xlmr", "bert", "modernbert"):
         least = int(_too_small(checkpoints[kind]))
         sizes = [
@@ -287,7 +287,7 @@ def test_a_cut_of_a_cut_is_told_from_the_original(checkpoints: dict[str, Path]) 
     assert Cut.of(model, "it", None, tokens) is None
     again = Cut.of(model, "it", 2, tokens - 1)
     assert again == Cut(2, tokens - 1)
-    again.apply(model, TEXTS[:1] * 9)
+    again.apply(model, USED)
     assert cut_record(model) | {"of_tokens": 0} == {
         "layers": [0, 6],
         "of_layers": 7,
