@@ -1,4 +1,4 @@
-"""Encoders from Python packages: all-MiniLM-L6-v2, and multilingual-e5-small in 4 bits. No hub is needed."""
+"""Where a named checkpoint is: in a training run, or in a Python package, so that no hub is needed."""
 
 import base64
 import json
@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from mimo_plugin.core.artifact import MANIFEST, said_format
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError
 from mimo_plugin.core.files import sha256, user_caches
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# The `format` of a training run's manifest, and the run's directory of the trained model.
+RUN_FORMAT: Final = "mimo-training"
+MODEL = "model"
 PREFIX = "packaged:"
 TEACHER = f"{PREFIX}all-MiniLM-L6-v2"
 E5 = f"{PREFIX}multilingual-e5-small"
@@ -145,7 +149,12 @@ def teacher_directory() -> Path:
 
 
 def resolve(checkpoint: str) -> str:
-    """The path of a `packaged:` checkpoint; any other name unchanged. Raises as `directory`."""
+    """The path of a `packaged:` checkpoint, or of a finished training run's; any other name unchanged.
+
+    Raises: as `directory`.
+    """
+    if said_format(Path(checkpoint, MANIFEST)) == RUN_FORMAT:
+        return str(Path(checkpoint, MODEL))
     return str(directory(checkpoint)) if checkpoint.startswith(PREFIX) else checkpoint
 
 
