@@ -13,6 +13,7 @@ from mimo_plugin.core.config import Place, read_yaml, validate, yaml_text
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.core.option import Option, Progress
+from mimo_plugin.encoder import packaged
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.student import PREFIX
 
@@ -237,7 +238,8 @@ class StudentOptions(Options):
     )
 
     checkpoint: Annotated[
-        str, Option("Directory, hub id, or new:tiny, new:mini, new:small.", name="--student")
+        str,
+        Option(f"Directory, hub id, new:tiny, new:mini, new:small, {packaged.NAMES}.", name="--student"),
     ] = "FacebookAI/xlm-roberta-large"
     layers: Annotated[
         Positive | None,
@@ -309,7 +311,7 @@ class TeacherOptions(Options):
 
     checkpoint: Annotated[
         str,
-        Option("English encoder: directory, hub id or packaged:all-MiniLM-L6-v2.", name="--teacher"),
+        Option(f"English encoder: directory, hub id, {packaged.NAMES}.", name="--teacher"),
     ] = "Qwen/Qwen3-Embedding-8B"
     query_prompt: Annotated[
         str | None,
