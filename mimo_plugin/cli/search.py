@@ -54,8 +54,9 @@ def search_command(
     the whole, bit for bit. --lang is exact on flat, fp16 and sq8 indexes; hnsw and IVF look at more
     documents, in proportion, and stay approximate.
 
-    Texts of hits are those that `mimo index --texts` kept, else those of the index's collections, if they are
-    on this machine. In an interactive search `:lang de,fr` chooses languages, and Ctrl-D ends.
+    Of a single query 10 hits are shown, unless --hits says otherwise. Their texts are those that `mimo index
+    --texts` kept, else those of the index's collections, if they are on this machine. In an interactive
+    search `:lang de,fr` chooses languages, and Ctrl-D ends.
 
     Query ids become lang:id where the index has pooled ids; those of a FILE need --topic-lang, or have that
     form already. An index that Pyserini made (`index` and `docid`) needs --encoder.

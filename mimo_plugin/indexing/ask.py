@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.core.table import Cell, Column, Table, number, render
-from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.open import Index
 from mimo_plugin.indexing.search import find_searched, open_searched, search
 from mimo_plugin.indexing.settings import SearchOptions, ShowOptions

@@ -112,7 +112,7 @@ class IndexOptions(EncodeOptions):
     resume: Annotated[bool, Option("Go on with an index that was cut short, or start over.")] = True
 
 
-# Hits per query that are shown, where a run has 100.
+# Hits per query that are shown, without --hits.
 SHOWN = 10
 
 
@@ -123,9 +123,7 @@ class TopicOptions:
     `lang`: one text or several, such as `"de,fr"`.
     """
 
-    hits: Annotated[
-        int, Option(f"Documents per query; {SHOWN} where hits are shown.", also=("-k",), min=1)
-    ] = 100
+    hits: Annotated[int, Option("Documents per query.", also=("-k",), min=1)] = 100
     lang: Annotated[
         Sequence[str], Option("Search documents in these languages only.  [default: all]", metavar="LANG,...")
     ] = ()
