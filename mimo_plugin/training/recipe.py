@@ -256,7 +256,7 @@ class StudentOptions(Options):
             "Tokens that the checkpoint keeps: `used` are those of the training texts, a number the most "
             "frequent of them; or tokens of a new student's tokenizer.  [default: all, the size's own]",
             name="--student-vocabulary",
-            also="--vocabulary",
+            also=("--vocabulary",),
             metavar="used|N",
             parse=lambda given: int(given) if given.isdecimal() else given,
         ),
