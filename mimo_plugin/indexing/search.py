@@ -145,7 +145,7 @@ class _Search:
         for opened in self._indexes:
             # Reads and checks the index.
             _ = opened.faiss
-        self.encoder = _load_encoder(self._indexes, options, encoder_options)
+        self.encoder = load_query_encoder(self._indexes, options, encoder_options)
         self._documents = sum(len(one) for one in self._indexes)
         self._depth = min(options.hits, self._documents)
         # One more, as the query itself may be among the hits.
@@ -231,7 +231,9 @@ def _judged_own(pool: Any) -> bool:
         return False
 
 
-def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None) -> Encoder:
+def load_query_encoder(
+    indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None
+) -> Encoder:
     index, plan = indexes[0], indexes[0].manifest.plan
     own = given is None and options.encoder is None
     given = given or EncoderOptions()
