@@ -33,7 +33,8 @@ from mimo_plugin.training.data import (
 from mimo_plugin.training.examples import Relevance
 
 if TYPE_CHECKING:
-    from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+    from mimo_plugin.encoder.encoder import Encoder
+    from mimo_plugin.encoder.options import EncoderOptions
 
 # Folders of finished parts in the output, for a command that resumes; a key of everything that decides them
 # follows.
@@ -174,7 +175,7 @@ def choose(
 
     Args:
         hits: passage id, number of the passage, score.
-        relevant: numbers of the query's relevant passages.
+        relevant: numbers of the query's relevant passages; the same may occur twice.
 
     Returns:
         Passage ids; None if a relevant passage is not among the hits, as nothing is known of its score then.
@@ -182,7 +183,7 @@ def choose(
     best: dict[int, tuple[str, float]] = {}
     for passage_id, number, score in hits:
         best.setdefault(number, (passage_id, score))
-    own = [best.pop(number, ("", None))[1] for number in relevant]
+    own = [best.pop(number, ("", None))[1] for number in set(relevant)]
     known = [score for score in own if score is not None]
     if len(known) < len(own):
         return None

@@ -17,7 +17,7 @@ from mimo_plugin.data import negatives as mining
 from mimo_plugin.data.negatives import choose, mine_negatives
 from mimo_plugin.data.options import NegativesOptions
 from mimo_plugin.data.writers import Made, TableWriter
-from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training.data import DataManifest, Format, Table, open_table
 from mimo_plugin.training.examples import Relevance
 
