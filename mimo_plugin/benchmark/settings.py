@@ -109,8 +109,8 @@ class AnalyzeOptions:
     role: Annotated[
         Role | None,
         Option(
-            "Texts to encode, with the encoder's prompt for them.  [default: documents; for --sts queries, as "
-            "symmetric tasks are encoded with E5]"
+            "Texts to encode, with the encoder's prompt for them.  [default: documents; queries for --sts, "
+            "as E5 wants it in symmetric tasks]"
         ),
     ] = None
     texts: Annotated[
