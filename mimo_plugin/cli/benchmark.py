@@ -207,7 +207,7 @@ def report_command(results: Path, output: Path | None) -> None:
 
 
 @click.command("analyze", cls=CommandWithLists)
-@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1)
 @click.option(
     "--encoder",
     "encoders",
@@ -246,7 +246,9 @@ def analyze_command(
     Uses texts that the collections have in several languages; without any, texts of each language, and no
     alignment. Separability is how well a probe predicts the language from the vector. The directory of a
     training run stands for its model; alignment and uniformity are also shown for its checkpoints: those on
-    disk, else the values recorded on its dev collection.
+    disk, else the values recorded on its dev collection. --sts measures sentence similarity: Spearman's rho
+    of cosines and gold scores, with an interval, per language pair, and against the first encoder; it needs
+    no COLLECTION.
 
     \b
     Examples:
@@ -254,6 +256,7 @@ def analyze_command(
       mimo analyze path:data/test --encoder mimo=runs/stage2 xlco=runs/xlco --json geometry.json
       mimo analyze path:data/test --encoder runs/stage2 --role queries --format latex
       mimo analyze mimo-sample --run mimo.trec bm25=runs/bm25.trec --hits-cutoff 20
+      mimo analyze --sts sts17.jsonl sts22.jsonl.gz --encoder intfloat/multilingual-e5-small mimo=runs/stage2
     """
     from mimo_plugin.benchmark.analyze import analyze, write_outputs
 

@@ -1,5 +1,6 @@
 """The two stages of MIMO's training, and the baselines in place of the second."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from mimo_plugin.encoder.encoder import Encoder
     from mimo_plugin.training.trainer import Fit
 
+_log = logging.getLogger(__name__)
 STAGE1, STAGE2 = "stage1", "stage2"
 # Stage -> the recipe's field that names its data.
 _FIELDS = {STAGE1: "pairs", STAGE2: "table"}
@@ -250,11 +252,15 @@ class Stage:
         return not isinstance(self.options, Stage2Options) or self.options.objective is Objective.MIMO
 
     def check_data(self) -> None:
-        """Raises a UsageError or ArtifactError if data is missing, or smaller than a batch."""
+        """Raises a UsageError or ArtifactError if data is missing, too small, or does not fit the options."""
         if (given := self._given.get(self.name)) is not None:
             manifest = given.manifest
         else:
             manifest = read_manifest(self._place(), Format.PAIRS if self.name == STAGE1 else Format.TABLE)
+        if isinstance(self.options, Stage2Options):
+            most = manifest.negatives.most if manifest.negatives else 0
+            if most > self.options.negatives_of("the table", most) and self.options.negatives is None:
+                _log.warning("the table's mined negatives are not used: LaKDA has none")
         steps = self.options.steps_on(manifest.rows)
         self.options.steps_between_checkpoints(steps, scored=self.recipe.dev is not None)
 
