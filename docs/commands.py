@@ -9,9 +9,9 @@ from mimo_plugin.cli import mimo
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    return (
-        "\n".join([markdown, *_sections(mimo, ["mimo"])]) if page.file.src_uri == "commands.md" else markdown
-    )
+    if page.file.src_uri != "commands.md":
+        return markdown
+    return "\n".join([markdown, *_sections(mimo, ["mimo"])])
 
 
 def _sections(command: click.Command, path: list[str], parent: click.Context | None = None) -> Iterator[str]:
