@@ -15,6 +15,7 @@ from mimo_plugin.data.options import (
     DebianOptions,
     PairFilter,
     ParallelOptions,
+    SliceOptions,
     SourceOptions,
     SplitOptions,
 )
@@ -23,10 +24,10 @@ from mimo_plugin.data.options import (
 @click.group(
     "data",
     cls=LazyGroup,
-    modules={"parallel": "data", "aligned": "data", "debian": "data"},
+    modules={"parallel": "data", "aligned": "data", "debian": "data", "slices": "data"},
 )
 def data_command() -> None:
-    """Make training data: pairs for stage 1, a table for stage 2.
+    """Make training data, pairs for stage 1 and a table for stage 2; and slices of topics.
 
     The output is Parquet with a manifest.json beside it: `datasets` loads it, `mimo train` checks it. The
     same command, given again, finds its work done.
@@ -36,6 +37,7 @@ def data_command() -> None:
       mimo data parallel --tsv de=opus.de.tsv.gz fr=opus.fr.tsv.gz --output pairs
       mimo data aligned --mmarco de fr nl --output table --stats
       mimo data debian --output debian
+      mimo data slices path:debian/test --output slices.tsv
     """
 
 
@@ -187,3 +189,34 @@ def parallel_command(
     if opus is not None:
         click.echo(opus.summary())
     click.echo(report(output, made, statistics=stats))
+
+
+@click.command("slices", cls=CommandWithLists)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="File of the slices, TSV.")
+@model_options(SliceOptions, "options")
+def slices_command(collections: tuple[str, ...], output: Path, options: SliceOptions) -> None:
+    """Divide the topics of collections into slices for `mimo evaluate --slices`.
+
+    \b
+    entity, no-entity  whether the query has a word that looks like a name
+    rare, common       by its rarest word: in how many documents of its language it is
+
+    What looks like a name: a word with a digit or capital inside (mp3, LibreOffice, HTML), Latin letters in a
+    text of another script, or a capitalised word that does not begin a sentence. The last does not count in
+    titles and in German. All language versions of a topic are in one slice: the one that most of them say. A
+    rule, no linguistics: translated names such as Germany count as their capitals do, and names in scripts
+    without capitals are not seen.
+
+    Scripts without spaces are counted in pairs of characters. What cannot be told is in neither slice. FILE
+    holds lines TOPIC<tab>SLICE: edit it, or write your own.
+
+    \b
+    Examples:
+      mimo data slices path:debian/test --output slices.tsv
+      mimo data slices miracl/sw/dev miracl/yo/dev --by rarity --rare-share 0.25 --output slices.tsv
+      mimo evaluate e5.trec bm25.trec --qrels path:debian/test --slices slices.tsv --baseline bm25
+    """
+    from mimo_plugin.data.slices import make_slices
+
+    click.echo(make_slices(collections, output, options))
