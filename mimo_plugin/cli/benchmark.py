@@ -86,6 +86,8 @@ def reproduce_command(
         problems.add(f"{config} and --suite {suite}, expected one of them")
     if suite is not None and options.runs:
         problems.add("--run with --suite, expected it with a CONFIG: a run is of one benchmark")
+    if suite is not None and options.slices is not None:
+        problems.add("--slices with --suite, expected it with a CONFIG: slices are of one benchmark's topics")
     problems.raise_any()
     command = shlex.join(["mimo", *sys.argv[1:]])
     if suite is not None:

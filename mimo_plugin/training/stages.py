@@ -452,7 +452,8 @@ class Stage:
 
         def write_seen(beside: Path) -> None:
             name = f"{data.name} ({data.fingerprint[:12]})"
-            seen.write_seen(beside, data.texts(), training_data=name, before=start.seen)
+            languages = data.manifest.languages
+            seen.write_seen(beside, data.texts(), training_data=name, languages=languages, before=start.seen)
 
         card = ModelCard(identity, facts, fitted.scores, ran_on)
         save_student(model, directory.model, card=card, add=write_seen)
