@@ -14,7 +14,7 @@ from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.core.files import make_parent, replacing
 from mimo_plugin.data.debian.build import make_debian
 from mimo_plugin.data.options import CollectionOptions, DebianOptions, SplitOptions
-from mimo_plugin.encoder.packaged import TEACHER
+from mimo_plugin.encoder.packaged import MODEL, TEACHER
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.search import read_topics, search_to_run
@@ -29,7 +29,7 @@ from mimo_plugin.training.recipe import (
     StudentOptions,
     TeacherOptions,
 )
-from mimo_plugin.training.run import INITIAL, MODEL
+from mimo_plugin.training.run import INITIAL
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.stages import STAGE1, train_stage1, train_stage2
 

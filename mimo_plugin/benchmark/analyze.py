@@ -44,7 +44,8 @@ from mimo_plugin.report.figures import write_figure
 from mimo_plugin.report.maps import geometry_figures
 
 if TYPE_CHECKING:
-    from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+    from mimo_plugin.encoder.encoder import Encoder
+    from mimo_plugin.encoder.options import EncoderOptions
 
 
 class AnalysisResult(ResultRecord):

@@ -76,6 +76,11 @@ def debian_command(
     its long text the passage. The split is by software: packages such as libfoo1, foo-doc and python3-foo,
     and descriptions with nearly the same text, are always in the same split.
 
+    --from-table takes texts of any kind: JSON lines with an id and, for each language, a short text as the
+    query and a long one as the passage, {"id": ..., "text": {"de": {"short": ..., "long": ...}}}. Two rows
+    with the same "package" are in the same split; without it, none are but near-duplicates. --test-only makes
+    a test collection of another domain of it.
+
     \b
     Written to --output:
       pairs/          stage 1, of the train split: short and long texts with their anchor
@@ -88,6 +93,7 @@ def debian_command(
       mimo data debian --output debian
       mimo data debian --output trixie --source "deb https://ftp.debian.org/debian trixie main"
       mimo data debian --output again --from-table debian/table.jsonl.gz
+      mimo data debian --output manuals --from-table manuals.jsonl.gz --test-only
     """
     from mimo_plugin.collections.packaged import SAMPLE, sample_table
     from mimo_plugin.data.debian.build import make_debian, report

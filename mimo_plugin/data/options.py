@@ -277,6 +277,9 @@ class DebianOptions:
     test_table: Annotated[Path | None, Option("A parsed table that is the test split.", metavar="FILE")] = (
         None
     )
+    test_only: Annotated[
+        bool, Option("Make a test collection of all descriptions, and no training data.")
+    ] = False
     languages: Annotated[
         Texts,
         Option(
@@ -320,6 +323,8 @@ class DebianOptions:
     @property
     def shares(self) -> Mapping[Split, float]:
         """The shares of those of dev and test that have no table."""
+        if self.test_only:
+            return {Split.DEV: 0, Split.TEST: 1}
         shares = {Split.DEV: self.split.dev_share, Split.TEST: self.split.test_share}
         return {split: share for split, share in shares.items() if split not in self.given}
 

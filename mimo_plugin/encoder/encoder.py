@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Encoder", "EncoderOptions", "NotFinite", "Text", "lengths", "unit"]
+__all__ = ["Encoder", "NotFinite", "Text", "lengths", "unit"]
 
 _log = logging.getLogger(__name__)
 _QUERY, _DOCUMENT = "query", "document"

@@ -1,11 +1,16 @@
-"""all-MiniLM-L6-v2 from a Python package: an English teacher without a model hub."""
+"""Where a named checkpoint is: in a training run, or in the package of an English teacher."""
 
 import hashlib
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
+from mimo_plugin.core.artifact import MANIFEST, said_format
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError
 
+# The `format` of a training run's manifest, and the run's directory of the trained model.
+RUN_FORMAT: Final = "mimo-training"
+MODEL = "model"
 PREFIX = "packaged:"
 TEACHER = f"{PREFIX}all-MiniLM-L6-v2"
 # Of model.safetensors in sentence-transformers/all-MiniLM-L6-v2.
@@ -40,11 +45,13 @@ def teacher_directory() -> Path:
 
 
 def resolve(checkpoint: str) -> str:
-    """The path of a `packaged:` checkpoint; any other name unchanged.
+    """The path of a `packaged:` checkpoint, or of a finished training run's; any other name unchanged.
 
     Raises:
         ModelError: no such packaged checkpoint.
     """
+    if said_format(Path(checkpoint, MANIFEST)) == RUN_FORMAT:
+        return str(Path(checkpoint, MODEL))
     if not checkpoint.startswith(PREFIX):
         return checkpoint
     if checkpoint != TEACHER:

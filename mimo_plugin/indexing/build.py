@@ -12,12 +12,13 @@ from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import Artifact, FileRecord
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
 from mimo_plugin.core.files import replacing
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.encode import (
     check_checkpoint,
+    check_inputs,
     encode_shards,
     load_encoder,
-    open_pool,
     require_space,
 )
 from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve, write_index
@@ -82,14 +83,10 @@ def index(
         UsageError: FAISS does not know the factory string, or there are fewer shards than parts.
     """
     options, output = replace(options or IndexOptions(), **changes), Path(output)
-    problems = Problems()
-    with problems.collect():
-        documents = open_pool(pool, options)
-    with problems.collect():
-        directory = _check_output(output)
-    with problems.collect():
-        check_checkpoint(encoder)
-    problems.raise_any()
+    directory = Artifact(output, INDEXES)
+    documents = check_inputs(
+        pool, options, lambda: _check_output(directory), lambda: check_checkpoint(encoder)
+    )
     loaded = load_encoder(encoder, encoder_options)
     new_index(resolve(options.factory, loaded.dimension, _MANY).factory, loaded.dimension)
     found = found or survey(documents, duplicates=options.duplicates, progress=options.progress)
@@ -117,7 +114,8 @@ def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None =
         UsageError: FAISS does not know the factory string, or cannot train it on these vectors.
     """
     options = options or IndexOptions()
-    directory = _check_output(output)
+    directory = Artifact(output, INDEXES)
+    _check_output(directory)
     plan, note = _plan(vectors.plan, options)
     with directory.held():
         manifest = finished_under(directory, plan, options.resume)
@@ -129,13 +127,11 @@ def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None =
     return Index(output, manifest, already=False, note=note)
 
 
-def _check_output(output: Path) -> Artifact[IndexManifest]:
-    """The output directory; raises an ArtifactError where it holds anything foreign."""
-    directory = Artifact(output, INDEXES)
+def _check_output(directory: Artifact[IndexManifest]) -> None:
+    """Raises an ArtifactError where the output directory holds anything foreign."""
     directory.check_output()
     # An interrupted build can leave vectors without a plan.
-    Artifact(output / WORK, replace(VECTORS, mark=None)).check_output()
-    return directory
+    Artifact(directory.path / WORK, replace(VECTORS, mark=None)).check_output()
 
 
 def _plan(vectors: EncodingPlan, options: IndexOptions) -> tuple[IndexPlan, str | None]:

@@ -15,7 +15,8 @@ from mimo_plugin.collections.pool import is_file, load
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, MimoError, Problems, UsageError
 from mimo_plugin.core.files import check_place
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.encoder.encoder import Encoder, NotFinite
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.prompts import former_query_prompt
 from mimo_plugin.evaluation.runs import Run, ranking, trec_order, write_run
 from mimo_plugin.evaluation.topics import own_warning

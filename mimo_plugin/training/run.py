@@ -4,15 +4,16 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from mimo_plugin.core.artifact import Artifact, Held, Kind, Manifest
+from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.config import read_yaml
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Problems, UsageError
 from mimo_plugin.core.files import cannot_write, make_parent, remove_tree, replacing, writing
+from mimo_plugin.encoder.packaged import MODEL, RUN_FORMAT
 from mimo_plugin.training.recipe import (
     PROJECTION_INPUT,
     ProjectionInput,
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
     from mimo_plugin.training.teacher_store import TeacherStore
 
 
-FORMAT: Final = "mimo-training"
 RECIPE, METRICS, CURVES = "recipe.yaml", "metrics.jsonl", "curves.png"
-MODEL, INITIAL, CHECKPOINTS, TENSORBOARD = "model", "initial", "checkpoints", "tensorboard"
+INITIAL, CHECKPOINTS, TENSORBOARD = "initial", "checkpoints", "tensorboard"
 # To the spaces of the teacher and of the anchor teacher.
 PROJECTION, ANCHOR_PROJECTION = "projection.safetensors", "anchor_projection.safetensors"
 # Written last into a checkpoint, which is incomplete without it.
@@ -55,7 +55,7 @@ class TrainingManifest(Manifest):
         files: the checkpoint without its card, and the projections.
     """
 
-    format: Literal["mimo-training"] = FORMAT
+    format: Literal["mimo-training"] = RUN_FORMAT
     format_version: Literal[1] = 1
     stage: str
     identity: dict[str, Any]
@@ -70,7 +70,7 @@ class TrainingManifest(Manifest):
 
 RUN = Kind(
     TrainingManifest,
-    frozenset({FORMAT}),
+    frozenset({RUN_FORMAT}),
     noun="a training run",
     command="mimo train",
     names=re.compile(
@@ -132,26 +132,6 @@ class RunDirectory(Artifact[TrainingManifest]):
         """Writes the manifest and removes the checkpoints, which only a resume needs."""
         super().seal(manifest)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-
-    @contextmanager
-    def held(self) -> Iterator[Held]:
-        """Holds the directory for one writer.
-
-        If the directory is deleted meanwhile, files that libraries write there afterwards are removed, too:
-        the next run would refuse them.
-        """
-        with super().held() as held:
-            try:
-                yield held
-            except BaseException as error:
-                if not held.lies_there():
-                    if self.path.is_dir() and not (self.path / RECIPE).exists():
-                        with suppress(OSError, EnvironmentProblem):
-                            self.start_over()
-                            self.path.rmdir()
-                    if isinstance(error, Exception):
-                        held.require()
-                raise
 
 
 def checkpoint_of(student: str) -> str:

@@ -13,6 +13,7 @@ from mimo_plugin.core.config import yaml_text
 from mimo_plugin.core.environment import environment
 from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.encoder.checkpoint import check_files
+from mimo_plugin.encoder.packaged import MODEL
 from mimo_plugin.evaluation import trained_on as seen
 from mimo_plugin.training.data import (
     Format,
@@ -28,7 +29,6 @@ from mimo_plugin.training.examples import Examples, Plan, plan_stage1, plan_stag
 from mimo_plugin.training.recipe import Recipe, RunSettings, Stage2Options, StageOptions, TeacherOptions
 from mimo_plugin.training.run import (
     ANCHOR_PROJECTION,
-    MODEL,
     PROJECTION,
     RunDirectory,
     TrainingManifest,

@@ -17,7 +17,8 @@ from mimo_plugin.core.errors import ArtifactError, DataError, ModelError
 from mimo_plugin.core.files import writing
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_device
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training.recipe import TeacherOptions
 
 FORMAT: Final = "mimo-teacher-store"

@@ -23,7 +23,8 @@ from mimo_plugin.core.artifact import Held
 from mimo_plugin.core.environment import bar, without_model_bars
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.core.files import write_text
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training import losses
 from mimo_plugin.training.examples import Examples
 from mimo_plugin.training.recipe import Precision

@@ -17,7 +17,8 @@ from mimo_plugin.benchmark.settings import AnalyzeOptions, Role
 from mimo_plugin.benchmark.texts import sample_texts
 from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.geometry import alignment, uniformity
 from mimo_plugin.evaluation.runs import write_run
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.encoder.encoder import Encoder, NotFinite
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.packaged import TEACHER, teacher_directory
 
 pytestmark = pytest.mark.threads

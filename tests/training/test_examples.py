@@ -9,7 +9,8 @@ from helpers import tiny_training
 from helpers.tiny_training import PASSAGE, QUERY, World, text
 
 from mimo_plugin.data.writers import TableWriter
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training.data import open_pairs, open_table
 from mimo_plugin.training.examples import Examples, _drawn_targets, plan_stage1, plan_stage2
 from mimo_plugin.training.recipe import Stage1Options, Stage2Options, TeacherOptions

@@ -12,7 +12,8 @@ from helpers.tiny_training import World, same_weights, train_both, weights
 
 import mimo_plugin
 from mimo_plugin.cli import main
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training import losses as building
 from mimo_plugin.training.recipe import Precision, Recipe
 from mimo_plugin.training.run import PROJECTION

@@ -10,7 +10,8 @@ from helpers.checkpoints import plain_xlmr
 from helpers.tiny_training import World, train_both
 
 from mimo_plugin.core.errors import ArtifactError, ModelError, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.trained_on import FILE, SeenTexts
 from mimo_plugin.training import teacher as teacher_fill
 from mimo_plugin.training.recipe import Recipe, StudentOptions
