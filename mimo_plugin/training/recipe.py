@@ -23,6 +23,21 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 Trackers = Annotated[
     tuple[str, ...], BeforeValidator(lambda found: (found,) if isinstance(found, str) else found)
 ]
+
+
+def _from_to(given: Any) -> tuple[float, float]:
+    """Two shares from "FROM:TO" or a sequence of two numbers."""
+    try:
+        first, last = given.split(":") if isinstance(given, str) else given
+        shares = float(first), float(last)
+        if all(0 <= share <= 1 for share in shares):
+            return shares
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"found {given!r}, expected FROM:TO, two shares from 0 to 1 such as 0:0.5")
+
+
+Shares = Annotated[tuple[float, float], BeforeValidator(_from_to)]
 # Evaluations and checkpoints per run, by default.
 _TIMES = 10
 
@@ -82,12 +97,14 @@ class StageOptions(Options):
         gradient_accumulation_steps: number of equal parts of a batch; their gradients are averaged.
         save_steps: with a dev collection the same as `eval_steps`, as every evaluation saves a checkpoint.
         collapse_steps: consecutive steps, counted after the warm-up.
+        anchor_share: at the first and the last step, linear between them; None has no anchor teacher.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {
         "projection_input": (None, ProjectionInput.NORMALIZED),
         "gradient_accumulation_steps": (1,),
         "gradient_checkpointing": (False,),
+        "anchor_share": (None,),
     }
 
     batch_size: Annotated[
@@ -140,6 +157,15 @@ class StageOptions(Options):
         Share, Option("Stop when the mean cosine of different texts stays above this ...")
     ] = 0.99
     collapse_steps: Annotated[Positive, Option("... for so many steps.")] = 100
+    anchor_share: Annotated[
+        Shares | None,
+        Option(
+            "Share of the texts whose target is --anchor-teacher's vector of the student's own text, at the "
+            "first and the last step.",
+            metavar="FROM:TO",
+            parse=str,
+        ),
+    ] = None
 
     @property
     def reads(self) -> ProjectionInput:
@@ -345,7 +371,10 @@ class TeacherOptions(Options):
 
     checkpoint: Annotated[
         str,
-        Option(f"English encoder: directory, hub id, {packaged.NAMES}.", name="--teacher"),
+        Option(
+            f"Encoder of the anchor language, by default English: directory, hub id, {packaged.NAMES}.",
+            name="--teacher",
+        ),
     ] = "Qwen/Qwen3-Embedding-8B"
     query_prompt: Annotated[
         str | None,
@@ -404,6 +433,7 @@ class Recipe(Record):
     128
 
     Attributes:
+        anchor_teacher: sets targets in stages with an `anchor_share`.
         pairs, table: directories that `mimo data` wrote, for stage 1 and stage 2.
         dev: collection that is evaluated during training.
         report_to: trackers, in addition to the files of a run.
@@ -411,6 +441,15 @@ class Recipe(Record):
 
     student: StudentOptions = StudentOptions()
     teacher: TeacherOptions = TeacherOptions()
+    anchor_teacher: Annotated[
+        TeacherOptions | None,
+        Option(
+            "Multilingual encoder that takes the place of --teacher and the anchor for some texts, see "
+            "--anchor-share.",
+            metavar="CHECKPOINT",
+            parse=lambda checkpoint: {"checkpoint": checkpoint},
+        ),
+    ] = None
     pairs: str | None = None
     table: str | None = None
     dev: Annotated[
@@ -444,7 +483,7 @@ class Recipe(Record):
         for name, value in (changes or {}).items():
             if not isinstance(value, Mapping):
                 values[name] = value
-            elif isinstance(before := values.get(name, {}), dict):
+            elif isinstance(before := values.get(name) or {}, dict):
                 values[name] = {**before, **value}
 
         def where(place: Place) -> str:
