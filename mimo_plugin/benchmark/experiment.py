@@ -15,10 +15,12 @@ from mimo_plugin.benchmark.parts import read_note
 from mimo_plugin.benchmark.reproduce import Say
 from mimo_plugin.benchmark.scoring import SCORES, ScoredCollection, Scores, score_student, weights
 from mimo_plugin.benchmark.settings import ExperimentOptions
+from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.options import EncoderOptions
+from mimo_plugin.evaluation.trained_on import SeenTexts
 from mimo_plugin.training.data import DataManifest, Format, open_pairs, open_table, read_manifest
 from mimo_plugin.training.recipe import RunSettings
 from mimo_plugin.training.run import RunDirectory, TrainingManifest, checkpoint_of
@@ -160,7 +162,7 @@ class ExperimentRun:
         self._teacher_store = options.teacher_store or output / "teacher-store"
         # Directory of a failed training run -> why it failed.
         self._broken: dict[Path, str] = {}
-        data, self.measures = _check(experiment, output, options)
+        self._data, self.measures = _check(experiment, output, options)
         self.collections: dict[str, ScoredCollection] = {}
         with Problems() as problems:
             for name in recipe.collections:
@@ -168,7 +170,7 @@ class ExperimentRun:
                     self.collections[name] = ScoredCollection.load(
                         name, experiment.specs(name), self.measures, options.progress
                     )
-        self.layout = Layout(experiment, output, data)
+        self.layout = Layout(experiment, output, self._data)
         systems = [
             experiment.systems[name] for name in recipe.systems if not options.only or name in options.only
         ]
@@ -197,6 +199,23 @@ class ExperimentRun:
     def warm_up(self, system: ResolvedSystem, seed: int) -> TrainingManifest | None:
         """The manifest of a finished warm-up; None also for a system without one."""
         return None if system.stage1 is None else _finished(self.layout.warm_up(system, seed))
+
+    def unseen(self, system: ResolvedSystem, collection: str) -> tuple[str, ...]:
+        """Languages of a collection's topics that a system was not trained on.
+
+        What a student that existed before was trained on counts, too, if it has a record of it.
+        """
+        found: set[str] = set()
+        for place in (system.table, system.pairs):
+            found.update(() if place is None else self._data[place].languages)
+        if not self.experiment.new_student and (own := SeenTexts.open(self.experiment.student.checkpoint)):
+            found.update(own.languages)
+        known = set(map(usual_language, found))
+        return tuple(
+            language
+            for language in self.collections[collection].topics.languages
+            if usual_language(language) not in known
+        )
 
     def scores(self, system: ResolvedSystem, seed: int, collection: str) -> Scores | None:
         """The scores of a student, if they fit the current student, collection and recipe; else None."""

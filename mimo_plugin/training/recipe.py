@@ -13,6 +13,7 @@ from mimo_plugin.core.config import Place, read_yaml, validate, yaml_text
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.core.option import Option, Progress
+from mimo_plugin.encoder import packaged
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.student import PREFIX
 
@@ -22,6 +23,21 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 Trackers = Annotated[
     tuple[str, ...], BeforeValidator(lambda found: (found,) if isinstance(found, str) else found)
 ]
+
+
+def _from_to(given: Any) -> tuple[float, float]:
+    """Two shares from "FROM:TO" or a sequence of two numbers."""
+    try:
+        first, last = given.split(":") if isinstance(given, str) else given
+        shares = float(first), float(last)
+        if all(0 <= share <= 1 for share in shares):
+            return shares
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"found {given!r}, expected FROM:TO, two shares from 0 to 1 such as 0:0.5")
+
+
+Shares = Annotated[tuple[float, float], BeforeValidator(_from_to)]
 # Evaluations and checkpoints per run, by default.
 _TIMES = 10
 
@@ -81,12 +97,14 @@ class StageOptions(Options):
         gradient_accumulation_steps: number of equal parts of a batch; their gradients are averaged.
         save_steps: with a dev collection the same as `eval_steps`, as every evaluation saves a checkpoint.
         collapse_steps: consecutive steps, counted after the warm-up.
+        anchor_share: at the first and the last step, linear between them; None has no anchor teacher.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {
         "projection_input": (None, ProjectionInput.NORMALIZED),
         "gradient_accumulation_steps": (1,),
         "gradient_checkpointing": (False,),
+        "anchor_share": (None,),
     }
 
     batch_size: Annotated[
@@ -139,6 +157,15 @@ class StageOptions(Options):
         Share, Option("Stop when the mean cosine of different texts stays above this ...")
     ] = 0.99
     collapse_steps: Annotated[Positive, Option("... for so many steps.")] = 100
+    anchor_share: Annotated[
+        Shares | None,
+        Option(
+            "Share of the texts whose target is --anchor-teacher's vector of the student's own text, at the "
+            "first and the last step.",
+            metavar="FROM:TO",
+            parse=str,
+        ),
+    ] = None
 
     @property
     def reads(self) -> ProjectionInput:
@@ -196,7 +223,10 @@ class Stage2Options(StageOptions):
         contrastive_weight: lambda. MIMO only.
         carry_projection: MIMO only.
         lakda_alpha: LaKDA only.
+        negatives: see `negatives_of`.
     """
+
+    BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {**StageOptions.BEFORE, "negatives": (None,)}
 
     batch_size: Positive = 2048
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
@@ -221,6 +251,37 @@ class Stage2Options(StageOptions):
         ),
     ] = True
     lakda_alpha: Annotated[Share, Option("Share of the divergence in LaKDA.")] = 0.5
+    negatives: Annotated[
+        int | None,
+        Field(ge=0),
+        Option(
+            "Mined negatives per row, of those that `mimo data negatives` put into the table; 0 leaves them "
+            "out.  [default: all]",
+            min=0,
+        ),
+    ] = None
+
+    def negatives_of(self, table: str, most: int) -> int:
+        """Mined negatives per row that training uses.
+
+        Args:
+            table: its name, for messages.
+            most: largest number of negatives of a row in the table.
+
+        Raises:
+            UsageError: the table has fewer, or the objective uses none.
+        """
+        if self.objective is Objective.LAKDA:
+            if self.negatives:
+                raise UsageError(
+                    f"--negatives {self.negatives}: LaKDA has no mined negatives, only the passages of the "
+                    "batch: leave the option out, or choose another --objective"
+                )
+            return 0
+        if (self.negatives or 0) > most:
+            found = f"at most {most} per row" if most else "none: `mimo data negatives` mines some"
+            raise UsageError(f"--negatives {self.negatives}: {table} has {found}")
+        return most if self.negatives is None else self.negatives
 
 
 class StudentOptions(Options):
@@ -237,7 +298,8 @@ class StudentOptions(Options):
     )
 
     checkpoint: Annotated[
-        str, Option("Directory, hub id, or new:tiny, new:mini, new:small.", name="--student")
+        str,
+        Option(f"Directory, hub id, new:tiny, new:mini, new:small, {packaged.NAMES}.", name="--student"),
     ] = "FacebookAI/xlm-roberta-large"
     layers: Annotated[
         Positive | None,
@@ -254,7 +316,7 @@ class StudentOptions(Options):
             "Tokens that the checkpoint keeps: `used` are those of the training texts, a number the most "
             "frequent of them; or tokens of a new student's tokenizer.  [default: all, the size's own]",
             name="--student-vocabulary",
-            also="--vocabulary",
+            also=("--vocabulary",),
             metavar="used|N",
             parse=lambda given: int(given) if given.isdecimal() else given,
         ),
@@ -309,7 +371,10 @@ class TeacherOptions(Options):
 
     checkpoint: Annotated[
         str,
-        Option("English encoder: directory, hub id or packaged:all-MiniLM-L6-v2.", name="--teacher"),
+        Option(
+            f"Encoder of the anchor language, by default English: directory, hub id, {packaged.NAMES}.",
+            name="--teacher",
+        ),
     ] = "Qwen/Qwen3-Embedding-8B"
     query_prompt: Annotated[
         str | None,
@@ -368,6 +433,7 @@ class Recipe(Record):
     128
 
     Attributes:
+        anchor_teacher: sets targets in stages with an `anchor_share`.
         pairs, table: directories that `mimo data` wrote, for stage 1 and stage 2.
         dev: collection that is evaluated during training.
         report_to: trackers, in addition to the files of a run.
@@ -375,6 +441,15 @@ class Recipe(Record):
 
     student: StudentOptions = StudentOptions()
     teacher: TeacherOptions = TeacherOptions()
+    anchor_teacher: Annotated[
+        TeacherOptions | None,
+        Option(
+            "Multilingual encoder that takes the place of --teacher and the anchor for some texts, see "
+            "--anchor-share.",
+            metavar="CHECKPOINT",
+            parse=lambda checkpoint: {"checkpoint": checkpoint},
+        ),
+    ] = None
     pairs: str | None = None
     table: str | None = None
     dev: Annotated[
@@ -408,7 +483,7 @@ class Recipe(Record):
         for name, value in (changes or {}).items():
             if not isinstance(value, Mapping):
                 values[name] = value
-            elif isinstance(before := values.get(name, {}), dict):
+            elif isinstance(before := values.get(name) or {}, dict):
                 values[name] = {**before, **value}
 
         def where(place: Place) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _HOW = {
-    "stage1": "distillation from an English teacher (MIMO, stage 1)",
-    "mimo": "distillation from an English teacher together with a cross-lingual contrastive loss (MIMO)",
+    "stage1": "distillation from a frozen teacher (MIMO, stage 1)",
+    "mimo": "distillation from a frozen teacher together with a cross-lingual contrastive loss (MIMO)",
     "xlco": "a cross-lingual contrastive loss (XLCO)",
     "infonce": "a contrastive loss within each language (InfoNCE)",
     "lakda": "a contrastive loss with alignment of score distributions between languages (LaKDA)",
