@@ -9,7 +9,7 @@ from typing import Any
 from mimo_plugin.collections.survey import Selected, Survey, selected_pool, survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import Problems, UsageError, near
+from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.evaluation.options import Analyzers
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.encode import open_pool
@@ -103,9 +103,7 @@ def _analyzed(found: Survey, options: Bm25Options) -> str | None:
     """The language whose analyzer is used; None is the plain analysis."""
     known = sorted(filter(None, found.languages))
     with Problems(UsageError) as problems:
-        for lang in options.languages:
-            if lang not in known:
-                problems.add(f"--lang {lang}: the collection has no such documents{near(lang, known)}")
+        problems.extend(options.unknown_languages(known, "the collection"))
         if options.analyzers is Analyzers.LANGUAGE and len(found.languages) > 1:
             problems.add(
                 f"--analyzers language: the documents are in {', '.join(known)}, expected one language: use "
