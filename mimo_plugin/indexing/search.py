@@ -207,7 +207,7 @@ def open_searched(
     """Reads and checks the indexes, and returns the query encoder."""
     for opened in indexes:
         _ = opened.faiss
-    return _load_encoder(indexes, options, encoder_options)
+    return load_query_encoder(indexes, options, encoder_options)
 
 
 def check_topics(
@@ -274,7 +274,9 @@ def _judged_own(pool: Any) -> bool:
         return False
 
 
-def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None) -> Encoder:
+def load_query_encoder(
+    indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None
+) -> Encoder:
     index, plan = indexes[0], indexes[0].manifest.plan
     own = given is None and options.encoder is None
     given = given or EncoderOptions()
