@@ -121,7 +121,8 @@ def _all_steps(
     for seed in seeds:
         student = layout.student(seed)
         if student is not None:
-            yield Step(StepKind.STUDENT, f"new student, seed {seed}", student, seed, systems[0])
+            text = f"new student, seed {seed}" if experiment.new_student else "smaller student"
+            yield Step(StepKind.STUDENT, text, student, seed, systems[0])
         for system in systems:
             if system.stage1 is not None:
                 directory = layout.warm_up(system, seed)
@@ -297,7 +298,7 @@ class ExperimentRun:
             progress=options.progress,
         )
         if step.kind is StepKind.STUDENT:
-            _make_student(experiment, step.seed, step.directory)
+            _make_student(experiment, step.seed, step.directory, options.progress)
         elif step.kind is StepKind.WARM_UP:
             train_stage1(experiment.training(step.system, step.seed, student), settings)
         elif step.kind is StepKind.TRAINING:
@@ -322,23 +323,22 @@ class ExperimentRun:
             )
 
 
-def _make_student(experiment: Experiment, seed: int, directory: Path) -> None:
+def _make_student(experiment: Experiment, seed: int, directory: Path, progress: bool | None) -> None:
     """Makes and saves the student of a seed; the directory appears when it is complete.
 
-    The seed also determines the tokenizer, so that deviations over seeds cover all of the training.
+    The seed also determines a new tokenizer, so that deviations over seeds cover all of the training.
     """
     from mimo_plugin.training.record import save_student
-    from mimo_plugin.training.student import load_or_create
+    from mimo_plugin.training.start import make_student
 
     pairs, table = experiment.tokenizer_texts
-    student = load_or_create(
-        experiment.student.checkpoint,
-        (open_table(table) if pairs is None else open_pairs(pairs)).labelled(),
+    student = make_student(
+        experiment.student,
+        [*([] if pairs is None else [open_pairs(pairs)]), open_table(table)],
         seed=seed,
         max_length=experiment.max_length,
-        vocab_size=experiment.student.vocabulary,
         device="cpu",
-        **experiment.student.encoding(),
+        progress=progress,
     )
     save_student(student, directory)
 

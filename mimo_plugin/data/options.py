@@ -188,6 +188,34 @@ class AlignedOptions:
 
 
 @dataclass(frozen=True)
+class NegativesOptions:
+    """Options of `mimo data negatives`."""
+
+    negatives: Annotated[int, Option("Most negatives per row.", min=1)] = 3
+    max_share: Annotated[
+        float,
+        Option(
+            "Highest score of a negative, as a share of the lowest score of the query's own passages: higher "
+            "ones may be relevant.",
+            min=0,
+        ),
+    ] = 0.95
+    skip: Annotated[
+        int, Option("Candidates to leave out before the first negative, for the same reason.", min=0)
+    ] = 0
+    hits: Annotated[int, Option("Passages searched per query.", min=2)] = 100
+    search_parameters: Annotated[
+        str | None, Option("FAISS search parameters of --index, e.g. nprobe=16 or efSearch=128.")
+    ] = None
+    overwrite: Overwrite = False
+    progress: Progress = None
+
+    def parameters(self) -> dict[str, Any]:
+        """The manifest's parameters: everything that determines the negatives."""
+        return {name: value for name, value in asdict(self).items() if name not in ("overwrite", "progress")}
+
+
+@dataclass(frozen=True)
 class CleaningOptions:
     """Cleaning of the archive's descriptions."""
 

@@ -5,20 +5,19 @@ It is imported for `mimo --help`: nothing heavy is imported here.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isfinite
 from typing import Annotated, Any
 
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.option import (
-    FileLang,
+    TOPIC_LANG,
     Option,
     Progress,
     RemoveQuery,
     SharedTopics,
     TopicField,
-    TopicLang,
     duplicates_of,
 )
 
@@ -156,8 +155,7 @@ class EvaluationOptions:
     pooled: Annotated[bool, Option("Ids are lang:id also for a single collection.")] = False
     shared_topics: SharedTopics = False
     topic_field: TopicField = None
-    topic_lang: TopicLang = None
-    lang: FileLang = ()
+    topic_lang: Annotated[Sequence[str], replace(TOPIC_LANG, also=("--lang",))] = ()
     remove_query: RemoveQuery = False
     duplicates: Annotated[str, _DUPLICATES] = "error"
     ignore_unknown_queries: Annotated[bool, Option("Leave out queries that are no topics.")] = False
