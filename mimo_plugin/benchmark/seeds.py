@@ -98,11 +98,13 @@ class GridSystemResult(ResultRecord):
         seeds: the scored seeds.
         steps: optimiser steps, `warm_up` and `stage2`.
         values: measure or diagnostic -> its value over seeds.
+        languages: query language -> mean of the first measure over its topics.
     """
 
     seeds: tuple[int, ...]
     steps: Mapping[str, int]
     values: Mapping[str, OverSeeds]
+    languages: Mapping[str, OverSeeds]
 
 
 class CollectionResult(ResultRecord):
@@ -239,7 +241,12 @@ def _collection(
         units=topics.blocks,
         languages=topics.counts,
         systems={
-            name: GridSystemResult(seeds=tuple(by_seed), steps=steps[name], values=_over_seeds(by_seed))
+            name: GridSystemResult(
+                seeds=tuple(by_seed),
+                steps=steps[name],
+                values=_over_seeds(by_seed),
+                languages=_by_language(per_query[name], topics),
+            )
             for name, by_seed in scored.items()
         },
         contrasts=tuple(contrasts(per_query, baseline, topics, plan)) if baseline in per_query else (),
@@ -256,6 +263,14 @@ def _over_seeds(by_seed: Mapping[int, Scores]) -> dict[str, OverSeeds]:
     }
 
 
+def _by_language(scores: PerSeed, topics: Topics) -> dict[str, OverSeeds]:
+    rows = {language: topics.language_of == code for code, language in enumerate(topics.languages)}
+    return {
+        language: OverSeeds.of({seed: float(values[own].mean()) for seed, values in scores.items()})
+        for language, own in rows.items()
+    }
+
+
 def write_results(results: ExperimentResults, layout: Layout) -> str:
     """Writes `results.json` and `results.md`; returns the tables as text."""
     tables = list(make_tables(results))
@@ -269,6 +284,8 @@ def make_tables(results: ExperimentResults) -> Iterator[Table]:
     """The scores of each collection and, with a baseline, the tests."""
     for name, found in results.collections.items():
         yield _figures(results, name, found)
+        if found.systems and len(found.languages) > 1:
+            yield _languages(results, name, found)
         if found.contrasts:
             yield _contrasts(results, name, found)
     if results.failed:
@@ -297,6 +314,15 @@ def _figures(results: ExperimentResults, name: str, found: CollectionResult) -> 
         *found.remarks,
     )
     return Table.of(title, ["system", "seeds", "steps", *columns], rows, notes)
+
+
+def _languages(results: ExperimentResults, name: str, found: CollectionResult) -> Table:
+    rows = [
+        [language, str(count), *(_cell(system.languages[language], 4) for system in found.systems.values())]
+        for language, count in found.languages.items()
+    ]
+    title = f"{results.measures[0]} on {name} by query language, mean ± standard deviation over seeds"
+    return Table.of(title, ["language", "topics", *found.systems], rows)
 
 
 def _cell(value: OverSeeds, digits: int) -> str:
