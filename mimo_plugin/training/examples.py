@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.training.data import Pairs, Rereadable, Table
+from mimo_plugin.training.data import NEGATIVES, Pairs, Rereadable, Table
 from mimo_plugin.training.recipe import Stage1Options, Stage2Options, StageOptions
 from mimo_plugin.training.schedule import Objective, Schedule, language_sets, pairs, singles
 from mimo_plugin.training.teacher_store import Role, TeacherStore
@@ -27,6 +28,17 @@ class Relevance:
     queries: "np.ndarray"
     passages: "np.ndarray"
 
+    @classmethod
+    def of(cls, data: Table) -> "Relevance":
+        """Queries, and passages, are equal if their ids or their texts in the anchor language are."""
+        import pandas as pd
+
+        def numbers(column: str, ids: str) -> "np.ndarray":
+            texts = pd.Series(data.anchors(column), dtype=object)
+            return _merged(pd.factorize(data.dataset.data.column(ids).to_pandas())[0], pd.factorize(texts)[0])
+
+        return cls(numbers("queries", "query_id"), numbers("passages", "passage_id"))
+
     def conflicts(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """The relevant passages of each query number, and the queries of each passage number."""
         import numpy as np
@@ -45,11 +57,16 @@ def contrastive_batches(
     batch_size: int,
     steps: int,
     generator: "np.random.Generator",
+    negatives: "np.ndarray | None" = None,
 ) -> "np.ndarray":
     """Batches in which no passage is relevant to another row's query, int64 (steps, batch_size) row numbers.
 
     A row that would bring such a false negative into a batch waits for a later one. Every pass over the
     usable rows is in a new random order; rows that wait go first.
+
+    Args:
+        negatives: row numbers of each row's mined negatives, whose passages come into the batch with the row.
+            (rows, N)
 
     Raises:
         UsageError: no batch of that size can be filled without a false negative.
@@ -57,7 +74,10 @@ def contrastive_batches(
     import numpy as np
 
     passages_of, queries_of = relevance.conflicts()
-    queries, passages = relevance.queries.tolist(), relevance.passages.tolist()
+    queries, passages = relevance.queries.tolist(), relevance.passages[:, None]
+    if negatives is not None:
+        passages = np.concatenate([passages, relevance.passages[negatives]], axis=1)
+    brought = passages.tolist()
     batches = np.empty((steps, batch_size), dtype=np.int64)
     waiting: list[int] = []
     fresh: Iterator[int] = iter(())
@@ -78,15 +98,16 @@ def contrastive_batches(
                         raise UsageError(
                             f"--batch-size {batch_size}: only {len(batch)} rows can be put into one batch "
                             "without a passage that is relevant to another row's query; choose a smaller "
-                            "batch"
+                            f"batch{'' if negatives is None else ' or fewer --negatives'}"
                         )
                     fresh = iter(generator.permutation(usable).tolist())
                     continue
-            if queries[row] in blocked_queries or passages[row] in blocked_passages:
+            if queries[row] in blocked_queries or not blocked_passages.isdisjoint(brought[row]):
                 deferred.append(row)
                 continue
             batch.append(row)
-            blocked_queries.update(queries_of[passages[row]])
+            for passage in brought[row]:
+                blocked_queries.update(queries_of[passage])
             blocked_passages.update(passages_of[queries[row]])
         waiting.extend(reversed(deferred))
         batches[step] = batch
@@ -105,7 +126,7 @@ def shuffled_batches(
 
 
 # Independent streams of random numbers from one seed.
-_ORDER, _LANGUAGES, _PASSAGE_LANGUAGES, _TARGETS = range(4)
+_ORDER, _LANGUAGES, _PASSAGE_LANGUAGES, _NEGATIVES, _NEGATIVE_LANGUAGES, _TARGETS = range(6)
 _READ_AT_ONCE = 1024
 
 
@@ -181,11 +202,12 @@ def plan_stage1(data: Pairs, options: Stage1Options, *, seed: int) -> Plan:
 
 
 def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
-    """Rows in drawn languages: columns query, (other_query,) passage, and label (2, dimension) for MIMO.
+    """Rows in languages: query, (other_query,) passage, (negative_1, ...); for MIMO label (2, dimension).
 
     With an anchor teacher, labels are as `Distillation` says, drawn for query and passage independently.
-    Each row gets one combination of languages; LaKDA draws the passage's language independently. No batch
-    holds a passage that is relevant to another row's query.
+    Each row gets one combination of languages; LaKDA draws the passage's language independently. A mined
+    negative is in the passage's language, or where its row lacks that, in a language drawn from its own. No
+    batch holds a passage, mined ones too, that is relevant to another row's query.
 
     Raises:
         UsageError: the batch is larger than the data, or cannot be filled without false negatives.
@@ -196,23 +218,38 @@ def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
     row_languages = data.dataset.data.column("langs").to_pylist()
     usable = np.array([k for k, own in enumerate(row_languages) if len(own) > 1], dtype=np.int64)
     steps = options.steps_on(len(usable))
+    relevance, mined = Relevance.of(data), data.manifest.negatives
+    count = options.negatives_of(data.name, mined.most if mined else 0)
+    negatives = mined_negatives(data, relevance, count, _generator(seed, _NEGATIVES)) if count else None
     batches = contrastive_batches(
-        _relevance(data), usable, options.batch_size, steps, _generator(seed, _ORDER)
+        relevance, usable, options.batch_size, steps, _generator(seed, _ORDER), negatives
     )
     rows = batches.reshape(-1)
-    sets = language_sets(row_languages, languages)[rows]
-    columns, counts = _draw(options.objective, sets, languages, len(usable), seed)
+    sets = language_sets(row_languages, languages)
+    columns, counts = _draw(options.objective, sets[rows], languages, len(usable), seed)
+    # Text column -> the rows that its texts are from, by position, and their languages.
+    sources = {name: (rows, drawn) for name, drawn in columns.items()}
+    if negatives is not None:
+        generator = _generator(seed, _NEGATIVE_LANGUAGES)
+        for number, others in enumerate(negatives[rows].T, start=1):
+            drawn = _in_own_languages(columns["passage"], sets[others], generator)
+            sources[f"negative_{number}"] = others, drawn
     roles = {"query": Role.QUERY, "passage": Role.PASSAGE}
     drawn_targets = _drawn_targets(options, steps, columns=len(roles), seed=seed)
 
     def texts_of(positions: Any) -> tuple[dict[str, Any], dict[str, list[Any]]]:
         found = data.dataset[rows[positions].tolist()]
         texts: dict[str, list[Any]] = {}
-        for name, drawn in columns.items():
-            source = found["passages" if name == "passage" else "queries"]
+        for name, (others, drawn) in sources.items():
+            source = found if name in columns else data.dataset[others[positions].tolist()]
             texts[name] = [
-                versions[own.index(languages[drawn[position]])]
-                for versions, own, position in zip(source, found["langs"], positions, strict=True)
+                versions[own.index(languages[lang])]
+                for versions, own, lang in zip(
+                    source["queries" if name.endswith("query") else "passages"],
+                    source["langs"],
+                    drawn[positions],
+                    strict=True,
+                )
             ]
         return found, texts
 
@@ -231,7 +268,7 @@ def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
                 texts["label"] = _labels(labels)
             return texts
 
-        return Examples(_lazy(len(rows), read), tuple(columns), steps, counts)
+        return Examples(_lazy(len(rows), read), tuple(sources), steps, counts)
 
     def own(column: str, positions: "np.ndarray") -> list[str]:
         return texts_of(positions)[1][column]
@@ -293,6 +330,67 @@ def _targets(
     return found
 
 
+def mined_negatives(
+    data: Table, relevance: Relevance, count: int, generator: "np.random.Generator"
+) -> "np.ndarray":
+    """Rows whose passages are the mined negatives of each row, the hardest first, int64 (rows, count).
+
+    Of the rows with a passage, the one in the most languages stands for it. A row with fewer negatives gets
+    passages drawn at random in their place. None is relevant to the row's query, and none is there twice.
+
+    Raises:
+        UsageError: the table has too few passages.
+    """
+    import numpy as np
+    import pandas as pd
+
+    table = data.dataset.data
+    spoken = np.array([len(langs) for langs in table.column("langs").to_pylist()])
+    passage_ids = table.column("passage_id").to_pandas().iloc[np.argsort(-spoken, kind="stable")]
+    first = passage_ids.drop_duplicates()
+    row_of = pd.Series(first.index, index=first).to_dict()
+    passages_of, _ = relevance.conflicts()
+    passages = relevance.passages.tolist()
+    distinct = len(set(passages))
+    found = np.empty((len(spoken), count), dtype=np.int64)
+    for row, mined in enumerate(table.column(NEGATIVES).to_pylist()):
+        taken = set(passages_of[relevance.queries[row]])
+        if distinct < len(taken) + count:
+            raise UsageError(
+                f"--negatives {count}: of {distinct} passages in the table, {len(taken)} are relevant to "
+                f"query {table.column('query_id')[row]}: take fewer negatives"
+            )
+        known = (row_of[passage_id] for passage_id in mined if passage_id in row_of)
+        drawn = (int(generator.integers(len(passages))) for _ in repeat(None))
+        chosen: list[int] = []
+        for other in chain(known, drawn):
+            if passages[other] not in taken:
+                taken.add(passages[other])
+                chosen.append(other)
+            if len(chosen) == count:
+                break
+        found[row] = chosen
+    return found
+
+
+def _in_own_languages(
+    wanted: "np.ndarray", sets: "np.ndarray", generator: "np.random.Generator"
+) -> "np.ndarray":
+    """The wanted languages where the rows have them, else one of the row's own at random.
+
+    Args:
+        wanted: positions in the list of languages. (n,)
+        sets: the rows' languages as bits. (n,)
+    """
+    import numpy as np
+
+    drawn = wanted.copy()
+    for position in np.flatnonzero(sets >> wanted & 1 == 0):
+        own = [bit for bit in range(int(sets[position]).bit_length()) if sets[position] >> bit & 1]
+        drawn[position] = generator.choice(own)
+    return drawn
+
+
 def _draw(
     objective: Objective, sets: "np.ndarray", languages: Sequence[str], pass_length: int, seed: int
 ) -> tuple[dict[str, "np.ndarray"], dict[str, int]]:
@@ -320,17 +418,6 @@ def _draw(
         passages = Schedule(singles(len(languages)), _generator(seed, _PASSAGE_LANGUAGES))
         return {"query": chosen[:, 0], "other_query": chosen[:, 1], "passage": drawn(passages)[:, 0]}, counts
     return {"query": chosen[:, 0], "passage": chosen[:, -1]}, counts
-
-
-def _relevance(data: Table) -> Relevance:
-    """Queries, and passages, are equal if their ids or their texts in the anchor language are."""
-    import pandas as pd
-
-    def numbers(column: str, ids: str) -> "np.ndarray":
-        texts = pd.Series(data.anchors(column), dtype=object)
-        return _merged(pd.factorize(data.dataset.data.column(ids).to_pandas())[0], pd.factorize(texts)[0])
-
-    return Relevance(numbers("queries", "query_id"), numbers("passages", "passage_id"))
 
 
 def _merged(first: "np.ndarray", second: "np.ndarray") -> "np.ndarray":

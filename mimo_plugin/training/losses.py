@@ -199,7 +199,9 @@ class _Contrastive(_MiniBatches, nn.Module):
 class CrossLingualContrastive(_Contrastive):
     """XLCO; InfoNCE if both texts of a row are in one language.
 
-    Cross entropy over `cos / temperature` with all passages of all devices, positives on the diagonal.
+    Cross entropy over `cos / temperature` with all passages of all devices, positives on the diagonal. With N
+    mined negatives a row (columns: query, passage, N negatives) the scores are (B, B + N * B): every query
+    is compared with the negatives of all rows.
     """
 
     def __init__(self, model: SentenceTransformer, options: Stage2Options) -> None:
@@ -225,7 +227,8 @@ class Joint(_Contrastive):
     """Stage 2 of MIMO: `weight * L_XLCO + (1 - weight) * L_Distill`, eq. (4) of the MIMO paper.
 
     The contrastive part compares the student's own vectors. The distillation compares the projected query and
-    passage with the teacher's embeddings in the anchor language, labels (L, 2, t).
+    passage with the teacher's embeddings in the anchor language, labels (L, 2, t). Mined negatives are part
+    of the contrastive loss only.
 
     With cached gradients, backward runs before the trainer scales the loss. The base class holds the vectors'
     gradients back until then, and this class those of the projection.
@@ -269,7 +272,7 @@ class Joint(_Contrastive):
             # Its backward pass has run already, unweighted.
             for rep in (rep for column in reps for rep in column):
                 rep.grad *= self.weight
-        columns = [torch.cat(column) for column in reps]
+        columns = [torch.cat(column) for column in reps[:2]]
         distillation = self.distillation.compute_loss_from_embeddings(columns, list(labels.unbind(dim=1)))
         if with_backward:
             ((1 - self.weight) * distillation).backward()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mimo_plugin.core.environment import without_model_bars
 from mimo_plugin.core.errors import ArtifactError, ModelError
 from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.training.cut import cut_record
 from mimo_plugin.training.run import writing_tensors
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def render_card(model: "SentenceTransformer", name: str, card: ModelCard) -> str
         how=_HOW.get(stage if stage == "stage1" else card.recipe.get("options", {}).get("objective", "")),
         model=model,
         student=Encoder.of(model, ""),
+        cut=cut_record(model),
         beyond=beyond_stock(model),
     )
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.config import read_yaml
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Problems, UsageError
@@ -50,6 +52,7 @@ class TrainingManifest(Manifest):
         best_step: the step whose weights were kept; None means the last.
         scores: of the kept weights on the dev collection.
         seconds: of training in this process, evaluations included.
+        cut: what the student was cut from, see `cut_record`; None for a whole one.
         training_texts: file with the `SeenTexts` of this run and its student's earlier ones; None for a run
             of an earlier version.
         files: the checkpoint without its card, and the projections.
@@ -65,6 +68,7 @@ class TrainingManifest(Manifest):
     best_step: int | None
     scores: dict[str, float]
     seconds: float
+    cut: dict[str, Any] | None = Field(default=None, exclude_if=lambda cut: cut is None)
     training_texts: str | None = None
 
 

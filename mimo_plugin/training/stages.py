@@ -1,5 +1,6 @@
 """The two stages of MIMO's training, and the baselines in place of the second."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.encoder.checkpoint import check_files
 from mimo_plugin.encoder.packaged import MODEL
 from mimo_plugin.evaluation import trained_on as seen
+from mimo_plugin.training.cut import cut_record
 from mimo_plugin.training.data import (
     Format,
     Pairs,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from mimo_plugin.encoder.encoder import Encoder
     from mimo_plugin.training.trainer import Fit
 
+_log = logging.getLogger(__name__)
 STAGE1, STAGE2 = "stage1", "stage2"
 # Stage -> the recipe's field that names its data.
 _FIELDS = {STAGE1: "pairs", STAGE2: "table"}
@@ -187,7 +190,7 @@ def run_stages(
     stages = []
     for name in names:
         own = replace(settings, output=settings.output / name) if both else settings
-        stages.append(Stage(name, recipe, own, (data or {}).get(name)))
+        stages.append(Stage(name, recipe, own, data or {}))
     problems, dev = Problems(), None
     for stage in stages:
         with problems.collect():
@@ -234,11 +237,11 @@ class Stage:
 
     Args:
         name: "stage1" or "stage2".
-        data: replaces the directory in the recipe.
+        data: stage -> data that replaces the directory in the recipe.
     """
 
     def __init__(
-        self, name: str, recipe: Recipe, settings: RunSettings, data: Pairs | Table | None = None
+        self, name: str, recipe: Recipe, settings: RunSettings, data: Mapping[str, Pairs | Table]
     ) -> None:
         self.name = name
         self.recipe = recipe
@@ -264,11 +267,15 @@ class Stage:
         return found
 
     def check_data(self) -> None:
-        """Raises a UsageError or ArtifactError if data is missing, or smaller than a batch."""
-        if self._given is not None:
-            manifest = self._given.manifest
+        """Raises a UsageError or ArtifactError if data is missing, too small, or does not fit the options."""
+        if (given := self._given.get(self.name)) is not None:
+            manifest = given.manifest
         else:
             manifest = read_manifest(self._place(), Format.PAIRS if self.name == STAGE1 else Format.TABLE)
+        if isinstance(self.options, Stage2Options):
+            most = manifest.negatives.most if manifest.negatives else 0
+            if most > self.options.negatives_of("the table", most) and self.options.negatives is None:
+                _log.warning("the table's mined negatives are not used: LaKDA has none")
         steps = self.options.steps_on(manifest.rows)
         self.options.steps_between_checkpoints(steps, scored=self.recipe.dev is not None)
 
@@ -285,9 +292,19 @@ class Stage:
     @cached_property
     def data(self) -> Pairs | Table:
         """The training data."""
-        if self._given is not None:
-            return self._given
+        if (given := self._given.get(self.name)) is not None:
+            return given
         return open_pairs(self._place()) if self.name == STAGE1 else open_table(self._place())
+
+    @cached_property
+    def all_data(self) -> Sequence[Pairs | Table]:
+        """The training data, and that of the other stage if the recipe names some."""
+        others = [
+            Stage(name, self.recipe, self.settings, self._given)
+            for name, field in _FIELDS.items()
+            if name != self.name and (name in self._given or getattr(self.recipe, field) is not None)
+        ]
+        return [self.data, *(other.data for other in others)]
 
     def carry(self, given: Path | None) -> None:
         """Finds the projections that stage 2 continues with, and resolves their input."""
@@ -337,7 +354,12 @@ class Stage:
                 self._refuse_other(identity)
             self._begin(identity, devices)
             model = start.student(
-                self.directory.initial, self.data.labelled, self.recipe, self.options.max_length, devices
+                self.directory.initial,
+                lambda: self.all_data if start.cut else [self.data],
+                self.recipe,
+                self.options.max_length,
+                devices,
+                self.settings.progress,
             )
             for projection, store in zip(self.projections.values(), stores.values(), strict=False):
                 check_projection(projection, model, store)
@@ -369,6 +391,8 @@ class Stage:
             "dev": recipe.dev,
             "options": self.options.identity(),
         }
+        if start.cut is not None and start.cut.vocabulary is not None:
+            identity["student"]["texts"] = [one.fingerprint for one in self.all_data]
         for name, (teacher, _) in self.teachers.items():
             identity[name] = teacher.identity()
         for name, file in self.projections.items():
@@ -455,7 +479,8 @@ class Stage:
 
         def write_seen(beside: Path) -> None:
             name = f"{data.name} ({data.fingerprint[:12]})"
-            seen.write_seen(beside, data.texts(), training_data=name, before=start.seen)
+            languages = data.manifest.languages
+            seen.write_seen(beside, data.texts(), training_data=name, languages=languages, before=start.seen)
 
         card = ModelCard(identity, facts, fitted.scores, ran_on)
         save_student(model, directory.model, card=card, add=write_seen)
@@ -475,6 +500,7 @@ class Stage:
                 best_step=fitted.best_step,
                 scores=fitted.scores,
                 seconds=round(seconds, 3),
+                cut=cut_record(model) or None,
                 training_texts=f"{MODEL}/{seen.FILE}",
                 files={str(path.relative_to(directory.path)): FileRecord.of(path) for path in sorted(files)},
             )

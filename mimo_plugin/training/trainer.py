@@ -390,8 +390,9 @@ def _prompts(model: SentenceTransformer, columns: tuple[str, ...]) -> dict[str, 
     """The student's own prompts for the columns of stage 2; texts of stage 1 have none."""
     student = Encoder.of(model, "student")
     query = student.query_prompt
-    prompts = {"passage": student.document_prompt, "query": query, "other_query": query}
-    return {column: prompts[column] for column in columns if prompts.get(column)}
+    prompts = {"text": "", "query": query, "other_query": query}
+    found = {column: prompts.get(column, student.document_prompt) for column in columns}
+    return {column: prompt for column, prompt in found.items() if prompt}
 
 
 def native_bfloat16(kind: str) -> bool:

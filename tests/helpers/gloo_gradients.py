@@ -28,6 +28,9 @@ CASES: dict[str, Any] = {
         for objective in (Objective.MIMO, Objective.XLCO, Objective.LAKDA)
         for size in (2, 3, 64)
     },
+    # With a column of mined negatives.
+    "mimo+negatives-3": Stage2Options(mini_batch_size=3),
+    "xlco+negatives-3": Stage2Options(objective=Objective.XLCO, mini_batch_size=3),
 }
 
 
@@ -46,7 +49,7 @@ def gradients(student: Path, batch: dict[str, Any], rank: int, processes: int) -
             wrapped = DistributedDataParallel(model)
             trainer = SentenceTransformerTrainer.__new__(SentenceTransformerTrainer)
             loss = trainer.override_model_in_loss(loss, wrapped)
-        columns = {"distillation": 1, "lakda": 3}.get(case.partition("-")[0], 2)
+        columns = 3 if "lakda" in case or "negatives" in case else 1 if case == "distillation" else 2
         rows = len(batch["labels"]) // processes
         own = slice(rank * rows, (rank + 1) * rows)
         features = [

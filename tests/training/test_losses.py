@@ -62,8 +62,10 @@ def distilled(reps, labels, projection, metric: str) -> float:
     return float(np.mean(means))
 
 
-def contrastive(queries, passages, temperature: float) -> float:
-    scores = unit(queries.astype(np.float64)) @ unit(passages.astype(np.float64)).T / temperature
+def contrastive(queries, passages, *negatives, temperature: float = 0.05) -> float:
+    """Scores (rows, rows + negatives), the positives on the diagonal."""
+    documents = np.concatenate([passages, *negatives]).astype(np.float64)
+    scores = unit(queries.astype(np.float64)) @ unit(documents).T / temperature
     return float(-np.diag(log_softmax(scores)).mean())
 
 
@@ -138,8 +140,9 @@ def test_contrastive(model, objective: Objective, temperature: float) -> None:
     options = Stage2Options(objective=objective, temperature=temperature, mini_batch_size=3)
     loss, projections = build_loss(model, options, [], {})
     assert projections == {}
-    reps = drawn(2, DIMENSION, 3)
-    assert value(loss, reps) == pytest.approx(contrastive(*reps, temperature), rel=1e-5)
+    for columns in (2, 3, 5):
+        reps = drawn(columns, DIMENSION, 3)
+        assert value(loss, reps) == pytest.approx(contrastive(*reps, temperature=temperature), rel=1e-5)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.2, 0.7, 1.0])
@@ -147,11 +150,14 @@ def test_contrastive(model, objective: Objective, temperature: float) -> None:
 def test_joint(model, weight: float, metric: Metric) -> None:
     options = Stage2Options(contrastive_weight=weight, mini_batch_size=3, metric=metric)
     loss, projections = build_loss(model, options, [TEACHER], {})
-    reps, labels = drawn(2, DIMENSION, 5), drawn(2, TEACHER, 6)
-    expected = weight * contrastive(*reps, 0.05) + (1 - weight) * distilled(
-        reps, labels, projections[PROJECTION], metric.value
-    )
-    assert value(loss, reps, labels) == pytest.approx(expected, rel=1e-5)
+    labels = drawn(2, TEACHER, 6)
+    for columns in (2, 4):
+        reps = drawn(columns, DIMENSION, 5)
+        # Mined negatives have no teacher.
+        expected = weight * contrastive(*reps) + (1 - weight) * distilled(
+            reps[:2], labels, projections[PROJECTION], metric.value
+        )
+        assert value(loss, reps, labels) == pytest.approx(expected, rel=1e-5)
     assert set(loss.parts) == {"contrastive", "distillation", "similarity"}
 
 
@@ -160,7 +166,7 @@ def test_lakda(model, alpha: float) -> None:
     options = Stage2Options(objective=Objective.LAKDA, lakda_alpha=alpha, mini_batch_size=3)
     loss, _ = build_loss(model, options, [], {})
     query, other, passage = reps = drawn(3, DIMENSION, 7)
-    expected = (1 - alpha) * contrastive(query, passage, 0.05) + alpha * divergence(query, other, passage)
+    expected = (1 - alpha) * contrastive(query, passage) + alpha * divergence(query, other, passage)
     assert value(loss, reps) == pytest.approx(expected, rel=1e-5)
 
 
