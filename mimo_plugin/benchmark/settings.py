@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mimo_plugin.core.option import Option, Progress, duplicates_of
-from mimo_plugin.evaluation.options import Gain
+from mimo_plugin.evaluation.options import SLICES, Gain, SeenLanguages
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class ReproduceOptions:
         str | None,
         Option("Compare with this system.  [default: the config's, else the first]", metavar="NAME"),
     ] = None
+    slices: Annotated[Path | None, SLICES] = None
+    seen_languages: SeenLanguages = ()
     factory: Annotated[str, Option("FAISS factory string.")] = "Flat"
     shard_size: Annotated[int, Option("Documents per shard; a kill loses two shards at most.", min=1)] = 4096
     threads: Annotated[int, Option("Threads of Lucene, for BM25.", min=1)] = 2

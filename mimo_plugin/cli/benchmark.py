@@ -15,6 +15,7 @@ from mimo_plugin.cli.generate import (
     model_options,
     table_format_option,
 )
+from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.options import EncoderOptions
 
 _DIRECTORY = click.Path(path_type=Path)
@@ -27,7 +28,7 @@ _DIRECTORY = click.Path(path_type=Path)
     "encoders",
     cls=ListOption,
     metavar="[NAME=]CHECKPOINT...",
-    help="Each is a system: a directory, a training run, a hub id or packaged:all-MiniLM-L6-v2.",
+    help=f"Each is a system: a directory, a training run, a hub id, {packaged.NAMES}.",
 )
 @click.option("--output", type=_DIRECTORY, help="Directory, new or begun before.  [default: indexes/NAME]")
 @click.option(
@@ -85,6 +86,8 @@ def reproduce_command(
         problems.add(f"{config} and --suite {suite}, expected one of them")
     if suite is not None and options.runs:
         problems.add("--run with --suite, expected it with a CONFIG: a run is of one benchmark")
+    if suite is not None and options.slices is not None:
+        problems.add("--slices with --suite, expected it with a CONFIG: slices are of one benchmark's topics")
     problems.raise_any()
     command = shlex.join(["mimo", *sys.argv[1:]])
     if suite is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.core.option import Option, Progress
+from mimo_plugin.core.option import Option, Progress, SharedTopics, TopicField
 
 Texts = tuple[str, ...]
 Overwrite = Annotated[bool, Option("Replace what another command wrote to --output.")]
@@ -360,3 +360,22 @@ class DebianOptions:
     def evaluated(self) -> list[Split]:
         """The splits that become collections."""
         return [split for split in (Split.DEV, Split.TEST) if self.shares.get(split, 1) > 0]
+
+
+class SlicesBy(StrEnum):
+    """What topics are divided by."""
+
+    ENTITIES = "entities"
+    RARITY = "rarity"
+
+
+@dataclass(frozen=True)
+class SliceOptions:
+    """Options of `mimo data slices`."""
+
+    by: Annotated[Texts, Option("entities, rarity.", metavar="WAY,...")] = ("entities,rarity",)
+    rare_share: Annotated[float, Option("Of a language's topics that are rare.")] = 0.5
+    pooled: Annotated[bool, Option("Ids are lang:id also for a single collection.")] = False
+    shared_topics: SharedTopics = False
+    topic_field: TopicField = None
+    progress: Progress = None

@@ -1,13 +1,14 @@
 """The rows and languages of each batch of a stage."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.training.data import NEGATIVES, Pairs, Table
-from mimo_plugin.training.recipe import Stage1Options, Stage2Options
+from mimo_plugin.training.data import NEGATIVES, Pairs, Rereadable, Table
+from mimo_plugin.training.recipe import Stage1Options, Stage2Options, StageOptions
 from mimo_plugin.training.schedule import Objective, Schedule, language_sets, pairs, singles
 from mimo_plugin.training.teacher_store import Role, TeacherStore
 
@@ -124,11 +125,26 @@ def shuffled_batches(
     return np.concatenate(passes)[:needed].reshape(steps, batch_size)
 
 
-# Makes a plan's examples from a teacher store; None for an objective without a teacher.
-Plan = Callable[[TeacherStore | None], "Examples"]
-
 # Independent streams of random numbers from one seed.
-_ORDER, _LANGUAGES, _PASSAGE_LANGUAGES, _NEGATIVES, _NEGATIVE_LANGUAGES = range(5)
+_ORDER, _LANGUAGES, _PASSAGE_LANGUAGES, _NEGATIVES, _NEGATIVE_LANGUAGES, _TARGETS = range(6)
+_READ_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is drawn for a run; called with the stores of its teachers, it gives the examples.
+
+    Attributes:
+        examples: makes them from the stores of the teacher and of the anchor teacher; None where there is
+            none.
+        own_texts: the student's texts whose target is the anchor teacher's vector, by role.
+    """
+
+    examples: Callable[[TeacherStore | None, TeacherStore | None], "Examples"]
+    own_texts: Mapping[Role, Iterable[str]]
+
+    def __call__(self, store: TeacherStore | None = None, anchor: TeacherStore | None = None) -> "Examples":
+        return self.examples(store, anchor)
 
 
 @dataclass(frozen=True)
@@ -150,6 +166,8 @@ class Examples:
 def plan_stage1(data: Pairs, options: Stage1Options, *, seed: int) -> Plan:
     """Single texts with the teacher's embedding of their anchor text: columns text, label (dimension,).
 
+    With an anchor teacher, labels are as `Distillation` says.
+
     Raises:
         UsageError: the batch is larger than the data.
     """
@@ -162,23 +180,31 @@ def plan_stage1(data: Pairs, options: Stage1Options, *, seed: int) -> Plan:
     languages = data.dataset.data.column("lang").to_numpy()[rows]
     names, numbers = np.unique(languages.astype(str), return_counts=True)
     counts = dict(zip(names.tolist(), numbers.tolist(), strict=True))
+    drawn = _drawn_targets(options, steps, columns=1, seed=seed)
 
-    def examples(store: TeacherStore | None) -> Examples:
+    def examples(store: TeacherStore | None, anchor: TeacherStore | None) -> Examples:
         if store is None:
             raise TypeError("stage 1 needs the teacher")
 
         def read(batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
-            found = data.dataset[rows[batch["position"]].tolist()]
-            return {"text": found["text"], "label": _labels([store.vectors(found["anchor"], Role.TEXT)])}
+            positions = batch["position"]
+            found = data.dataset[rows[positions].tolist()]
+            texts = found["anchor"], found["text"]
+            label = _targets(store, anchor, Role.TEXT, *texts, drawn[positions, 0])
+            return {"text": found["text"], "label": _labels([label])}
 
         return Examples(_lazy(len(rows), read), ("text",), steps, counts)
 
-    return examples
+    def own(_: str, positions: "np.ndarray") -> list[str]:
+        return list(data.dataset[rows[positions].tolist()]["text"])
+
+    return Plan(examples, _own_texts(own, {"text": Role.TEXT}, drawn))
 
 
 def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
     """Rows in languages: query, (other_query,) passage, (negative_1, ...); for MIMO label (2, dimension).
 
+    With an anchor teacher, labels are as `Distillation` says, drawn for query and passage independently.
     Each row gets one combination of languages; LaKDA draws the passage's language independently. A mined
     negative is in the passage's language, or where its row lacks that, in a language drawn from its own. No
     batch holds a passage, mined ones too, that is relevant to another row's query.
@@ -208,9 +234,10 @@ def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
         for number, others in enumerate(negatives[rows].T, start=1):
             drawn = _in_own_languages(columns["passage"], sets[others], generator)
             sources[f"negative_{number}"] = others, drawn
+    roles = {"query": Role.QUERY, "passage": Role.PASSAGE}
+    drawn_targets = _drawn_targets(options, steps, columns=len(roles), seed=seed)
 
-    def texts_of(batch: Mapping[str, Sequence[int]]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-        positions = batch["position"]
+    def texts_of(positions: Any) -> tuple[dict[str, Any], dict[str, list[Any]]]:
         found = data.dataset[rows[positions].tolist()]
         texts: dict[str, list[Any]] = {}
         for name, (others, drawn) in sources.items():
@@ -226,21 +253,81 @@ def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
             ]
         return found, texts
 
-    def examples(store: TeacherStore | None) -> Examples:
+    def examples(store: TeacherStore | None, anchor: TeacherStore | None) -> Examples:
         def read(batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
-            found, texts = texts_of(batch)
+            positions = batch["position"]
+            found, texts = texts_of(positions)
             if store is not None:
-                anchor = [own.index(data.manifest.anchor) for own in found["langs"]]
-                queries = [versions[k] for versions, k in zip(found["queries"], anchor, strict=True)]
-                passages = [versions[k] for versions, k in zip(found["passages"], anchor, strict=True)]
-                texts["label"] = _labels(
-                    [store.vectors(queries, Role.QUERY), store.vectors(passages, Role.PASSAGE)]
-                )
+                place = [own.index(data.manifest.anchor) for own in found["langs"]]
+                labels = []
+                for column, (name, role) in enumerate(roles.items()):
+                    source = found["passages" if name == "passage" else "queries"]
+                    anchors = [versions[k] for versions, k in zip(source, place, strict=True)]
+                    by_anchor = drawn_targets[positions, column]
+                    labels.append(_targets(store, anchor, role, anchors, texts[name], by_anchor))
+                texts["label"] = _labels(labels)
             return texts
 
         return Examples(_lazy(len(rows), read), tuple(sources), steps, counts)
 
-    return examples
+    def own(column: str, positions: "np.ndarray") -> list[str]:
+        return texts_of(positions)[1][column]
+
+    return Plan(examples, _own_texts(own, roles, drawn_targets))
+
+
+def _drawn_targets(options: StageOptions, steps: int, *, columns: int, seed: int) -> "np.ndarray":
+    """Whether a text's target is the anchor teacher's vector, bool (steps * batch_size, columns).
+
+    Each text is drawn independently, with the share of its step: linear from the first step to the last.
+    """
+    import numpy as np
+
+    if options.anchor_share is None:
+        return np.zeros((steps * options.batch_size, columns), dtype=bool)
+    shares = np.linspace(*options.anchor_share, steps).repeat(options.batch_size)
+    drawn: np.ndarray = _generator(seed, _TARGETS).random((len(shares), columns)) < shares[:, None]
+    return drawn
+
+
+def _own_texts(
+    own: Callable[[str, "np.ndarray"], list[str]], roles: Mapping[str, Role], drawn: "np.ndarray"
+) -> dict[Role, Iterable[str]]:
+    """The drawn texts of each column by its role. own: reads a column's texts at positions."""
+    import numpy as np
+
+    def texts(name: str, positions: "np.ndarray") -> Iterator[str]:
+        for start in range(0, len(positions), _READ_AT_ONCE):
+            yield from own(name, positions[start : start + _READ_AT_ONCE])
+
+    return {
+        role: Rereadable(partial(texts, name, np.flatnonzero(drawn[:, column])))
+        for column, (name, role) in enumerate(roles.items())
+    }
+
+
+def _targets(
+    store: TeacherStore,
+    anchor: TeacherStore | None,
+    role: Role,
+    anchor_texts: Sequence[str],
+    own_texts: Sequence[str],
+    by_anchor: "np.ndarray",
+) -> "np.ndarray":
+    """The targets of a column's texts, see `Distillation`: (rows, t), or (rows, max(t, a) + 1)."""
+    import numpy as np
+
+    if anchor is None:
+        return store.vectors(anchor_texts, role)
+    found = np.zeros((len(own_texts), max(store.dimension, anchor.dimension) + 1), dtype=np.float32)
+    found[:, -1] = by_anchor
+    for source, texts, rows in (
+        (store, anchor_texts, np.flatnonzero(~by_anchor)),
+        (anchor, own_texts, np.flatnonzero(by_anchor)),
+    ):
+        if len(rows):
+            found[rows, : source.dimension] = source.vectors([texts[row] for row in rows.tolist()], role)
+    return found
 
 
 def mined_negatives(

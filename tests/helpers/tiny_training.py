@@ -124,7 +124,7 @@ class World:
             "stage2": {**shared, "steps": 6, "log_steps": 2, "mini_batch_size": 3},
         }
         for name, value in changes.items():
-            values[name] = {**values[name], **value} if isinstance(value, dict) else value
+            values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
         return Recipe.model_validate(values)
 
     def job(self, output: Path, **changes: Any) -> RunSettings:

@@ -10,7 +10,7 @@ from mimo_plugin.training.recipe import Stage2Options
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.student import load_or_create
 
-ROWS, TEACHER = 10, 20
+ROWS, TEACHER, ANCHOR = 10, 20, 12
 WHOLE = 64
 
 
@@ -48,12 +48,15 @@ def batch(model: Any, columns: int) -> tuple[list[Any], Any]:
     return features, labels
 
 
-def make(model: Any, objective: Objective, mini_batch_size: int, **options: Any) -> tuple[Any, Any]:
+def make(
+    model: Any, objective: Objective, mini_batch_size: int, *, anchored: bool = False, **options: Any
+) -> tuple[Any, Any]:
     import torch
 
     torch.manual_seed(5)
     settings = Stage2Options(objective=objective, mini_batch_size=mini_batch_size, **options)
-    return build_loss(model, settings, TEACHER if objective is Objective.MIMO else None, None)
+    dimensions = [TEACHER, ANCHOR][: 1 + anchored] if objective is Objective.MIMO else []
+    return build_loss(model, settings, dimensions, {})
 
 
 def gradients(loss: Any) -> dict[str, Any]:
@@ -89,13 +92,33 @@ def test_cached_is_whole(
     expected = whole([dict(f) for f in features], labels)
     expected.backward()
     wanted = gradients(whole)
-    cached, projection = make(models[0.0], objective, mini_batch_size)
+    cached, projections = make(models[0.0], objective, mini_batch_size)
     found = cached([dict(f) for f in features], labels)
     found.backward()
     assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
-    if projection is not None:
+    for projection in projections.values():
         assert projection.weight.grad.abs().max() > 0
     close(gradients(cached), wanted)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_cached_is_whole_with_two_teachers(models: dict[float, Any], share: float) -> None:
+    """Both projections too, and with what gradient accumulation multiplies."""
+    import torch
+
+    features, labels = batch(models[0.0], 2)
+    by_anchor = torch.rand(ROWS, 2, 1, generator=torch.Generator().manual_seed(2)) < share
+    # Vectors of the smaller space are padded with zeros.
+    labels = torch.cat([labels * ~(by_anchor & (torch.arange(TEACHER) >= ANCHOR)), by_anchor.float()], dim=2)
+    found = []
+    for mini_batch_size in (WHOLE, 3):
+        loss, projections = make(models[0.0], Objective.MIMO, mini_batch_size, anchored=True)
+        for part in (0.25, 0.75):
+            (part * loss([dict(f) for f in features], labels)).backward()
+        assert [bool(p.weight.grad.any()) for p in projections.values()] == [share < 1, share > 0]
+        found.append(gradients(loss))
+    assert sum(name.endswith("projection.weight") for name in found[0]) == 2
+    close(found[1], found[0])
 
 
 @pytest.mark.parametrize(("objective", "columns"), CASES)
