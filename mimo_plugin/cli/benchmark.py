@@ -143,7 +143,7 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
 
     Systems share a seed's new student, warm-ups with the same options, and the teacher's embeddings. Finished
     steps are skipped: after a kill, the same command resumes. Writes results.json and results.md, scores as
-    mean and standard deviation over seeds.
+    mean and standard deviation over seeds, and a picture of them, results.png and .svg.
 
     \b
     Example of a recipe; paths are relative to it:
@@ -159,6 +159,10 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
         mimo: {objective: mimo, lambda: 0.2}
         mimo-0: {objective: mimo, lambda: 0}
         cold: {objective: mimo, lambda: 0.2, warm_up: false}
+      others:                                     (not trained, in the same tables and tests)
+        teacher: {encoder: teacher}               (or a checkpoint; student is the shared start)
+        bm25: {bm25: plain}
+        hybrid: {fusion: [mimo, bm25], method: sum}
       seeds: [1, 2, 3]
       baseline: xlco
 

@@ -225,7 +225,7 @@ def test_what_is_done_is_not_done_again(
     finished: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before, text = manifests(finished), (finished / "results.json").read_bytes()
-    monkeypatch.setattr(running, "score_student", None)
+    monkeypatch.setattr(running, "Scoring", None)
     arguments = ["experiment", str(recipe), "--output", str(finished), "--device", "cpu"]
     assert main(arguments) == 0
     assert manifests(finished) == before
