@@ -98,6 +98,7 @@ def debian_command(
       mimo data debian --output debian
       mimo data debian --output trixie --source "deb https://ftp.debian.org/debian trixie main"
       mimo data debian --output again --from-table debian/table.jsonl.gz
+      mimo data debian --output debian-de --from-table debian/table.jsonl.gz --anchor de
       mimo data debian --output manuals --from-table manuals.jsonl.gz --test-only
     """
     from mimo_plugin.collections.packaged import SAMPLE, sample_table
