@@ -230,6 +230,7 @@ def _write_keys(directory: Path, keys: Any) -> None:
     store.seal(store.read().model_copy(update={"keys_crc32": zlib.crc32(keys.tobytes())}))
 
 
+@pytest.mark.slow
 def test_damaged_weights_and_data_are_named(whole: Whole, world: FaultWorld, tmp_path: Path) -> None:
     from mimo_plugin.training.data import open_pairs
     from mimo_plugin.training.run import checkpoint_of

@@ -183,6 +183,7 @@ def test_two_writers(
     assert f"process {os.getpid()}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_tukeys_test_is_of_all_pairs(checkpoints: list[str], collection: str, tmp_path: Path) -> None:
     config = write_config(
         tmp_path / "tukey.yaml", [collection], test="tukey-hsd", correction="none", **_PLAIN
