@@ -18,8 +18,8 @@ from helpers.limits import no_file_beyond
 from helpers.readers import READERS, Reader
 
 from mimo_plugin.cli import main
-from mimo_plugin.core.artifact import NOTES, one_writer
 from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.core.files import NOTES, one_writer
 from mimo_plugin.indexing.vectors import Shards
 
 COMMANDS = ("index", "encode", "data", "train", "reproduce", "search", "fuse", "evaluate")

@@ -293,7 +293,7 @@ def test_processes_read_together(small: TeacherOptions, tmp_path: Path) -> None:
 
 
 def test_one_writer(small: TeacherOptions, tmp_path: Path) -> None:
-    from mimo_plugin.core.artifact import one_writer
+    from mimo_plugin.core.files import one_writer
 
     fill(tmp_path, small, {Role.TEXT: TEXTS})
     with (
