@@ -31,6 +31,8 @@ from mimo_plugin.training.teacher_store import ANCHOR, TeacherStore
 SYSTEMS, SEEDS = ("xlco", "mimo"), (1, 2)
 VERSIONS = TOPICS * len(WORDS)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -80,7 +82,6 @@ def manifests(output: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in places}
 
 
-@pytest.mark.slow
 def test_all_that_can_be_shared_is(finished: Path) -> None:
     assert len(list(finished.glob("students/*/seed-*"))) == len(SEEDS)
     assert len(list(finished.glob("warm-ups/*/seed-*"))) == len(SEEDS)
@@ -254,7 +255,6 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-@pytest.mark.slow
 def test_killed_and_run_again_it_finds_the_same(
     finished: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,7 +301,6 @@ def test_part_of_the_grid(recipe: Path, finished: Path, tmp_path: Path) -> None:
     assert scores(output, "mimo", 1)["measures"] == scores(finished, "mimo", 1)["measures"]
 
 
-@pytest.mark.slow
 def test_a_changed_recipe_keeps_what_it_shares(recipe: Path, finished: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     shutil.copytree(finished, output)
@@ -347,7 +346,6 @@ def test_other_prompts_are_other_scores_of_the_same_students(
         run(wide, output)
 
 
-@pytest.mark.slow
 def test_a_system_that_cannot_be_trained_is_a_result(
     recipe: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
