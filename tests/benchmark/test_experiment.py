@@ -346,6 +346,31 @@ def test_other_prompts_are_other_scores_of_the_same_students(
         run(wide, output)
 
 
+@pytest.mark.slow
+def test_a_smaller_student_is_made_once_for_all_seeds(recipe: Path, tmp_path: Path) -> None:
+    student = {"checkpoint": str(plain_xlmr(tmp_path / "big")), "layers": 1, "vocabulary": "used"}
+    systems = {"xlco": {"objective": "xlco"}}
+    stage2 = {**recipe_values()["stage2"], "steps": 1}
+    smaller = write_recipe(
+        recipe.parent, "smaller.yaml", student=student, systems=systems, stage2=stage2, baseline=None
+    )
+    found, said = run(smaller, tmp_path / "out")
+    assert sum("smaller student" in line.partition("(then")[0] for line in said) == 1
+    (made,) = (tmp_path / "out" / "students").glob("*/*")
+    cut = json.loads((made / "config.json").read_text(encoding="utf-8"))["mimo_cut"]
+    assert (cut["layers"], cut["of_layers"], cut["vocabulary"]) == ([0], 2, "used")
+    assert cut["tokens"] < cut["of_tokens"]
+    for path in manifests(tmp_path / "out"):
+        assert json.loads(path.read_text(encoding="utf-8"))["cut"] == cut
+    assert found["systems"]
+    # Another vocabulary is another student.
+    text = smaller.read_text(encoding="utf-8").replace("vocabulary: used", "vocabulary: 300")
+    smaller.write_text(text, encoding="utf-8")
+    plan = plan_experiment(Experiment.read(smaller), tmp_path / "out", ExperimentOptions(device="cpu"))
+    assert "to do  smaller student" in plan
+    assert "done" not in plan.rpartition("\n")[0]
+
+
 def test_a_system_that_cannot_be_trained_is_a_result(
     recipe: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
