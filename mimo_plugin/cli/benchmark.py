@@ -9,6 +9,7 @@ import click
 
 from mimo_plugin.benchmark.settings import AnalyzeOptions, ExperimentOptions, ReproduceOptions
 from mimo_plugin.cli.generate import (
+    Argument,
     CommandWithLists,
     ListOption,
     json_option,
@@ -21,7 +22,7 @@ _DIRECTORY = click.Path(path_type=Path)
 
 
 @click.command("reproduce", cls=CommandWithLists)
-@click.argument("config", required=False)
+@click.argument("config", cls=Argument, metavar="[CONFIG]", required=False)
 @click.option(
     "--encoder",
     "encoders",
@@ -206,7 +207,7 @@ def report_command(results: Path, output: Path | None) -> None:
 
 
 @click.command("analyze", cls=CommandWithLists)
-@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.argument("collections", cls=Argument, metavar="COLLECTION...", nargs=-1, required=True)
 @click.option(
     "--encoder",
     "encoders",

@@ -8,8 +8,10 @@ import click
 from click.core import ParameterSource
 
 from mimo_plugin.cli.generate import (
+    Argument,
     CommandWithLists,
     F,
+    GroupedOption,
     ListOption,
     given,
     model_fields,
@@ -19,7 +21,12 @@ from mimo_plugin.cli.generate import (
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions
 
-_encoder = click.option("--encoder", help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2.")
+_encoder = click.option(
+    "--encoder",
+    cls=GroupedOption,
+    metavar="CHECKPOINT",
+    help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2.",
+)
 
 
 def _output(help_text: str) -> Callable[[F], F]:
@@ -27,7 +34,7 @@ def _output(help_text: str) -> Callable[[F], F]:
 
 
 @click.command("index", cls=CommandWithLists)
-@click.argument("collections", metavar="[COLLECTION...]", nargs=-1)
+@click.argument("collections", cls=Argument, metavar="[COLLECTION...]", nargs=-1)
 @_encoder
 @click.option(
     "--vectors",
@@ -77,7 +84,7 @@ def index_command(
 
 
 @click.command("encode", cls=CommandWithLists)
-@click.argument("collections", metavar="[COLLECTION...]", nargs=-1)
+@click.argument("collections", cls=Argument, metavar="[COLLECTION...]", nargs=-1)
 @_encoder
 @click.option(
     "--import",
@@ -93,6 +100,8 @@ def index_command(
 @model_options(EncodeOptions, "options")
 @click.option(
     "--ray",
+    cls=GroupedOption,
+    group="Ray",
     metavar="[ADDRESS]",
     is_flag=False,
     flag_value="local",
@@ -101,16 +110,22 @@ def index_command(
 )
 @click.option(
     "--ray-workers",
+    cls=GroupedOption,
+    group="Ray",
     type=click.IntRange(min=1),
     help="Processes that encode.  [default: as many as fit]",
 )
 @click.option(
     "--ray-cpus-per-worker",
+    cls=GroupedOption,
+    group="Ray",
     type=click.IntRange(min=1),
     help="Cores per worker.  [default: 1 beside a GPU, else the smallest machine's, in groups of at most 8]",
 )
 @click.option(
     "--ray-gpus-per-worker",
+    cls=GroupedOption,
+    group="Ray",
     type=click.FloatRange(min=0),
     help="GPUs per worker; with 0.5, two share one.  [default: 1 where there are GPUs]",
 )
@@ -179,7 +194,12 @@ def _debug() -> bool:
 
 @click.command("merge")
 @click.argument(
-    "index_dirs", metavar="INDEX_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "index_dirs",
+    cls=Argument,
+    metavar="INDEX_DIR...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
 )
 @_output("Directory of the merged index.")
 @click.option(

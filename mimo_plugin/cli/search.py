@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mimo_plugin.cli.generate import CommandWithLists, F, ListOption, given, model_fields, model_options
+from mimo_plugin.cli.generate import (
+    Argument,
+    CommandWithLists,
+    F,
+    ListOption,
+    given,
+    model_fields,
+    model_options,
+)
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.settings import SHOWN, Bm25Options, SearchOptions, ShowOptions
@@ -29,7 +37,12 @@ def _topics(what: str, default: str = "") -> Callable[[F], F]:
 
 @click.command("search", cls=CommandWithLists)
 @click.argument(
-    "index_dirs", metavar="INDEX_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "index_dirs",
+    cls=Argument,
+    metavar="INDEX_DIR...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
 )
 @click.option("-q", "--query", "queries", multiple=True, metavar="TEXT", help="A query whose hits are shown.")
 @click.option("--interactive", is_flag=True, help="Read queries line by line and show their hits.")
@@ -130,7 +143,7 @@ def _report(output: Path, found: "Searched") -> None:
 
 
 @click.command("bm25", cls=CommandWithLists)
-@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.argument("collections", cls=Argument, metavar="COLLECTION...", nargs=-1, required=True)
 @_topics("Collections with the queries", "  [default: COLLECTION...]")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
 @model_options(Bm25Options, "options")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.generate import progress_option
+from mimo_plugin.cli.generate import Argument, progress_option
 
 
 @click.command("doctor")
@@ -23,7 +23,7 @@ def doctor_command(ctx: click.Context) -> None:
 
 
 @click.command("collections")
-@click.argument("collections", metavar="[COLLECTION]...", nargs=-1)
+@click.argument("collections", cls=Argument, metavar="[COLLECTION]...", nargs=-1)
 @click.option(
     "--count", is_flag=True, help="Read every document to count them by language; downloads what is missing."
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.option import (
+    ADVANCED,
     Option,
     Progress,
     RemoveQuery,
@@ -69,6 +70,12 @@ class Part:
 
 WHOLE = Part()
 
+PRESETS = ("flat", "fp16", "sq8", "hnsw", "ivfpq")
+Factory = Annotated[
+    str,
+    Option(f"{', '.join(PRESETS)}, or any FAISS factory string, e.g. IVF256,Flat.", examples=PRESETS),
+]
+
 
 @dataclass(frozen=True)
 class EncodeOptions:
@@ -88,9 +95,16 @@ class EncodeOptions:
         ),
     ] = None
     shard_size: Annotated[
-        int, Option("Documents encoded and written at a time; a kill loses two shards at most.", min=1)
+        int,
+        Option(
+            "Documents encoded and written at a time; a kill loses two shards at most.",
+            min=1,
+            group=ADVANCED,
+        ),
     ] = 4096
-    resume: Annotated[bool, Option("Go on with work that was cut short, or start over.")] = True
+    resume: Annotated[bool, Option("Go on with work that was cut short, or start over.", group=ADVANCED)] = (
+        True
+    )
     progress: Progress = None
 
     @property
@@ -102,14 +116,16 @@ class EncodeOptions:
 class IndexOptions(EncodeOptions):
     """How documents are encoded and indexed."""
 
-    factory: Annotated[
-        str, Option("flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string, e.g. IVF256,Flat.")
-    ] = "Flat"
-    seed: Annotated[int, Option("Seed of the sample that trains IVF, PQ and the like.", min=0)] = 42
+    factory: Factory = "Flat"
+    seed: Annotated[
+        int, Option("Seed of the sample that trains IVF, PQ and the like.", min=0, group=ADVANCED)
+    ] = 42
     texts: Annotated[
         bool, Option("Keep the documents' texts beside the index, compressed: `mimo search -q` shows them.")
     ] = False
-    resume: Annotated[bool, Option("Go on with an index that was cut short, or start over.")] = True
+    resume: Annotated[
+        bool, Option("Go on with an index that was cut short, or start over.", group=ADVANCED)
+    ] = True
 
 
 # Hits per query that are shown, without --hits.
@@ -127,7 +143,7 @@ class TopicOptions:
     lang: Annotated[
         Sequence[str], Option("Search documents in these languages only.  [default: all]", metavar="LANG,...")
     ] = ()
-    tag: Annotated[str, Option("Name of the run, its sixth column.")] = "mimo"
+    tag: Annotated[str, Option("Name of the run, its sixth column.", group=ADVANCED)] = "mimo"
     shared_topics: SharedTopics = False
     topic_field: TopicField = None
     topic_lang: TopicLang = ()
@@ -160,13 +176,14 @@ class SearchOptions(TopicOptions):
     """How queries are searched."""
 
     encoder: Annotated[
-        "str | Encoder | None", Option("Query encoder.  [default: the encoder that made the index]")
+        "str | Encoder | None",
+        Option("Query encoder.  [default: the encoder that made the index]", metavar="CHECKPOINT"),
     ] = None
     allow_other_encoder: Annotated[
-        bool, Option("Search with an encoder that is not the one of the index.")
+        bool, Option("Search with an encoder that is not the one of the index.", group=ADVANCED)
     ] = False
     search_parameters: Annotated[
-        str | None, Option("FAISS search parameters, e.g. nprobe=16 or efSearch=128.")
+        str | None, Option("FAISS search parameters, e.g. nprobe=16 or efSearch=128.", group=ADVANCED)
     ] = None
 
 
@@ -182,7 +199,7 @@ class ShowOptions:
 class Bm25Options(TopicOptions):
     """How BM25's index is built and searched. `lang` chooses the documents that are indexed."""
 
-    tag: Annotated[str, Option("Name of the run, its sixth column.")] = "bm25"
+    tag: Annotated[str, Option("Name of the run, its sixth column.", group=ADVANCED)] = "bm25"
     analyzers: Annotated[
         Analyzers,
         Option(
@@ -200,5 +217,5 @@ class Bm25Options(TopicOptions):
     duplicates: Annotated[str, duplicates_of("documents or queries with one id and different content")] = (
         "error"
     )
-    threads: Annotated[int, Option("Threads that Lucene uses.", min=1)] = 2
-    resume: Annotated[bool, Option("Search a finished --index, or build it again.")] = True
+    threads: Annotated[int, Option("Threads that Lucene uses.", min=1, group=ADVANCED)] = 2
+    resume: Annotated[bool, Option("Search a finished --index, or build it again.", group=ADVANCED)] = True
