@@ -53,12 +53,14 @@ class DemoOptions:
         table: descriptions, in the format of `mimo data debian`.
         student: a new student's size, such as "new:tiny".
         vocabulary: tokens of its tokenizer.
+        teacher: a checkpoint.
         progress: see `core.environment.bar`.
     """
 
     table: Path = field(default_factory=sample_table)
     student: str = "new:tiny"
     vocabulary: int = 8000
+    teacher: str = TEACHER
     stage1: Stage1Options = _STAGE1
     stage2: Stage2Options = _STAGE2
     progress: bool | None = None
@@ -116,7 +118,7 @@ def run_demo(output: Path, say: Callable[[str], Any], options: DemoOptions | Non
 
     recipe = Recipe(
         student=StudentOptions(checkpoint=options.student, vocabulary=options.vocabulary),
-        teacher=TeacherOptions(checkpoint=TEACHER),
+        teacher=TeacherOptions(checkpoint=options.teacher),
         pairs=str(data / "pairs"),
         table=str(data / "table"),
         stage1=options.stage1,
@@ -140,7 +142,7 @@ def _train(
     def settings(name: str) -> RunSettings:
         return RunSettings(output / name, teacher_store=output / "teacher-store", progress=progress)
 
-    say(f"2. Stage 1: a new multilingual student learns from an English teacher, {TEACHER}")
+    say(f"2. Stage 1: a new multilingual student learns from an English teacher, {recipe.teacher.checkpoint}")
     say(f"   mimo train stage1 --recipe {file} --output {output / STAGE1}")
     first = train_stage1(recipe, settings(STAGE1))
     say(_indented(str(first)) + "\n")

@@ -123,7 +123,7 @@ def _loops(
     rows = (text for text, _ in zip(data.labelled(), range(50_000), strict=False))
     model = load_or_create(student, rows, seed=1, max_length=max_length, vocab_size=vocabulary, device=device)
     torch.manual_seed(1)
-    loss, _ = build_loss(model, options, store.dimension, None)
+    loss, _ = build_loss(model, options, [store.dimension], {})
     loss.to(device).train()
     optimizer = torch.optim.AdamW([p for p in loss.parameters() if p.requires_grad], lr=options.learning_rate)
 

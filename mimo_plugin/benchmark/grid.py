@@ -30,7 +30,6 @@ from mimo_plugin.training.recipe import (
 )
 from mimo_plugin.training.run import check_inputs, checkpoint_of
 from mimo_plugin.training.schedule import Objective
-from mimo_plugin.training.student import PREFIX
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Specs = Annotated[
@@ -207,7 +206,13 @@ class Experiment:
     @property
     def new_student(self) -> bool:
         """Whether students are new models, not existing checkpoints."""
-        return self.recipe.student.checkpoint.startswith(PREFIX)
+        return self.recipe.student.new
+
+    @property
+    def smaller_student(self) -> bool:
+        """Whether students are cut from a checkpoint."""
+        asked = self.recipe.student
+        return not asked.new and (asked.layers, asked.vocabulary) != (None, None)
 
     @property
     def teacher(self) -> TeacherOptions:
@@ -221,7 +226,9 @@ class Experiment:
 
     @property
     def tokenizer_texts(self) -> tuple[Path | None, Path]:
-        """Pairs and table; a new student's tokenizer is trained on the pairs, if there are any."""
+        """Pairs and table. A new student's tokenizer is trained on the pairs, if there are any; a vocabulary
+        is cut to both.
+        """
         pairs, table = self.recipe.data.pairs, self.recipe.data.table
         return None if pairs is None else self._place(pairs), self._place(table)
 
@@ -347,10 +354,11 @@ class Layout:
         self._data = data
 
     def student(self, seed: int) -> Path | None:
-        """The new student; None if an existing checkpoint is the student."""
-        if not self._experiment.new_student:
-            return None
-        return self._output / "students" / identity_key(self._student) / f"seed-{seed}"
+        """The new or smaller student; None if an existing checkpoint is the student."""
+        students = self._output / "students" / identity_key(self._student)
+        if self._experiment.new_student:
+            return students / f"seed-{seed}"
+        return students / "cut" if self._experiment.smaller_student else None
 
     def warm_up(self, system: ResolvedSystem, seed: int) -> Path:
         return self._output / "warm-ups" / identity_key(self._warm_up(system)) / f"seed-{seed}"
@@ -375,9 +383,12 @@ class Layout:
     @cached_property
     def _student(self) -> dict[str, Any]:
         student = self._experiment.recipe.student.identity()
-        if not self._experiment.new_student:
-            return {**student, **_content(self._experiment.student.checkpoint)}
         pairs, table = self._experiment.tokenizer_texts
+        if not self._experiment.new_student:
+            content = _content(self._experiment.student.checkpoint)
+            if self._experiment.smaller_student:
+                content["texts"] = [self._data[place].fingerprint for place in (pairs, table) if place]
+            return {**student, **content}
         return {
             **student,
             "max_length": self._experiment.max_length,

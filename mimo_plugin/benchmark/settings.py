@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from mimo_plugin.core.errors import EnvironmentProblem
 from mimo_plugin.core.option import ADVANCED, Option, Progress, duplicates_of
-from mimo_plugin.evaluation.options import Gain
+from mimo_plugin.evaluation.options import SLICES, Gain, SeenLanguages
 from mimo_plugin.indexing.settings import Factory
 
 _FOLDER = "eval_configs"
@@ -73,6 +73,8 @@ class ReproduceOptions:
         str | None,
         Option("Compare with this system.  [default: the config's, else the first]", metavar="NAME"),
     ] = None
+    slices: Annotated[Path | None, SLICES] = None
+    seen_languages: SeenLanguages = ()
     factory: Factory = "Flat"
     shard_size: Annotated[
         int, Option("Documents per shard; a kill loses two shards at most.", min=1, group=ADVANCED)
@@ -122,7 +124,21 @@ class Role(StrEnum):
 class AnalyzeOptions:
     """How encoders and runs are analyzed."""
 
-    role: Annotated[Role, Option("Texts to encode, with the encoder's prompt for them.")] = Role.DOCUMENTS
+    sts: Annotated[
+        tuple[Path, ...],
+        Option(
+            "Sentence pairs with gold scores: TSV, CSV, JSON Lines or Parquet with the columns sentence1, "
+            "sentence2, score, and perhaps lang1 and lang2, or lang.",
+            metavar="FILE...",
+        ),
+    ] = ()
+    role: Annotated[
+        Role | None,
+        Option(
+            "Texts to encode, with the encoder's prompt for them.  [default: documents; queries for --sts, "
+            "as E5 wants it in symmetric tasks]"
+        ),
+    ] = None
     texts: Annotated[
         int,
         Option(
@@ -138,7 +154,14 @@ class AnalyzeOptions:
             metavar="MEASURE@K,...",
         ),
     ] = ()
-    seed: Annotated[int, Option("Draws the texts.", min=0, group=ADVANCED)] = 42
+    seed: Annotated[
+        int, Option("Draws the texts, and the bootstrap samples of --sts.", min=0, group=ADVANCED)
+    ] = 42
     pooled: Annotated[bool, Option("Use ids lang:id for a single collection, too.")] = False
     duplicates: Annotated[str, duplicates_of("texts with one id and different content")] = "error"
     progress: Progress = None
+
+    @property
+    def texts_of(self) -> Role:
+        """Texts of the collections."""
+        return self.role or Role.DOCUMENTS

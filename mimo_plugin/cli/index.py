@@ -18,6 +18,7 @@ from mimo_plugin.cli.generate import (
     model_options,
     progress_option,
 )
+from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions
 
@@ -25,7 +26,7 @@ _encoder = click.option(
     "--encoder",
     cls=GroupedOption,
     metavar="CHECKPOINT",
-    help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2.",
+    help=f"Checkpoint: a directory, a hub id, {packaged.NAMES}.",
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.core.option import ADVANCED, Option, Progress
+from mimo_plugin.core.option import ADVANCED, Option, Progress, SharedTopics, TopicField
 
 Texts = tuple[str, ...]
 _SOURCES = "Source"
@@ -194,6 +194,34 @@ class AlignedOptions:
 
 
 @dataclass(frozen=True)
+class NegativesOptions:
+    """Options of `mimo data negatives`."""
+
+    negatives: Annotated[int, Option("Most negatives per row.", min=1)] = 3
+    max_share: Annotated[
+        float,
+        Option(
+            "Highest score of a negative, as a share of the lowest score of the query's own passages: higher "
+            "ones may be relevant.",
+            min=0,
+        ),
+    ] = 0.95
+    skip: Annotated[
+        int, Option("Candidates to leave out before the first negative, for the same reason.", min=0)
+    ] = 0
+    hits: Annotated[int, Option("Passages searched per query.", min=2)] = 100
+    search_parameters: Annotated[
+        str | None, Option("FAISS search parameters of --index, e.g. nprobe=16 or efSearch=128.")
+    ] = None
+    overwrite: Overwrite = False
+    progress: Progress = None
+
+    def parameters(self) -> dict[str, Any]:
+        """The manifest's parameters: everything that determines the negatives."""
+        return {name: value for name, value in asdict(self).items() if name not in ("overwrite", "progress")}
+
+
+@dataclass(frozen=True)
 class CleaningOptions:
     """Cleaning of the archive's descriptions."""
 
@@ -344,3 +372,22 @@ class DebianOptions:
     def evaluated(self) -> list[Split]:
         """The splits that become collections."""
         return [split for split in (Split.DEV, Split.TEST) if self.shares.get(split, 1) > 0]
+
+
+class SlicesBy(StrEnum):
+    """What topics are divided by."""
+
+    ENTITIES = "entities"
+    RARITY = "rarity"
+
+
+@dataclass(frozen=True)
+class SliceOptions:
+    """Options of `mimo data slices`."""
+
+    by: Annotated[Texts, Option("entities, rarity.", metavar="WAY,...")] = ("entities,rarity",)
+    rare_share: Annotated[float, Option("Of a language's topics that are rare.")] = 0.5
+    pooled: Annotated[bool, Option("Ids are lang:id also for a single collection.")] = False
+    shared_topics: SharedTopics = False
+    topic_field: TopicField = None
+    progress: Progress = None

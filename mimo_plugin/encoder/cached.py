@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mimo_plugin.encoder.packaged import TEACHER
+from mimo_plugin.encoder.packaged import PACKAGES
 
 
 def cached_checkpoints() -> list[str]:
@@ -16,4 +16,4 @@ def cached_checkpoints() -> list[str]:
 
 def checkpoints_at_hand() -> list[str]:
     """Packaged checkpoints and those in the local cache."""
-    return [TEACHER, *cached_checkpoints()]
+    return [*PACKAGES, *cached_checkpoints()]

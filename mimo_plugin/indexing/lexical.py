@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from mimo_plugin.collections.survey import Selected, Survey, selected_pool, survey
+from mimo_plugin.collections.dataset import StreamedDocs
+from mimo_plugin.collections.records import Doc
+from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import Problems, UsageError, near
+from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.evaluation.options import Analyzers
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.encode import open_pool
@@ -51,10 +52,18 @@ def bm25_to_run(
     check_topics(topics, options, output, problems)
     asking = options.load(topics, pool.prefixes)
     read = read_topics(asking)
-    documents: Any = pool
-    if options.lang:
-        documents = selected_pool(pool, frozenset(options.languages), None, Selected(None, frozenset()))
-    found = survey(documents, duplicates=options.duplicates, progress=options.progress)
+    languages: dict[str, bool] = {}
+
+    def chosen() -> Iterator[Doc]:
+        for doc in pool.docs_iter():
+            if languages.setdefault(doc.lang, doc.lang in options.languages or not options.lang):
+                yield doc
+
+    documents = StreamedDocs(chosen)
+    with problems.collect():
+        found = survey(documents, duplicates=options.duplicates, progress=options.progress)
+    problems.extend(options.unknown_languages(languages, "the collection"), UsageError)
+    problems.raise_any()
     language = _analyzed(found, options)
     own_first = without = 0
     with ExitStack() as stack:
@@ -101,14 +110,12 @@ def bm25_to_run(
 
 def _analyzed(found: Survey, options: Bm25Options) -> str | None:
     """The language whose analyzer is used; None is the plain analysis."""
-    known = sorted(filter(None, found.languages))
-    with Problems(UsageError) as problems:
-        for lang in options.languages:
-            if lang not in known:
-                problems.add(f"--lang {lang}: the collection has no such documents{near(lang, known)}")
-        if options.analyzers is Analyzers.LANGUAGE and len(found.languages) > 1:
-            problems.add(
-                f"--analyzers language: the documents are in {', '.join(known)}, expected one language: use "
-                "plain, or choose one with --lang"
-            )
-    return known[0] if options.analyzers is Analyzers.LANGUAGE and known else None
+    if options.analyzers is Analyzers.PLAIN:
+        return None
+    if len(found.languages) > 1 or "" in found.languages:
+        names = ", ".join(lang or "unknown" for lang in found.languages)
+        raise UsageError(
+            f"--analyzers language: the documents' languages are {names}, expected one: use plain, or choose "
+            "one with --lang"
+        )
+    return next(iter(found.languages))

@@ -13,7 +13,7 @@ from mimo_plugin.collections.folder import FOLDER_PREFIX
 from mimo_plugin.collections.loading import HUB_PREFIX, require
 from mimo_plugin.collections.pool import is_file
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import DataError, MimoError, Problems, UsageError, near
+from mimo_plugin.core.errors import DataError, MimoError, Problems, UsageError
 from mimo_plugin.core.files import check_place
 from mimo_plugin.encoder.encoder import Encoder, NotFinite
 from mimo_plugin.encoder.options import EncoderOptions
@@ -196,11 +196,8 @@ def find_searched(
     with Problems(UsageError) as problems:
         with problems.collect():
             check_checkpoint(options.encoder or indexes[0].manifest.plan.encoder)
-        known = sorted({lang for one in indexes for lang in one.languages if lang})
-        for lang in options.languages:
-            if lang not in known:
-                there = f"they are in {', '.join(known)}" if known else "their languages are unknown"
-                problems.add(f"--lang {lang}: the index has no such documents, {there}{near(lang, known)}")
+        there = {lang for one in indexes for lang in one.languages}
+        problems.extend(options.unknown_languages(there, "the index"))
     return indexes
 
 
@@ -210,7 +207,7 @@ def open_searched(
     """Reads and checks the indexes, and returns the query encoder."""
     for opened in indexes:
         _ = opened.faiss
-    return _load_encoder(indexes, options, encoder_options)
+    return load_query_encoder(indexes, options, encoder_options)
 
 
 def check_topics(
@@ -277,7 +274,9 @@ def _judged_own(pool: Any) -> bool:
         return False
 
 
-def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None) -> Encoder:
+def load_query_encoder(
+    indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None
+) -> Encoder:
     index, plan = indexes[0], indexes[0].manifest.plan
     own = given is None and options.encoder is None
     given = given or EncoderOptions()

@@ -1,12 +1,12 @@
 """Options of encoding, indexing and searching, for Python and the command line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mimo_plugin.core.errors import UsageError
+from mimo_plugin.core.errors import UsageError, near
 from mimo_plugin.core.option import (
     ADVANCED,
     Option,
@@ -155,6 +155,14 @@ class TopicOptions:
     def languages(self) -> list[str]:
         """The documents' languages; [] is all."""
         return split_names(self.lang) if self.lang else []
+
+    def unknown_languages(self, there: Iterable[str], what: str) -> Iterator[str]:
+        """A line for each language that no document has. what: has the documents, such as "the index"."""
+        known = sorted(filter(None, there))
+        are = f"they are in {', '.join(known)}" if known else "their languages are unknown"
+        for lang in self.languages:
+            if lang not in known:
+                yield f"--lang {lang}: {what} has no such documents, {are}{near(lang, known)}"
 
     def load(self, specs: Sequence[str], prefixes: dict[str, str] | None) -> "Pool":
         """Opens collections and files of queries. prefixes: of pooled ids; None leaves ids unchanged."""

@@ -10,6 +10,7 @@ from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.core.files import writing
 from mimo_plugin.core.table import Table, to_csv, to_latex
 from mimo_plugin.evaluation.results import BenchmarkResults
+from mimo_plugin.evaluation.tables import slice_tables
 from mimo_plugin.report.bias_tables import (
     Biases,
     bias_by_language,
@@ -31,8 +32,10 @@ from mimo_plugin.report.tables import (
     comparison_table,
     counts_table,
     labels,
+    measure_name,
     score_tables,
     setting,
+    system_names,
 )
 
 PAGE = "index.html"
@@ -68,6 +71,7 @@ def make_sections(results: BenchmarkResults) -> list[Section]:
     sections = [
         Section("scores", "Scores", [*score_tables(results), Folded(counts_table(results))]),
         Section("differences", "Differences by language", list(_differences(results, files))),
+        Section("slices", "Slices of topics", list(_slices(results))),
         Section("language-bias", "Language bias", list(_bias(results, files))),
         Section("geometry", "Geometry of the encoders", list(_geometry(results, files))),
         Section("systems", "Systems", list(_systems(results))),
@@ -94,6 +98,11 @@ def _differences(results: BenchmarkResults, files: FileNames) -> Iterator[Part]:
         if test is not None and compared(results, measure):
             yield forest_plot(results, measure, test.confidence, files)
             yield Folded(comparison_table(results, measure, test), printed=True)
+
+
+def _slices(results: BenchmarkResults) -> Iterator[Part]:
+    for table in slice_tables(results.evaluation, system_names(results), measure_name):
+        yield table._replace(name=table.title, labels=labels(results))
 
 
 def _bias(results: BenchmarkResults, files: FileNames) -> Iterator[Part]:

@@ -3,20 +3,23 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.config import read_yaml
-from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
+from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Problems, UsageError
 from mimo_plugin.core.files import cannot_write, make_parent, remove_tree, replacing, writing
 from mimo_plugin.encoder.packaged import MODEL, RUN_FORMAT
 from mimo_plugin.training.recipe import (
     PROJECTION_INPUT,
     ProjectionInput,
+    Recipe,
     Stage2Options,
     StageOptions,
 )
@@ -31,7 +34,8 @@ if TYPE_CHECKING:
 
 RECIPE, METRICS, CURVES = "recipe.yaml", "metrics.jsonl", "curves.png"
 INITIAL, CHECKPOINTS, TENSORBOARD = "initial", "checkpoints", "tensorboard"
-PROJECTION = "projection.safetensors"
+# To the spaces of the teacher and of the anchor teacher.
+PROJECTION, ANCHOR_PROJECTION = "projection.safetensors", "anchor_projection.safetensors"
 # Written last into a checkpoint, which is incomplete without it.
 COMPLETE = "complete"
 
@@ -48,9 +52,10 @@ class TrainingManifest(Manifest):
         best_step: the step whose weights were kept; None means the last.
         scores: of the kept weights on the dev collection.
         seconds: of training in this process, evaluations included.
+        cut: what the student was cut from, see `cut_record`; None for a whole one.
         training_texts: file with the `SeenTexts` of this run and its student's earlier ones; None for a run
             of an earlier version.
-        files: the checkpoint without its card, and the projection.
+        files: the checkpoint without its card, and the projections.
     """
 
     format: Literal["mimo-training"] = RUN_FORMAT
@@ -63,6 +68,7 @@ class TrainingManifest(Manifest):
     best_step: int | None
     scores: dict[str, float]
     seconds: float
+    cut: dict[str, Any] | None = Field(default=None, exclude_if=lambda cut: cut is None)
     training_texts: str | None = None
 
 
@@ -71,13 +77,16 @@ RUN = Kind(
     frozenset({RUN_FORMAT}),
     noun="a training run",
     command="mimo train",
-    names=re.compile("|".join([METRICS, CURVES, MODEL, INITIAL, CHECKPOINTS, TENSORBOARD, PROJECTION])),
+    names=re.compile(
+        "|".join([METRICS, CURVES, MODEL, INITIAL, CHECKPOINTS, TENSORBOARD, PROJECTION, ANCHOR_PROJECTION])
+    ),
     mark=RECIPE,
     mark_stays=True,
 )
 
 # Parts of a run's identity that are mappings.
-_SECTIONS = ("data", "options", "student", "teacher")
+_TEACHERS = ("teacher", "anchor_teacher")
+_SECTIONS = ("data", "options", "student", *_TEACHERS)
 
 
 class RunDirectory(Artifact[TrainingManifest]):
@@ -101,8 +110,8 @@ class RunDirectory(Artifact[TrainingManifest]):
         except UsageError as error:
             raise ArtifactError(f"{error}; start over with --no-resume") from error
         sections = [found.get(name, {}) for name in _SECTIONS]
-        if all(isinstance(section, dict) for section in sections) and isinstance(
-            found.get("teacher", {}).get("vectors") or {}, dict
+        if all(isinstance(section, dict) for section in sections) and all(
+            isinstance(found.get(name, {}).get("vectors") or {}, dict) for name in _TEACHERS
         ):
             return found
         raise ArtifactError(f"{path} is damaged ({', '.join(_SECTIONS)}): start over with --no-resume")
@@ -141,17 +150,18 @@ def checkpoint_of(student: str) -> str:
 def differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """A line for each difference between two identities.
 
-    Paths of data and student are ignored. Values from the teacher's files are compared if `mine` has them.
+    Paths of data and student are ignored. Values from the teachers' files are compared if `mine` has them.
     """
     own, others = _comparable(mine), _comparable(other)
-    known = any(name.startswith(_VECTORS) for name in own)
+    known = any(_VECTORS in name for name in own)
     return [
         f"{name} is {own.get(name)!r}, there it is {others.get(name)!r}"
         for name in dict.fromkeys([*own, *others])
-        if own.get(name) != others.get(name) and (known or not name.startswith(_VECTORS))
+        if own.get(name) != others.get(name) and (known or _VECTORS not in name)
     ]
 
 
+# Also a part of "anchor_teacher.vectors.".
 _VECTORS = "teacher.vectors."
 
 
@@ -261,6 +271,31 @@ def check_inputs(stage1: StageOptions, stage2: Stage2Options) -> None:
             f"stage2.projection_input is {stage2.projection_input}, stage 1 trains the projection on "
             f"{trained} vectors: leave it out in stage 2, say the same in both, or carry none"
         )
+
+
+def check_anchor_teacher(recipe: Recipe, names: Sequence[str]) -> None:
+    """Raises a UsageError with every contradiction between anchor teacher, shares and objective.
+
+    Args:
+        names: of the stages that run.
+    """
+    shared = [name for name in names if getattr(recipe, name).anchor_share is not None]
+    with Problems(UsageError) as problems:
+        if "stage2" in shared and recipe.stage2.objective is not Objective.MIMO:
+            problems.add(
+                f"--anchor-share: --objective {recipe.stage2.objective} has no teacher, whose targets the "
+                "anchor teacher would replace: leave it out, or train --objective mimo"
+            )
+        if shared and recipe.anchor_teacher is None:
+            problems.add(
+                f"--anchor-share of {' and '.join(shared)} needs a multilingual encoder that reads the "
+                "student's texts: name it with --anchor-teacher"
+            )
+        if recipe.anchor_teacher and not recipe.stage1.anchor_share and not recipe.stage2.anchor_share:
+            problems.add(
+                f"--anchor-teacher {recipe.anchor_teacher.checkpoint} needs a share of the texts: "
+                "--anchor-share FROM:TO, such as 0:0.5, or anchor_share in stage1 or stage2 of the recipe"
+            )
 
 
 def save_projection(projection: "nn.Module", path: Path, reads: ProjectionInput) -> None:

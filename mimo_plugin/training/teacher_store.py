@@ -56,7 +56,7 @@ def load_teacher(options: TeacherOptions) -> Encoder:
     )
     if teacher.asymmetric:
         raise ModelError(
-            f"{options.checkpoint} encodes queries and documents by different modules (Router): --teacher "
+            f"{options.checkpoint} encodes queries and documents by different modules (Router): a teacher "
             "must be one encoder of both; name another, or save one of its routes as a checkpoint"
         )
     return teacher
@@ -149,6 +149,8 @@ KEY = np.dtype(f"S{KEY_BYTES}")
 # CRC-32 of a row of vectors.
 SUM = np.dtype("<u4")
 VECTORS, KEYS, SUMS = "vectors", "keys", "sums"
+# A store in the store: the anchor teacher's vectors.
+ANCHOR = "anchor"
 
 
 class StoreManifest(Manifest):
@@ -184,7 +186,7 @@ STORE = Kind(
     frozenset({FORMAT}),
     noun="a teacher store",
     command="mimo train",
-    names=re.compile("|".join([VECTORS, KEYS, SUMS])),
+    names=re.compile("|".join([VECTORS, KEYS, SUMS, ANCHOR])),
     option="--teacher-store",
     again="delete it and fill it again",
 )

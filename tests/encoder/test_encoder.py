@@ -176,7 +176,7 @@ def test_only_safetensors_are_read(plain: Path, tmp_path: Path) -> None:
     ("checkpoint", "message"),
     [
         ("/no/such/directory", "no such directory"),
-        ("packaged:other", "the packaged checkpoint is packaged:all-MiniLM-L6-v2"),
+        ("packaged:other", "the packaged checkpoints are packaged:all-MiniLM-L6-v2"),
         ("nobody/nothing", "cannot be loaded"),
     ],
 )

@@ -187,11 +187,10 @@ def test_the_projection_is_carried_bit_for_bit(
     build = building.build_loss
 
     def seen(*args: Any) -> Any:
-        loss, projection = build(*args)
-        began.append(
-            {name: tensor.detach().numpy().copy() for name, tensor in projection.state_dict().items()}
-        )
-        return loss, projection
+        loss, projections = build(*args)
+        state = projections[PROJECTION].state_dict()
+        began.append({name: tensor.detach().numpy().copy() for name, tensor in state.items()})
+        return loss, projections
 
     monkeypatch.setattr(building, "build_loss", seen)
     train_stage2(continued(world, both[0]), world.job(tmp_path / "carried"))
@@ -285,9 +284,10 @@ def test_a_gradient_that_overflows(world: World, tmp_path: Path, monkeypatch: py
     build, step = building.build_loss, iter(range(1, 1000))
 
     def built(*args: Any) -> Any:
-        loss, projection = build(*args)
-        projection.bias.register_hook(lambda grad: grad * (math.inf if next(step) == 2 else 1.0))
-        return loss, projection
+        loss, projections = build(*args)
+        bias = projections[PROJECTION].bias
+        bias.register_hook(lambda grad: grad * (math.inf if next(step) == 2 else 1.0))
+        return loss, projections
 
     monkeypatch.setattr(building, "build_loss", built)
     with pytest.raises(TrainingFailed, match=r"^step 2: a gradient has overflowed.*No checkpoint had been"):
@@ -311,10 +311,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     build = building.build_loss
 
     def built(*args: Any) -> Any:
-        loss, projection = build(*args)
+        loss, projections = build(*args)
         forward, step = loss.forward, iter(range(1, 1000))
         loss.forward = lambda *inputs: change(forward(*inputs), next(step))
-        return loss, projection
+        return loss, projections
 
     monkeypatch.setattr(building, "build_loss", built)
 
