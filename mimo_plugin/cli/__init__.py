@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
             with formatter.section(step):
                 formatter.write_dl(
                     [
-                        (f"{name:<{width}}", command.get_short_help_str(formatter.width - width - 6))
+                        (f"{name:<{width}}", command.get_short_help_str(formatter.width - width - 4))
                         for name, command in found
                         if command is not None
                     ]
@@ -189,7 +189,9 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _showing_log():
-            result = mimo.main(args=arguments, prog_name="mimo", standalone_mode=False)
+            # None leaves colours and bold to terminals.
+            color = False if os.environ.get("NO_COLOR") else None
+            result = mimo.main(args=arguments, prog_name="mimo", standalone_mode=False, color=color)
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()

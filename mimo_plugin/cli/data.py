@@ -29,9 +29,9 @@ from mimo_plugin.encoder.options import EncoderOptions
     modules=dict.fromkeys(("parallel", "aligned", "debian", "negatives", "slices"), "data"),
 )
 def data_command() -> None:
-    """Make training data: pairs for stage 1, a table for stage 2 and its hard negatives; slices of topics.
+    """Make training data: pairs, tables, hard negatives; slices.
 
-    The output is Parquet with a manifest.json beside it: `datasets` loads it, `mimo train` checks it. The
+    Pairs are for stage 1, a table with its hard negatives for stage 2, slices of topics for evaluation. The output is Parquet with a manifest.json beside it: `datasets` loads it, `mimo train` checks it. The
     same command, given again, finds its work done.
 
     \b

@@ -55,7 +55,7 @@ def index_command(
     options: IndexOptions,
     encoding: EncoderOptions,
 ) -> None:
-    """Encode COLLECTION... and build one FAISS index of all their languages.
+    """Encode COLLECTION... into one FAISS index for all languages.
 
     The collection is read once before anything is encoded, so that a bad record shows early. An interrupted
     command resumes from the last complete shard. For several indexes of the same documents, run `mimo encode`
@@ -144,10 +144,10 @@ def encode_command(
     ray_gpus_per_worker: float | None,
     encoding: EncoderOptions,
 ) -> None:
-    """Encode COLLECTION... once, into a directory of vectors for any number of indexes.
+    """Encode COLLECTION... once, for any number of indexes.
 
-    The directory holds Parquet files (docid, lang, vector), which any tool reads, and a manifest. An
-    interrupted command resumes from the last complete shard.
+    The directory of vectors holds Parquet files (docid, lang, vector), which any tool reads, and a manifest.
+    An interrupted command resumes from the last complete shard.
 
     \b
     Examples:
@@ -217,12 +217,12 @@ def _debug() -> bool:
 def merge_command(
     index_dirs: tuple[Path, ...], output: Path, factory: str | None, resume: bool, progress: bool | None
 ) -> None:
-    """Merge indexes that were built separately: the parts of one collection, or languages made with --pooled.
+    """Merge indexes that were built separately.
 
-    The indexes must keep their vectors unchanged or in 16 bits: flat, hnsw, fp16. Indexes with learned codes
-    (sq8, ivfpq) cannot be merged: search them together with `mimo search A B`, or keep vectors with
-    `mimo encode`. The parts of a collection may come in any order; merged they are the same files as if the
-    whole had been indexed at once.
+    They are the parts of one collection, or languages made with --pooled. The indexes must keep their vectors
+    unchanged or in 16 bits: flat, hnsw, fp16. Indexes with learned codes (sq8, ivfpq) cannot be merged:
+    search them together with `mimo search A B`, or keep vectors with `mimo encode`. The parts of a collection
+    may come in any order; merged they are the same files as if the whole had been indexed at once.
 
     \b
     Examples:
@@ -265,10 +265,10 @@ def export_command(
     dimension: int | None,
     progress: bool | None,
 ) -> None:
-    """Write the vectors of SOURCE for other tools: a Lucene index, Pyserini's JSON Lines, Parquet.
+    """Write vectors for Lucene, as JSON Lines or Parquet.
 
-    SOURCE is a directory of `mimo encode`, several of them that belong together, or an index that keeps its
-    vectors unchanged, such as a Flat one.
+    JSON Lines are Pyserini's. SOURCE is a directory of `mimo encode`, several of them that belong together,
+    or an index that keeps its vectors unchanged, such as a Flat one.
 
     \b
     Examples:

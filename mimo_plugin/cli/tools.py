@@ -56,12 +56,12 @@ def collections_command(collections: tuple[str, ...], count: bool) -> None:
 )
 @progress_option
 def demo_command(output: Path, progress: bool | None) -> None:
-    """Train, index, search and evaluate on packaged data, in minutes on two CPU cores.
+    """Train, index, search and evaluate on packaged data.
 
-    The data is a thousand package descriptions of Debian, each in five of 14 languages; three quarters
-    are for training, the rest is searched. MIMO trains a small student from an English teacher. XLCO,
-    contrastive learning alone, starts from the same random weights and has as many stage-2 updates. BM25 is
-    the third system.
+    It takes minutes on two CPU cores. The data is a thousand package descriptions of Debian, each in five of
+    14 languages; three quarters are for training, the rest is searched. MIMO trains a small student from an
+    English teacher. XLCO, contrastive learning alone, starts from the same random weights and has as many
+    stage-2 updates. BM25 is the third system.
 
     \b
     Example:
