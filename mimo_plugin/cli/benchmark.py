@@ -252,12 +252,12 @@ def analyze_command(
 ) -> None:
     """Measure how encoders represent languages.
 
-    Measures are alignment of translations, uniformity and separability. Uses texts that the collections have in several languages; without any, texts of each language, and no
-    alignment. Separability is how well a probe predicts the language from the vector. The directory of a
-    training run stands for its model; alignment and uniformity are also shown for its checkpoints: those on
-    disk, else the values recorded on its dev collection. --sts measures sentence similarity: Spearman's rho
-    of cosines and gold scores, with an interval, per language pair, and against the first encoder; it needs
-    no COLLECTION.
+    Measures are alignment of translations, uniformity and separability. Uses texts that the collections have
+    in several languages; without any, texts of each language, and no alignment. Separability is how well a
+    probe predicts the language from the vector. The directory of a training run stands for its model;
+    alignment and uniformity are also shown for its checkpoints: those on disk, else the values recorded on
+    its dev collection. --sts measures sentence similarity: Spearman's rho of cosines and gold scores, with an
+    interval, per language pair, and against the first encoder; it needs no COLLECTION.
 
     \b
     Examples:

@@ -31,8 +31,9 @@ from mimo_plugin.encoder.options import EncoderOptions
 def data_command() -> None:
     """Make training data: pairs, tables, hard negatives; slices.
 
-    Pairs are for stage 1, a table with its hard negatives for stage 2, slices of topics for evaluation. The output is Parquet with a manifest.json beside it: `datasets` loads it, `mimo train` checks it. The
-    same command, given again, finds its work done.
+    Pairs are for stage 1, a table with its hard negatives for stage 2, slices of topics for evaluation. The
+    output is Parquet with a manifest.json beside it: `datasets` loads it, `mimo train` checks it. The same
+    command, given again, finds its work done.
 
     \b
     Examples:
