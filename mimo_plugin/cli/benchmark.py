@@ -189,7 +189,7 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
         raise MimoError(f"{len(results.failed)} could not be trained: {'; '.join(results.failed)}")
 
 
-@click.command("report")
+@click.command("report", cls=CommandWithLists)
 @click.argument("results", metavar="RESULTS", type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--output",

@@ -193,7 +193,7 @@ def _debug() -> bool:
     return source is ParameterSource.COMMANDLINE or bool(os.environ.get("MIMO_DEBUG"))
 
 
-@click.command("merge")
+@click.command("merge", cls=CommandWithLists)
 @click.argument(
     "index_dirs",
     cls=Argument,
@@ -235,7 +235,7 @@ def merge_command(
     click.echo(built.summary())
 
 
-@click.command("export")
+@click.command("export", cls=CommandWithLists)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--to",

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.generate import Argument, progress_option
+from mimo_plugin.cli.generate import Argument, CommandWithLists, progress_option
 
 
-@click.command("doctor")
+@click.command("doctor", cls=CommandWithLists)
 @click.pass_context
 def doctor_command(ctx: click.Context) -> None:
     """Say what is installed and usable, and how to fix what is not.
@@ -22,7 +22,7 @@ def doctor_command(ctx: click.Context) -> None:
         ctx.exit(1)
 
 
-@click.command("collections")
+@click.command("collections", cls=CommandWithLists)
 @click.argument("collections", cls=Argument, metavar="[COLLECTION]...", nargs=-1)
 @click.option(
     "--count", is_flag=True, help="Read every document to count them by language; downloads what is missing."
@@ -46,7 +46,7 @@ def collections_command(collections: tuple[str, ...], count: bool) -> None:
     click.echo(describe(collections, count=count) if collections else catalog_text())
 
 
-@click.command("demo")
+@click.command("demo", cls=CommandWithLists)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),

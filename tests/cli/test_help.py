@@ -38,13 +38,13 @@ def commands(group: click.Group, name: str = "mimo") -> Iterator[tuple[str, clic
             yield from commands(command, f"{name} {child}")
 
 
-def helped(command: click.Command, capsys: pytest.CaptureFixture[str], *names: str) -> str:
+def helped(capsys: pytest.CaptureFixture[str], *names: str) -> str:
     assert main([*names, "--help"]) == 0
     return capsys.readouterr().out
 
 
 def test_commands_are_listed_by_steps(capsys: pytest.CaptureFixture[str]) -> None:
-    text = helped(mimo, capsys)
+    text = helped(capsys)
     names = [name for step in STEPS.values() for name in step]
     assert sorted(names) == sorted(set(names)) == sorted(mimo.list_commands(click.Context(mimo)))
     places = [text.index(f"\n{step}:\n") for step in STEPS]
@@ -57,9 +57,12 @@ def test_commands_are_listed_by_steps(capsys: pytest.CaptureFixture[str]) -> Non
             assert not line.rstrip().endswith("..."), line
 
 
-@pytest.mark.parametrize(("name", "command"), commands(mimo), ids=[name for name, _ in commands(mimo)])
-def test_options_are_in_groups(name: str, command: click.Command, capsys: pytest.CaptureFixture[str]) -> None:
-    text = helped(command, capsys, *name.split()[1:])
+COMMANDS = dict(commands(mimo))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_are_in_groups(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command, text = COMMANDS[name], helped(capsys, *name.split()[1:])
     options = [one for one in command.params if isinstance(one, click.Option)]
     shown = [line for line in text.splitlines() if line.startswith("  -")]
     assert len(shown) == len(options) + 1
