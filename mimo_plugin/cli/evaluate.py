@@ -68,7 +68,7 @@ def evaluate_command(
         evaluation.save(json_file)
 
 
-@click.command("fuse")
+@click.command("fuse", cls=CommandWithLists)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
 @model_options(FusionOptions, "options")

@@ -253,7 +253,7 @@ class Stage2Options(StageOptions):
     contrastive_weight: Annotated[
         Share, Option("Share of the contrastive loss in MIMO.", name="--lambda")
     ] = 0.2
-    temperature: Annotated[float, Field(gt=0), Option("Of the contrastive loss.")] = 0.05
+    temperature: Annotated[float, Field(gt=0), Option("Of the contrastive loss.", group=ADVANCED)] = 0.05
     cache_gradients: Annotated[
         bool,
         Option(
@@ -543,7 +543,9 @@ class RunSettings:
             group="Teacher",
         ),
     ] = None
-    device: Annotated[str | None, Option("cpu, cuda or mps.  [default: the fastest available]")] = None
+    device: Annotated[
+        str | None, Option("cpu, cuda or mps.  [default: the fastest available]", group=MEMORY)
+    ] = None
     encoder_batch_size: Annotated[
         int, Option("Batch size for the teacher and --dev.", min=1, group=ADVANCED)
     ] = 64

@@ -64,9 +64,9 @@ COMMANDS = dict(commands(mimo))
 def test_options_are_in_groups(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     command, text = COMMANDS[name], helped(capsys, *name.split()[1:])
     options = [one for one in command.params if isinstance(one, click.Option)]
-    shown = [line for line in text.splitlines() if line.startswith("  -")]
-    assert len(shown) == len(options) + 1
-    sections = text.split("\n\n")
+    body = text[text.index("\nOptions:\n") :]
+    assert sum(line.startswith("  -") for line in body.splitlines()) == len(options) + 1
+    sections = body.split("\n\n")
     headings = [one.split(":\n")[0].strip() for one in sections if "options:\n" in one or "Options:\n" in one]
     groups = list(dict.fromkeys(getattr(option, "group", "") for option in options))
     assert sorted(headings) == sorted(f"{group} options" if group else "Options" for group in {"", *groups})
@@ -122,7 +122,7 @@ def test_completion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert completed("index", "x", "--factory", "f") == ["flat", "fp16"]
     assert completed("index", "x", "--encoder", "packaged:all") == ["packaged:all-MiniLM-L6-v2"]
     assert completed("index", "x", "--encoder", "st") == ["student/"]
-    assert completed("reproduce", "miracl-d") == ["miracl-dev"]
+    assert completed("reproduce", "miracl-d") == ["miracl-dev", "miracl-dev-16"]
     assert completed("reproduce", "rec") == ["recipe.yaml"]
     assert completed("reproduce", "sample", "--encoder", "mine=stu") == ["mine=student/"]
     assert completed("evaluate", "x.trec", "--qrels", "mimo-") == ["mimo-sample"]
