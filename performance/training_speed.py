@@ -98,9 +98,8 @@ def _loops(
     from mimo_plugin.training.examples import plan_stage2
     from mimo_plugin.training.losses import build_loss
     from mimo_plugin.training.recipe import Stage2Options, TeacherOptions
-    from mimo_plugin.training.stages import teacher_texts
     from mimo_plugin.training.student import load_or_create
-    from mimo_plugin.training.teacher import fill
+    from mimo_plugin.training.teacher import fill, teacher_texts
     from mimo_plugin.training.teacher_store import TeacherStore, load_teacher
 
     data = open_table(table)

@@ -18,6 +18,7 @@ from mimo_plugin.benchmark.settings import ExperimentOptions
 from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
+from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.trained_on import SeenTexts
@@ -26,6 +27,7 @@ from mimo_plugin.training.recipe import RunSettings
 from mimo_plugin.training.run import RunDirectory, TrainingManifest, checkpoint_of
 from mimo_plugin.training.stages import train_stage1, train_stage2
 from mimo_plugin.training.student import parse_size
+from mimo_plugin.training.teacher_store import ANCHOR
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.seeds import ExperimentResults
@@ -112,6 +114,12 @@ class Step:
     def taught(self) -> bool:
         """Whether the step needs the teacher."""
         return self.kind is StepKind.WARM_UP or (self.kind is StepKind.TRAINING and self.system.taught)
+
+    @property
+    def anchored(self) -> bool:
+        """Whether it also needs the anchor teacher."""
+        stage = self.system.stage1 if self.kind is StepKind.WARM_UP else self.system.stage2
+        return self.taught and stage is not None and stage.anchor_share is not None
 
 
 def _all_steps(
@@ -268,13 +276,26 @@ class ExperimentRun:
                 gc.collect()
 
     def _open_teacher(self, missing: Sequence[Step]) -> None:
-        """Opens the teacher store, so that an unavailable teacher fails before hours of training."""
+        """Opens the teachers' stores, so that an unavailable teacher fails before hours of training."""
         from mimo_plugin.training.teacher import fill
 
-        if any(step.taught for step in missing):
-            options = self._options
-            teacher = self.experiment.teacher.on(options.device, options.encoder_batch_size)
-            fill(self._teacher_store, teacher, {})
+        options, teachers = self._options, {}
+        for step in missing:
+            store = self._store(step.system)
+            if step.taught:
+                teachers[store] = step.system.teacher
+            if step.anchored and step.system.anchor_teacher is not None:
+                teachers[store / ANCHOR] = step.system.anchor_teacher
+        for store, teacher in teachers.items():
+            located = self.experiment.located(teacher)
+            fill(store, located.on(options.device, options.encoder_batch_size), {})
+
+    def _store(self, system: ResolvedSystem) -> Path:
+        """The store of a system's teacher: one that is not shared by all systems has its own."""
+        shared, own = self._teacher_store, system.teacher.identity()
+        if own == self.experiment.recipe.teacher.identity():
+            return shared
+        return shared.with_name(f"{shared.name}-{identity_key(own)}")
 
     def _earlier_failure(self, step: Step) -> str | None:
         """The failure of an earlier step that this step depends on."""
@@ -292,7 +313,7 @@ class ExperimentRun:
         student = experiment.student.checkpoint if start is None else str(start)
         settings = RunSettings(
             output=step.directory,
-            teacher_store=self._teacher_store,
+            teacher_store=self._store(step.system),
             device=options.device,
             encoder_batch_size=options.encoder_batch_size,
             progress=options.progress,
@@ -412,7 +433,7 @@ def _batch_problems(experiment: Experiment, data: dict[Path, DataManifest]) -> l
 
 
 def _check_models(experiment: Experiment, problems: Problems) -> None:
-    student, teacher = experiment.student.checkpoint, experiment.teacher.checkpoint
+    student = experiment.student.checkpoint
     dimension = experiment.recipe.encoder.dimension
     with problems.collect():
         if experiment.new_student:
@@ -425,13 +446,15 @@ def _check_models(experiment: Experiment, problems: Problems) -> None:
         else:
             packaged.resolve(student)
             checkpoint_of(student)
-    if any(system.taught or system.stage1 is not None for system in experiment.systems.values()):
+    systems = [one for one in experiment.systems.values() if one.taught or one.stage1 is not None]
+    teachers = {options for one in systems for options in (one.teacher, one.anchor_teacher) if options}
+    for teacher in sorted({experiment.located(options).checkpoint for options in teachers}):
         with problems.collect():
             packaged.resolve(teacher)
         if student == teacher:
             problems.add(
-                f"student and teacher are both {student}: the teacher is a frozen English encoder, the "
-                "student the multilingual one that is trained"
+                f"student and teacher are both {student}: a teacher is frozen, the student is the "
+                "multilingual encoder that is trained"
             )
 
 

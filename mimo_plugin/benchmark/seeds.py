@@ -101,9 +101,9 @@ class GridSystemResult(ResultRecord):
         seeds: the scored seeds.
         steps: optimiser steps, `warm_up` and `stage2`.
         values: measure or diagnostic -> its value over seeds.
-    unseen_languages: languages of the topics that it was not trained on.
-    per_language: if a system has some, language, or "macro" or its part "seen" or "unseen" -> the first
-        measure over seeds.
+        unseen_languages: languages of the topics that it was not trained on.
+        per_language: with several languages, language or "macro" -> the first measure over seeds; where a
+            system has unseen languages, also "seen" and "unseen", parts of "macro".
     """
 
     seeds: tuple[int, ...]
@@ -244,7 +244,7 @@ def _collection(
         name: {seed: np.array(scores.per_query[main]) for seed, scores in by_seed.items()}
         for name, by_seed in scored.items()
     }
-    apart = any(unseen.values()) and len(topics.languages) > 1
+    apart = any(unseen.values())
     remarks = [
         f"{what}: {text}"
         for by_seed in scored.values()
@@ -262,7 +262,7 @@ def _collection(
                 steps=steps[name],
                 values=_over_seeds(by_seed),
                 unseen_languages=tuple(unseen[name]),
-                per_language=_per_language(per_query[name], topics, unseen[name]) if apart else {},
+                per_language=_per_language(per_query[name], topics, unseen[name], apart),
             )
             for name, by_seed in scored.items()
         },
@@ -271,12 +271,18 @@ def _collection(
     )
 
 
-def _per_language(scores: PerSeed, topics: Topics, unseen: Sequence[str]) -> dict[str, OverSeeds]:
-    """Value of `GridSystemResult.per_language`."""
+def _per_language(
+    scores: PerSeed, topics: Topics, unseen: Sequence[str], apart: bool
+) -> dict[str, OverSeeds]:
+    """Value of `GridSystemResult.per_language`. apart: whether a system has unseen languages."""
+    if len(topics.languages) < 2:
+        return {}
     found = {seed: average(values, topics) for seed, values in scores.items()}
     seen = [language for language in topics.languages if language not in unseen]
     groups = {language: [language] for language in topics.languages}
-    groups |= {"macro": list(topics.languages), "seen": seen, "unseen": list(unseen)}
+    groups["macro"] = list(topics.languages)
+    if apart:
+        groups |= {"seen": seen, "unseen": list(unseen)}
     return {
         name: OverSeeds.of({seed: one.over(languages) for seed, one in found.items()})
         for name, languages in groups.items()
@@ -338,16 +344,19 @@ def _figures(results: ExperimentResults, name: str, found: CollectionResult) -> 
 
 
 def _by_language(results: ExperimentResults, name: str, found: CollectionResult) -> Table:
-    """The first measure in each language, where some were not trained on."""
+    """The first measure in each query language."""
     unseen = {system: one.unseen_languages for system, one in found.systems.items()}
     marks, notes = unseen_marks(found.languages, unseen)
+    systems = list(found.systems.values())
     rows = [
         [f"{language}{marks.get(language, '')}", str(found.languages.get(language, "")), *cells]
-        for language in (*found.languages, "macro", "seen", "unseen")
-        for cells in [[_cell(system.per_language[language], 4) for system in found.systems.values()]]
+        for language in systems[0].per_language
+        for cells in [[_cell(system.per_language[language], 4) for system in systems]]
     ]
-    title = f"{results.measures[0]} on {name} by language, mean ± standard deviation over seeds"
-    return Table.of(title, ["language", "topics", *found.systems], rows, [*notes, APART])
+    if any(unseen.values()):
+        notes.append(APART)
+    title = f"{results.measures[0]} on {name} by query language, mean ± standard deviation over seeds"
+    return Table.of(title, ["language", "topics", *found.systems], rows, notes)
 
 
 def _cell(value: OverSeeds, digits: int) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -215,7 +216,8 @@ def correlate(gold: "np.ndarray", cosines: "np.ndarray", seed: int) -> list[Corr
     n = len(gold)
     samples = np.full((len(cosines), 1), np.nan)
     # Values that do not vary have no correlation: NaN, here and in resamples.
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         rhos = [_number(rho) for rho in _spearman(gold, *cosines, axis=-1)]
         if n > 2:
             samples = bootstrap(

@@ -40,7 +40,7 @@ def data_command() -> None:
       mimo data parallel --tsv de=opus.de.tsv.gz fr=opus.fr.tsv.gz --output pairs
       mimo data aligned --mmarco de fr nl --output table --stats
       mimo data debian --output debian
-      mimo data negatives debian/table --encoder packaged:all-MiniLM-L6-v2 --output debian/negatives
+      mimo data negatives debian/table --encoder packaged:all-MiniLM-L6-v2 --output debian-negatives
       mimo data slices path:debian/test --output slices.tsv
     """
 
@@ -99,6 +99,7 @@ def debian_command(
       mimo data debian --output debian
       mimo data debian --output trixie --source "deb https://ftp.debian.org/debian trixie main"
       mimo data debian --output again --from-table debian/table.jsonl.gz
+      mimo data debian --output debian-de --from-table debian/table.jsonl.gz --anchor de
       mimo data debian --output manuals --from-table manuals.jsonl.gz --test-only
     """
     from mimo_plugin.collections.packaged import SAMPLE, sample_table
@@ -229,10 +230,10 @@ def negatives_command(
 
     \b
     Examples:
-      mimo data negatives debian/table --encoder packaged:all-MiniLM-L6-v2 --output debian/negatives
+      mimo data negatives debian/table --encoder packaged:all-MiniLM-L6-v2 --output debian-negatives
       mimo data negatives table --encoder Qwen/Qwen3-Embedding-0.6B --negatives 7 --output table-7
       mimo data negatives table --index table-7-index --skip 5 --output table-5
-      mimo train stage2 --table debian/negatives --student warm-up --output mimo
+      mimo train stage2 --table debian-negatives --student warm-up --output mimo
     """
     from mimo_plugin.data.negatives import mine_negatives
     from mimo_plugin.data.statistics import report

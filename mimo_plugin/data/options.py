@@ -327,7 +327,10 @@ class DebianOptions:
             metavar="CODE...",
         ),
     ] = ()
-    anchor: Annotated[str, Option("Language of what the teacher sees.")] = "en"
+    anchor: Annotated[
+        str,
+        Option("Language of what the teacher sees; for another than English, it must be multilingual."),
+    ] = "en"
     identity: Annotated[bool, Option("Each anchor text is also a pair with itself.")] = True
     exclude: Annotated[
         Texts,

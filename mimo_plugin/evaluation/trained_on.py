@@ -298,7 +298,7 @@ def parse_seen_languages(
             for run in [name] if equals else names:
                 found.setdefault(run, set()).update(split_names(languages))
     with Problems(UsageError) as problems:
-        for name in found.keys() - set(names):
+        for name in (name for name in found if name not in names):
             problems.add(
                 f"seen languages of {name!r}{near(name, names)}; expected one of the runs {', '.join(names)}"
             )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import nn
 
+    from mimo_plugin.encoder.encoder import Encoder
     from mimo_plugin.training.teacher_store import TeacherStore
 
 
@@ -83,6 +84,41 @@ RUN = Kind(
     mark=RECIPE,
     mark_stays=True,
 )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run; `str` gives its summary.
+
+    Attributes:
+        directory: output directory; `model/` in it is the checkpoint.
+        already: whether the run had been finished before.
+    """
+
+    directory: Path
+    manifest: TrainingManifest
+    already: bool
+
+    @property
+    def model(self) -> Path:
+        """The checkpoint's directory."""
+        return self.directory / MODEL
+
+    def encoder(self, device: str | None = None) -> "Encoder":
+        """The trained student, ready to encode."""
+        from mimo_plugin.encoder.encoder import Encoder
+
+        return Encoder(str(self.model), device=device)
+
+    def __str__(self) -> str:
+        manifest = self.manifest
+        done = "was trained before" if self.already else f"trained in {manifest.seconds:.0f} s"
+        lines = [f"{self.directory}: {manifest.stage}, {manifest.steps} steps, {done}"]
+        if manifest.scores:
+            scores = ", ".join(f"{name} {value:.4f}" for name, value in manifest.scores.items())
+            lines.append(f"  dev, step {manifest.best_step} (kept): {scores}")
+        return "\n".join([*lines, f"  checkpoint: {self.model}"])
+
 
 # Parts of a run's identity that are mappings.
 _TEACHERS = ("teacher", "anchor_teacher")

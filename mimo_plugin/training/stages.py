@@ -2,9 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +14,12 @@ from mimo_plugin.core.config import yaml_text
 from mimo_plugin.core.environment import environment
 from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.encoder.checkpoint import check_files
-from mimo_plugin.encoder.packaged import MODEL
+from mimo_plugin.encoder.packaged import E5, MODEL, TEACHER
 from mimo_plugin.evaluation import trained_on as seen
 from mimo_plugin.training.cut import cut_record
 from mimo_plugin.training.data import (
     Format,
     Pairs,
-    Rereadable,
     Table,
     data_of,
     open_pairs,
@@ -33,6 +32,7 @@ from mimo_plugin.training.run import (
     ANCHOR_PROJECTION,
     PROJECTION,
     RunDirectory,
+    Trained,
     TrainingManifest,
     check_anchor_teacher,
     check_inputs,
@@ -45,53 +45,18 @@ from mimo_plugin.training.run import (
 )
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.start import DevCollection, Devices, Start, check_student, check_trackers
-from mimo_plugin.training.teacher_store import ANCHOR, Role, StoreDirectory, TeacherStore
+from mimo_plugin.training.teacher_store import ANCHOR, StoreDirectory, TeacherStore
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
-    from mimo_plugin.encoder.encoder import Encoder
     from mimo_plugin.training.trainer import Fit
 
 _log = logging.getLogger(__name__)
 STAGE1, STAGE2 = "stage1", "stage2"
 # Stage -> the recipe's field that names its data.
 _FIELDS = {STAGE1: "pairs", STAGE2: "table"}
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished run; `str` gives its summary.
-
-    Attributes:
-        directory: output directory; `model/` in it is the checkpoint.
-        already: whether the run had been finished before.
-    """
-
-    directory: Path
-    manifest: TrainingManifest
-    already: bool
-
-    @property
-    def model(self) -> Path:
-        """The checkpoint's directory."""
-        return self.directory / MODEL
-
-    def encoder(self, device: str | None = None) -> "Encoder":
-        """The trained student, ready to encode."""
-        from mimo_plugin.encoder.encoder import Encoder
-
-        return Encoder(str(self.model), device=device)
-
-    def __str__(self) -> str:
-        manifest = self.manifest
-        done = "was trained before" if self.already else f"trained in {manifest.seconds:.0f} s"
-        lines = [f"{self.directory}: {manifest.stage}, {manifest.steps} steps, {done}"]
-        if manifest.scores:
-            scores = ", ".join(f"{name} {value:.4f}" for name, value in manifest.scores.items())
-            lines.append(f"  dev, step {manifest.best_step} (kept): {scores}")
-        return "\n".join([*lines, f"  checkpoint: {self.model}"])
 
 
 def train(
@@ -276,6 +241,11 @@ class Stage:
             most = manifest.negatives.most if manifest.negatives else 0
             if most > self.options.negatives_of("the table", most) and self.options.negatives is None:
                 _log.warning("the table's mined negatives are not used: LaKDA has none")
+        if self.taught and manifest.anchor != "en" and self.recipe.teacher.checkpoint == TEACHER:
+            _log.warning(
+                f"{self.name}: the teacher's texts are in the anchor language {manifest.anchor}, and "
+                f"{TEACHER} reads English only: name one that reads them, such as --teacher {E5}"
+            )
         steps = self.options.steps_on(manifest.rows)
         self.options.steps_between_checkpoints(steps, scored=self.recipe.dev is not None)
 
@@ -424,7 +394,7 @@ class Stage:
 
     def _stores(self, plan: Plan, start: Start, devices: Devices) -> dict[str, TeacherStore]:
         """The store of each teacher in `teachers`, with all vectors that the plan needs."""
-        from mimo_plugin.training.teacher import fill
+        from mimo_plugin.training.teacher import fill, teacher_texts
 
         settings = self.settings
         teachers = {
@@ -510,13 +480,3 @@ class Stage:
 def _option(name: str) -> str:
     """The option of a field of the recipe."""
     return f"--{name.replace('_', '-')}"
-
-
-def teacher_texts(data: Pairs | Table) -> dict[Role, Iterable[str]]:
-    """The texts that the teacher sees."""
-    if isinstance(data, Pairs):
-        return {Role.TEXT: Rereadable(data.anchors)}
-    return {
-        Role.QUERY: Rereadable(lambda: data.anchors("queries")),
-        Role.PASSAGE: Rereadable(lambda: data.anchors("passages")),
-    }

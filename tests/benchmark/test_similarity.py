@@ -84,22 +84,18 @@ def test_the_interval_is_scipys_bootstrap_of_scipys_rho() -> None:
     gold = rng.integers(0, 5, 40).astype(float)
     cosines = np.stack([gold + rng.normal(0, s, 40) for s in (1.0, 3.0, 3.0)])
     found = correlate(gold, cosines, seed=9)
-    for place in range(3):
-
-        def statistic(*samples: np.ndarray, at: int = place) -> float:
-            return float(spearmanr(samples[0], samples[1 + at]).statistic)
-
-        expected = bootstrap(
-            (gold, *cosines),
-            statistic,
-            paired=True,
-            vectorized=False,
-            n_resamples=2_000,
-            method="percentile",
-            rng=np.random.default_rng(9),
-        ).confidence_interval
-        assert found[place].spearman == pytest.approx(spearmanr(gold, cosines[place]).statistic)
-        assert (found[place].low, found[place].high) == pytest.approx((expected.low, expected.high))
+    expected = bootstrap(
+        (gold, cosines[1]),
+        lambda *samples: spearmanr(*samples).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=2_000,
+        method="percentile",
+        rng=np.random.default_rng(9),
+    ).confidence_interval
+    assert (found[1].low, found[1].high) == pytest.approx((expected.low, expected.high))
+    for own, drawn in zip(found, cosines, strict=True):
+        assert own.spearman == pytest.approx(spearmanr(gold, drawn).statistic)
     assert found[0].difference is None
     change = found[1].difference
     assert change is not None
@@ -112,15 +108,16 @@ def test_the_interval_is_scipys_bootstrap_of_scipys_rho() -> None:
     assert correlate(gold, cosines, seed=9) == found
 
 
+@pytest.mark.slow
 def test_an_interval_covers_the_true_rho() -> None:
     """Of normal pairs with r = 0.5, rho is 6 / pi * arcsin(r / 2)."""
     rng, true = np.random.default_rng(0), 6 / np.pi * np.arcsin(0.25)
     covered = 0
-    for trial in range(60):
+    for trial in range(40):
         one, noise = rng.normal(size=(2, 80))
         (found,) = correlate(one, (0.5 * one + np.sqrt(0.75) * noise)[None], seed=trial)
         covered += found.low <= true <= found.high
-    assert covered >= 52
+    assert covered >= 34
 
 
 def test_values_that_do_not_vary_have_no_correlation() -> None:

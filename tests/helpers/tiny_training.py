@@ -12,7 +12,8 @@ from helpers.checkpoints import plain_xlmr
 from mimo_plugin.data.writers import PairsWriter, TableWriter
 from mimo_plugin.training.data import NegativesRecord
 from mimo_plugin.training.recipe import Recipe, RunSettings
-from mimo_plugin.training.stages import STAGE1, STAGE2, Trained, run_stages
+from mimo_plugin.training.run import Trained
+from mimo_plugin.training.stages import STAGE1, STAGE2, run_stages
 
 LANGUAGES = ("de", "en", "ru")
 QUERY = {"de": "Frage nach {}", "en": "query about {}", "ru": "вопрос о {}"}

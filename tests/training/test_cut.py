@@ -335,7 +335,7 @@ def test_training_of_a_smaller_student(world: World, tmp_path: Path, monkeypatch
     whole = load_model(str(world.root / "student"), "it", "cpu")
     record = first.manifest.cut
     assert record is not None
-    assert record["layers"], record["of_layers"] == ([0], 2)
+    assert (record["layers"], record["of_layers"]) == ([0], 2)
     assert record["tokens"] < record["of_tokens"] == len(whole.tokenizer)
     assert second.manifest.cut == record
     assert len(first.manifest.identity["student"]["texts"]) == 2
@@ -379,6 +379,13 @@ def test_options(tmp_path: Path, world: World, capsys: pytest.CaptureFixture[str
         (["--student", str(world.root / "student"), "--student-layers", "9"], "--student-layers 9: "),
     ):
         command = ["train", "stage1", "--recipe", str(recipe), "--pairs", str(world.root / "pairs")]
-        run = ["--teacher", str(world.root / "teacher"), "--output", str(tmp_path / "run"), "--device", "cpu"]
+        run = [
+            "--teacher",
+            str(world.root / "teacher"),
+            "--output",
+            str(tmp_path / "run"),
+            "--max-length",
+            "24",
+        ]
         assert main([*command, *run, *asked]) != 0
         assert message in capsys.readouterr().err

@@ -16,8 +16,8 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training import losses as building
 from mimo_plugin.training.recipe import Precision, Recipe
-from mimo_plugin.training.run import PROJECTION
-from mimo_plugin.training.stages import Trained, train_stage1, train_stage2
+from mimo_plugin.training.run import PROJECTION, Trained
+from mimo_plugin.training.stages import train_stage1, train_stage2
 from mimo_plugin.training.start import DevCollection
 from mimo_plugin.training.trainer import Trainer, TrainingFailed, native_bfloat16, use_bfloat16
 
