@@ -107,7 +107,16 @@ def test_what_is_done_is_not_done_again(
     assert main(command) == 0
     assert stamps(output, made) == before
     assert (output / "results.json").read_bytes() == found
-    assert "indexing" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "indexing" not in said
+    assert "macro average of" in said
+    assert "difference from" not in said
+    assert (
+        said.splitlines()[-1]
+        == f"report: {output / 'report' / 'index.html'}; --tables prints its tables of scores"
+    )
+    assert main([*command, "--tables"]) == 0
+    assert "difference from" in capsys.readouterr().out
 
 
 @pytest.mark.slow
