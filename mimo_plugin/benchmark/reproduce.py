@@ -4,8 +4,8 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,8 +53,9 @@ from mimo_plugin.indexing.settings import IndexOptions
 if TYPE_CHECKING:
     from mimo_plugin.evaluation.evaluate import Evaluation
     from mimo_plugin.evaluation.fairness import Similarity
+    from mimo_plugin.evaluation.per_topic import PerTopicResults
 
-CONFIG, REPORT = "config.yaml", "report"
+CONFIG, REPORT, TOPICS = "config.yaml", "report", "topics.json"
 Say = Callable[[str], Any]
 _LOG = logging.getLogger(__name__)
 
@@ -338,11 +339,13 @@ class _Reproduction:
             provenance(command, next(iter(devices), None), self._fingerprints()),
         )
         file, page = self._output / FILE_NAME, self._output / REPORT / PAGE
-        if _same(file, results) and page.is_file():
+        topics, there_before = self._per_topic(evaluation, results.provenance.fingerprints)
+        if there_before and _same(file, results) and page.is_file():
             self._say(f"{file}, {page}: as before")
         else:
             there.require()
-            write_report(results, page.parent)
+            write_text(self._output / TOPICS, topics.to_json())
+            write_report(results, page.parent, topics)
             # The results come last, so that an interrupted report is written again.
             there.require()
             write_text(file, results.to_json())
@@ -367,6 +370,37 @@ class _Reproduction:
             progress=self._options.progress,
             seen=self._trained_on(),
         )
+
+    def _per_topic(
+        self, evaluation: "Evaluation", fingerprints: Mapping[str, str | None]
+    ) -> tuple["PerTopicResults", bool]:
+        """The record of topics, and whether an earlier call wrote it."""
+        from mimo_plugin.evaluation.per_topic import (
+            TextResult,
+            document_texts,
+            per_topic_results,
+            read_per_topic,
+        )
+
+        earlier = None
+        with suppress(ArtifactError):
+            earlier = read_per_topic(self._output)
+        own = (fingerprints, self._options.report_topics, self._options.seed)
+        if earlier is not None and (earlier.fingerprints, earlier.asked, earlier.seed) == own:
+            return earlier, True
+        known: Mapping[str, TextResult] = {}
+        documents = {name: value for name, value in fingerprints.items() if name.startswith("documents of ")}
+        if earlier is not None and documents.items() <= earlier.fingerprints.items():
+            known = earlier.documents
+
+        def texts(wanted: Set[str]) -> dict[str, TextResult]:
+            found = {docid: known[docid] for docid in wanted if docid in known}
+            pools = [part.pool for part in self._benchmark.parts]
+            return found | document_texts(pools, wanted - found.keys(), self._options.progress)
+
+        files = {system.name: self._run_file(system) for system in self._systems}
+        queries = dict(query for part in self._benchmark.parts for query in part.queries)
+        return per_topic_results(evaluation, files, queries, texts, *own), False
 
     def _trained_on(self) -> dict[str, TrainedOnResult]:
         """Overlap of the documents with the training texts of encoders that recorded them."""

@@ -31,7 +31,11 @@ class ReproduceOptions:
     ] = None
     seed: Annotated[
         int,
-        Option("Draws the documents of --docs, and the sample that trains IVF, PQ and the like.", min=0),
+        Option(
+            "Draws the documents of --docs, the topics of the report, and the sample that trains IVF, PQ and "
+            "the like.",
+            min=0,
+        ),
     ] = 42
     data: Annotated[
         str | None,
@@ -56,6 +60,10 @@ class ReproduceOptions:
         str | None,
         Option("Compare with this system.  [default: the config's, else the first]", metavar="NAME"),
     ] = None
+    report_topics: Annotated[
+        int,
+        Option("Topics of the report with the first hits and their texts; 0 leaves all texts out.", min=0),
+    ] = 200
     factory: Annotated[str, Option("FAISS factory string.")] = "Flat"
     shard_size: Annotated[int, Option("Documents per shard; a kill loses two shards at most.", min=1)] = 4096
     threads: Annotated[int, Option("Threads of Lucene, for BM25.", min=1)] = 2
