@@ -14,14 +14,15 @@ from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.core.files import make_parent, replacing
 from mimo_plugin.data.debian.build import make_debian
 from mimo_plugin.data.options import CollectionOptions, DebianOptions, SplitOptions
-from mimo_plugin.encoder.packaged import TEACHER
+from mimo_plugin.encoder.packaged import E5, MODEL, TEACHER
+from mimo_plugin.evaluation.fusion import fuse_files
+from mimo_plugin.evaluation.options import FusionMethod, FusionOptions
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.search import read_topics, search_to_run
 from mimo_plugin.indexing.settings import SearchOptions
 from mimo_plugin.pyserini.bm25 import index_bm25, search_bm25
 from mimo_plugin.training.recipe import (
-    ProjectionInput,
     Recipe,
     RunSettings,
     Stage1Options,
@@ -29,7 +30,7 @@ from mimo_plugin.training.recipe import (
     StudentOptions,
     TeacherOptions,
 )
-from mimo_plugin.training.run import INITIAL, MODEL
+from mimo_plugin.training.run import INITIAL
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.stages import STAGE1, train_stage1, train_stage2
 
@@ -37,12 +38,12 @@ HITS = 100
 # Share of the sample's descriptions, by software, that is never trained on.
 _TEST_SHARE = 0.25
 
-# Few enough steps for minutes, enough for a clear difference between MIMO and XLCO.
-# The projection's input is normalised, as it was for README's figures.
-_STAGE1 = Stage1Options(
-    batch_size=64, learning_rate=2e-3, max_length=64, steps=500, projection_input=ProjectionInput.NORMALIZED
+# Two layers of a pretrained multilingual encoder, and few enough steps for minutes.
+_STUDENT = StudentOptions(checkpoint=E5, layers=2, vocabulary="used")
+_STAGE1 = Stage1Options(batch_size=64, mini_batch_size=64, learning_rate=5e-4, max_length=64, steps=120)
+_STAGE2 = Stage2Options(
+    batch_size=64, mini_batch_size=64, learning_rate=3e-4, max_length=64, steps=40, cache_gradients=False
 )
-_STAGE2 = Stage2Options(batch_size=128, mini_batch_size=128, learning_rate=1e-3, max_length=64, steps=100)
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,13 @@ class DemoOptions:
 
     Attributes:
         table: descriptions, in the format of `mimo data debian`.
-        student: a new student's size, such as "new:tiny".
-        vocabulary: tokens of its tokenizer.
+        teacher: a checkpoint.
         progress: see `core.environment.bar`.
     """
 
     table: Path = field(default_factory=sample_table)
-    student: str = "new:tiny"
-    vocabulary: int = 8000
+    student: StudentOptions = _STUDENT
+    teacher: str = TEACHER
     stage1: Stage1Options = _STAGE1
     stage2: Stage2Options = _STAGE2
     progress: bool | None = None
@@ -70,12 +70,12 @@ class Demo:
 
     Attributes:
         collection: the held-out test collection.
-        runs: MIMO's, XLCO's and BM25's.
+        runs: MIMO's, XLCO's, BM25's, and the hybrid of MIMO and BM25.
         picture: their nDCG and the languages of their hits, as a PNG.
     """
 
     collection: str
-    runs: tuple[Path, Path, Path]
+    runs: tuple[Path, Path, Path, Path]
     picture: Path
 
 
@@ -115,8 +115,8 @@ def run_demo(output: Path, say: Callable[[str], Any], options: DemoOptions | Non
     say(f"   {manifest.pairs} pairs for stage 1, {manifest.table} rows for stage 2\n")
 
     recipe = Recipe(
-        student=StudentOptions(checkpoint=options.student, vocabulary=options.vocabulary),
-        teacher=TeacherOptions(checkpoint=TEACHER),
+        student=options.student,
+        teacher=TeacherOptions(checkpoint=options.teacher),
         pairs=str(data / "pairs"),
         table=str(data / "table"),
         stage1=options.stage1,
@@ -125,28 +125,32 @@ def run_demo(output: Path, say: Callable[[str], Any], options: DemoOptions | Non
     trained = _train(recipe, output, say, options.progress)
     runs = [_search(name, model, collection, output, say, options.progress) for name, model in trained]
     runs.append(_bm25(collection, output, say, options.progress))
+    runs.append(_hybrid(runs[0], runs[-1], output, say))
     picture = output / "demo.png"
     _draw_systems(runs, [collection], picture)
-    return Demo(collection, (runs[0], runs[1], runs[2]), picture)
+    return Demo(collection, (runs[0], runs[1], runs[2], runs[3]), picture)
 
 
 def _train(
     recipe: Recipe, output: Path, say: Callable[[str], Any], progress: bool | None
 ) -> list[tuple[str, Path]]:
-    """Trains MIMO in two stages, and XLCO from the same random weights with as many stage-2 updates."""
+    """Trains MIMO in two stages, and XLCO from the same student with as many stage-2 updates."""
     file = output / "recipe.yaml"
     recipe.write(file)
 
     def settings(name: str) -> RunSettings:
         return RunSettings(output / name, teacher_store=output / "teacher-store", progress=progress)
 
-    say(f"2. Stage 1: a new multilingual student learns from an English teacher, {TEACHER}")
+    student = recipe.student
+    cut = f", cut to {student.layers} layers" if student.layers else ""
+    say(f"2. Stage 1: a multilingual student ({student.checkpoint}{cut}) learns from an English")
+    say(f"   teacher, {recipe.teacher.checkpoint}")
     say(f"   mimo train stage1 --recipe {file} --output {output / STAGE1}")
     first = train_stage1(recipe, settings(STAGE1))
     say(_indented(str(first)) + "\n")
 
-    say("3. Stage 2: MIMO continues from stage 1; XLCO, which has no teacher, starts from the same random")
-    say("   weights and gets as many updates")
+    say("3. Stage 2: MIMO continues from stage 1; XLCO, which has no teacher, starts from the student as it")
+    say("   was before stage 1 and gets as many updates")
     systems = []
     for objective, start in ((Objective.MIMO, first.directory), (Objective.XLCO, first.directory / INITIAL)):
         name = objective.value
@@ -156,7 +160,7 @@ def _train(
         )
         own = recipe.model_copy(
             update={
-                "student": recipe.student.model_copy(update={"checkpoint": str(start)}),
+                "student": StudentOptions(checkpoint=str(start)),
                 "stage2": recipe.stage2.model_copy(update={"objective": objective}),
             }
         )
@@ -190,6 +194,15 @@ def _bm25(collection: str, output: Path, say: Callable[[str], Any], progress: bo
     with bar(total=len(queries), what="BM25 searching", unit="queries", enabled=progress) as counter:
         lines = write_run(run, search_bm25(lucene, queries, hits=HITS, advance=counter.update), "bm25")
     say(_indented(f"{run}: {len(queries)} queries, {lines} lines") + "\n")
+    return run
+
+
+def _hybrid(dense: Path, sparse: Path, output: Path, say: Callable[[str], Any]) -> Path:
+    run = output / "hybrid.trec"
+    say("6. A hybrid: the sum of MIMO's and BM25's scores, each scaled to 0..1 per query")
+    say(f"   mimo fuse {dense} {sparse} --method sum --output {run}")
+    fused = fuse_files([str(dense), str(sparse)], run, FusionOptions(FusionMethod.SUM))
+    say(_indented(f"{run}: {fused.queries} queries, {fused.lines} lines") + "\n")
     return run
 
 

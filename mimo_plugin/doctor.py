@@ -44,7 +44,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Checks everything that the package needs. Only Java binaries are started, for their version."""
-    return [_python(), *_packages(), *_java(), _device(), *_backends(), _teacher(), *_caches()]
+    return [_python(), *_packages(), *_java(), _device(), *_backends(), *_packaged(), *_caches()]
 
 
 def text(findings: list[Finding]) -> str:
@@ -121,12 +121,18 @@ def _backends() -> Iterator[Finding]:
             yield Finding(f"backend {name}", "note", "not installed: encoders run on torch", fix)
 
 
-def _teacher() -> Finding:
-    try:
-        return Finding(packaged.TEACHER, "ok", f"verified, {packaged.teacher_directory()}")
-    except MimoError as error:
-        found, _, fix = str(error).partition(": ")
-        return Finding(packaged.TEACHER, "note", found, fix)
+def _packaged() -> Iterator[Finding]:
+    for name, package in packaged.PACKAGES.items():
+        try:
+            found = f"verified, {packaged.verified(name)} ({package.what})"
+        except MimoError as error:
+            found, _, fix = str(error).partition(": ")
+            yield Finding(name, "note", found, fix)
+            continue
+        if package.convert is not None:
+            place = packaged.converted_directory(name)
+            found += f", {'converted' if place.is_dir() else 'on first use to be converted'} to {place}"
+        yield Finding(name, "ok", found)
 
 
 def _caches() -> Iterator[Finding]:

@@ -122,7 +122,7 @@ def _step(checkpoint: str, max_length: int, batch_size: int, mini_batch_size: in
     model = load_or_create(checkpoint, (), seed=1, device="cpu")
     dimension = 384
     options = Stage2Options(batch_size=max(1, batch_size), mini_batch_size=mini_batch_size)
-    loss, _ = build_loss(model, options, dimension, None)
+    loss, _ = build_loss(model, options, [dimension], {})
     loss.train()
     optimizer = torch.optim.AdamW([p for p in loss.parameters() if p.requires_grad], lr=1e-4)
     if not batch_size:

@@ -178,7 +178,8 @@ def encoded(
     import numpy as np
 
     from mimo_plugin.collections.pool import load
-    from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+    from mimo_plugin.encoder.encoder import Encoder
+    from mimo_plugin.encoder.options import EncoderOptions
     from mimo_plugin.evaluation.topics import load_topics
     from mimo_plugin.indexing.encode import encode_collections
     from mimo_plugin.indexing.vectors import open_vectors

@@ -98,9 +98,8 @@ def _loops(
     from mimo_plugin.training.examples import plan_stage2
     from mimo_plugin.training.losses import build_loss
     from mimo_plugin.training.recipe import Stage2Options, TeacherOptions
-    from mimo_plugin.training.stages import teacher_texts
     from mimo_plugin.training.student import load_or_create
-    from mimo_plugin.training.teacher import fill
+    from mimo_plugin.training.teacher import fill, teacher_texts
     from mimo_plugin.training.teacher_store import TeacherStore, load_teacher
 
     data = open_table(table)
@@ -123,7 +122,7 @@ def _loops(
     rows = (text for text, _ in zip(data.labelled(), range(50_000), strict=False))
     model = load_or_create(student, rows, seed=1, max_length=max_length, vocab_size=vocabulary, device=device)
     torch.manual_seed(1)
-    loss, _ = build_loss(model, options, store.dimension, None)
+    loss, _ = build_loss(model, options, [store.dimension], {})
     loss.to(device).train()
     optimizer = torch.optim.AdamW([p for p in loss.parameters() if p.requires_grad], lr=options.learning_rate)
 

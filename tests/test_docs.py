@@ -1,6 +1,8 @@
 """The documentation does what it says: its snippets run in order and print what it shows."""
 
 import doctest
+import json
+import os
 import re
 import shlex
 import subprocess
@@ -13,15 +15,18 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import pytest
 from helpers.serving import free_port, serving
 
 import mimo_plugin
-from mimo_plugin.cli import main
+from mimo_plugin.cli import main, mimo
 from mimo_plugin.pyserini.commands import run_module
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+# They share a directory, where what one has made serves the next.
+GUIDES = ("quickstart", "indexing", "evaluation", "bias", "training", "troubleshooting")
 MODULES_WITH_EXAMPLES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "mimo_plugin").rglob("*.py")
@@ -36,7 +41,7 @@ _LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 
 class Snippet(NamedTuple):
     """Attributes:
-    language: python or shell.
+    language: python, shell, or sh: commands that need a network or more than a test has.
     expected: what it prints; None where the page does not say.
     """
 
@@ -79,13 +84,29 @@ def run_shell(code: str, stack: ExitStack) -> None:
             assert main(command[1:]) == 0, line
 
 
+def check_commands(code: str) -> None:
+    """Our commands' names, options and numbers of arguments, without running them."""
+    for line in code.replace("\\\n", " ").splitlines():
+        found = re.search(r"(?:^|-m )(?:mimo|mimo_plugin) (.*)", line)
+        words = shlex.split(found.group(1), comments=True) if found else []
+        command: click.Command = mimo
+        context = click.Context(mimo, info_name="mimo")
+        while words and isinstance(command, click.Group):
+            command = command.get_command(context, words.pop(0)) or pytest.fail(f"no such command: {line}")
+            context = click.Context(command, context, info_name=command.name)
+        if words and "..." not in words:
+            command.make_parser(context).parse_args(words)
+
+
 def run_page(page: str) -> None:
     """Runs a page's snippets in order and compares what they print with what the page shows."""
     names: dict[str, Any] = {}
     with ExitStack() as stack:
         for snippet in snippets(page):
             with redirect_stdout(StringIO()) as printed:
-                if snippet.language == "python":
+                if snippet.language == "sh":
+                    check_commands(snippet.code)
+                elif snippet.language == "python":
                     exec(compile(snippet.code, "page", "exec"), names)
                 else:
                     run_shell(snippet.code, stack)
@@ -99,6 +120,52 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, socket_enable
     page = (DOCS / "pyserini.md").read_text(encoding="utf-8").replace("8081", str(free_port()))
     # The JVM of this process takes relative paths to be below the directory that it was started in.
     run_page(page.replace("indexes/", f"{tmp_path}/indexes/"))
+
+
+@pytest.mark.slow
+def test_readme_and_guides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for page in (ROOT / "README.md", *(DOCS / f"{name}.md" for name in GUIDES)):
+        run_page(page.read_text(encoding="utf-8"))
+
+
+def test_commands_that_need_a_network_are_known() -> None:
+    run_page((DOCS / "clusters.md").read_text(encoding="utf-8"))
+    with pytest.raises(click.NoSuchOption):
+        check_commands("mimo index miracl/sw/dev --no-such-option")
+
+
+@pytest.mark.slow
+def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir(tmp_path)
+    # Imported here, as it makes its directory when it is imported.
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    shell.history_manager.enabled = False
+    for cell in json.loads((DOCS / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            # Steps enough to see that all of it works.
+            code = (
+                "".join(cell["source"])
+                .replace('"steps": 100', '"steps": 2')
+                .replace('"steps": 20', '"steps": 2')
+            )
+            shell.run_cell(code).raise_error()
+    assert shell.user_ns["_exit_code"] == 0
+    assert len(shell.user_ns["run"]) == len(list(shell.user_ns["held_out"].queries_iter()))
+
+
+@pytest.mark.slow
+def test_the_site_is_built(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert "mimo data debian" in (tmp_path / "commands" / "index.html").read_text(encoding="utf-8")
+    assert "encode_documents" in (tmp_path / "reference" / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -134,7 +201,7 @@ def test_snippets_of_other_releases_are_left_out() -> None:
     assert snippets(page) == [Snippet("python", "1\n", None), Snippet("shell", "3\n", None)]
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     links = _LINK.findall(page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []

@@ -13,7 +13,7 @@ from mimo_plugin.cli import main
 from mimo_plugin.collections.packaged import sample_table
 from mimo_plugin.demo import DemoOptions, run_demo
 from mimo_plugin.training.data import open_table
-from mimo_plugin.training.recipe import Precision, Stage1Options, Stage2Options
+from mimo_plugin.training.recipe import Precision, Stage1Options, Stage2Options, StudentOptions
 
 pytestmark = pytest.mark.threads
 
@@ -89,7 +89,7 @@ def test_demo_on_a_part_of_the_sample(tmp_path: Path) -> None:
     short = {"batch_size": 16, "max_length": 32, "precision": Precision.FLOAT32}
     options = DemoOptions(
         table=table,
-        vocabulary=1500,
+        student=StudentOptions(checkpoint="new:tiny", vocabulary=1500),
         stage1=Stage1Options(steps=4, **short),
         stage2=Stage2Options(steps=2, mini_batch_size=8, **short),
         progress=False,
@@ -103,7 +103,7 @@ def test_demo_on_a_part_of_the_sample(tmp_path: Path) -> None:
     arguments = ["evaluate", *map(str, demo.runs), "--qrels", demo.collection, "--json", str(scores)]
     assert main([*arguments, "--measures", "ndcg@10,success@1"]) == 0
     runs = json.loads(scores.read_text())["runs"]
-    assert set(runs) == {"mimo", "xlco", "bm25"}
+    assert set(runs) == {"mimo", "xlco", "bm25", "hybrid"}
     # BM25 shares names and words with the description: chance would be far below.
     assert runs["bm25"]["mean"]["success@1"] > 0.3
     assert runs["mimo"]["queries"]["judged"] == runs["bm25"]["queries"]["judged"] > 0

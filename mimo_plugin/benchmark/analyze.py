@@ -12,6 +12,14 @@ from pydantic import Field
 from mimo_plugin.benchmark.bias import shallow
 from mimo_plugin.benchmark.geometry import measure_geometry
 from mimo_plugin.benchmark.settings import AnalyzeOptions, Role
+from mimo_plugin.benchmark.similarity import (
+    SentencePairs,
+    SimilarityResult,
+    measure_similarity,
+    name_files,
+    read_sentence_pairs,
+    similarity_tables,
+)
 from mimo_plugin.benchmark.texts import NamedEncoder, file_name, parse_encoders, sample_texts
 from mimo_plugin.collections.loading import require
 from mimo_plugin.collections.pool import load
@@ -44,15 +52,23 @@ from mimo_plugin.report.figures import write_figure
 from mimo_plugin.report.maps import geometry_figures
 
 if TYPE_CHECKING:
-    from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+    from mimo_plugin.encoder.encoder import Encoder
+    from mimo_plugin.encoder.options import EncoderOptions
 
 
 class AnalysisResult(ResultRecord):
-    """What `mimo analyze --json` writes. geometry: None without encoders. warnings: not written."""
+    """What `mimo analyze --json` writes.
+
+    Attributes:
+        geometry: None without encoders or without collections.
+        sts: file of sentence pairs -> similarity of its sentences.
+        warnings: not written.
+    """
 
     geometry: GeometryResult | None
     language_bias: Mapping[str, BiasResult]
     trained_on: Mapping[str, TrainedOnResult] = Field(default={}, exclude_if=not_)
+    sts: Mapping[str, SimilarityResult] = Field(default={}, exclude_if=not_)
     warnings: tuple[str, ...] = Field(default=(), exclude=True)
 
 
@@ -66,9 +82,10 @@ def analyze(
     json_file: Path | None = None,
     output: Path | None = None,
 ) -> AnalysisResult:
-    """Analyses encoders on texts of collections, and the language bias of runs.
+    """Analyses encoders on texts of collections and on sentence pairs, and the language bias of runs.
 
     Args:
+        collections: may be none, if encoders are only analysed on sentence pairs.
         encoders: see `parse_encoders`.
         runs: `NAME=FILE` or a file.
         encoder_options: of encoders that are not loaded yet.
@@ -82,12 +99,17 @@ def analyze(
     files = run_files(runs)
     chosen: list[NamedEncoder] = []
     pool: Any = None
+    sentences: dict[str, SentencePairs] = {}
     with problems.collect():
-        _check_options(options, bool(encoders or runs))
+        _check_options(options, collections, encoders, runs)
     with problems.collect():
         _check_outputs(json_file, output, files)
-    with problems.collect():
-        pool = _open(collections, bool(encoders), bool(runs), options)
+    if collections:
+        with problems.collect():
+            pool = _open(collections, bool(encoders), bool(runs), options)
+    for name, path in name_files(options.sts).items():
+        with problems.collect():
+            sentences[name] = read_sentence_pairs(path)
     with problems.collect():
         chosen = parse_encoders(encoders, check=True)
     problems.extend(run_problems(files))
@@ -99,9 +121,21 @@ def analyze(
     problems.raise_any()
 
     biases, warnings = _runs(pool, files, options) if files else ({}, [])
-    if not chosen:
-        return AnalysisResult(geometry=None, language_bias=biases, warnings=tuple(warnings))
-    if options.role is Role.DOCUMENTS:
+    seen, more = open_seen({encoder.label: encoder.checkpoint for encoder in chosen})
+    warnings += more
+    similarity = measure_similarity(
+        chosen if sentences else (),
+        sentences,
+        encoder_options,
+        role=options.role or Role.QUERIES,
+        seed=options.seed,
+        progress=options.progress,
+    )
+    for name, pairs in sentences.items():
+        warnings += trained_on_warnings(trained_on(pairs.sentences, seen), f"sentences of {name}")
+    if not chosen or not collections:
+        return AnalysisResult(geometry=None, language_bias=biases, sts=similarity, warnings=tuple(warnings))
+    if options.texts_of is Role.DOCUMENTS:
         surveyed = survey(pool, duplicates=options.duplicates, progress=options.progress)
         if surveyed.repeated:
             warnings.append(copies_text(surveyed.copies))
@@ -109,27 +143,33 @@ def analyze(
     texts = sample_texts(
         pool,
         collections,
-        role=options.role,
+        role=options.texts_of,
         count=options.texts,
         seed=options.seed,
         progress=options.progress,
     )
     geometry = measure_geometry(chosen, texts, encoder_options, progress=options.progress)
-    seen, more = open_seen({encoder.label: encoder.checkpoint for encoder in chosen})
     found = trained_on(texts.texts, seen)
-    more += trained_on_warnings(found, f"{options.role.value} analysed")
+    warnings += trained_on_warnings(found, f"{options.texts_of} analysed")
     return AnalysisResult(
         geometry=geometry,
         language_bias=biases,
         trained_on=found,
-        warnings=(*warnings, *more),
+        sts=similarity,
+        warnings=tuple(warnings),
     )
 
 
-def _check_options(options: AnalyzeOptions, anything: bool) -> None:
+def _check_options(
+    options: AnalyzeOptions, collections: Sequence[str], encoders: Sequence[Any], runs: Sequence[str]
+) -> None:
     problems = Problems(UsageError)
-    if not anything:
+    if not encoders and not runs:
         problems.add("nothing to look at: name a checkpoint with --encoder, or a run with --run")
+    if not collections and (runs or not options.sts):
+        problems.add("no COLLECTION was given, expected one, or --sts FILE with --encoder")
+    if options.sts and not encoders:
+        problems.add("--sts needs an encoder: name a checkpoint with --encoder")
     if options.texts < 1:
         problems.add(f"{options.texts} texts, expected 1 or more: a thousand give stable numbers")
     if options.hits_cutoff < 1:
@@ -155,8 +195,8 @@ def _check_outputs(json_file: Path | None, output: Path | None, files: Sequence[
 def _open(collections: Sequence[str], encoded: bool, searched: bool, options: AnalyzeOptions) -> Any:
     require(
         collections,
-        docs=searched or (encoded and options.role is Role.DOCUMENTS),
-        queries=searched or (encoded and options.role is Role.QUERIES),
+        docs=searched or (encoded and options.texts_of is Role.DOCUMENTS),
+        queries=searched or (encoded and options.texts_of is Role.QUERIES),
         qrels=searched,
     )
     return load(*collections, pooled=options.pooled or None, duplicates=options.duplicates)
@@ -219,8 +259,8 @@ _MOST_COLUMNS = 24
 
 
 def make_tables(analysis: AnalysisResult) -> list[Table]:
-    """Tables of all encoders, then of each encoder; of all runs, then of each run."""
-    tables: list[Table] = []
+    """Tables of sentence pairs; of all encoders, then of each one; of all runs, then of each run."""
+    tables: list[Table] = similarity_tables(analysis.sts)
     geometry = analysis.geometry
     if geometry is not None:
         pairs = [_pairs(label, encoder) for label, encoder in geometry.encoders.items()]

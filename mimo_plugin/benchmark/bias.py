@@ -16,7 +16,7 @@ from mimo_plugin.benchmark.texts import NamedEncoder, sample_texts
 from mimo_plugin.core.environment import git_commit, installed_versions, processor
 from mimo_plugin.core.errors import DataError, ModelError
 from mimo_plugin.data.sources import identity_key
-from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.fairness import Similarity
 from mimo_plugin.evaluation.language import CUTOFF, Cutoffs, language_bias
 from mimo_plugin.evaluation.options import Gain

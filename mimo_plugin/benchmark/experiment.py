@@ -15,15 +15,19 @@ from mimo_plugin.benchmark.parts import read_note
 from mimo_plugin.benchmark.reproduce import Say
 from mimo_plugin.benchmark.scoring import SCORES, ScoredCollection, Scores, score_student, weights
 from mimo_plugin.benchmark.settings import ExperimentOptions
+from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
+from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.options import EncoderOptions
+from mimo_plugin.evaluation.trained_on import SeenTexts
 from mimo_plugin.training.data import DataManifest, Format, open_pairs, open_table, read_manifest
 from mimo_plugin.training.recipe import RunSettings
 from mimo_plugin.training.run import RunDirectory, TrainingManifest, checkpoint_of
 from mimo_plugin.training.stages import train_stage1, train_stage2
 from mimo_plugin.training.student import parse_size
+from mimo_plugin.training.teacher_store import ANCHOR
 
 if TYPE_CHECKING:
     from mimo_plugin.benchmark.seeds import ExperimentResults
@@ -111,6 +115,12 @@ class Step:
         """Whether the step needs the teacher."""
         return self.kind is StepKind.WARM_UP or (self.kind is StepKind.TRAINING and self.system.taught)
 
+    @property
+    def anchored(self) -> bool:
+        """Whether it also needs the anchor teacher."""
+        stage = self.system.stage1 if self.kind is StepKind.WARM_UP else self.system.stage2
+        return self.taught and stage is not None and stage.anchor_share is not None
+
 
 def _all_steps(
     experiment: Experiment, layout: Layout, systems: Sequence[ResolvedSystem], seeds: Sequence[int]
@@ -119,7 +129,8 @@ def _all_steps(
     for seed in seeds:
         student = layout.student(seed)
         if student is not None:
-            yield Step(StepKind.STUDENT, f"new student, seed {seed}", student, seed, systems[0])
+            text = f"new student, seed {seed}" if experiment.new_student else "smaller student"
+            yield Step(StepKind.STUDENT, text, student, seed, systems[0])
         for system in systems:
             if system.stage1 is not None:
                 directory = layout.warm_up(system, seed)
@@ -159,7 +170,7 @@ class ExperimentRun:
         self._teacher_store = options.teacher_store or output / "teacher-store"
         # Directory of a failed training run -> why it failed.
         self._broken: dict[Path, str] = {}
-        data, self.measures = _check(experiment, output, options)
+        self._data, self.measures = _check(experiment, output, options)
         self.collections: dict[str, ScoredCollection] = {}
         with Problems() as problems:
             for name in recipe.collections:
@@ -167,7 +178,7 @@ class ExperimentRun:
                     self.collections[name] = ScoredCollection.load(
                         name, experiment.specs(name), self.measures, options.progress
                     )
-        self.layout = Layout(experiment, output, data)
+        self.layout = Layout(experiment, output, self._data)
         systems = [
             experiment.systems[name] for name in recipe.systems if not options.only or name in options.only
         ]
@@ -196,6 +207,23 @@ class ExperimentRun:
     def warm_up(self, system: ResolvedSystem, seed: int) -> TrainingManifest | None:
         """The manifest of a finished warm-up; None also for a system without one."""
         return None if system.stage1 is None else _finished(self.layout.warm_up(system, seed))
+
+    def unseen(self, system: ResolvedSystem, collection: str) -> tuple[str, ...]:
+        """Languages of a collection's topics that a system was not trained on.
+
+        What a student that existed before was trained on counts, too, if it has a record of it.
+        """
+        found: set[str] = set()
+        for place in (system.table, system.pairs):
+            found.update(() if place is None else self._data[place].languages)
+        if not self.experiment.new_student and (own := SeenTexts.open(self.experiment.student.checkpoint)):
+            found.update(own.languages)
+        known = set(map(usual_language, found))
+        return tuple(
+            language
+            for language in self.collections[collection].topics.languages
+            if usual_language(language) not in known
+        )
 
     def scores(self, system: ResolvedSystem, seed: int, collection: str) -> Scores | None:
         """The scores of a student, if they fit the current student, collection and recipe; else None."""
@@ -248,13 +276,26 @@ class ExperimentRun:
                 gc.collect()
 
     def _open_teacher(self, missing: Sequence[Step]) -> None:
-        """Opens the teacher store, so that an unavailable teacher fails before hours of training."""
+        """Opens the teachers' stores, so that an unavailable teacher fails before hours of training."""
         from mimo_plugin.training.teacher import fill
 
-        if any(step.taught for step in missing):
-            options = self._options
-            teacher = self.experiment.teacher.on(options.device, options.encoder_batch_size)
-            fill(self._teacher_store, teacher, {})
+        options, teachers = self._options, {}
+        for step in missing:
+            store = self._store(step.system)
+            if step.taught:
+                teachers[store] = step.system.teacher
+            if step.anchored and step.system.anchor_teacher is not None:
+                teachers[store / ANCHOR] = step.system.anchor_teacher
+        for store, teacher in teachers.items():
+            located = self.experiment.located(teacher)
+            fill(store, located.on(options.device, options.encoder_batch_size), {})
+
+    def _store(self, system: ResolvedSystem) -> Path:
+        """The store of a system's teacher: one that is not shared by all systems has its own."""
+        shared, own = self._teacher_store, system.teacher.identity()
+        if own == self.experiment.recipe.teacher.identity():
+            return shared
+        return shared.with_name(f"{shared.name}-{identity_key(own)}")
 
     def _earlier_failure(self, step: Step) -> str | None:
         """The failure of an earlier step that this step depends on."""
@@ -272,13 +313,13 @@ class ExperimentRun:
         student = experiment.student.checkpoint if start is None else str(start)
         settings = RunSettings(
             output=step.directory,
-            teacher_store=self._teacher_store,
+            teacher_store=self._store(step.system),
             device=options.device,
             encoder_batch_size=options.encoder_batch_size,
             progress=options.progress,
         )
         if step.kind is StepKind.STUDENT:
-            _make_student(experiment, step.seed, step.directory)
+            _make_student(experiment, step.seed, step.directory, options.progress)
         elif step.kind is StepKind.WARM_UP:
             train_stage1(experiment.training(step.system, step.seed, student), settings)
         elif step.kind is StepKind.TRAINING:
@@ -303,23 +344,22 @@ class ExperimentRun:
             )
 
 
-def _make_student(experiment: Experiment, seed: int, directory: Path) -> None:
+def _make_student(experiment: Experiment, seed: int, directory: Path, progress: bool | None) -> None:
     """Makes and saves the student of a seed; the directory appears when it is complete.
 
-    The seed also determines the tokenizer, so that deviations over seeds cover all of the training.
+    The seed also determines a new tokenizer, so that deviations over seeds cover all of the training.
     """
     from mimo_plugin.training.record import save_student
-    from mimo_plugin.training.student import load_or_create
+    from mimo_plugin.training.start import make_student
 
     pairs, table = experiment.tokenizer_texts
-    student = load_or_create(
-        experiment.student.checkpoint,
-        (open_table(table) if pairs is None else open_pairs(pairs)).labelled(),
+    student = make_student(
+        experiment.student,
+        [*([] if pairs is None else [open_pairs(pairs)]), open_table(table)],
         seed=seed,
         max_length=experiment.max_length,
-        vocab_size=experiment.student.vocabulary,
         device="cpu",
-        **experiment.student.encoding(),
+        progress=progress,
     )
     save_student(student, directory)
 
@@ -393,7 +433,7 @@ def _batch_problems(experiment: Experiment, data: dict[Path, DataManifest]) -> l
 
 
 def _check_models(experiment: Experiment, problems: Problems) -> None:
-    student, teacher = experiment.student.checkpoint, experiment.teacher.checkpoint
+    student = experiment.student.checkpoint
     dimension = experiment.recipe.encoder.dimension
     with problems.collect():
         if experiment.new_student:
@@ -406,13 +446,15 @@ def _check_models(experiment: Experiment, problems: Problems) -> None:
         else:
             packaged.resolve(student)
             checkpoint_of(student)
-    if any(system.taught or system.stage1 is not None for system in experiment.systems.values()):
+    systems = [one for one in experiment.systems.values() if one.taught or one.stage1 is not None]
+    teachers = {options for one in systems for options in (one.teacher, one.anchor_teacher) if options}
+    for teacher in sorted({experiment.located(options).checkpoint for options in teachers}):
         with problems.collect():
             packaged.resolve(teacher)
         if student == teacher:
             problems.add(
-                f"student and teacher are both {student}: the teacher is a frozen English encoder, the "
-                "student the multilingual one that is trained"
+                f"student and teacher are both {student}: a teacher is frozen, the student is the "
+                "multilingual encoder that is trained"
             )
 
 

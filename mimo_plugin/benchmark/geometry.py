@@ -10,7 +10,8 @@ from mimo_plugin.benchmark.settings import Role
 from mimo_plugin.benchmark.texts import NamedEncoder, SampledTexts
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite, unit
+from mimo_plugin.encoder.encoder import Encoder, NotFinite, unit
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.geometry import (
     Vectors,
     alignment,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -28,9 +28,8 @@ from mimo_plugin.training.recipe import (
     StudentOptions,
     TeacherOptions,
 )
-from mimo_plugin.training.run import check_inputs, checkpoint_of
+from mimo_plugin.training.run import check_anchor_teacher, check_inputs, checkpoint_of
 from mimo_plugin.training.schedule import Objective
-from mimo_plugin.training.student import PREFIX
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Specs = Annotated[
@@ -65,6 +64,7 @@ class GridSystem(ConsistentRecord):
         carry_projection: see `Stage2Options`; MIMO with a warm-up only.
         metric: metric of the distillation in both stages.
         anchor: data with another anchor language.
+        teacher: in place of the shared one, for example one that reads that language.
         stage1, stage2: further options.
     """
 
@@ -74,6 +74,7 @@ class GridSystem(ConsistentRecord):
     carry_projection: bool | None = None
     metric: Metric | None = None
     anchor: Data | None = None
+    teacher: TeacherOptions | None = None
     stage1: Annotated[dict[str, Any], Field(default_factory=dict)]
     stage2: Annotated[dict[str, Any], Field(default_factory=dict)]
 
@@ -89,8 +90,10 @@ class GridSystem(ConsistentRecord):
             yield f"carry_projection is MIMO's, {self.objective} has no projection: leave it out"
         if self.carry_projection and mimo and not self.warmed_up:
             yield "carry_projection needs a warm-up, and warm_up is false: leave one of them out"
-        if self.metric is not None and not mimo and not self.warmed_up:
-            yield f"metric needs a distillation, {self.objective} without a warm-up has none: leave it out"
+        for field in ("metric", "teacher"):
+            if getattr(self, field) is not None and not mimo and not self.warmed_up:
+                none = f"{self.objective} without a warm-up has none"
+                yield f"{field} needs a distillation, {none}: leave it out"
         if self.stage1 and not self.warmed_up:
             yield "stage1 has options, and there is no warm-up: leave them out or set `warm_up: true`"
         for section in ("stage1", "stage2"):
@@ -111,6 +114,7 @@ class ExperimentRecipe(Record):
 
     Attributes:
         data, student, teacher, stage1, stage2: shared by all systems.
+        anchor_teacher: of the systems that have an `anchor_share` in stage 1 or 2.
         dev: collection that selects the best checkpoint; None keeps the last one.
         collections: name -> collections of a pool; every trained student is scored on each pool.
         seeds: every system is trained with each seed.
@@ -125,6 +129,7 @@ class ExperimentRecipe(Record):
     collections: Annotated[dict[Name, Specs], Field(min_length=1)]
     student: StudentOptions = StudentOptions()
     teacher: TeacherOptions = TeacherOptions()
+    anchor_teacher: TeacherOptions | None = None
     stage1: Stage1Options = Stage1Options()
     stage2: Stage2Options = Stage2Options()
     encoder: EncoderSettings = EncoderSettings()
@@ -143,13 +148,19 @@ Options = TypeVar("Options", bound=StageOptions)
 
 @dataclass(frozen=True)
 class ResolvedSystem:
-    """A system with all its options; `stage1` and `pairs` are None without a warm-up."""
+    """A system with all its options; `stage1` and `pairs` are None without a warm-up.
+
+    Attributes:
+        anchor_teacher: None if no stage has an `anchor_share`.
+    """
 
     name: str
     stage1: Stage1Options | None
     stage2: Stage2Options
     pairs: Path | None
     table: Path
+    teacher: TeacherOptions
+    anchor_teacher: TeacherOptions | None
 
     @property
     def taught(self) -> bool:
@@ -207,12 +218,17 @@ class Experiment:
     @property
     def new_student(self) -> bool:
         """Whether students are new models, not existing checkpoints."""
-        return self.recipe.student.checkpoint.startswith(PREFIX)
+        return self.recipe.student.new
 
     @property
-    def teacher(self) -> TeacherOptions:
-        checkpoint = self._checkpoint(self.recipe.teacher.checkpoint)
-        return self.recipe.teacher.model_copy(update={"checkpoint": checkpoint})
+    def smaller_student(self) -> bool:
+        """Whether students are cut from a checkpoint."""
+        asked = self.recipe.student
+        return not asked.new and (asked.layers, asked.vocabulary) != (None, None)
+
+    def located(self, teacher: TeacherOptions) -> TeacherOptions:
+        """A teacher with the path of its checkpoint."""
+        return teacher.model_copy(update={"checkpoint": self._checkpoint(teacher.checkpoint)})
 
     @property
     def max_length(self) -> int:
@@ -221,7 +237,9 @@ class Experiment:
 
     @property
     def tokenizer_texts(self) -> tuple[Path | None, Path]:
-        """Pairs and table; a new student's tokenizer is trained on the pairs, if there are any."""
+        """Pairs and table. A new student's tokenizer is trained on the pairs, if there are any; a vocabulary
+        is cut to both.
+        """
         pairs, table = self.recipe.data.pairs, self.recipe.data.table
         return None if pairs is None else self._place(pairs), self._place(table)
 
@@ -233,7 +251,8 @@ class Experiment:
         """The recipe of a system's stages; the next stage starts from this student."""
         return Recipe(
             student=StudentOptions(checkpoint=student, **self.student.encoding()),
-            teacher=self.teacher,
+            teacher=self.located(system.teacher),
+            anchor_teacher=None if system.anchor_teacher is None else self.located(system.anchor_teacher),
             pairs=None if system.pairs is None else str(system.pairs),
             table=str(system.table),
             dev=self.dev,
@@ -257,6 +276,15 @@ class Experiment:
             yield ("seeds",), f"seeds: {', '.join(map(str, twice))} is listed twice: name each seed once"
         if "objective" in recipe.stage2.model_fields_set:
             yield ("stage2", "objective"), "stage2.objective: each system sets its own: leave it out here"
+        sections = [recipe.stage1.model_dump(), recipe.stage2.model_dump()]
+        sections += [
+            section for system in recipe.systems.values() for section in (system.stage1, system.stage2)
+        ]
+        if recipe.anchor_teacher and not any(section.get("anchor_share") for section in sections):
+            said = (
+                "no system has an anchor_share in stage1 or stage2: add one, such as 0:0.5, or leave it out"
+            )
+            yield ("anchor_teacher",), f"anchor_teacher: {said}"
 
     def _resolve(self, name: str) -> ResolvedSystem:
         """A system with all its options; raises a UsageError for invalid ones."""
@@ -291,6 +319,10 @@ class Experiment:
             stage2,
             self._place(data.pairs) if system.warmed_up and data.pairs is not None else None,
             self._place(data.table),
+            system.teacher or recipe.teacher,
+            recipe.anchor_teacher
+            if any(stage and stage.anchor_share for stage in (stage1, stage2))
+            else None,
         )
 
     def _check(self, system: ResolvedSystem) -> None:
@@ -300,11 +332,13 @@ class Experiment:
         if system.stage1 is not None and system.pairs is None:
             section = "anchor" if self.recipe.systems[system.name].anchor else "data"
             problems.add(f"{where} has a warm-up and {section} has no pairs: name them")
-        if system.stage1 is not None:
-            try:
+        stages = ["stage1", "stage2"] if system.stage1 is not None else ["stage2"]
+        try:
+            check_anchor_teacher(self.training(system, 0, "student"), stages)
+            if system.stage1 is not None:
                 check_inputs(system.stage1, system.stage2)
-            except UsageError as error:
-                problems.add(f"{where}: {error}")
+        except UsageError as error:
+            problems.add(f"{where}: {error}")
         longest = max(stage.max_length for stage in (system.stage1, system.stage2) if stage is not None)
         if longest > self.max_length:
             problems.add(
@@ -345,12 +379,14 @@ class Layout:
         self._output = output
         self._experiment = experiment
         self._data = data
+        self._content = cache(_content)
 
     def student(self, seed: int) -> Path | None:
-        """The new student; None if an existing checkpoint is the student."""
-        if not self._experiment.new_student:
-            return None
-        return self._output / "students" / identity_key(self._student) / f"seed-{seed}"
+        """The new or smaller student; None if an existing checkpoint is the student."""
+        students = self._output / "students" / identity_key(self._student)
+        if self._experiment.new_student:
+            return students / f"seed-{seed}"
+        return students / "cut" if self._experiment.smaller_student else None
 
     def warm_up(self, system: ResolvedSystem, seed: int) -> Path:
         return self._output / "warm-ups" / identity_key(self._warm_up(system)) / f"seed-{seed}"
@@ -368,16 +404,19 @@ class Layout:
             "options": system.stage2.identity(),
             "data": self._data[system.table].fingerprint,
             "dev": self._dev,
-            "teacher": self._teacher if system.taught else None,
+            **(self._teachers(system, system.stage2) if system.taught else {"teacher": None}),
         }
         return self._output / "systems" / f"{system.name}-{identity_key(identity)}" / f"seed-{seed}"
 
     @cached_property
     def _student(self) -> dict[str, Any]:
         student = self._experiment.recipe.student.identity()
-        if not self._experiment.new_student:
-            return {**student, **_content(self._experiment.student.checkpoint)}
         pairs, table = self._experiment.tokenizer_texts
+        if not self._experiment.new_student:
+            content = _content(self._experiment.student.checkpoint)
+            if self._experiment.smaller_student:
+                content["texts"] = [self._data[place].fingerprint for place in (pairs, table) if place]
+            return {**student, **content}
         return {
             **student,
             "max_length": self._experiment.max_length,
@@ -392,17 +431,21 @@ class Layout:
             "options": system.stage1.identity(),
             "data": self._data[system.pairs].fingerprint,
             "dev": self._dev,
-            "teacher": self._teacher,
+            **self._teachers(system, system.stage1),
         }
 
     @cached_property
     def _dev(self) -> Any:
         return None if self._experiment.dev is None else collection_identity(self._experiment.dev)
 
-    @cached_property
-    def _teacher(self) -> dict[str, Any]:
-        teacher = self._experiment.recipe.teacher.identity()
-        return {**teacher, **_content(self._experiment.teacher.checkpoint)}
+    def _teachers(self, system: ResolvedSystem, stage: StageOptions) -> dict[str, Any]:
+        taught = {"teacher": system.teacher}
+        if stage.anchor_share is not None and system.anchor_teacher is not None:
+            taught["anchor_teacher"] = system.anchor_teacher
+        return {
+            name: {**teacher.identity(), **self._content(self._experiment.located(teacher).checkpoint)}
+            for name, teacher in taught.items()
+        }
 
 
 def _content(checkpoint: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,12 @@ from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.results import FILE_NAME, BenchmarkResults, TrainedOnResult
-from mimo_plugin.evaluation.trained_on import open_seen, trained_on, trained_on_warnings
+from mimo_plugin.evaluation.trained_on import (
+    open_seen,
+    parse_seen_languages,
+    trained_on,
+    trained_on_warnings,
+)
 from mimo_plugin.indexing.faiss import new_index
 from mimo_plugin.indexing.settings import IndexOptions
 
@@ -186,6 +191,9 @@ class _Reproduction:
         with problems.collect():
             check_collections(config)
         problems.raise_any()
+        with problems.collect():
+            names = [system.name for system in self._systems]
+            self._seen_languages = parse_seen_languages(options.seen_languages, names)
         self._index = IndexOptions(
             factory=options.factory,
             shard_size=options.shard_size,
@@ -236,15 +244,20 @@ class _Reproduction:
                 )
 
     def _check_runs(self) -> None:
-        """Checks runs from elsewhere, before hours of encoding."""
+        """Checks runs from elsewhere and slices, before hours of encoding."""
         from mimo_plugin.evaluation.runs import read_run
+        from mimo_plugin.evaluation.slices import Slices
         from mimo_plugin.evaluation.topics import check_queries, load_topics
 
         given = {system.name: system.run for system in self._systems if system.run is not None}
-        if not given:
+        slices = self._options.slices
+        if not given and slices is None:
             return
         topics = load_topics(self._benchmark.pool)
         with Problems(DataError) as problems:
+            if slices is not None:
+                with problems.collect():
+                    Slices.of(slices, topics)
             for name, file in given.items():
                 with problems.collect():
                     problems.extend(check_queries(read_run(file, name), topics))
@@ -359,6 +372,7 @@ class _Reproduction:
         from mimo_plugin.evaluation.evaluate import evaluate
 
         config = self._config
+        seen, languages = self._trained_on()
         return evaluate(
             [f"{system.name}={self._run_file(system)}" for system in self._systems],
             self._benchmark.pool,
@@ -368,42 +382,29 @@ class _Reproduction:
             correction=config.correction,
             alpha=config.alpha,
             progress=self._options.progress,
-            seen=self._trained_on(),
+            seen=seen,
+            seen_languages=languages,
+            slices=self._options.slices,
         )
 
     def _per_topic(
         self, evaluation: "Evaluation", fingerprints: Mapping[str, str | None]
     ) -> tuple["PerTopicResults", bool]:
         """The record of topics, and whether an earlier call wrote it."""
-        from mimo_plugin.evaluation.per_topic import (
-            TextResult,
-            document_texts,
-            per_topic_results,
-            read_per_topic,
+        from mimo_plugin.evaluation.per_topic import Wanted, per_topic_results
+
+        wanted = Wanted(
+            fingerprints=fingerprints,
+            asked=self._options.report_topics,
+            seed=self._options.seed,
+            files={system.name: self._run_file(system) for system in self._systems},
+            queries=dict(query for part in self._benchmark.parts for query in part.queries),
+            pools=[part.pool for part in self._benchmark.parts],
         )
+        return per_topic_results(evaluation, wanted, self._output, self._options.progress)
 
-        earlier = None
-        with suppress(ArtifactError):
-            earlier = read_per_topic(self._output)
-        own = (fingerprints, self._options.report_topics, self._options.seed)
-        if earlier is not None and (earlier.fingerprints, earlier.asked, earlier.seed) == own:
-            return earlier, True
-        known: Mapping[str, TextResult] = {}
-        documents = {name: value for name, value in fingerprints.items() if name.startswith("documents of ")}
-        if earlier is not None and documents.items() <= earlier.fingerprints.items():
-            known = earlier.documents
-
-        def texts(wanted: Set[str]) -> dict[str, TextResult]:
-            found = {docid: known[docid] for docid in wanted if docid in known}
-            pools = [part.pool for part in self._benchmark.parts]
-            return found | document_texts(pools, wanted - found.keys(), self._options.progress)
-
-        files = {system.name: self._run_file(system) for system in self._systems}
-        queries = dict(query for part in self._benchmark.parts for query in part.queries)
-        return per_topic_results(evaluation, files, queries, texts, *own), False
-
-    def _trained_on(self) -> dict[str, TrainedOnResult]:
-        """Overlap of the documents with the training texts of encoders that recorded them."""
+    def _trained_on(self) -> tuple[dict[str, TrainedOnResult], dict[str, Iterable[str]]]:
+        """Overlap of the documents with the training texts of encoders that recorded them; languages."""
         seen, warnings = open_seen({name: dense.encoder.checkpoint for name, dense in self._dense.items()})
         self._warnings += warnings
         found: dict[str, TrainedOnResult] = {}
@@ -421,7 +422,10 @@ class _Reproduction:
                 write_note(note, known)
             found[name] = known
         self._warnings += trained_on_warnings(found)
-        return found
+        languages: dict[str, Iterable[str]] = {
+            name: one.languages for name, one in seen.items() if one.languages
+        }
+        return found, languages | self._seen_languages
 
     def _depths(self, evaluation: "Evaluation") -> Iterator[str]:
         """Warnings about the depth of runs from elsewhere, if measures have no cutoff."""
@@ -480,6 +484,8 @@ class _Reproduction:
         found |= {f"encoder {name}": dense.facts.fingerprint for name, dense in self._dense.items()}
         found |= {f"run {name}": made.run.sha256 for name, made in self._made.items()}
         found |= {f"run {system.name}": sha256(system.run) for system in self._systems if system.run}
+        if self._options.slices is not None:
+            found["slices"] = sha256(self._options.slices)
         found["config"] = identity_key(self._config.model_dump(mode="json"))
         return found
 

@@ -20,8 +20,9 @@ from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import remove_tree, write_text
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
+from mimo_plugin.encoder.packaged import MODEL
 from mimo_plugin.evaluation.options import Setting
-from mimo_plugin.training.run import MODEL, RunDirectory, TrainingManifest
+from mimo_plugin.training.run import RunDirectory, TrainingManifest
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,11 +1,13 @@
 """An experiment's results: means over seeds, contrasts, tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from operator import not_
 from statistics import fmean, stdev
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mimo_plugin.benchmark.experiment import ExperimentRun
 from mimo_plugin.benchmark.grid import Layout
@@ -13,6 +15,7 @@ from mimo_plugin.benchmark.scoring import DIAGNOSTICS, MRC, PEER_SENSITIVE, Scor
 from mimo_plugin.core.files import write_text
 from mimo_plugin.core.table import DAGGER, MISSING, Column, Table, render, words
 from mimo_plugin.evaluation.compare import compared, corrected
+from mimo_plugin.evaluation.measures import average
 from mimo_plugin.evaluation.options import (
     CORRECTION_NAMES,
     TEST_NAMES,
@@ -22,7 +25,7 @@ from mimo_plugin.evaluation.options import (
 )
 from mimo_plugin.evaluation.results import ComparisonResult, ContrastResult, ResultRecord
 from mimo_plugin.evaluation.significance import UPPER_BOUND, Plan, Values, difference, permutation, student
-from mimo_plugin.evaluation.tables import difference_cells, difference_headers
+from mimo_plugin.evaluation.tables import APART, difference_cells, difference_headers, unseen_marks
 from mimo_plugin.evaluation.topics import Topics
 from mimo_plugin.training.run import TrainingManifest
 
@@ -98,11 +101,16 @@ class GridSystemResult(ResultRecord):
         seeds: the scored seeds.
         steps: optimiser steps, `warm_up` and `stage2`.
         values: measure or diagnostic -> its value over seeds.
+        unseen_languages: languages of the topics that it was not trained on.
+        per_language: with several languages, language or "macro" -> the first measure over seeds; where a
+            system has unseen languages, also "seen" and "unseen", parts of "macro".
     """
 
     seeds: tuple[int, ...]
     steps: Mapping[str, int]
     values: Mapping[str, OverSeeds]
+    unseen_languages: tuple[str, ...] = Field(default=(), exclude_if=not_)
+    per_language: Mapping[str, OverSeeds] = Field(default={}, exclude_if=not_)
 
 
 class CollectionResult(ResultRecord):
@@ -191,7 +199,15 @@ def gather(running: ExperimentRun) -> ExperimentResults:
             "unit": "a topic in all its languages, scores averaged over seeds",
         },
         collections={
-            name: _collection(running.collections[name], by_system, steps, main, recipe.baseline, plan)
+            name: _collection(
+                running.collections[name],
+                by_system,
+                {system: running.unseen(running.experiment.systems[system], name) for system in by_system},
+                steps,
+                main,
+                recipe.baseline,
+                plan,
+            )
             for name, by_system in found.items()
         },
         failed=running.failed,
@@ -217,6 +233,7 @@ def _scored(scores: Scores) -> dict[str, Any]:
 def _collection(
     collection: ScoredCollection,
     scored: Mapping[str, Mapping[int, Scores]],
+    unseen: Mapping[str, Sequence[str]],
     steps: Mapping[str, Mapping[str, int]],
     main: str,
     baseline: str | None,
@@ -227,6 +244,7 @@ def _collection(
         name: {seed: np.array(scores.per_query[main]) for seed, scores in by_seed.items()}
         for name, by_seed in scored.items()
     }
+    apart = any(unseen.values())
     remarks = [
         f"{what}: {text}"
         for by_seed in scored.values()
@@ -239,12 +257,36 @@ def _collection(
         units=topics.blocks,
         languages=topics.counts,
         systems={
-            name: GridSystemResult(seeds=tuple(by_seed), steps=steps[name], values=_over_seeds(by_seed))
+            name: GridSystemResult(
+                seeds=tuple(by_seed),
+                steps=steps[name],
+                values=_over_seeds(by_seed),
+                unseen_languages=tuple(unseen[name]),
+                per_language=_per_language(per_query[name], topics, unseen[name], apart),
+            )
             for name, by_seed in scored.items()
         },
         contrasts=tuple(contrasts(per_query, baseline, topics, plan)) if baseline in per_query else (),
         remarks=tuple(dict.fromkeys(remarks)),
     )
+
+
+def _per_language(
+    scores: PerSeed, topics: Topics, unseen: Sequence[str], apart: bool
+) -> dict[str, OverSeeds]:
+    """Value of `GridSystemResult.per_language`. apart: whether a system has unseen languages."""
+    if len(topics.languages) < 2:
+        return {}
+    found = {seed: average(values, topics) for seed, values in scores.items()}
+    seen = [language for language in topics.languages if language not in unseen]
+    groups = {language: [language] for language in topics.languages}
+    groups["macro"] = list(topics.languages)
+    if apart:
+        groups |= {"seen": seen, "unseen": list(unseen)}
+    return {
+        name: OverSeeds.of({seed: one.over(languages) for seed, one in found.items()})
+        for name, languages in groups.items()
+    }
 
 
 def _over_seeds(by_seed: Mapping[int, Scores]) -> dict[str, OverSeeds]:
@@ -269,6 +311,8 @@ def make_tables(results: ExperimentResults) -> Iterator[Table]:
     """The scores of each collection and, with a baseline, the tests."""
     for name, found in results.collections.items():
         yield _figures(results, name, found)
+        if any(system.per_language for system in found.systems.values()):
+            yield _by_language(results, name, found)
         if found.contrasts:
             yield _contrasts(results, name, found)
     if results.failed:
@@ -297,6 +341,22 @@ def _figures(results: ExperimentResults, name: str, found: CollectionResult) -> 
         *found.remarks,
     )
     return Table.of(title, ["system", "seeds", "steps", *columns], rows, notes)
+
+
+def _by_language(results: ExperimentResults, name: str, found: CollectionResult) -> Table:
+    """The first measure in each query language."""
+    unseen = {system: one.unseen_languages for system, one in found.systems.items()}
+    marks, notes = unseen_marks(found.languages, unseen)
+    systems = list(found.systems.values())
+    rows = [
+        [f"{language}{marks.get(language, '')}", str(found.languages.get(language, "")), *cells]
+        for language in systems[0].per_language
+        for cells in [[_cell(system.per_language[language], 4) for system in systems]]
+    ]
+    if any(unseen.values()):
+        notes.append(APART)
+    title = f"{results.measures[0]} on {name} by query language, mean ± standard deviation over seeds"
+    return Table.of(title, ["language", "topics", *found.systems], rows, notes)
 
 
 def _cell(value: OverSeeds, digits: int) -> str:

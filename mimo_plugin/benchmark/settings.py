@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mimo_plugin.core.option import Option, Progress, duplicates_of
-from mimo_plugin.evaluation.options import Gain
+from mimo_plugin.evaluation.options import SLICES, Gain, SeenLanguages
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class ReproduceOptions:
         int,
         Option("Topics of the report with the first hits and their texts; 0 leaves all texts out.", min=0),
     ] = 200
+    slices: Annotated[Path | None, SLICES] = None
+    seen_languages: SeenLanguages = ()
     factory: Annotated[str, Option("FAISS factory string.")] = "Flat"
     shard_size: Annotated[int, Option("Documents per shard; a kill loses two shards at most.", min=1)] = 4096
     threads: Annotated[int, Option("Threads of Lucene, for BM25.", min=1)] = 2
@@ -106,7 +108,21 @@ class Role(StrEnum):
 class AnalyzeOptions:
     """How encoders and runs are analyzed."""
 
-    role: Annotated[Role, Option("Texts to encode, with the encoder's prompt for them.")] = Role.DOCUMENTS
+    sts: Annotated[
+        tuple[Path, ...],
+        Option(
+            "Sentence pairs with gold scores: TSV, CSV, JSON Lines or Parquet with the columns sentence1, "
+            "sentence2, score, and perhaps lang1 and lang2, or lang.",
+            metavar="FILE...",
+        ),
+    ] = ()
+    role: Annotated[
+        Role | None,
+        Option(
+            "Texts to encode, with the encoder's prompt for them.  [default: documents; queries for --sts, "
+            "as E5 wants it in symmetric tasks]"
+        ),
+    ] = None
     texts: Annotated[
         int,
         Option(
@@ -122,7 +138,12 @@ class AnalyzeOptions:
             metavar="MEASURE@K,...",
         ),
     ] = ()
-    seed: Annotated[int, Option("Draws the texts.", min=0)] = 42
+    seed: Annotated[int, Option("Draws the texts, and the bootstrap samples of --sts.", min=0)] = 42
     pooled: Annotated[bool, Option("Use ids lang:id for a single collection, too.")] = False
     duplicates: Annotated[str, duplicates_of("texts with one id and different content")] = "error"
     progress: Progress = None
+
+    @property
+    def texts_of(self) -> Role:
+        """Texts of the collections."""
+        return self.role or Role.DOCUMENTS

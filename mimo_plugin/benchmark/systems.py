@@ -14,7 +14,8 @@ from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.core.artifact import FileRecord, SealedRecord
 from mimo_plugin.core.errors import ModelError, Problems, UsageError, near
 from mimo_plugin.core.files import sha256, write_text
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.options import SignificanceTest
 from mimo_plugin.evaluation.runs import file_problem, run_files
 

@@ -15,10 +15,11 @@ from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems
 from mimo_plugin.encoder import packaged
 from mimo_plugin.evaluation.topics import Topics, load_topics, topic_versions, version_groups
-from mimo_plugin.training.run import MODEL, RECIPE, RunDirectory
+from mimo_plugin.training.run import RECIPE, RunDirectory
 
 if TYPE_CHECKING:
-    from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+    from mimo_plugin.encoder.encoder import Encoder
+    from mimo_plugin.encoder.options import EncoderOptions
 
 
 @dataclass(frozen=True)
@@ -309,4 +310,4 @@ def _label(checkpoint: str) -> str:
     path = Path(checkpoint.removeprefix(packaged.PREFIX))
     name = path.name or path.resolve().name
     parent = path.parent.name
-    return parent if name == MODEL and parent else name or checkpoint
+    return parent if name == packaged.MODEL and parent else name or checkpoint

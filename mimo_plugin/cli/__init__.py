@@ -94,6 +94,7 @@ COMMANDS = {
     "merge": "index",
     "export": "index",
     "search": "search",
+    "bm25": "search",
     "evaluate": "evaluate",
     "fuse": "evaluate",
     "analyze": "benchmark",

@@ -15,6 +15,7 @@ from mimo_plugin.cli.generate import (
     model_options,
     table_format_option,
 )
+from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.options import EncoderOptions
 
 _DIRECTORY = click.Path(path_type=Path)
@@ -27,7 +28,7 @@ _DIRECTORY = click.Path(path_type=Path)
     "encoders",
     cls=ListOption,
     metavar="[NAME=]CHECKPOINT...",
-    help="Each is a system: a directory, a training run, a hub id or packaged:all-MiniLM-L6-v2.",
+    help=f"Each is a system: a directory, a training run, a hub id, {packaged.NAMES}.",
 )
 @click.option("--output", type=_DIRECTORY, help="Directory, new or begun before.  [default: indexes/NAME]")
 @click.option(
@@ -85,6 +86,8 @@ def reproduce_command(
         problems.add(f"{config} and --suite {suite}, expected one of them")
     if suite is not None and options.runs:
         problems.add("--run with --suite, expected it with a CONFIG: a run is of one benchmark")
+    if suite is not None and options.slices is not None:
+        problems.add("--slices with --suite, expected it with a CONFIG: slices are of one benchmark's topics")
     problems.raise_any()
     command = shlex.join(["mimo", *sys.argv[1:]])
     if suite is not None:
@@ -208,7 +211,7 @@ def report_command(results: Path, output: Path | None) -> None:
 
 
 @click.command("analyze", cls=CommandWithLists)
-@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1)
 @click.option(
     "--encoder",
     "encoders",
@@ -247,7 +250,9 @@ def analyze_command(
     Uses texts that the collections have in several languages; without any, texts of each language, and no
     alignment. Separability is how well a probe predicts the language from the vector. The directory of a
     training run stands for its model; alignment and uniformity are also shown for its checkpoints: those on
-    disk, else the values recorded on its dev collection.
+    disk, else the values recorded on its dev collection. --sts measures sentence similarity: Spearman's rho
+    of cosines and gold scores, with an interval, per language pair, and against the first encoder; it needs
+    no COLLECTION.
 
     \b
     Examples:
@@ -255,6 +260,7 @@ def analyze_command(
       mimo analyze path:data/test --encoder mimo=runs/stage2 xlco=runs/xlco --json geometry.json
       mimo analyze path:data/test --encoder runs/stage2 --role queries --format latex
       mimo analyze mimo-sample --run mimo.trec bm25=runs/bm25.trec --hits-cutoff 20
+      mimo analyze --sts sts17.jsonl sts22.jsonl.gz --encoder intfloat/multilingual-e5-small mimo=runs/stage2
     """
     from mimo_plugin.benchmark.analyze import analyze, write_outputs
 

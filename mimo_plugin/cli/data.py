@@ -13,20 +13,23 @@ from mimo_plugin.data.options import (
     CleaningOptions,
     CollectionOptions,
     DebianOptions,
+    NegativesOptions,
     PairFilter,
     ParallelOptions,
+    SliceOptions,
     SourceOptions,
     SplitOptions,
 )
+from mimo_plugin.encoder.options import EncoderOptions
 
 
 @click.group(
     "data",
     cls=LazyGroup,
-    modules={"parallel": "data", "aligned": "data", "debian": "data"},
+    modules=dict.fromkeys(("parallel", "aligned", "debian", "negatives", "slices"), "data"),
 )
 def data_command() -> None:
-    """Make training data: pairs for stage 1, a table for stage 2.
+    """Make training data: pairs for stage 1, a table for stage 2 and its hard negatives; slices of topics.
 
     The output is Parquet with a manifest.json beside it: `datasets` loads it, `mimo train` checks it. The
     same command, given again, finds its work done.
@@ -36,6 +39,8 @@ def data_command() -> None:
       mimo data parallel --tsv de=opus.de.tsv.gz fr=opus.fr.tsv.gz --output pairs
       mimo data aligned --mmarco de fr nl --output table --stats
       mimo data debian --output debian
+      mimo data negatives debian/table --encoder packaged:all-MiniLM-L6-v2 --output debian-negatives
+      mimo data slices path:debian/test --output slices.tsv
     """
 
 
@@ -76,6 +81,11 @@ def debian_command(
     its long text the passage. The split is by software: packages such as libfoo1, foo-doc and python3-foo,
     and descriptions with nearly the same text, are always in the same split.
 
+    --from-table takes texts of any kind: JSON lines with an id and, for each language, a short text as the
+    query and a long one as the passage, {"id": ..., "text": {"de": {"short": ..., "long": ...}}}. Two rows
+    with the same "package" are in the same split; without it, none are but near-duplicates. --test-only makes
+    a test collection of another domain of it.
+
     \b
     Written to --output:
       pairs/          stage 1, of the train split: short and long texts with their anchor
@@ -88,6 +98,8 @@ def debian_command(
       mimo data debian --output debian
       mimo data debian --output trixie --source "deb https://ftp.debian.org/debian trixie main"
       mimo data debian --output again --from-table debian/table.jsonl.gz
+      mimo data debian --output debian-de --from-table debian/table.jsonl.gz --anchor de
+      mimo data debian --output manuals --from-table manuals.jsonl.gz --test-only
     """
     from mimo_plugin.collections.packaged import SAMPLE, sample_table
     from mimo_plugin.data.debian.build import make_debian, report
@@ -181,3 +193,77 @@ def parallel_command(
     if opus is not None:
         click.echo(opus.summary())
     click.echo(report(output, made, statistics=stats))
+
+
+@click.command("negatives")
+@click.argument("table", type=click.Path(path_type=Path))
+@click.option(
+    "--index",
+    type=click.Path(path_type=Path),
+    help="Index to search, whose docids are passage ids of the table, perhaps with a language before them.  "
+    "[default: one of the table's passages, made with --encoder in OUTPUT-index]",
+)
+@click.option(
+    "--encoder", help="Checkpoint that compares queries and passages.  [default: the encoder of --index]"
+)
+@_output("table with negatives")
+@model_options(NegativesOptions, "options")
+@model_options(EncoderOptions, "encoding")
+def negatives_command(
+    table: Path,
+    index: Path | None,
+    encoder: str | None,
+    output: Path,
+    options: NegativesOptions,
+    encoding: EncoderOptions,
+) -> None:
+    """Mine hard negatives for a stage-2 table: passages that a search for the query wrongly brings up.
+
+    Writes the rows of TABLE again, each with the ids of its negatives, which are passages of other rows.
+    Queries and passages are compared in the anchor language, so an English encoder will do; training takes
+    each negative in the language that it draws for the row's passage. The row's own passage, others of its
+    query and equal texts are never taken. An interrupted command resumes.
+
+    \b
+    Examples:
+      mimo data negatives debian/table --encoder packaged:all-MiniLM-L6-v2 --output debian-negatives
+      mimo data negatives table --encoder Qwen/Qwen3-Embedding-0.6B --negatives 7 --output table-7
+      mimo data negatives table --index table-7-index --skip 5 --output table-5
+      mimo train stage2 --table debian-negatives --student warm-up --output mimo
+    """
+    from mimo_plugin.data.negatives import mine_negatives
+    from mimo_plugin.data.statistics import report
+
+    made = mine_negatives(table, output, options, encoding, index=index, encoder=encoder)
+    click.echo(report(output, made, statistics=False))
+
+
+@click.command("slices", cls=CommandWithLists)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="File of the slices, TSV.")
+@model_options(SliceOptions, "options")
+def slices_command(collections: tuple[str, ...], output: Path, options: SliceOptions) -> None:
+    """Divide the topics of collections into slices for `mimo evaluate --slices`.
+
+    \b
+    entity, no-entity  whether the query has a word that looks like a name
+    rare, common       by its rarest word: in how many documents of its language it is
+
+    What looks like a name: a word with a digit or capital inside (mp3, LibreOffice, HTML), Latin letters in a
+    text of another script, or a capitalised word that does not begin a sentence. The last does not count in
+    titles and in German. All language versions of a topic are in one slice: the one that most of them say. A
+    rule, no linguistics: translated names such as Germany count as their capitals do, and names in scripts
+    without capitals are not seen.
+
+    Scripts without spaces are counted in pairs of characters. What cannot be told is in neither slice. FILE
+    holds lines TOPIC<tab>SLICE: edit it, or write your own.
+
+    \b
+    Examples:
+      mimo data slices path:debian/test --output slices.tsv
+      mimo data slices miracl/sw/dev miracl/yo/dev --by rarity --rare-share 0.25 --output slices.tsv
+      mimo evaluate e5.trec bm25.trec --qrels path:debian/test --slices slices.tsv --baseline bm25
+    """
+    from mimo_plugin.data.slices import make_slices
+
+    click.echo(make_slices(collections, output, options))

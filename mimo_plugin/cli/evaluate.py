@@ -47,7 +47,7 @@ def evaluate_command(
     Examples:
       mimo evaluate e5.trec --qrels miracl/sw/dev
       mimo evaluate e5.trec bm25.trec --qrels miracl/sw/dev miracl/yo/dev --baseline bm25
-      mimo evaluate sw.trec --qrels qrels.miracl-v1.0-sw-dev.tsv --lang sw
+      mimo evaluate sw.trec --qrels qrels.miracl-v1.0-sw-dev.tsv --topic-lang sw
       mimo evaluate a=1/run.trec b=2/run.trec c=3/run.trec --qrels mimo-sample --test tukey-hsd
       mimo evaluate e5.trec bm25.trec --qrels miracl/sw/dev --baseline bm25 --test permutation \\
           --measures ndcg@10,recall@100,mrr@10 --format latex --output table.tex --json scores.json

@@ -172,7 +172,8 @@ class ModelField(NamedTuple):
         elif "/" not in declaration:
             settings["is_flag"] = True
         settings |= self.option.settings
-        return click.option(declaration, self.parameter(by_option), help=help_text, **settings)
+        names = (declaration, *self.option.also, self.parameter(by_option))
+        return click.option(*names, help=help_text, **settings)
 
     def _click_type(self) -> Any:
         option = self.option

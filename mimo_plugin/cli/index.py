@@ -16,10 +16,11 @@ from mimo_plugin.cli.generate import (
     model_options,
     progress_option,
 )
+from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions
 
-_encoder = click.option("--encoder", help="Checkpoint: a directory, a hub id or packaged:all-MiniLM-L6-v2.")
+_encoder = click.option("--encoder", help=f"Checkpoint: a directory, a hub id, {packaged.NAMES}.")
 
 
 def _output(help_text: str) -> Callable[[F], F]:

@@ -1,58 +1,159 @@
-"""`mimo search` and `mimo pyserini`."""
+"""`mimo search`, `mimo bm25` and `mimo pyserini`."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from mimo_plugin.cli.generate import CommandWithLists, ListOption, model_options
+from mimo_plugin.cli.generate import CommandWithLists, F, ListOption, given, model_fields, model_options
+from mimo_plugin.core.errors import MimoError
 from mimo_plugin.encoder.options import EncoderOptions
-from mimo_plugin.indexing.settings import SearchOptions
+from mimo_plugin.indexing.settings import SHOWN, Bm25Options, SearchOptions, ShowOptions
+
+if TYPE_CHECKING:
+    from mimo_plugin.indexing.search import Searched
+
+
+def _topics(what: str, default: str = "") -> Callable[[F], F]:
+    return click.option(
+        "--topics",
+        cls=ListOption,
+        metavar="COLLECTION|FILE...",
+        help=f"{what}, or a FILE with lines of id, tab and text, plain or .gz.{default}",
+    )
 
 
 @click.command("search", cls=CommandWithLists)
 @click.argument(
     "index_dirs", metavar="INDEX_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
-@click.option(
-    "--topics",
-    cls=ListOption,
-    required=True,
-    metavar="COLLECTION|FILE...",
-    help="Collections with the queries, or a FILE with lines of id, tab and text, plain or .gz.",
-)
-@click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
+@click.option("-q", "--query", "queries", multiple=True, metavar="TEXT", help="A query whose hits are shown.")
+@click.option("--interactive", is_flag=True, help="Read queries line by line and show their hits.")
+@_topics("Collections with the queries of a run")
+@click.option("--output", type=click.Path(path_type=Path), help="With --topics: the TREC run to write.")
+@model_options(ShowOptions, "show")
 @model_options(SearchOptions, "options")
 @model_options(EncoderOptions, "encoding")
 def search_command(
     index_dirs: tuple[Path, ...],
+    queries: tuple[str, ...],
+    interactive: bool,
     topics: tuple[str, ...],
-    output: Path,
+    output: Path | None,
+    show: ShowOptions,
     options: SearchOptions,
     encoding: EncoderOptions,
 ) -> None:
-    """Search the queries of one or more collections in an index and write a TREC run.
+    """Search an index: single queries, whose hits are shown, or topics, for a TREC run.
 
     Several indexes of the same encoder are searched as one. The parts of a flat index give the same run as
-    the whole, bit for bit.
+    the whole, bit for bit. --lang is exact on flat, fp16 and sq8 indexes; hnsw and IVF look at more
+    documents, in proportion, and stay approximate.
 
-    Query ids become lang:id where the index has pooled ids; those of a FILE need --lang, or have that form
-    already. An index that Pyserini made (`index` and `docid`) needs --encoder.
+    Of a single query 10 hits are shown, unless --hits says otherwise. Their texts are those that `mimo index
+    --texts` kept, else those of the index's collections, if they are on this machine. In an interactive
+    search `:lang de,fr` chooses languages, and Ctrl-D ends.
+
+    Query ids become lang:id where the index has pooled ids; those of a FILE need --topic-lang, or have that
+    form already. An index that Pyserini made (`index` and `docid`) needs --encoder.
 
     \b
     Examples:
+      mimo search indexes/sw-yo -q "gioco di strategia" -k 5
+      mimo search indexes/sw-yo --interactive --lang sw
       mimo search indexes/sw-yo --topics miracl/sw/dev miracl/yo/dev --output runs/e5.trec
       mimo search indexes/sample --topics mimo-sample --hits 20 --output runs/sample.trec
-      mimo search indexes/sw --topics topics.miracl-v1.0-sw-dev.tsv --lang sw --output runs/sw.trec
+      mimo search indexes/sw --topics topics.miracl-v1.0-sw-dev.tsv --topic-lang sw --output runs/sw.trec
       mimo search indexes/sw indexes/yo --topics miracl/sw/dev miracl/yo/dev --output runs/e5.trec
       mimo search indexes/ru-zh --topics neuclir/1/ru/trec-2022 neuclir/1/zh/trec-2022 --shared-topics \\
           --topic-field title --hits 1000 --output runs/neuclir.trec
     """
-    from mimo_plugin.indexing.search import search_to_run
+    if [bool(queries), interactive, bool(topics)].count(True) != 1:
+        raise click.UsageError("one of -q TEXT, --interactive, and --topics with --output was expected")
+    if bool(topics) != (output is not None):
+        raise click.UsageError("--topics and --output belong together: a run is written; -q shows hits")
+    if needless := given(model_fields(ShowOptions) if topics else _OF_A_RUN):
+        mode = "--topics" if topics else "-q and --interactive"
+        raise click.UsageError(f"{', '.join(needless)} cannot be used with {mode}: leave it out")
+    if output is not None:
+        from mimo_plugin.indexing.search import search_to_run
 
-    found = search_to_run(index_dirs, topics, output, options, encoding)
+        _report(output, search_to_run(index_dirs, topics, output, options, encoding))
+        return
+
+    from mimo_plugin.indexing.ask import Searcher, Session, shown
+
+    if not given(["hits"]):
+        options = replace(options, hits=SHOWN)
+    searcher = Searcher(index_dirs, options, encoding)
+    if queries:
+        for text in shown(queries, searcher.search(queries), show):
+            click.echo(text)
+        return
+    session = Session(searcher, show)
+    for line in _lines():
+        try:
+            for text in session.answers(line):
+                click.echo(text)
+        except MimoError as error:
+            click.echo(f"mimo: {error}", err=True)
+
+
+# Options that only a run has.
+_OF_A_RUN = ("tag", "shared_topics", "topic_field", "topic_lang", "remove_query", "duplicates")
+
+
+def _lines() -> Iterator[str]:
+    """Lines of standard input; on a terminal with a prompt, editing and a history."""
+    if not sys.stdin.isatty():
+        yield from sys.stdin
+        return
+    with suppress(ImportError):
+        # Makes `input` edit.
+        import readline  # noqa: F401
+    while True:
+        try:
+            yield input("query> ")
+        except EOFError:
+            click.echo()
+            return
+
+
+def _report(output: Path, found: "Searched") -> None:
     for warning in found.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
     click.echo(f"{output}: {found.queries} queries, {found.lines} lines")
+
+
+@click.command("bm25", cls=CommandWithLists)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@_topics("Collections with the queries", "  [default: COLLECTION...]")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
+@model_options(Bm25Options, "options")
+def bm25_command(
+    collections: tuple[str, ...], topics: tuple[str, ...], output: Path, options: Bm25Options
+) -> None:
+    """Index COLLECTION... with Lucene, search queries with BM25, and write a TREC run: the baseline.
+
+    Several collections are one pool with ids lang:id, as in `mimo index`. The index is gone after the search
+    unless --index keeps it; then further searches of the same documents take it as it is. k1 is 0.9 and b
+    0.4, Anserini's defaults for passages.
+
+    \b
+    Examples:
+      mimo bm25 miracl/sw/dev miracl/yo/dev --output runs/bm25.trec
+      mimo bm25 miracl/sw/dev --analyzers language --output runs/bm25-sw.trec
+      mimo bm25 mimo-sample --index indexes/sample-bm25 --hits 20 --output runs/bm25.trec
+      mimo bm25 miracl/sw --topics topics.miracl-v1.0-sw-dev.tsv --topic-lang sw --output runs/bm25-sw.trec
+      mimo evaluate runs/e5.trec runs/bm25.trec --qrels miracl/sw/dev miracl/yo/dev --baseline bm25
+    """
+    from mimo_plugin.indexing.lexical import bm25_to_run
+
+    _report(output, bm25_to_run(collections, output, options, topics))
 
 
 @click.command(

@@ -72,6 +72,8 @@ def stage2(**given: Any) -> None:
     Examples:
       mimo train stage2 --student warm-up --table table --output mimo
       mimo train stage2 --student warm-up --table table --lambda 0.5 --output mimo-0.5
+      mimo train stage2 --student warm-up --table table --anchor-teacher packaged:multilingual-e5-small \\
+        --anchor-share 0:0.5 --output progressive
       mimo train stage2 --student FacebookAI/xlm-roberta-large --table table --objective xlco --output xlco
     """
     _train(["stage2"], **given)

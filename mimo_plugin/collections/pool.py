@@ -180,6 +180,19 @@ def is_file(spec: str) -> bool:
     return path is not None and path.is_file()
 
 
+def topic_languages(given: str | Sequence[str], shared: bool, specs: Sequence[str]) -> dict[str, Any]:
+    """The arguments `topic_lang` and `lang` of `load`.
+
+    Args:
+        given: languages of the topics; several are of several files.
+        shared: whether topics are shared.
+        specs: names of collections and files.
+    """
+    several = [given] if isinstance(given, str) else list(given)
+    alone = shared and not any(map(is_file, specs))
+    return {"topic_lang": several[0] if shared and several else None, "lang": [] if alone else several}
+
+
 def _identity(spec: str) -> tuple[str, str]:
     """The `collection_key` of a collection, and the prefix of its ids if its language cannot be that."""
     if spec.startswith(FOLDER_PREFIX):

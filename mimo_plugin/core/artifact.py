@@ -288,7 +288,6 @@ class Artifact(Generic[M]):
         self.path = path
         self.kind = kind
         self.manifest = path / MANIFEST
-        self._begun: str | None = None
         self._held: Held | None = None
 
     @property
@@ -401,16 +400,23 @@ class Artifact(Generic[M]):
             self._held = held
             try:
                 yield held
+            except Exception:
+                held.require()
+                raise
             finally:
                 self._held = None
-                # What libraries write after the directory was removed must not look foreign to the next run.
-                removed = not held.lies_there() and self.path.is_dir()
-                if removed and self._begun is not None and not self._marked():
-                    self.begin(self._begun)
+                if not held.lies_there():
+                    self._remove_late_files()
+
+    def _remove_late_files(self) -> None:
+        """Removes what libraries wrote after the directory was removed: the next run would refuse it."""
+        if not any((self.path / name).exists() for name in (MANIFEST, self.kind.mark or MANIFEST, NOTE)):
+            with suppress(OSError, EnvironmentProblem):
+                self._clear()
+                self.path.rmdir()
 
     def begin(self, content: str = "") -> None:
         """Writes the kind's mark. content: of a mark that is a file."""
-        self._begun = content
         if self.mark is None:
             return
         if self.kind.mark_is_folder:
@@ -472,9 +478,6 @@ class Artifact(Generic[M]):
         write_text(self.manifest, manifest.sealed(indent=2))
         if not self.kind.mark_stays:
             self._remove_mark()
-
-    def _marked(self) -> bool:
-        return self.manifest.exists() or (self.mark is not None and self.mark.exists())
 
     def _may_hold(self, name: str) -> bool:
         return name in (MANIFEST, self.kind.mark) or self.kind.names.fullmatch(name) is not None

@@ -15,6 +15,7 @@ class Option:
     Attributes:
         help: for `--help`, which adds the default.
         name: such as "--lambda" or "--resume/--no-resume".
+        also: further names, such as "-k".
         min, max: of a number.
         choices: of a text; those of an enum or a literal type are known.
         parse: converts the given text to the field's value; None stays None.
@@ -23,6 +24,7 @@ class Option:
 
     help: str
     name: str | None = None
+    also: Sequence[str] = ()
     min: float | None = None
     max: float | None = None
     choices: Sequence[str] = ()
@@ -41,17 +43,12 @@ SharedTopics = Annotated[
 TopicField = Annotated[
     str | None, Option("Field of shared topics, e.g. title.  [default: as in ir_datasets]")
 ]
-TopicLang = Annotated[
-    str | None, Option("Language of shared topics, if their collection does not say it, e.g. en.")
-]
-FileLang = Annotated[
-    Sequence[str],
-    Option(
-        "Language of a FILE, or one per FILE in order; in a pool it becomes the prefix of the ids.  "
-        "[default: the text before the colon of the ids]",
-        metavar="LANG...",
-    ),
-]
+TOPIC_LANG = Option(
+    "Language of shared topics that do not say it, or of a FILE, or one per FILE in order; in a pool it is "
+    "the prefix of a FILE's ids.  [default: the text before the colon of the ids]",
+    metavar="LANG...",
+)
+TopicLang = Annotated[Sequence[str], TOPIC_LANG]
 RemoveQuery = Annotated[
     bool,
     Option("Leave out hits that are the query itself: docid and query id are equal, including prefixes."),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.core.option import Option, Progress
+from mimo_plugin.core.option import Option, Progress, SharedTopics, TopicField
 
 Texts = tuple[str, ...]
 Overwrite = Annotated[bool, Option("Replace what another command wrote to --output.")]
@@ -188,6 +188,34 @@ class AlignedOptions:
 
 
 @dataclass(frozen=True)
+class NegativesOptions:
+    """Options of `mimo data negatives`."""
+
+    negatives: Annotated[int, Option("Most negatives per row.", min=1)] = 3
+    max_share: Annotated[
+        float,
+        Option(
+            "Highest score of a negative, as a share of the lowest score of the query's own passages: higher "
+            "ones may be relevant.",
+            min=0,
+        ),
+    ] = 0.95
+    skip: Annotated[
+        int, Option("Candidates to leave out before the first negative, for the same reason.", min=0)
+    ] = 0
+    hits: Annotated[int, Option("Passages searched per query.", min=2)] = 100
+    search_parameters: Annotated[
+        str | None, Option("FAISS search parameters of --index, e.g. nprobe=16 or efSearch=128.")
+    ] = None
+    overwrite: Overwrite = False
+    progress: Progress = None
+
+    def parameters(self) -> dict[str, Any]:
+        """The manifest's parameters: everything that determines the negatives."""
+        return {name: value for name, value in asdict(self).items() if name not in ("overwrite", "progress")}
+
+
+@dataclass(frozen=True)
 class CleaningOptions:
     """Cleaning of the archive's descriptions."""
 
@@ -277,6 +305,9 @@ class DebianOptions:
     test_table: Annotated[Path | None, Option("A parsed table that is the test split.", metavar="FILE")] = (
         None
     )
+    test_only: Annotated[
+        bool, Option("Make a test collection of all descriptions, and no training data.")
+    ] = False
     languages: Annotated[
         Texts,
         Option(
@@ -284,7 +315,10 @@ class DebianOptions:
             metavar="CODE...",
         ),
     ] = ()
-    anchor: Annotated[str, Option("Language of what the teacher sees.")] = "en"
+    anchor: Annotated[
+        str,
+        Option("Language of what the teacher sees; for another than English, it must be multilingual."),
+    ] = "en"
     identity: Annotated[bool, Option("Each anchor text is also a pair with itself.")] = True
     exclude: Annotated[
         Texts,
@@ -320,6 +354,8 @@ class DebianOptions:
     @property
     def shares(self) -> Mapping[Split, float]:
         """The shares of those of dev and test that have no table."""
+        if self.test_only:
+            return {Split.DEV: 0, Split.TEST: 1}
         shares = {Split.DEV: self.split.dev_share, Split.TEST: self.split.test_share}
         return {split: share for split, share in shares.items() if split not in self.given}
 
@@ -327,3 +363,22 @@ class DebianOptions:
     def evaluated(self) -> list[Split]:
         """The splits that become collections."""
         return [split for split in (Split.DEV, Split.TEST) if self.shares.get(split, 1) > 0]
+
+
+class SlicesBy(StrEnum):
+    """What topics are divided by."""
+
+    ENTITIES = "entities"
+    RARITY = "rarity"
+
+
+@dataclass(frozen=True)
+class SliceOptions:
+    """Options of `mimo data slices`."""
+
+    by: Annotated[Texts, Option("entities, rarity.", metavar="WAY,...")] = ("entities,rarity",)
+    rare_share: Annotated[float, Option("Of a language's topics that are rare.")] = 0.5
+    pooled: Annotated[bool, Option("Ids are lang:id also for a single collection.")] = False
+    shared_topics: SharedTopics = False
+    topic_field: TopicField = None
+    progress: Progress = None

@@ -34,7 +34,19 @@ def kept_and_dropped(manifest: DataManifest) -> str:
     """A line of totals, then a table: language, rows kept, entries dropped for each reason."""
     what = "pairs" if manifest.format is Format.PAIRS else "rows"
     title = f"{manifest.rows:,} {what} in {len(manifest.languages)} languages, anchor {manifest.anchor}"
-    return f"{title}\n{counts_table({'kept': manifest.languages, **manifest.dropped})}"
+    table = counts_table({"kept": manifest.languages, **manifest.dropped})
+    return "\n".join([title, table, *negatives_lines(manifest)])
+
+
+def negatives_lines(manifest: DataManifest) -> list[str]:
+    """What is known of mined negatives, one line; none for other data."""
+    if (found := manifest.negatives) is None:
+        return []
+    counts = ", ".join(
+        f"{number} in {rows:,} rows" for number, rows in sorted(found.rows.items(), reverse=True)
+    )
+    missed = f"; {found.missed:,} queries have none, as their own passages were not all among the hits"
+    return [f"negatives: {counts}{missed if found.missed else ''}"]
 
 
 def counts_table(counts: Mapping[str, Mapping[str, int]]) -> str:

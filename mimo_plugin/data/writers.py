@@ -1,7 +1,7 @@
 """Writes training data as Parquet shards, in bounded memory."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,7 +12,14 @@ from typing import Any, ClassVar, Self
 from mimo_plugin.core.artifact import FileRecord, differences
 from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import writing
-from mimo_plugin.training.data import DataManifest, Format, data_directory, read_manifest
+from mimo_plugin.training.data import (
+    NEGATIVES,
+    DataManifest,
+    Format,
+    NegativesRecord,
+    data_directory,
+    read_manifest,
+)
 
 # Bytes of text in memory, and at most in one file.
 ROW_GROUP_BYTES = 16 * 2**20
@@ -43,6 +50,7 @@ class _Writer:
     Attributes:
         work: folder for temporary files, inside the block.
         manifest: of the written data, after the block.
+        negatives: for the manifest, if rows are added with mined negatives.
 
     Raises:
         ArtifactError: the directory holds something else; on entry, finished data that may not be replaced.
@@ -54,7 +62,7 @@ class _Writer:
     FORMAT: ClassVar[Format]
     _STEM: ClassVar[str]
     _TEXT: ClassVar[tuple[str, ...]]
-    _LISTS: ClassVar[tuple[str, ...]] = ()
+    negatives: NegativesRecord | None = None
 
     def __init__(
         self,
@@ -138,7 +146,7 @@ class _Writer:
         import pyarrow.parquet as pq
 
         text, texts = pa.string(), pa.list_(pa.string())
-        schema = pa.schema([*((name, text) for name in self._TEXT), *((name, texts) for name in self._LISTS)])
+        schema = pa.schema([(name, text if name in self._TEXT else texts) for name in self._pending[0]])
         if self._shard_bytes + self._pending_bytes > SHARD_BYTES:
             self._close_shard()
         if self._parquet is None:
@@ -172,6 +180,7 @@ class _Writer:
             source=self._source,
             files={name: FileRecord.of(self.work / name) for name in self._shards},
             versions={name: version(name) for name in ("mimo-plugin", "datasets", "pyarrow")},
+            negatives=self.negatives,
         )
         self._artifact.publish(self.manifest)
 
@@ -211,17 +220,23 @@ class TableWriter(_Writer):
     FORMAT = Format.TABLE
     _STEM = "rows"
     _TEXT = ("query_id", "passage_id")
-    _LISTS = ("langs", "queries", "passages")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._keys: set[bytes] = set()
 
-    def add(self, query_id: str, passage_id: str, texts: Mapping[str, tuple[str, str]]) -> bool:
+    def add(
+        self,
+        query_id: str,
+        passage_id: str,
+        texts: Mapping[str, tuple[str, str]],
+        negatives: Sequence[str] | None = None,
+    ) -> bool:
         """Adds one row, unless it lacks the anchor language or has no other.
 
         Args:
             texts: language -> query and passage in it.
+            negatives: passage ids of its mined negatives, in a table that has them in all rows.
 
         Returns:
             Whether it was added; if not, it is counted as dropped.
@@ -249,7 +264,8 @@ class TableWriter(_Writer):
             size += _size(passage, f"passage {passage_id!r} in {lang!r}")
         queries, passages = ([texts[lang][part] for lang in langs] for part in (0, 1))
         row = {"query_id": query_id, "passage_id": passage_id, "langs": langs}
-        self._append({**row, "queries": queries, "passages": passages}, langs, size)
+        mined = {} if negatives is None else {NEGATIVES: list(negatives)}
+        self._append({**row, "queries": queries, "passages": passages, **mined}, langs, size)
         return True
 
 

@@ -110,7 +110,7 @@ def check_files(path: str, checkpoint: str) -> None:
     if not (directory / "config.json").is_file() and not (directory / "modules.json").is_file():
         raise ModelError(
             f"{checkpoint} holds no checkpoint: neither config.json nor modules.json is in it; expected a "
-            "sentence-transformers or Hugging Face directory"
+            "sentence-transformers or Hugging Face directory, or a finished training run"
         )
     if not any(directory.rglob("*.safetensors")):
         pickled = [path.name for path in directory.rglob("*") if path.suffix in _PICKLED]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Encoder", "EncoderOptions", "NotFinite", "Text", "lengths", "unit"]
+__all__ = ["Encoder", "NotFinite", "Text", "lengths", "unit"]
 
 _log = logging.getLogger(__name__)
 _QUERY, _DOCUMENT = "query", "document"
@@ -47,7 +47,7 @@ class Encoder:
     again without torch.
 
     Args:
-        checkpoint: a directory, a hub id or `packaged:all-MiniLM-L6-v2`. Only safetensors weights are read,
+        checkpoint: a directory, a hub id or one of `packaged.PACKAGES`. Only safetensors weights are read,
             and no code from the checkpoint is run.
         options: how to load and run it; the defaults follow the checkpoint's files.
         settings: fields of `EncoderOptions` that replace those of `options`, such as `device="cpu"`.

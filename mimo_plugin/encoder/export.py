@@ -339,7 +339,8 @@ def _make(directory: Path, key: dict[str, str], make: Callable[[Path], None]) ->
             make(beside)
         except NotExportable as error:
             problem = str(error)
-        files = {} if problem else {path.name: FileRecord.of(path) for path in sorted(beside.iterdir())}
+        made = () if problem else sorted(path for path in beside.rglob("*") if path.is_file())
+        files = {path.relative_to(beside).as_posix(): FileRecord.of(path) for path in made}
         manifest = GraphManifest(key=key, files=files, problem=problem)
         write_text(beside / _MANIFEST, manifest.model_dump_json(indent=2) + "\n")
         beside.replace(directory)

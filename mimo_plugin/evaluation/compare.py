@@ -80,35 +80,49 @@ def compare_runs(
     """
     listed, topics = topics.in_languages, topics.listed()
     measures = tested_measures(measures)
-    # Tukey's test takes all runs at once, the other tests one pair.
-    groups = [[baseline, run] for baseline, run in pairs]
-    if plan.test is SignificanceTest.TUKEY_HSD and pairs:
-        groups = [list(range(len(scores)))]
     comparisons: list[ComparisonResult] = []
-    total = len(measures) * len(groups) * (len(topics.languages) + 1)
-    with bar(total=total, what="comparing", unit="tests", enabled=progress) as counter:
+    languages = len(topics.languages)
+    with bar(
+        total=len(measures) * (languages + 1), what="comparing", unit="tests", enabled=progress
+    ) as counter:
         for measure in measures:
             values = np.stack([score.per_topic[measure][listed] for score in scores])
-            outcomes: dict[tuple[Pair, str], Outcome] = {}
-            for rows in groups:
-                for language in (*topics.languages, ALL_LANGUAGES):
-                    for (first, second), outcome in _test(values[rows], language, topics, plan).items():
-                        outcomes[(rows[first], rows[second]), language] = outcome
-                        outcomes[(rows[second], rows[first]), language] = _swapped(outcome)
-                    counter.update()
-            found = {
-                (pair, language): _compare(
-                    values, pair, scores, measure, language, topics, outcomes[pair, language]
-                )
-                for pair in pairs
-                for language in (*topics.languages, ALL_LANGUAGES)
-            }
-            for macro in (False, True):
-                family = {key: one for key, one in found.items() if (key[1] == ALL_LANGUAGES) is macro}
-                values_of = corrected(list(family.values()), plan, len(topics.languages), macro)
-                found |= zip(family, values_of, strict=True)
-            comparisons += found.values()
+            found = []
+            for language in (*topics.languages, ALL_LANGUAGES):
+                found.append(compare_in(language, values, topics, scores, measure, pairs, plan))
+                counter.update()
+            *by_language, macro = found
+            family = [one for by_pair in zip(*by_language, strict=True) for one in by_pair]
+            family = corrected(family, plan, languages, macro=False)
+            for place, average in enumerate(corrected(macro, plan, languages, macro=True)):
+                comparisons += [*family[place * languages : (place + 1) * languages], average]
     return comparisons
+
+
+def compare_in(
+    language: str,
+    values: Values,
+    topics: Topics,
+    scores: Sequence[RunScores],
+    measure: Measure,
+    pairs: Sequence[Pair],
+    plan: Plan,
+) -> list[ComparisonResult]:
+    """Compares each pair in one language, or by the macro average of all; p is not corrected yet.
+
+    Args:
+        values: (runs, n) scores of the topics, which are all listed.
+    """
+    # Tukey's test takes all runs at once, the other tests one pair.
+    groups = [[baseline, run] for baseline, run in pairs]
+    if plan.test is SignificanceTest.TUKEY_HSD:
+        groups = [list(range(len(values)))]
+    outcomes: dict[Pair, Outcome] = {}
+    for rows in groups:
+        for (first, second), outcome in _test(values[rows], language, topics, plan).items():
+            outcomes[rows[first], rows[second]] = outcome
+            outcomes[rows[second], rows[first]] = _swapped(outcome)
+    return [_compare(values, pair, scores, measure, language, topics, outcomes[pair]) for pair in pairs]
 
 
 def _test(values: Values, language: str, topics: Topics, plan: Plan) -> dict[Pair, Outcome]:

@@ -1,11 +1,12 @@
 """Scores runs on the judgments of collections, and compares them with significance tests."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import check_outputs, make_parent, write_text
@@ -25,12 +26,15 @@ from mimo_plugin.evaluation.results import (
     EvaluationResult,
     ProcedureResult,
     RunResult,
+    SliceResult,
     TopicsResult,
     TrainedOnResult,
 )
 from mimo_plugin.evaluation.runs import Run, RunFile, read_run, run_files, run_problems
 from mimo_plugin.evaluation.significance import Plan
+from mimo_plugin.evaluation.slices import Slices, compare_slices
 from mimo_plugin.evaluation.topics import (
+    UNKNOWN_LANGUAGE,
     Topics,
     check_docids,
     check_own,
@@ -39,7 +43,7 @@ from mimo_plugin.evaluation.topics import (
     open_qrels,
     without_queries,
 )
-from mimo_plugin.evaluation.trained_on import of_runs
+from mimo_plugin.evaluation.trained_on import of_runs, parse_seen_languages
 
 if TYPE_CHECKING:
     import pandas
@@ -56,6 +60,8 @@ class Evaluation:
         compared: empty if nothing was compared; `plan` is None then.
         warnings: one line each.
         trained_on: run -> documents its encoder was trained on, where known.
+        seen_languages: run -> languages its encoder was trained on, where known.
+        slices: name -> its results; `unsliced` topics are in none.
     """
 
     topics: Topics
@@ -67,10 +73,37 @@ class Evaluation:
     baseline: str | None = None
     warnings: tuple[str, ...] = ()
     trained_on: Mapping[str, TrainedOnResult] = field(default_factory=dict)
+    seen_languages: Mapping[str, Set[str]] = field(default_factory=dict)
+    slices: Mapping[str, SliceResult] = field(default_factory=dict)
+    unsliced: int = 0
 
     def averages(self, scores: RunScores, measure: Measure) -> Averages:
         """Averages of one measure of one run."""
         return average(scores.per_topic[measure], self.topics)
+
+    @cached_property
+    def unseen(self) -> dict[str, tuple[str, ...]]:
+        """Run -> languages that its encoder was not trained on, where it is known what it was trained on."""
+        return {
+            name: tuple(
+                language
+                for language in self.topics.languages
+                if language != UNKNOWN_LANGUAGE and usual_language(language) not in seen
+            )
+            for name, seen in self.seen_languages.items()
+        }
+
+    def _apart(self, run: str, averages: Mapping[str, Averages]) -> dict[str, dict[str, float | None]]:
+        """Value of `RunResult.apart`; empty if all languages are seen, or there is one."""
+        splits = set(self.unseen.values())
+        unseen = self.unseen.get(run, next(iter(splits)) if len(splits) == 1 else None)
+        if unseen is None or not any(splits) or len(self.topics.languages) < 2:
+            return {}
+        seen = [language for language in self.topics.languages if language not in unseen]
+        return {
+            name: {measure: found.over(languages) for measure, found in averages.items()}
+            for name, languages in (("seen", seen), ("unseen", unseen))
+        }
 
     @cached_property
     def result(self) -> EvaluationResult:
@@ -92,6 +125,8 @@ class Evaluation:
                 parallel=topics.parallel,
                 units=topics.blocks,
             ),
+            slices=self.slices,
+            unsliced=self.unsliced,
         )
 
     def _run(self, scores: RunScores, measures: Sequence[Measure]) -> RunResult:
@@ -106,6 +141,8 @@ class Evaluation:
             },
             queries=scores.counts,
             trained_on=self.trained_on.get(scores.name),
+            unseen_languages=self.unseen.get(scores.name, ()),
+            apart=self._apart(scores.name, averages),
         )
 
     def _test(self) -> ProcedureResult | None:
@@ -131,12 +168,13 @@ class Evaluation:
         )
 
     def to_frame(self) -> "pandas.DataFrame":
-        """A row per run and language, then its "macro" and "mean"; a column per measure, and `queries`."""
+        """A row per run and language, then its averages, such as "macro"; a column per measure, and
+        `queries`."""
         import pandas
 
         rows = []
         for name, run in self.result.runs.items():
-            parts = {**run.per_language, "macro": run.macro, "mean": run.mean}
+            parts = {**run.per_language, "macro": run.macro, **run.apart, "mean": run.mean}
             rows += [{"run": name, "language": language, **values} for language, values in parts.items()]
         return pandas.DataFrame(rows).set_index(["run", "language"])
 
@@ -206,14 +244,18 @@ def evaluate(
         (measure for measure in measures if measure.kind is MeasureKind.JUDGED),
         Measure(MeasureKind.JUDGED, depth),
     )
-    topics, scores, warnings = _score(request, tuple(dict.fromkeys((*measures, judged))), options)
+    topics, slices, scores, warnings = _score(request, tuple(dict.fromkeys((*measures, judged))), options)
+    languages: Mapping[str, Set[str] | Sequence[str]] = {}
     if seen is None:
         files = {source.name: source.path for source in request.runs if isinstance(source, RunFile)}
-        seen, more = of_runs(files, request.pool, request.collections, options.progress)
+        seen, languages, more = of_runs(files, request.pool, request.collections, options.progress)
         warnings += more
     compared: list[ComparisonResult] = []
     if plan is not None:
         compared = compare_runs(scores, topics, measures, request.pairs, plan, options.progress)
+    parts: Mapping[str, SliceResult] = {}
+    if slices is not None:
+        parts = compare_slices(slices, scores, topics, measures, request.pairs, plan, options.progress)
     return Evaluation(
         topics=topics,
         measures=measures,
@@ -224,6 +266,10 @@ def evaluate(
         baseline=options.baseline,
         warnings=(*warnings, *_warnings(topics, scores, measures, plan)),
         trained_on=seen,
+        seen_languages={name: frozenset(map(usual_language, found)) for name, found in languages.items()}
+        | request.seen_languages,
+        slices=parts,
+        unsliced=slices.unsliced if slices else 0,
     )
 
 
@@ -236,6 +282,7 @@ class _Request(NamedTuple):
     measures: tuple[Measure, ...]
     pairs: Sequence[tuple[int, int]]
     plan: Plan | None
+    seen_languages: dict[str, frozenset[str]]
 
 
 def _check(runs: Any, qrels: Any, options: EvaluationOptions, outputs: Sequence[Path]) -> _Request:
@@ -263,8 +310,10 @@ def _check(runs: Any, qrels: Any, options: EvaluationOptions, outputs: Sequence[
     with problems.collect():
         pool, collections = open_qrels(qrels, options)
     problems.extend(run_problems(files))
+    with problems.collect():
+        seen_languages = parse_seen_languages(options.seen_languages, [source.name for source in sources])
     problems.raise_any()
-    return _Request(sources, pool, collections, measures, pairs, plan if pairs else None)
+    return _Request(sources, pool, collections, measures, pairs, plan if pairs else None, seen_languages)
 
 
 def _named_runs(runs: Any) -> list[RunFile | Run]:
@@ -305,12 +354,16 @@ def _plan(options: EvaluationOptions) -> Plan:
 
 def _score(
     request: _Request, measures: Sequence[Measure], options: EvaluationOptions
-) -> tuple[Topics, list[RunScores], list[str]]:
-    """The topics, and each run's scores and warnings. Memory holds one run at a time."""
+) -> tuple[Topics, Slices | None, list[RunScores], list[str]]:
+    """The topics and their slices, each run's scores, and warnings. Memory holds one run at a time."""
     problems = Problems()
     with problems.collect():
         topics = load_topics(request.pool, options.languages)
     known = not problems
+    slices = None
+    if known and options.slices is not None:
+        with problems.collect():
+            slices = Slices.of(options.slices, topics)
     scores = []
     warnings = []
     for source in bar(request.runs, what="scoring", unit="runs", enabled=options.progress):
@@ -325,7 +378,7 @@ def _score(
                 warnings += [*check_docids(run, topics), *check_own(run, topics)]
                 scores.append(score_run(run, topics, measures))
     problems.raise_any()
-    return topics, scores, warnings
+    return topics, slices, scores, warnings
 
 
 def _warnings(

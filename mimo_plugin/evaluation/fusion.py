@@ -29,14 +29,10 @@ _NAMED = 3
 Values = NDArray[np.float64]
 
 
-def fuse_runs(runs: Sequence[Run], options: FusionOptions | None = None) -> Run:
-    """Fuses runs: a document's score is the sum over runs of weight x contribution, see `fused_queries`."""
-    options = options or FusionOptions()
-    return Run(options.tag, dict(fused_queries(runs, options)))
-
-
 def fused_queries(runs: Sequence[Run], options: FusionOptions | None = None) -> Iterator[tuple[str, Ranking]]:
     """Yields query id and fused hits, a query at a time in the order of first appearance.
+
+    A document's score is the sum over runs of weight x contribution.
 
     rrf: 1 / (k + rank), ranks from 1 in trec_eval's order (Cormack, Clarke and Buettcher, SIGIR 2009). A
     document that a run lacks gets nothing from it.

@@ -244,6 +244,11 @@ class Averages:
     macro: float
     per_language: Mapping[str, float]
 
+    def over(self, languages: Sequence[str]) -> float | None:
+        """The macro average of some languages; None of none."""
+        values = [self.per_language[language] for language in languages]
+        return fsum(values) / len(values) if values else None
+
 
 def average(values: Scores, topics: Topics) -> Averages:
     """Averages the scores of one measure; sums are exact, so the order of topics does not matter.

@@ -5,20 +5,19 @@ It is imported for `mimo --help`: nothing heavy is imported here.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isfinite
-from typing import Annotated
+from typing import Annotated, Any
 
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.option import (
-    FileLang,
+    TOPIC_LANG,
     Option,
     Progress,
     RemoveQuery,
     SharedTopics,
     TopicField,
-    TopicLang,
     duplicates_of,
 )
 
@@ -98,6 +97,18 @@ class Analyzers(StrEnum):
 
 OFFERED_MEASURES = "ndcg, ndcg@k, map, map@k, mrr, mrr@k, recall@k, p@k, success@k, rprec, judged@k"
 _DUPLICATES = duplicates_of("queries with one id and different text")
+SLICES = Option(
+    "Also average and compare parts of the topics: lines TOPIC<tab>SLICE, as `mimo data slices` writes them.",
+    metavar="FILE",
+)
+SeenLanguages = Annotated[
+    Sequence[str],
+    Option(
+        "Languages that a run's encoder was trained on, or every run's: the others are marked, and averaged "
+        "by themselves.  [default: as its checkpoint says, if this package trained it]",
+        metavar="[NAME=]LANG,...",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,8 @@ class EvaluationOptions:
     """How runs are evaluated.
 
     `measures`, `languages`: one text or several, such as `"de,en"`. `test`: None is student with a baseline,
-    and no comparison without a baseline. `pooled`: several collections are always pooled.
+    and no comparison without a baseline. `slices`: a file, or what else `Slices.of` takes. `pooled`: several
+    collections are always pooled.
     """
 
     topics: Annotated[
@@ -138,11 +150,12 @@ class EvaluationOptions:
     languages: Annotated[
         Sequence[str], Option("Evaluate on these only.  [default: all]", metavar="LANG,...")
     ] = ()
+    slices: Annotated[Any, SLICES] = None
+    seen_languages: SeenLanguages = ()
     pooled: Annotated[bool, Option("Ids are lang:id also for a single collection.")] = False
     shared_topics: SharedTopics = False
     topic_field: TopicField = None
-    topic_lang: TopicLang = None
-    lang: FileLang = ()
+    topic_lang: Annotated[Sequence[str], replace(TOPIC_LANG, also=("--lang",))] = ()
     remove_query: RemoveQuery = False
     duplicates: Annotated[str, _DUPLICATES] = "error"
     ignore_unknown_queries: Annotated[bool, Option("Leave out queries that are no topics.")] = False

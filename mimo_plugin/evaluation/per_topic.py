@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -112,23 +114,53 @@ def read_per_topic(directory: Path) -> PerTopicResults | None:
         raise ArtifactError(f"{file} is damaged, expected the topics of a reproduction; {AGAIN}") from error
 
 
-def per_topic_results(
-    evaluation: "Evaluation",
-    files: Mapping[str, Path],
-    queries: Mapping[str, str],
-    texts: Callable[[Set[str]], Mapping[str, TextResult]],
-    fingerprints: Mapping[str, str | None],
-    asked: int,
-    seed: int,
-) -> PerTopicResults:
-    """The record of an evaluation. Memory holds one run at a time.
+@dataclass(frozen=True)
+class Wanted:
+    """What a record is made of, beside the scores.
 
-    Args:
+    Attributes:
+        fingerprints: of the results. A name that begins with "documents of " has that of a collection.
+        asked: topics of the sample; there are fewer if all runs would have more than 10,000 hits together.
         files: run -> its file.
         queries: query id -> text.
-        texts: looks up documents.
-        asked: topics of the sample; there are fewer if all runs would have more than 10,000 hits together.
+        pools: the collections.
     """
+
+    fingerprints: Mapping[str, str | None]
+    asked: int
+    seed: int
+    files: Mapping[str, Path]
+    queries: Mapping[str, str]
+    pools: Sequence[Any]
+
+
+def per_topic_results(
+    evaluation: "Evaluation", wanted: Wanted, directory: Path, progress: bool | None = None
+) -> tuple[PerTopicResults, bool]:
+    """The record of an evaluation, and whether the directory holds it already.
+
+    The collections are read only for texts that an earlier record of the same documents lacks. Memory holds
+    one run at a time.
+    """
+    earlier = None
+    with suppress(ArtifactError):
+        earlier = read_per_topic(directory)
+    own = (dict(wanted.fingerprints), wanted.asked, wanted.seed)
+    if earlier is not None and (dict(earlier.fingerprints), earlier.asked, earlier.seed) == own:
+        return earlier, True
+    found = _record(evaluation, wanted)
+    docids = {docid for topic in found.topics.values() for docid in topic.some_relevant}
+    docids |= {docid for topic in found.topics.values() for hits in topic.hits.values() for docid, _ in hits}
+    known: dict[str, TextResult] = {}
+    collections = {name: value for name, value in own[0].items() if name.startswith("documents of ")}
+    if earlier is not None and collections.items() <= earlier.fingerprints.items():
+        known = {docid: text for docid, text in earlier.documents.items() if docid in docids}
+    documents = known | document_texts(wanted.pools, docids - known.keys(), progress)
+    return found.model_copy(update={"documents": dict(sorted(documents.items()))}), False
+
+
+def _record(evaluation: "Evaluation", wanted: Wanted) -> PerTopicResults:
+    """The record without documents."""
     topics = evaluation.topics
     languages = [topics.language(position) for position in range(len(topics.query_ids))]
     measure, compared, largest = None, None, list[int]()
@@ -141,13 +173,13 @@ def per_topic_results(
         baseline = evaluation.baseline or ranked[1]
         best = next(name for name in ranked if name != baseline)
         measure, compared = str(tested[0]), (baseline, best)
-        largest = _largest(of_run[best] - of_run[baseline], topics.block_of, seed)
-    number = min(asked, _MOST_HITS // (HITS * max(1, len(files))))
-    if not asked:
+        largest = _largest(of_run[best] - of_run[baseline], topics.block_of, wanted.seed)
+    number = min(wanted.asked, _MOST_HITS // (HITS * max(1, len(wanted.files))))
+    if not wanted.asked:
         largest = []
-    shown = dict.fromkeys([*largest, *_sample(languages, number, seed)])
+    shown = dict.fromkeys([*largest, *_sample(languages, number, wanted.seed)])
     hits: dict[int, dict[str, tuple[tuple[str, float | None], ...]]] = {place: {} for place in shown}
-    for name, file in files.items():
+    for name, file in wanted.files.items():
         run = read_run(file, name)
         for place in shown:
             found = run.queries.get(topics.query_ids[place])
@@ -159,19 +191,15 @@ def per_topic_results(
         query_id = topics.query_ids[place]
         examples[query_id] = TopicResult(
             language=languages[place],
-            text=queries.get(query_id, ""),
+            text=wanted.queries.get(query_id, ""),
             relevant=len(relevant),
             some_relevant=tuple(relevant[:_RELEVANT]),
             hits=hits[place],
         )
-    wanted = {docid for example in examples.values() for docid in example.some_relevant}
-    wanted |= {
-        hit[0] for example in examples.values() for run_hits in example.hits.values() for hit in run_hits
-    }
     return PerTopicResults(
-        fingerprints=fingerprints,
-        asked=asked,
-        seed=seed,
+        fingerprints=wanted.fingerprints,
+        asked=wanted.asked,
+        seed=wanted.seed,
         query_ids=topics.query_ids,
         languages=tuple(languages),
         scores={
@@ -186,7 +214,7 @@ def per_topic_results(
         compared=compared,
         largest=tuple(topics.query_ids[place] for place in largest),
         topics=examples,
-        documents=dict(sorted(texts(wanted).items())),
+        documents={},
     )
 
 
@@ -236,7 +264,7 @@ def document_texts(
                 # Twice the characters before white space is removed: texts may be whole books.
                 text = " ".join(doc.text[: 2 * _CHARACTERS].split())
                 cut = text if len(text) <= _CHARACTERS else f"{text[: _CHARACTERS - 1].rstrip()}…"
-                found[doc.doc_id] = TextResult(language=doc.lang, text=cut)
+                found[doc.doc_id] = TextResult.model_validate(printable({"language": doc.lang, "text": cut}))
                 if not missing:
                     break
     return found

@@ -96,13 +96,21 @@ class TrainedOnResult(ResultRecord):
 
 
 class RunResult(ResultRecord):
-    """per_language: language -> measure -> value, and `queries` -> their number. trained_on: if known."""
+    """Attributes:
+    per_language: language -> measure -> value, and `queries` -> their number.
+    trained_on: if known.
+    unseen_languages: that the encoder was not trained on, if known.
+    apart: "seen", "unseen" -> measure -> average over the languages that are; over the same ones as for the
+        other runs where this encoder's training is not known and the others agree.
+    """
 
     mean: Mapping[str, float | None]
     macro: Mapping[str, float | None]
     per_language: Mapping[str, Mapping[str, int | float | None]]
     queries: CountsResult
     trained_on: TrainedOnResult | None = Field(default=None, exclude_if=not_)
+    unseen_languages: tuple[str, ...] = Field(default=(), exclude_if=not_)
+    apart: Mapping[str, Mapping[str, float | None]] = Field(default={}, exclude_if=not_)
 
 
 class DifferenceResult(ResultRecord):
@@ -169,14 +177,33 @@ class TopicsResult(ResultRecord):
     units: int
 
 
+class SliceResult(ResultRecord):
+    """A part of the topics. macro: run -> measure -> average over languages. comparisons: of these."""
+
+    topics: int
+    units: int
+    macro: Mapping[str, Mapping[str, float]]
+    comparisons: tuple[ComparisonResult, ...]
+
+
 class EvaluationResult(ResultRecord):
-    """Scores and comparisons of runs, as `mimo evaluate --json` writes them."""
+    """Scores and comparisons of runs, as `mimo evaluate --json` writes them.
+
+    slices: name -> its results, if asked for. unsliced: number of topics in none of them.
+    """
 
     measures: tuple[str, ...]
     runs: Mapping[str, RunResult]
     comparisons: tuple[ComparisonResult, ...]
     test: ProcedureResult | None
     topics: TopicsResult
+    slices: Mapping[str, SliceResult] = Field(default={}, exclude_if=not_)
+    unsliced: int = Field(default=0, exclude_if=not_)
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The measures without Judged@k, which does not measure quality."""
+        return tuple(measure for measure in self.measures if not measure.startswith("judged@"))
 
     def differs(self, run: str, measure: str, language: str | None) -> bool:
         """Whether a run differs significantly from the baseline; never without a baseline."""
@@ -199,12 +226,15 @@ class EvaluationResult(ResultRecord):
             ]
             for language, values in run.per_language.items():
                 checks.append((f"{language!r} of run {name!r}", {*measures, "queries"}, values))
+            for part, one in self.slices.items():
+                checks.append((f"slice {part!r} of run {name!r}", set(self.tested), one.macro.get(name, ())))
         problems = [
             f"{what} lacks {', '.join(sorted(missing))}"
             for what, wanted, found in checks
             if (missing := wanted - set(found))
         ]
-        named = {name for one in self.comparisons for name in (one.baseline, one.run)} - set(self.runs)
+        compared = [*self.comparisons, *(one for part in self.slices.values() for one in part.comparisons)]
+        named = {name for one in compared for name in (one.baseline, one.run)} - set(self.runs)
         problems += [f"comparisons name {name!r}, expected one of the runs" for name in sorted(named)]
         if problems:
             raise ValueError("; ".join(problems))

@@ -1,6 +1,6 @@
 """The tables of an evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mimo_plugin.core.table import DAGGER, MISSING, Cell, Column, Table, number, probability, words
@@ -22,7 +22,7 @@ _MOST_LANGUAGE_COLUMNS = 7
 
 
 def make_tables(evaluation: "Evaluation") -> list[Table]:
-    """Counts, scores and, if runs were compared, comparisons."""
+    """Counts, scores and, if there are any, comparisons and slices."""
     result, measures = evaluation.result, [str(measure) for measure in evaluation.measures]
     several = len(result.topics.languages) > 1
     tables = [_counts(result, str(evaluation.judged))]
@@ -31,7 +31,10 @@ def make_tables(evaluation: "Evaluation") -> list[Table]:
     for title, headers, rows in scores:
         marked = any(cell.marked for row in rows for cell in row)
         dagger = [f"{DAGGER} differs from {evaluation.baseline}: {notes[0]}", *notes[1:]] if marked else []
-        tables.append(Table.of(title, headers, rows, dagger))
+        unseen = result_marks(result)[1]
+        if apart_averages(result) and several:
+            unseen.append(APART)
+        tables.append(Table.of(title, headers, rows, [*dagger, *unseen]))
     for measure in measures:
         chosen = [
             one
@@ -39,8 +42,8 @@ def make_tables(evaluation: "Evaluation") -> list[Table]:
             if one.measure == measure and (several or one.language != ALL_LANGUAGES)
         ]
         if chosen and result.test is not None:
-            tables.append(_comparisons(result.test, measure, chosen, notes))
-    return tables
+            tables.append(_comparisons(result, result.test, measure, chosen, notes))
+    return [*tables, *slice_tables(result)]
 
 
 def _counts(result: EvaluationResult, judged: str) -> Table:
@@ -67,17 +70,23 @@ def _by_measure(result: EvaluationResult, measures: Sequence[str]) -> _Parts:
         [words(name), *(_score(result, name, measure, language) for measure in measures)]
         for name in result.runs
     ]
-    return f"scores, {result.topics.judged} topics (language: {language})", ["run", *measures], rows
+    mark = result_marks(result)[0].get(language, "")
+    title = f"scores, {result.topics.judged} topics (language: {language}{mark})"
+    return title, ["run", *measures], rows
 
 
 def _by_language(result: EvaluationResult, measure: str) -> _Parts:
     """The same for several languages: few are columns, many are rows."""
-    topics = result.topics
-    names = [*topics.languages, "macro", "mean"]
-    numbers = [*map(_whole, topics.languages.values()), words(""), _whole(topics.judged)]
+    topics, marks = result.topics, result_marks(result)[0]
+    apart = apart_averages(result)
+    names = [*(f"{language}{marks.get(language, '')}" for language in topics.languages)]
+    names += ["macro", *apart, "mean"]
+    empty = [words("")] * (1 + len(apart))
+    numbers = [*map(_whole, topics.languages.values()), *empty, _whole(topics.judged)]
     columns = {
         name: [
             *(_score(result, name, measure, language) for language in (*topics.languages, ALL_LANGUAGES)),
+            *(number(run.apart.get(average, {}).get(measure)) for average in apart),
             number(run.mean[measure]),
         ]
         for name, run in result.runs.items()
@@ -100,9 +109,55 @@ def _whole(value: int) -> Cell:
     return Cell(str(value), value)
 
 
+APART = "seen, unseen: macro averages over the languages of the training data, and over the others."
+
+
+def unseen_marks(
+    languages: Iterable[str], unseen: Mapping[str, Collection[str]], names: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], list[str]]:
+    """Marks of languages that encoders were not trained on, language -> "*", "**", ..., and their notes.
+
+    Languages that the same systems were not trained on have the same mark.
+
+    Args:
+        unseen: system -> languages.
+        names: system -> its name in tables.
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for language in languages:
+        systems = tuple(name for name, own in unseen.items() if language in own)
+        if systems:
+            groups.setdefault(systems, []).append(language)
+    marks: dict[str, str] = {}
+    notes = []
+    for place, (systems, own) in enumerate(groups.items(), start=1):
+        marks |= dict.fromkeys(own, "*" * place)
+        called = ", ".join((names or {}).get(name, name) for name in systems)
+        notes.append(f"{'*' * place} not among the training languages of {called}.")
+    return marks, notes
+
+
+def result_marks(
+    result: EvaluationResult, names: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], list[str]]:
+    """The marks of an evaluation's languages."""
+    unseen = {name: run.unseen_languages for name, run in result.runs.items()}
+    return unseen_marks(result.topics.languages, unseen, names)
+
+
+def apart_averages(result: EvaluationResult) -> list[str]:
+    """The averages of seen and unseen languages, by name, if there are any."""
+    return [name for name in ("seen", "unseen") if any(name in run.apart for run in result.runs.values())]
+
+
 def _comparisons(
-    test: ProcedureResult, measure: str, chosen: Sequence[ComparisonResult], notes: Sequence[str]
+    result: EvaluationResult,
+    test: ProcedureResult,
+    measure: str,
+    chosen: Sequence[ComparisonResult],
+    notes: Sequence[str],
 ) -> Table:
+    marks, unseen = result_marks(result)
     several = len({(one.baseline, one.run) for one in chosen}) > 1
     title = f"{measure}, difference {chosen[0].run} - {chosen[0].baseline}"
     columns: list[Column | str] = [Column("language", text=True), "topics", *difference_headers(test.alpha)]
@@ -113,11 +168,58 @@ def _comparisons(
     remarks: dict[str, None] = {}
     for one in chosen:
         row = [one.run if test.baseline else f"{one.run} - {one.baseline}"] if several else []
-        row += ["macro" if one.language == ALL_LANGUAGES else one.language]
+        row += ["macro" if one.language == ALL_LANGUAGES else f"{one.language}{marks.get(one.language, '')}"]
         if one.note and one.note != UPPER_BOUND:
             remarks[", ".join((*row, one.note))] = None
         rows.append([*map(words, row), _whole(one.queries), *difference_cells(one)])
-    return Table.of(title, columns, rows, [*remarks, *notes])
+    return Table.of(title, columns, rows, [*remarks, *notes, *unseen])
+
+
+def slice_tables(
+    result: EvaluationResult, names: Mapping[str, str] | None = None, called: Callable[[str], str] = str
+) -> Iterator[Table]:
+    """The slices of topics, if there are any: a table per measure, a row per slice and run.
+
+    Args:
+        names: run -> its name in tables.
+        called: measure -> its name in titles.
+    """
+    test, several = result.test, len(result.topics.languages) > 1
+    name_of = dict(zip(result.runs, result.runs, strict=True)) | dict(names or {})
+    average = "macro" if several else "mean"
+    columns: list[Column | str] = ["slice", "topics", Column("run", text=True), average]
+    columns += difference_headers(test.alpha) if test else []
+    for measure in result.tested if result.slices else ():
+        rows, remarks = [], []
+        for name, part in result.slices.items():
+            compared = [one for one in part.comparisons if one.measure == measure]
+            against = {one.run: one for one in compared if test and one.baseline == test.baseline}
+            shown: list[tuple[str, float | None, ComparisonResult | None]] = [
+                (name_of[run], part.macro[run][measure], against.get(run)) for run in result.runs
+            ]
+            if test and test.baseline is None:
+                shown += [(f"{name_of[one.run]} - {name_of[one.baseline]}", None, one) for one in compared]
+            for run, value, one in shown:
+                cells = difference_cells(one) if one else [Cell(MISSING)] * (len(columns) - 4)
+                rows.append([words(name), _whole(part.topics), words(run), number(value), *cells])
+                if one and one.note and one.note != UPPER_BOUND:
+                    remarks.append(f"{name}, {run}: {one.note}")
+        yield Table.of(
+            f"{called(measure)}, slices of topics", columns, rows, [*remarks, *_slice_notes(result)]
+        )
+
+
+def _slice_notes(result: EvaluationResult) -> Iterator[str]:
+    test, topics = result.test, result.topics
+    if test:
+        pairs = len({(one.baseline, one.run) for one in result.comparisons})
+        how = TEST_NAMES[test.name]
+        if len(topics.languages) > 1:
+            unit = ", their language versions together" if topics.parallel else ""
+            how = f"macro averages: run labels randomised within topics{unit}, interval by bootstrap"
+        yield f"{how}; {_family(test, pairs, len(result.slices), 'slices')}; level {test.alpha:g}."
+    if result.unsliced:
+        yield f"{result.unsliced} of {topics.judged} topics are in no slice."
 
 
 def difference_headers(alpha: float) -> list[str]:
@@ -154,7 +256,7 @@ def _notes(result: EvaluationResult) -> list[str]:
     return notes
 
 
-def _family(test: ProcedureResult, pairs: int, languages: int) -> str:
+def _family(test: ProcedureResult, pairs: int, languages: int, called: str = "languages") -> str:
     tukey = test.name == SignificanceTest.TUKEY_HSD
     covers = "p holds for all pairs at once"
     if test.correction == Correction.NONE or pairs * languages == 1:
@@ -162,6 +264,6 @@ def _family(test: ProcedureResult, pairs: int, languages: int) -> str:
     if tukey and languages == 1:
         return covers
     if tukey and test.correction != Correction.BH:
-        return f"{covers}, corrected by Bonferroni over {languages} languages"
-    factors = [f"{pairs} pairs of runs"] * (pairs > 1) + [f"{languages} languages"] * (languages > 1)
+        return f"{covers}, corrected by Bonferroni over {languages} {called}"
+    factors = [f"{pairs} pairs of runs"] * (pairs > 1) + [f"{languages} {called}"] * (languages > 1)
     return f"p corrected by {CORRECTION_NAMES[test.correction]} over {' x '.join(factors)}"

@@ -190,6 +190,7 @@ def open_qrels(qrels: Any, options: EvaluationOptions) -> tuple[Any, Sequence[st
         The opened judgments, and the names of collections.
     """
     from mimo_plugin.collections.dataset import collection
+    from mimo_plugin.collections.pool import topic_languages
 
     if hasattr(qrels, "qrels_iter"):
         return qrels, ()
@@ -201,10 +202,9 @@ def open_qrels(qrels: Any, options: EvaluationOptions) -> tuple[Any, Sequence[st
         specs,
         options.pooled or None,
         topics=options.topics,
-        lang=options.lang,
         shared_topics=options.shared_topics,
         topic_field=options.topic_field,
-        topic_lang=options.topic_lang,
+        **topic_languages(options.topic_lang, options.shared_topics, [*specs, *options.topics]),
         duplicates=options.duplicates,
     )
     return pool, specs
@@ -243,7 +243,9 @@ def open_pool(
     with problems.collect():
         require(topics, queries=True)
     if lang and len(sources) == len(collections) and not any(map(is_file, topics)):
-        problems.add("--lang is the language of a file of topics or qrels, and none was given", UsageError)
+        problems.add(
+            "--topic-lang is the language of a file of topics or qrels, and none was given", UsageError
+        )
     problems.raise_any()
     how["pooled"] = len(collections) > 1 if pooled is None else pooled
     pool = load(*collections, lang=lang if len(sources) < len(collections) else (), **how)

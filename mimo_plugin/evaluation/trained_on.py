@@ -11,11 +11,20 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.artifact import FileRecord, SealedRecord, said_format, unseal
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem
+from mimo_plugin.core.errors import (
+    ArtifactError,
+    DataError,
+    EnvironmentProblem,
+    Problems,
+    UsageError,
+    near,
+)
 from mimo_plugin.core.files import replacing, sha256, write_text
 from mimo_plugin.encoder import packaged
+from mimo_plugin.evaluation.options import split_names
 from mimo_plugin.evaluation.results import TrainedOnResult
 
 FILE = "training_texts.npz"
@@ -36,11 +45,13 @@ class SeenTexts:
         training_data: names of the data.
         hashes: sorted and distinct, uint64 (n,).
         highest: hashes above it were not kept.
+        languages: of the texts, sorted; empty if not known, as in records of earlier versions.
     """
 
     training_data: str
     hashes: NDArray[np.uint64]
     highest: int
+    languages: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, checkpoint: str | Path) -> "SeenTexts | None":
@@ -58,9 +69,10 @@ class SeenTexts:
         try:
             with np.load(path, allow_pickle=False) as found:
                 name, hashes, highest = (found[key] for key in ("training_data", "hashes", "highest"))
+                languages = tuple(found["languages"].tolist()) if "languages" in found else ()
             if hashes.dtype != np.uint64 or hashes.ndim != 1 or (hashes[1:] <= hashes[:-1]).any():
                 raise ValueError("its hashes are not sorted")
-            return cls(str(name), hashes, int(highest))
+            return cls(str(name), hashes, int(highest), languages)
         except Exception as error:
             reason = " ".join(str(error).split())
             raise ArtifactError(
@@ -83,17 +95,26 @@ class SeenTexts:
 
 
 def write_seen(
-    directory: Path, texts: Iterable[str], *, training_data: str = "", before: SeenTexts | None = None
+    directory: Path,
+    texts: Iterable[str],
+    *,
+    training_data: str = "",
+    languages: Iterable[str] = (),
+    before: SeenTexts | None = None,
 ) -> FileRecord:
     """Writes the record of a student into its directory, in bounded memory.
 
     Args:
         texts: training texts, read once; a text may occur several times.
         training_data: name of the data.
-        before: record of the checkpoint that training started from; it is extended.
+        languages: of the texts.
+        before: record of the checkpoint that training started from; it is extended. If it does not know its
+            languages, the new record does not, either.
     """
     kept, highest, names = np.empty(0, dtype=np.uint64), _LARGEST, [training_data]
+    known = set(languages)
     if before is not None:
+        known = known.union(before.languages) if before.languages else set()
         kept, highest = before.hashes, before.highest
         names = list(dict.fromkeys([*before.training_data.split(", "), training_data]))
     for hashes in _hashes(texts):
@@ -109,6 +130,7 @@ def write_seen(
             training_data=np.array(", ".join(names)),
             hashes=kept,
             highest=np.array(highest, dtype=np.uint64),
+            languages=np.array(sorted(known), dtype=np.str_),
         )
     return FileRecord.of(path)
 
@@ -255,10 +277,38 @@ def encoder_of(run: Path) -> str | None:
     return None
 
 
+def parse_seen_languages(
+    given: str | Sequence[str] | Mapping[str, Iterable[str]], names: Sequence[str]
+) -> dict[str, frozenset[str]]:
+    """Run -> languages that its encoder was trained on, as given.
+
+    Args:
+        given: `"en,de"` of every run, `"NAME=en,de"`, or several such; or run -> languages.
+        names: of the runs.
+
+    Raises:
+        UsageError: with every name that no run has.
+    """
+    if isinstance(given, Mapping):
+        found = {name: set(languages) for name, languages in given.items()}
+    else:
+        found = {}
+        for one in [given] if isinstance(given, str) else given:
+            name, equals, languages = one.rpartition("=")
+            for run in [name] if equals else names:
+                found.setdefault(run, set()).update(split_names(languages))
+    with Problems(UsageError) as problems:
+        for name in (name for name in found if name not in names):
+            problems.add(
+                f"seen languages of {name!r}{near(name, names)}; expected one of the runs {', '.join(names)}"
+            )
+    return {name: frozenset(map(usual_language, languages)) for name, languages in found.items()}
+
+
 def of_runs(
     files: Mapping[str, Path], pool: Any, specs: Sequence[str], progress: bool | None = None
-) -> tuple[dict[str, TrainedOnResult], list[str]]:
-    """How many documents of a collection the encoders of runs were trained on, and warnings.
+) -> tuple[dict[str, TrainedOnResult], dict[str, tuple[str, ...]], list[str]]:
+    """What the encoders of runs were trained on: documents of a collection, languages; and warnings.
 
     Args:
         files: name -> run.
@@ -266,8 +316,9 @@ def of_runs(
     """
     encoders = {name: encoder for name, file in files.items() if (encoder := encoder_of(file)) is not None}
     seen, warnings = open_seen(encoders)
+    languages = {name: one.languages for name, one in seen.items() if one.languages}
     if not seen:
-        return {}, warnings
+        return {}, languages, warnings
     try:
         if not _at_hand(pool, specs):
             raise DataError("they are not on this machine")
@@ -276,8 +327,10 @@ def of_runs(
     except DataError as error:
         reason = str(error).splitlines()[0]
         names = ", ".join(seen)
-        return {}, [*warnings, f"{names}: not known whether it was trained on documents here: {reason}"]
-    return found, warnings + trained_on_warnings({f"run {name!r}": one for name, one in found.items()})
+        warnings = [*warnings, f"{names}: not known whether it was trained on documents here: {reason}"]
+        return {}, languages, warnings
+    warnings += trained_on_warnings({f"run {name!r}": one for name, one in found.items()})
+    return found, languages, warnings
 
 
 def _at_hand(pool: Any, specs: Sequence[str]) -> bool:

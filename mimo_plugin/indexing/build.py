@@ -1,5 +1,6 @@
 """Builds FAISS indexes, which Pyserini's FaissSearcher reads, from documents, vectors or other indexes."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,12 +13,13 @@ from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import Artifact, FileRecord
 from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
 from mimo_plugin.core.files import replacing
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.encode import (
     check_checkpoint,
+    check_inputs,
     encode_shards,
     load_encoder,
-    open_pool,
     require_space,
 )
 from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve, write_index
@@ -27,6 +29,7 @@ from mimo_plugin.indexing.open import (
     INDEX,
     INDEXES,
     LANG,
+    TEXTS,
     WORK,
     Index,
     IndexManifest,
@@ -36,6 +39,7 @@ from mimo_plugin.indexing.open import (
 )
 from mimo_plugin.indexing.plan import EncodingPlan, join_plans, plan_encoding
 from mimo_plugin.indexing.settings import IndexOptions
+from mimo_plugin.indexing.texts import TextsOf, in_order, joined_texts, texts_of, write_texts
 from mimo_plugin.indexing.vectors import (
     VECTORS,
     VectorBatch,
@@ -44,6 +48,8 @@ from mimo_plugin.indexing.vectors import (
     summed,
     take_up,
 )
+
+logger = logging.getLogger(__name__)
 
 # Stands for the unknown number of documents when the kind of index is checked.
 _MANY = 1_000_000
@@ -82,60 +88,65 @@ def index(
         UsageError: FAISS does not know the factory string, or there are fewer shards than parts.
     """
     options, output = replace(options or IndexOptions(), **changes), Path(output)
-    problems = Problems()
-    with problems.collect():
-        documents = open_pool(pool, options)
-    with problems.collect():
-        directory = _check_output(output)
-    with problems.collect():
-        check_checkpoint(encoder)
-    problems.raise_any()
+    directory = Artifact(output, INDEXES)
+    documents = check_inputs(
+        pool, options, lambda: _check_output(directory), lambda: check_checkpoint(encoder)
+    )
     loaded = load_encoder(encoder, encoder_options)
     new_index(resolve(options.factory, loaded.dimension, _MANY).factory, loaded.dimension)
     found = found or survey(documents, duplicates=options.duplicates, progress=options.progress)
     vectors_plan = plan_encoding(documents, found, loaded, options.part, options.shard_size)
     plan, note = _plan(vectors_plan, options)
     with directory.held():
+        texts = in_order(found.distinct(documents).docs_iter(), plan.collections) if options.texts else None
         manifest = finished_under(directory, plan, options.resume)
         if manifest is not None:
+            manifest = _add_texts(directory, manifest, texts, options.progress)
             return Index(output, manifest, note=note, encoder=loaded)
         shards = take_up(output / WORK, vectors_plan)
         missing = shards.missing()
         left = shards.documents_in(missing)
         _require_space(output, plan, left)
         encode_shards(found.distinct(documents), loaded, shards, missing, options.progress)
-        manifest = _write(directory, plan, Vectors(vectors_plan, [shards]), options.progress)
+        manifest = _write(directory, plan, Vectors(vectors_plan, [shards]), texts, options.progress)
     return Index(output, manifest, encoded=left, already=False, note=note, encoder=loaded)
 
 
-def index_vectors(vectors: Vectors, output: Path, options: IndexOptions | None = None) -> Index:
+def index_vectors(
+    vectors: Vectors, output: Path, options: IndexOptions | None = None, texts: TextsOf | None = None
+) -> Index:
     """Builds an index from existing vectors; see `index`. `part` and `shard_size` have no effect here.
+
+    Args:
+        texts: of the documents, to be kept; None reads them from the collections if `options` want them.
 
     Raises:
         ArtifactError: the output directory holds something else, or the vectors are corrupted.
+        DataError: the collection of the wanted texts is missing or has changed.
         EnvironmentProblem: the disk is full, or the file system refuses.
         UsageError: FAISS does not know the factory string, or cannot train it on these vectors.
     """
     options = options or IndexOptions()
-    directory = _check_output(output)
+    directory = Artifact(output, INDEXES)
+    _check_output(directory)
     plan, note = _plan(vectors.plan, options)
+    if texts is None and options.texts:
+        texts = texts_of(vectors.plan)
     with directory.held():
         manifest = finished_under(directory, plan, options.resume)
         if manifest is not None:
-            return Index(output, manifest, note=note)
+            return Index(output, _add_texts(directory, manifest, texts, options.progress), note=note)
         _require_space(output, plan, left=0)
         directory.begin()
-        manifest = _write(directory, plan, vectors, options.progress)
+        manifest = _write(directory, plan, vectors, texts, options.progress)
     return Index(output, manifest, already=False, note=note)
 
 
-def _check_output(output: Path) -> Artifact[IndexManifest]:
-    """The output directory; raises an ArtifactError where it holds anything foreign."""
-    directory = Artifact(output, INDEXES)
+def _check_output(directory: Artifact[IndexManifest]) -> None:
+    """Raises an ArtifactError where the output directory holds anything foreign."""
     directory.check_output()
     # An interrupted build can leave vectors without a plan.
-    Artifact(output / WORK, replace(VECTORS, mark=None)).check_output()
-    return directory
+    Artifact(directory.path / WORK, replace(VECTORS, mark=None)).check_output()
 
 
 def _plan(vectors: EncodingPlan, options: IndexOptions) -> tuple[IndexPlan, str | None]:
@@ -155,18 +166,37 @@ def _require_space(output: Path, plan: EncodingPlan, left: int) -> None:
 
 
 def _write(
-    directory: Artifact[IndexManifest], plan: IndexPlan, vectors: Vectors, progress: bool | None
+    directory: Artifact[IndexManifest],
+    plan: IndexPlan,
+    vectors: Vectors,
+    texts: TextsOf | None,
+    progress: bool | None,
 ) -> IndexManifest:
     output = directory.path
     write_index(output / INDEX, plan, vectors, progress=progress)
     _write_entries(output, vectors)
+    if texts is not None:
+        write_texts(output / TEXTS, Lines(output / DOCID), texts, progress)
     manifest = IndexManifest(
         plan=plan,
         languages=vectors.languages,
         empty_documents=vectors.empty_documents,
-        files={name: FileRecord.of(output / name) for name in FILES},
+        files={name: FileRecord.of(output / name) for name in (*FILES, *[TEXTS] * (texts is not None))},
     )
     directory.seal(manifest)
+    return manifest
+
+
+def _add_texts(
+    directory: Artifact[IndexManifest], manifest: IndexManifest, texts: TextsOf | None, progress: bool | None
+) -> IndexManifest:
+    """Adds texts to a finished index, unless it has them."""
+    if texts is None or TEXTS in manifest.files:
+        return manifest
+    output = directory.path
+    write_texts(output / TEXTS, Lines(output / DOCID), texts, progress)
+    files = {**manifest.files, TEXTS: FileRecord.of(output / TEXTS)}
+    directory.seal(manifest := manifest.model_copy(update={"files": files}))
     return manifest
 
 
@@ -193,7 +223,8 @@ def merge_indexes(
 ) -> Index:
     """Merges indexes into one; nothing is encoded.
 
-    Parts of one collection, merged without another factory, give the same bytes as indexing the whole.
+    Parts of one collection, merged without another factory, give the same bytes as indexing the whole. Texts
+    are kept if all indexes have them.
 
     Args:
         factory: preset or FAISS factory string; None is the parts' own.
@@ -235,7 +266,11 @@ def merge_indexes(
     problems.raise_any()
     _require_unique([directory for directory, _ in parts], progress)
     options = IndexOptions(factory=factory, seed=parts[0][1].plan.seed, resume=resume, progress=progress)
-    return index_vectors(IndexedVectors(plan, parts), output, options)
+    without = [str(directory) for directory, manifest in parts if TEXTS not in manifest.files]
+    if without and len(without) < len(parts):
+        logger.warning("texts are not kept: %s without them", ", ".join(without))
+    texts = None if without else joined_texts([directory / TEXTS for directory, _ in parts])
+    return index_vectors(IndexedVectors(plan, parts), output, options, texts)
 
 
 def _preset(plan: IndexPlan) -> str:

@@ -20,7 +20,8 @@ from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, Problems
 from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_files
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.encoder.encoder import Encoder, NotFinite
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.plan import EncodingPlan, plan_encoding
 from mimo_plugin.indexing.settings import EncodeOptions
 from mimo_plugin.indexing.vectors import (
@@ -82,6 +83,18 @@ def open_pool(pool: Any, options: EncodeOptions) -> Pool:
     return load(*given, fields=tuple(options.fields) or None, pooled=pooled)
 
 
+def check_inputs(pool: Any, options: EncodeOptions, *checks: Callable[[], object]) -> Pool:
+    """As `open_pool`, and runs other checks; raises one error with the problems of all."""
+    problems = Problems()
+    with problems.collect():
+        documents = open_pool(pool, options)
+    for check in checks:
+        with problems.collect():
+            check()
+    problems.raise_any()
+    return documents
+
+
 def check_checkpoint(encoder: str | Encoder) -> None:
     """Raises a ModelError where a name leads to no checkpoint, without loading it."""
     if isinstance(encoder, str) and encoder:
@@ -115,14 +128,7 @@ def encode_collections(
     """
     options = options or EncodeOptions()
     directory = Artifact(output, VECTORS)
-    problems = Problems()
-    with problems.collect():
-        documents = open_pool(pool, options)
-    with problems.collect():
-        directory.check_output()
-    with problems.collect():
-        check_checkpoint(encoder)
-    problems.raise_any()
+    documents = check_inputs(pool, options, directory.check_output, lambda: check_checkpoint(encoder))
     loaded = load_encoder(encoder, encoder_options)
     found = found or survey(documents, duplicates=options.duplicates, progress=options.progress)
     plan = plan_encoding(documents, found, loaded, options.part, options.shard_size)

@@ -8,10 +8,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Literal
 
-from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import MANIFEST, Artifact, Kind, Manifest, said_format
 from mimo_plugin.core.environment import bar
-from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
+from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
 from mimo_plugin.core.files import check_place, make_parent, replacing
 from mimo_plugin.encoder.encoder import lengths, unit
 from mimo_plugin.indexing.build import IndexedVectors
@@ -19,6 +18,7 @@ from mimo_plugin.indexing.encode import require_space
 from mimo_plugin.indexing.faiss import new_index
 from mimo_plugin.indexing.open import index_at, made_by_pyserini
 from mimo_plugin.indexing.plan import OF_THE_MACHINE, EncodingPlan
+from mimo_plugin.indexing.texts import TextsOf, texts_of
 from mimo_plugin.indexing.vectors import PARQUET_SETTINGS, VectorBatch, Vectors, open_vectors, vector_table
 from mimo_plugin.pyserini.bm25 import LUCENE_FILES, lucene_files, versions
 from mimo_plugin.pyserini.java import ensure_jvm
@@ -203,35 +203,10 @@ def _batches(vectors: Vectors, plan: EncodingPlan, advance: Callable[[int], obje
             advance(len(rows.docids))
 
 
-def texts_of(plan: EncodingPlan) -> Callable[[Sequence[str]], list[str]]:
-    """A function from docids, asked for in the vectors' order, to texts; it reads the collections once."""
-    if not plan.backend:
-        raise UsageError(f"the vectors were imported from {plan.collections[0]}: their texts are unknown")
-    pool = load(
-        *plan.collections, fields=plan.fields, pooled=plan.prefixes is not None, prefixes=plan.prefixes
-    )
-    docs = iter(pool.docs_iter())
-
-    def texts(docids: Sequence[str]) -> list[str]:
-        found = []
-        for docid in docids:
-            # A part of a collection begins later.
-            text = next((doc.text for doc in docs if doc.doc_id == docid), None)
-            if text is None:
-                raise DataError(
-                    f"{', '.join(plan.collections)} has no document {docid} at the place of its vector: "
-                    "the collection has changed since it was encoded"
-                )
-            found.append(text)
-        return found
-
-    return texts
-
-
 def write_jsonl(
     batches: Iterator[VectorBatch],
     path: Path,
-    texts: Callable[[Sequence[str]], list[str]] | None = None,
+    texts: TextsOf | None = None,
 ) -> None:
     """Writes lines of `{"id", "contents", "vector"}`, as `pyserini.encode` does, without loss of precision.
 

@@ -216,6 +216,33 @@ def set_parameters(index: Any, parameters: str, what: object) -> None:
         raise UsageError(f"parameters {parameters!r} do not fit {what}: {reason(error)}") from error
 
 
+def choosing(index: Any, chosen: np.ndarray) -> Any:
+    """FAISS's parameters of a search among chosen documents only.
+
+    Indexes that score only some documents look at more, by the share of the chosen ones: with an eighth of
+    them chosen, an IVF index visits eight times as many lists.
+
+    Args:
+        chosen: bool (documents,), at least one.
+    """
+    import faiss
+
+    index = faiss.downcast_index(index)
+    wider = len(chosen) / np.count_nonzero(chosen)
+    if isinstance(index, faiss.IndexPreTransform):
+        return faiss.SearchParametersPreTransform(index_params=choosing(index.index, chosen))
+    if isinstance(index, faiss.IndexRefine):
+        inner = choosing(index.base_index, chosen)
+        return faiss.IndexRefineSearchParameters(k_factor=index.k_factor, base_index_params=inner)
+    selector = faiss.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+    if isinstance(index, faiss.IndexIVF):
+        lists = min(math.ceil(index.nprobe * wider), index.nlist)
+        return faiss.SearchParametersIVF(sel=selector, nprobe=lists, max_codes=index.max_codes)
+    if isinstance(index, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=math.ceil(index.hnsw.efSearch * wider))
+    return faiss.SearchParameters(sel=selector)
+
+
 def read_index(path: Path) -> Any:
     import faiss
 

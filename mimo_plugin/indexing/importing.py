@@ -15,7 +15,8 @@ from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import sha256
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.encode import Encoded, begin_vectors, check_checkpoint, finish_vectors
 from mimo_plugin.indexing.plan import foreign_plan
 from mimo_plugin.indexing.settings import EncodeOptions

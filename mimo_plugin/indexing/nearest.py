@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mimo_plugin.core.errors import ArtifactError, UsageError
 from mimo_plugin.evaluation.runs import Ranking, ranking
-from mimo_plugin.indexing.faiss import matrix_products, reason
+from mimo_plugin.indexing.faiss import choosing, matrix_products, reason
 
 # Documents searched beyond those asked for, so that ties at the last place rarely need a second search.
 _SPARE = 16
@@ -37,13 +37,28 @@ class Listed(list[str]):
     def take(self, numbers: np.ndarray) -> list[str]:
         return [self[number] for number in numbers.tolist()]
 
+    def find(self, docids: Sequence[str]) -> np.ndarray:
+        """The positions of docids, int64 (n,); -1 for those that are not here."""
+        places = {docid: number for number, docid in enumerate(self)}
+        return np.array([places.get(docid, -1) for docid in docids], dtype=np.int64)
+
 
 class Searchable(NamedTuple):
-    """A FAISS index with its docids, and its name for messages."""
+    """A FAISS index with its docids, and its name for messages.
+
+    Attributes:
+        chosen: the documents that may be hits, bool (documents,), at least one; None is all.
+    """
 
     name: str
     faiss: Any
     docids: Docids
+    chosen: np.ndarray | None = None
+
+    @property
+    def documents(self) -> int:
+        """Number of documents that may be hits."""
+        return int(self.faiss.ntotal if self.chosen is None else np.count_nonzero(self.chosen))
 
 
 class Ranked(NamedTuple):
@@ -78,7 +93,11 @@ class Nearest:
     def __init__(self, indexes: Sequence[Searchable]) -> None:
         self._indexes = list(indexes)
         self._starts: np.ndarray = np.cumsum([0, *(index.faiss.ntotal for index in indexes)])
-        self._documents = int(self._starts[-1])
+        self._counts = [index.documents for index in indexes]
+        self._documents = sum(self._counts)
+        self._parameters = [
+            None if index.chosen is None else choosing(index.faiss, index.chosen) for index in indexes
+        ]
 
     def search(self, vectors: np.ndarray, hits: int) -> Found:
         """Each query's nearest documents, in no fixed order of ties.
@@ -162,6 +181,8 @@ class Nearest:
                 scores = _scored_again(index.faiss, vector, block[None])[0]
                 block += start
                 better = (scores > least) | ((scores == least) & (order[block] > lowest))
+                if index.chosen is not None:
+                    better &= index.chosen[block - start]
                 best, rows = np.append(best, scores[better]), np.append(rows, block[better])
                 ranks = np.lexsort((-order[rows], -best))[:hits]
                 best, rows = best[ranks], rows[ranks]
@@ -172,7 +193,7 @@ class Nearest:
     @cached_property
     def _docid_order(self) -> np.ndarray:
         """The rank of each document in the order of docids, int64 (documents,)."""
-        every: np.ndarray = np.arange(self._documents)
+        every: np.ndarray = np.arange(self._starts[-1])
         names: np.ndarray = np.array([docid.encode() for docid in self._docids_of(every)])
         order: np.ndarray = np.empty(len(names), dtype=np.int64)
         order[np.argsort(names, kind="stable")] = every
@@ -181,8 +202,10 @@ class Nearest:
     def _ranked(self, vectors: np.ndarray, reach: int) -> Ranked:
         """The best `reach` documents of each index, merged."""
         parts = [
-            _search(index.faiss, vectors, min(reach, index.faiss.ntotal), int(start))
-            for index, start in zip(self._indexes, self._starts, strict=False)
+            _search(index.faiss, vectors, min(reach, count), int(start), parameters, reach >= count)
+            for index, start, count, parameters in zip(
+                self._indexes, self._starts, self._counts, self._parameters, strict=False
+            )
         ]
         if len(parts) == 1:
             return parts[0]
@@ -239,14 +262,27 @@ def searching_thread() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def _search(index: Any, vectors: np.ndarray, reach: int, start: int) -> Ranked:
-    """The best documents of one index. start: number of documents in the indexes before it."""
+def _search(
+    index: Any, vectors: np.ndarray, reach: int, start: int, parameters: Any, everything: bool
+) -> Ranked:
+    """The best documents of one index.
+
+    Args:
+        start: number of documents in the indexes before it.
+        parameters: see `faiss.choosing`; None searches all documents.
+        everything: there are no more documents than `reach`.
+    """
     import faiss
 
     try:
         with matrix_products():
-            scores, rows = index.search(vectors, reach)
+            scores, rows = index.search(vectors, reach, params=parameters)
     except RuntimeError as error:
+        if parameters is not None:
+            raise UsageError(
+                f"FAISS cannot search some documents of this kind of index only: {reason(error)}; leave "
+                "--lang out, or build a flat, fp16, sq8, hnsw or IVF index"
+            ) from error
         raise UsageError(f"FAISS refuses to search: {reason(error)}; check --search-parameters") from error
     # FAISS fills missing documents with row -1.
     scores[rows < 0] = -np.inf
@@ -258,7 +294,7 @@ def _search(index: Any, vectors: np.ndarray, reach: int, start: int) -> Ranked:
         order = np.argsort(-again, axis=1, kind="stable")
         scores, rows = np.take_along_axis(again, order, axis=1), np.take_along_axis(rows, order, axis=1)
     floor = scores[:, -1] + rounding
-    if reach == index.ntotal:
+    if everything:
         floor[:] = -np.inf
     if start:
         rows[rows >= 0] += start

@@ -13,6 +13,7 @@ import numpy as np
 
 from mimo_plugin.core.artifact import MANIFEST, Artifact, Kind
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
+from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.faiss import read_index, set_parameters
 from mimo_plugin.indexing.nearest import Listed
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mimo_plugin.evaluation.runs import Run
+    from mimo_plugin.indexing.texts import KeptTexts
 
 INDEX, DOCID, LANG = "index", "docid", "lang"
 FILES = (INDEX, DOCID, LANG)
+# Only where texts are kept.
+TEXTS = "texts.parquet"
 # Folder of the vectors while the index is built.
 WORK = "building"
 
@@ -59,7 +63,7 @@ INDEXES = Kind(
     formats=frozenset({"mimo-index"}),
     noun="an index",
     command="mimo index",
-    names=re.compile("|".join(FILES)),
+    names=re.compile("|".join((*FILES, re.escape(TEXTS)))),
     mark=WORK,
     mark_is_folder=True,
 )
@@ -104,6 +108,27 @@ class Lines:
 
         content = self._table.take(pa.array(numbers)).buffers()[2]
         return [] if content is None else _split(content.to_pybytes())
+
+    def find(self, lines: Sequence[str]) -> np.ndarray:
+        """The numbers of lines, int64 (n,), in the order of `lines`; -1 for what is no line."""
+        found: np.ndarray = np.full(len(lines), -1, dtype=np.int64)
+        places = self._places(lines)
+        numbers = np.flatnonzero(places >= 0)
+        found[places[numbers]] = numbers
+        return found
+
+    def among(self, lines: Sequence[str]) -> np.ndarray:
+        """Whether each line of the file is one of `lines`, bool (len(self),)."""
+        return self._places(lines) >= 0
+
+    def _places(self, lines: Sequence[str]) -> np.ndarray:
+        """The place of each line of the file in `lines`, which differ; -1 for what is not there."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        wanted = pa.array([f"{line}\n".encode() for line in lines], pa.large_binary())
+        places: np.ndarray = compute.index_in(self._table, value_set=wanted).fill_null(-1).to_numpy()
+        return places
 
     @cached_property
     def _bytes(self) -> mmap.mmap:
@@ -180,6 +205,8 @@ class Index:
         elif self.resumed:
             done = kept_text(self.resumed, self.encoded)
         text = summary_text(repr(self), done, self.manifest)
+        if TEXTS in self.manifest.files:
+            text += f"\ntexts are kept beside it, {size_text(self.manifest.files[TEXTS].bytes)}"
         return f"{text}\n{self.note}" if self.note else text
 
     @property
@@ -203,6 +230,54 @@ class Index:
 
         return search(self, topics, **options)
 
+    def texts(self, docids: Iterable[str]) -> dict[str, str]:
+        """Docid -> text; docids that the index lacks are left out.
+
+        The texts are those kept beside the index (`mimo index --texts`), else those of its collections, which
+        are read until all are found.
+
+        Raises:
+            ArtifactError: the index is corrupted.
+            DataError: texts are not kept, and the collections are not on this machine.
+            UsageError: texts are not kept, and the vectors were imported.
+        """
+        from mimo_plugin.indexing.texts import texts_in
+
+        rows = self._rows(docids)
+        if self._kept is None:
+            return texts_in(self.manifest.plan, list(rows))
+        return dict(zip(rows, self._kept.take(np.fromiter(rows.values(), np.int64)), strict=True))
+
+    def languages_of(self, docids: Iterable[str]) -> dict[str, str]:
+        """Docid -> language; docids that the index lacks, and those without a language, are left out."""
+        rows = self._rows(docids)
+        langs = self._langs.take(np.fromiter(rows.values(), np.int64)) if self._langs else [""] * len(rows)
+        return {docid: lang for docid, lang in zip(rows, langs, strict=True) if lang}
+
+    def rows_in(self, languages: Sequence[str]) -> np.ndarray:
+        """Which documents are in the languages, bool (documents,)."""
+        return self._langs.among(languages) if self._langs else np.zeros(len(self), dtype=bool)
+
+    def _rows(self, docids: Iterable[str]) -> dict[str, int]:
+        """Docid -> number of the document, for the docids that the index has."""
+        asked = list(dict.fromkeys(docids))
+        return {
+            docid: row for docid, row in zip(asked, self.docids.find(asked).tolist(), strict=True) if row >= 0
+        }
+
+    @cached_property
+    def _langs(self) -> Lines | None:
+        return Lines(self.directory / LANG) if LANG in self.manifest.files else None
+
+    @cached_property
+    def _kept(self) -> "KeptTexts | None":
+        from mimo_plugin.indexing.texts import KeptTexts
+
+        if TEXTS not in self.manifest.files:
+            return None
+        index_at(self.directory).verify(TEXTS)
+        return KeptTexts(self.directory / TEXTS)
+
     @cached_property
     def _opened(self) -> tuple[Any, Lines | Listed]:
         index, docids = self.opened or self._read()
@@ -211,7 +286,7 @@ class Index:
         return index, docids
 
     def _read(self) -> tuple[Any, Lines]:
-        index_at(self.directory).verify()
+        index_at(self.directory).verify(*FILES)
         index, docids = read_index(self.directory / INDEX), Lines(self.directory / DOCID)
         if not index.ntotal == len(docids) == len(self):
             raise ArtifactError(
@@ -349,22 +424,8 @@ def check_encoder(index: Index, encoder: Encoder, *, allow_other: bool = False) 
 def read_doc_languages(directory: Path, wanted: Iterable[str]) -> dict[str, str]:
     """Docid -> language, for the wanted documents that are in an index and have a language.
 
-    The files are streamed: memory grows with the wanted documents only.
-
     Raises:
         ArtifactError: the directory holds no index, or a corrupted one.
     """
-    index_at(directory).verify(DOCID, LANG)
-    missing = {docid.encode() for docid in wanted}
-    found: dict[str, str] = {}
-    with (directory / DOCID).open("rb") as docids, (directory / LANG).open("rb") as languages:
-        for line, language in zip(docids, languages, strict=True):
-            if not missing:
-                break
-            docid = line.rstrip(b"\n")
-            if docid in missing:
-                missing.discard(docid)
-                name = language.decode().rstrip("\n")
-                if name:
-                    found[docid.decode()] = name
-    return found
+    manifest = index_at(directory).verify(DOCID, LANG)
+    return Index(directory, manifest, opened=(None, Lines(directory / DOCID))).languages_of(wanted)

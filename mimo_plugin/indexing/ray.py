@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 from mimo_plugin.collections.survey import survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar, signals_kept
-from mimo_plugin.core.errors import EnvironmentProblem, Problems, UsageError
-from mimo_plugin.encoder.encoder import EncoderOptions
-from mimo_plugin.encoder.options import AUTO
-from mimo_plugin.indexing.encode import Encoded, begin_vectors, finish_vectors, open_pool
+from mimo_plugin.core.errors import EnvironmentProblem, UsageError
+from mimo_plugin.encoder.options import AUTO, EncoderOptions
+from mimo_plugin.indexing.encode import Encoded, begin_vectors, check_inputs, finish_vectors
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray_worker import RayEncoder, Work, find_terms, read_row, read_texts, vectors_of
 from mimo_plugin.indexing.settings import EncodeOptions
@@ -261,22 +260,14 @@ def encode_on_ray(
         encoder_options = replace(encoder_options, backend=backend)
     device = encoder_options.device
     directory = Artifact(output, VECTORS)
-    problems = Problems()
-    with problems.collect():
-        documents = open_pool(collections, options)
-    with problems.collect():
-        directory.check_output()
-    with problems.collect():
-        require_ray()
-    with problems.collect():
-        check_address(cluster.address)
-    if device is not None and ":" in device:
-        problems.add(
-            f"--device {device}: Ray gives each worker a GPU of its own, {device.partition(':')[0]} was "
-            "expected (CUDA_VISIBLE_DEVICES says which of a machine's GPUs Ray is started with)",
-            UsageError,
-        )
-    problems.raise_any()
+    documents = check_inputs(
+        collections,
+        options,
+        directory.check_output,
+        require_ray,
+        lambda: check_address(cluster.address),
+        lambda: _check_device(device),
+    )
     with connected(cluster):
         import ray
 
@@ -310,6 +301,14 @@ def encode_on_ray(
             begun = begin_vectors(directory, plan, options.resume)
             _encode_shards(work, terms, workers, begun.shards, begun.missing, options.progress)
             return finish_vectors(directory, plan, begun)
+
+
+def _check_device(device: str | None) -> None:
+    if device is not None and ":" in device:
+        raise UsageError(
+            f"--device {device}: Ray gives each worker a GPU of its own, {device.partition(':')[0]} was "
+            "expected (CUDA_VISIBLE_DEVICES says which of a machine's GPUs Ray is started with)"
+        )
 
 
 def _terms(work: Work, workers: Workers) -> EncodingPlan:

@@ -15,7 +15,8 @@ from mimo_plugin.collections.records import Doc
 from mimo_plugin.collections.survey import Survey
 from mimo_plugin.core import errors
 from mimo_plugin.core.errors import EnvironmentProblem, MimoError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.encode import Chunk, chunks, encode_chunks
 from mimo_plugin.indexing.plan import EncodingPlan, plan_encoding
 from mimo_plugin.indexing.vectors import Shards, VectorBatch

@@ -11,11 +11,12 @@ import numpy as np
 from mimo_plugin.collections.dataset import collection
 from mimo_plugin.collections.folder import FOLDER_PREFIX
 from mimo_plugin.collections.loading import HUB_PREFIX, require
-from mimo_plugin.collections.pool import is_file, load
+from mimo_plugin.collections.pool import is_file
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, MimoError, Problems, UsageError
 from mimo_plugin.core.files import check_place
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.encoder.encoder import Encoder, NotFinite
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.prompts import former_query_prompt
 from mimo_plugin.evaluation.runs import Run, ranking, trec_order, write_run
 from mimo_plugin.evaluation.topics import own_warning
@@ -23,7 +24,7 @@ from mimo_plugin.evaluation.trained_on import write_run_record
 from mimo_plugin.indexing.encode import check_checkpoint, load_encoder
 from mimo_plugin.indexing.nearest import Found, Nearest, Searchable, searching_thread
 from mimo_plugin.indexing.open import Index, check_encoder, find_indexes, shared_prefixes
-from mimo_plugin.indexing.settings import SearchOptions
+from mimo_plugin.indexing.settings import SearchOptions, TopicOptions
 
 logger = logging.getLogger(__name__)
 
@@ -128,25 +129,19 @@ class _Search:
         self._options = options
         problems = Problems()
         with problems.collect():
-            places = [index] if isinstance(index, Index | Path | str) else index
-            self._indexes = find_indexes(places, options.search_parameters)
-            check_checkpoint(options.encoder or self._indexes[0].manifest.plan.encoder)
-        with problems.collect():
-            require(specs, queries=True)
-        if output is not None:
-            with problems.collect():
-                check_place(output)
-        if options.lang and not any(map(is_file, specs)):
-            problems.add("--lang is the language of a file of topics, and none was given", UsageError)
-        problems.raise_any()
-        self._pool = self._load(specs) if pool is None else pool
+            self._indexes = find_searched(index, options)
+        check_topics(specs, options, output, problems)
+        prefixes = shared_prefixes(self._indexes)
+        self._pool = options.load(specs, prefixes) if pool is None else pool
         self._read = read_topics(self._pool)
         self.queries = self._read.queries
-        for opened in self._indexes:
-            # Reads and checks the index.
-            _ = opened.faiss
-        self.encoder = _load_encoder(self._indexes, options, encoder_options)
-        self._documents = sum(len(one) for one in self._indexes)
+        if prefixes and options.lang and not options.topic_lang and any(map(is_file, specs)):
+            _check_prefixed(self.queries)
+        self.encoder = open_searched(self._indexes, options, encoder_options)
+        langs = options.languages
+        self._documents = sum(
+            sum(one.languages.get(lang, 0) for lang in langs) if langs else len(one) for one in self._indexes
+        )
         self._depth = min(options.hits, self._documents)
         # One more, as the query itself may be among the hits.
         self._reach = min(self._depth + options.remove_query, self._documents)
@@ -157,27 +152,28 @@ class _Search:
         total, count, cut = len(self.queries), self._reach, self._cut.append
         with bar(total=total, what="searching", unit="queries", enabled=self._options.progress) as counter:
             for hits in find_hits(
-                self._indexes, self.encoder, self.queries, hits=count, advance=counter.update, cut=cut
+                self._indexes,
+                self.encoder,
+                self.queries,
+                hits=count,
+                languages=self._options.languages,
+                advance=counter.update,
+                cut=cut,
             ):
                 self._own_first += hits.query_id in hits.docids[:1]
                 self._short += len(hits.docids) < self._reach
-                yield _without_query(hits, self._depth) if self._options.remove_query else hits
+                yield without_query(hits, self._depth) if self._options.remove_query else hits
 
     def warnings(self) -> list[str]:
         """Complete once all hits have been taken."""
-        options, warnings, total = self._options, [], len(self.queries)
-        if empty := self._read.empty:
-            shown = ", ".join(empty[:5])
-            warnings.append(f"{len(empty)} queries have no text and were searched like the others: {shown}")
-        if self._read.copies:
-            warnings.append(f"{self._read.copies} queries were repeated, and searched once")
-        own = [] if options.remove_query else own_warning(self._own_first, total)
-        if own and not _judged_own(self._pool):
-            warnings += own
+        options, warnings = self._options, self._read.warnings()
+        if not options.remove_query:
+            warnings += own_first_warning(self._own_first, len(self.queries), self._pool)
         if options.hits > self._depth:
             count = len(self._indexes)
             holds = "the index holds" if count == 1 else f"the {count} indexes hold"
-            warnings.append(f"--hits {options.hits}: {holds} {self._depth} documents")
+            within = f" in {', '.join(options.languages)}" if options.lang else ""
+            warnings.append(f"--hits {options.hits}: {holds} {self._depth} documents{within}")
         if self._short:
             warnings.append(
                 f"{self._short} queries got fewer than {self._reach} hits from this approximate index: "
@@ -185,17 +181,55 @@ class _Search:
             )
         return warnings + cut_warning(self._cut)
 
-    def _load(self, specs: Sequence[str]) -> Any:
-        options, prefixes = self._options, shared_prefixes(self._indexes)
-        return load(
-            *specs,
-            pooled=prefixes is not None,
-            prefixes=prefixes,
-            shared_topics=options.shared_topics,
-            topic_field=options.topic_field,
-            topic_lang=options.topic_lang,
-            lang=options.lang,
-            duplicates=options.duplicates,
+
+def find_searched(
+    index: Index | Path | str | Sequence[Index | Path | str], options: SearchOptions
+) -> list[Index]:
+    """The indexes of a search; their vectors and the encoder are not read yet.
+
+    Raises: as `find_indexes`, and
+        ModelError: there is no such query encoder.
+        UsageError: the indexes have no documents in a language.
+    """
+    places = [index] if isinstance(index, Index | Path | str) else index
+    indexes = find_indexes(places, options.search_parameters)
+    with Problems(UsageError) as problems:
+        with problems.collect():
+            check_checkpoint(options.encoder or indexes[0].manifest.plan.encoder)
+        there = {lang for one in indexes for lang in one.languages}
+        problems.extend(options.unknown_languages(there, "the index"))
+    return indexes
+
+
+def open_searched(
+    indexes: Sequence[Index], options: SearchOptions, encoder_options: EncoderOptions | None
+) -> Encoder:
+    """Reads and checks the indexes, and returns the query encoder."""
+    for opened in indexes:
+        _ = opened.faiss
+    return load_query_encoder(indexes, options, encoder_options)
+
+
+def check_topics(
+    specs: Sequence[str], options: TopicOptions, output: Path | None, problems: Problems
+) -> None:
+    """Checks the topics and the run's file, and raises with the problems so far."""
+    with problems.collect():
+        require(specs, queries=True)
+    if output is not None:
+        with problems.collect():
+            check_place(output)
+    if options.topic_lang and not options.shared_topics and not any(map(is_file, specs)):
+        problems.add("--topic-lang is the language of a file of topics, and none was given", UsageError)
+    problems.raise_any()
+
+
+def _check_prefixed(queries: Sequence[tuple[str, str]]) -> None:
+    """Raises a UsageError where `--lang` may have been meant for the topics."""
+    if not any(":" in query_id for query_id, _ in queries):
+        raise UsageError(
+            f"ids such as {queries[0][0]} do not begin with a language, as those of the index do: say with "
+            "--topic-lang which one the queries are in; --lang chooses documents"
         )
 
 
@@ -210,7 +244,7 @@ def cut_warning(cut: Sequence[str]) -> list[str]:
     ]
 
 
-def _without_query(hits: "Hits", depth: int) -> "Hits":
+def without_query(hits: "Hits", depth: int) -> "Hits":
     """At most `depth` best hits that are not the query itself."""
     docids = np.array([docid.encode() for docid in hits.docids], dtype=np.bytes_)
     order = [at for at in trec_order(docids, hits.scores).tolist() if hits.docids[at] != hits.query_id][
@@ -219,8 +253,17 @@ def _without_query(hits: "Hits", depth: int) -> "Hits":
     return Hits(hits.query_id, [hits.docids[at] for at in order], hits.scores[order])
 
 
+def own_first_warning(count: int, total: int, pool: Any) -> list[str]:
+    """The warning about queries that are their own first hits, unless such hits are judged relevant.
+
+    Args:
+        count: of `total` queries.
+    """
+    own = own_warning(count, total)
+    return own if own and not _judged_own(pool) else []
+
+
 def _judged_own(pool: Any) -> bool:
-    """Whether a document with the id of its query is judged relevant: then such hits are wanted."""
     try:
         return (
             pool is not None
@@ -231,7 +274,9 @@ def _judged_own(pool: Any) -> bool:
         return False
 
 
-def _load_encoder(indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None) -> Encoder:
+def load_query_encoder(
+    indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None
+) -> Encoder:
     index, plan = indexes[0], indexes[0].manifest.plan
     own = given is None and options.encoder is None
     given = given or EncoderOptions()
@@ -287,6 +332,15 @@ class ReadTopics(NamedTuple):
     empty: list[str]
     copies: int
 
+    def warnings(self) -> list[str]:
+        found = []
+        if self.empty:
+            shown = ", ".join(self.empty[:5])
+            found.append(f"{len(self.empty)} queries have no text and were searched like the others: {shown}")
+        if self.copies:
+            found.append(f"{self.copies} queries were repeated, and searched once")
+        return found
+
 
 def read_topics(collection: Any) -> ReadTopics:
     """The queries of an ir_datasets dataset of `Query`s."""
@@ -311,6 +365,7 @@ def find_hits(
     queries: list[tuple[str, str]],
     *,
     hits: int,
+    languages: Sequence[str] = (),
     batch_size: int = QUERIES_AT_ONCE,
     advance: Callable[[int], object] | None = None,
     cut: Callable[[str], object] | None = None,
@@ -320,6 +375,7 @@ def find_hits(
     Args:
         indexes: searched as one.
         hits: maximum number of documents per query.
+        languages: of the documents; () is all. At least one document is in them.
         batch_size: maximum number of queries that are encoded and searched together.
         advance: called with the number of queries done since the last call.
         cut: called with the id of each query for which `nearest.Found.cut` is true.
@@ -329,7 +385,18 @@ def find_hits(
         NotFinite: a query's vector holds NaN or infinity.
         UsageError: FAISS refuses the search parameters.
     """
-    nearest = Nearest([Searchable(str(index.directory), index.faiss, index.docids) for index in indexes])
+    nearest = Nearest(
+        [
+            Searchable(
+                str(index.directory),
+                index.faiss,
+                index.docids,
+                index.rows_in(languages) if languages else None,
+            )
+            for index in indexes
+            if not languages or any(map(index.languages.get, languages))
+        ]
+    )
 
     def hits_of(batch: list[tuple[str, str]], found: Found) -> Iterator[Hits]:
         for (query_id, _), (docids, scores) in zip(batch, nearest.named(found), strict=True):

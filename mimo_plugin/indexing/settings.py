@@ -1,13 +1,13 @@
 """Options of encoding, indexing and searching, for Python and the command line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from mimo_plugin.core.errors import UsageError
+from mimo_plugin.core.errors import UsageError, near
 from mimo_plugin.core.option import (
-    FileLang,
     Option,
     Progress,
     RemoveQuery,
@@ -16,8 +16,10 @@ from mimo_plugin.core.option import (
     TopicLang,
     duplicates_of,
 )
+from mimo_plugin.evaluation.options import Analyzers, split_names
 
 if TYPE_CHECKING:
+    from mimo_plugin.collections.dataset import Pool
     from mimo_plugin.encoder.encoder import Encoder
 
 _PART = re.compile(r"([1-9]\d*)/([1-9]\d*)")
@@ -104,28 +106,107 @@ class IndexOptions(EncodeOptions):
         str, Option("flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string, e.g. IVF256,Flat.")
     ] = "Flat"
     seed: Annotated[int, Option("Seed of the sample that trains IVF, PQ and the like.", min=0)] = 42
+    texts: Annotated[
+        bool, Option("Keep the documents' texts beside the index, compressed: `mimo search -q` shows them.")
+    ] = False
     resume: Annotated[bool, Option("Go on with an index that was cut short, or start over.")] = True
 
 
-@dataclass(frozen=True)
-class SearchOptions:
-    """How queries are searched. For topics, languages and duplicates see `load`."""
+# Hits per query that are shown, without --hits.
+SHOWN = 10
 
-    hits: Annotated[int, Option("Documents per query.", min=1)] = 100
+
+@dataclass(frozen=True)
+class TopicOptions:
+    """Queries of collections or files, and their run. For topics, their languages and duplicates see `load`.
+
+    `lang`: one text or several, such as `"de,fr"`.
+    """
+
+    hits: Annotated[int, Option("Documents per query.", also=("-k",), min=1)] = 100
+    lang: Annotated[
+        Sequence[str], Option("Search documents in these languages only.  [default: all]", metavar="LANG,...")
+    ] = ()
+    tag: Annotated[str, Option("Name of the run, its sixth column.")] = "mimo"
+    shared_topics: SharedTopics = False
+    topic_field: TopicField = None
+    topic_lang: TopicLang = ()
+    remove_query: RemoveQuery = False
+    duplicates: Annotated[str, duplicates_of("queries with one id and different text")] = "error"
+    progress: Progress = None
+
+    @property
+    def languages(self) -> list[str]:
+        """The documents' languages; [] is all."""
+        return split_names(self.lang) if self.lang else []
+
+    def unknown_languages(self, there: Iterable[str], what: str) -> Iterator[str]:
+        """A line for each language that no document has. what: has the documents, such as "the index"."""
+        known = sorted(filter(None, there))
+        are = f"they are in {', '.join(known)}" if known else "their languages are unknown"
+        for lang in self.languages:
+            if lang not in known:
+                yield f"--lang {lang}: {what} has no such documents, {are}{near(lang, known)}"
+
+    def load(self, specs: Sequence[str], prefixes: dict[str, str] | None) -> "Pool":
+        """Opens collections and files of queries. prefixes: of pooled ids; None leaves ids unchanged."""
+        from mimo_plugin.collections.pool import load, topic_languages
+
+        return load(
+            *specs,
+            pooled=prefixes is not None,
+            prefixes=prefixes,
+            shared_topics=self.shared_topics,
+            topic_field=self.topic_field,
+            duplicates=self.duplicates,
+            **topic_languages(self.topic_lang, self.shared_topics, specs),
+        )
+
+
+@dataclass(frozen=True)
+class SearchOptions(TopicOptions):
+    """How queries are searched."""
+
     encoder: Annotated[
         "str | Encoder | None", Option("Query encoder.  [default: the encoder that made the index]")
     ] = None
     allow_other_encoder: Annotated[
         bool, Option("Search with an encoder that is not the one of the index.")
     ] = False
-    tag: Annotated[str, Option("Name of the run, its sixth column.")] = "mimo"
     search_parameters: Annotated[
         str | None, Option("FAISS search parameters, e.g. nprobe=16 or efSearch=128.")
     ] = None
-    shared_topics: SharedTopics = False
-    topic_field: TopicField = None
-    topic_lang: TopicLang = None
-    lang: FileLang = ()
-    remove_query: RemoveQuery = False
-    duplicates: Annotated[str, duplicates_of("queries with one id and different text")] = "error"
-    progress: Progress = None
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """How hits are shown: by default as a table that cuts texts to the terminal's width."""
+
+    full: Annotated[bool, Option("With -q and --interactive: all of each text.")] = False
+    json: Annotated[bool, Option("With -q and --interactive: a line of JSON per query.")] = False
+
+
+@dataclass(frozen=True)
+class Bm25Options(TopicOptions):
+    """How BM25's index is built and searched. `lang` chooses the documents that are indexed."""
+
+    tag: Annotated[str, Option("Name of the run, its sixth column.")] = "bm25"
+    analyzers: Annotated[
+        Analyzers,
+        Option(
+            "Words in lower case for all languages alike, or the stemming and stop words that Pyserini has "
+            "for the documents' one language."
+        ),
+    ] = Analyzers.PLAIN
+    index: Annotated[
+        Path | None, Option("Directory that keeps Lucene's index for the next search.  [default: none]")
+    ] = None
+    fields: Annotated[
+        Sequence[str], Option("Document fields to index.  [default: what ir_datasets says]")
+    ] = ()
+    pooled: Annotated[bool, Option("Ids become lang:id for a single collection, too.")] = False
+    duplicates: Annotated[str, duplicates_of("documents or queries with one id and different content")] = (
+        "error"
+    )
+    threads: Annotated[int, Option("Threads that Lucene uses.", min=1)] = 2
+    resume: Annotated[bool, Option("Search a finished --index, or build it again.")] = True

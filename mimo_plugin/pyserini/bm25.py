@@ -149,9 +149,10 @@ BM25_INDEXES = Kind(
     Bm25Manifest,
     formats=frozenset({"mimo-bm25-index"}),
     noun="a BM25 index",
-    command="mimo reproduce",
+    command="mimo bm25",
     names=LUCENE_FILES,
     mark=PLAN,
+    option="--index",
     again="remove the directory and build it again",
 )
 

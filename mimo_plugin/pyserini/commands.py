@@ -75,7 +75,8 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
     defaults: dict[str, Any] = {"--max-length": None}
     checkpoint = _value(arguments, "--encoder")
     if checkpoint and "--to-faiss" in arguments and _value(arguments, "--dimension") is None:
-        from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+        from mimo_plugin.encoder.encoder import Encoder
+        from mimo_plugin.encoder.options import EncoderOptions
 
         defaults["--dimension"] = Encoder(
             checkpoint, EncoderOptions(device="cpu", known_prompts=False)

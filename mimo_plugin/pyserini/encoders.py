@@ -17,7 +17,8 @@ from pyserini.encode import (  # noqa: E402
 )
 
 from mimo_plugin.encoder.checkpoint import check_device  # noqa: E402
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, Text  # noqa: E402
+from mimo_plugin.encoder.encoder import Encoder, Text  # noqa: E402
+from mimo_plugin.encoder.options import EncoderOptions  # noqa: E402
 
 if TYPE_CHECKING:
     import numpy as np

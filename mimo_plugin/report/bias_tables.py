@@ -7,13 +7,27 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from mimo_plugin.core.files import size_text
-from mimo_plugin.core.table import DOWN, MISSING, TO_0, TO_1, UP, Cell, Column, Table, count, number, words
+from mimo_plugin.core.table import (
+    DOWN,
+    MISSING,
+    TO_0,
+    TO_1,
+    UP,
+    Cell,
+    Column,
+    Note,
+    Table,
+    count,
+    number,
+    words,
+)
 from mimo_plugin.evaluation.results import (
     BenchmarkResults,
     BiasResult,
     EncoderResult,
     GeometryResult,
 )
+from mimo_plugin.evaluation.tables import result_marks
 from mimo_plugin.report.tables import MONOLINGUAL, labels, measure_name, system_names
 
 
@@ -25,17 +39,22 @@ class Biases(NamedTuple):
         names: run -> its name in tables.
         labels: texts that must accompany every number.
         own_only: whether documents are judged in the query's language only.
+        marks, notes: of languages that encoders were not trained on.
     """
 
     found: Mapping[str, BiasResult]
     names: Mapping[str, str]
     labels: Sequence[str] = ()
     own_only: bool = False
+    marks: Mapping[str, str] = {}
+    notes: Sequence[str] = ()
 
     @classmethod
     def of(cls, results: BenchmarkResults) -> "Biases":
         own_only = results.config.setting in MONOLINGUAL
-        return cls(results.language_bias, system_names(results), labels(results), own_only)
+        names = system_names(results)
+        marks, notes = result_marks(results.evaluation, names)
+        return cls(results.language_bias, names, labels(results), own_only, marks, notes)
 
 
 _CALLED = {
@@ -221,14 +240,16 @@ def _by_language(
     rows = []
     for language in languages:
         cells = [values.get(language) for values in columns]
-        rows.append([words(language), *(number(getattr(cell, "gap", cell), form) for cell in cells)])
+        shown = words(f"{language}{biases.marks.get(language, '')}", language)
+        rows.append([shown, *(number(getattr(cell, "gap", cell), form) for cell in cells)])
     if rows:
         headers = [
             Column("query language"),
             *(Column(biases.names[run], better=better) for run in biases.found),
         ]
         title = f"{title} by query language"
-        yield Table.of(title, headers, rows, name=f"{name}-by-language", labels=biases.labels)
+        notes = [Note(note, repeated=True) for note in biases.notes]
+        yield Table.of(title, headers, rows, notes, name=f"{name}-by-language", labels=biases.labels)
 
 
 def mix_table(biases: Biases, run: str, file: str) -> Table:

@@ -13,6 +13,7 @@ from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.core.files import writing
 from mimo_plugin.core.table import BETTER, Column, Table, number, to_csv, to_latex, words
 from mimo_plugin.evaluation.results import AGAIN, BenchmarkResults
+from mimo_plugin.evaluation.tables import slice_tables
 from mimo_plugin.report.bias_tables import (
     Biases,
     bias_by_language,
@@ -105,6 +106,7 @@ def make_sections(results: BenchmarkResults, per_topic: "PerTopicResults | None"
         Section("scores", "Scores", [*score_tables(results), Folded(counts_table(results))]),
         Section("differences", "Differences by language", list(_differences(results, files))),
         Section(_TOPICS, "Topics", []),
+        Section("slices", "Slices of topics", list(_slices(results))),
         Section("language-bias", "Language bias", list(_bias(results, files))),
         Section("geometry", "Geometry of the encoders", list(_geometry(results, files))),
         Section("systems", "Systems", list(_systems(results))),
@@ -131,6 +133,11 @@ def _differences(results: BenchmarkResults, files: FileNames) -> Iterator[Part]:
         if test is not None and compared(results, measure):
             yield forest_plot(results, measure, test.confidence, files)
             yield Folded(comparison_table(results, measure, test), printed=True)
+
+
+def _slices(results: BenchmarkResults) -> Iterator[Part]:
+    for table in slice_tables(results.evaluation, system_names(results), measure_name):
+        yield table._replace(name=table.title, labels=labels(results))
 
 
 def _bias(results: BenchmarkResults, files: FileNames) -> Iterator[Part]:

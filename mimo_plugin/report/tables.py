@@ -28,6 +28,7 @@ from mimo_plugin.evaluation.results import (
     ReferenceResult,
 )
 from mimo_plugin.evaluation.significance import UPPER_BOUND
+from mimo_plugin.evaluation.tables import APART, apart_averages, result_marks
 
 MONOLINGUAL = (Setting.MULTI_MONOLINGUAL, Setting.MIXED_MONOLINGUAL)
 
@@ -162,7 +163,7 @@ def _several(results: BenchmarkResults) -> bool:
 
 def _overall(results: BenchmarkResults) -> Table:
     names, evaluation = system_names(results), results.evaluation
-    averages = ("macro", "mean") if _several(results) else ("mean",)
+    averages = ("macro", *apart_averages(evaluation), "mean") if _several(results) else ("mean",)
     columns = [Column("run")]
     cells: list[list[Cell]] = []
     for measure in evaluation.measures:
@@ -180,8 +181,20 @@ def _overall(results: BenchmarkResults) -> Table:
     where = f"{len(languages)} languages" if len(languages) != 1 else f"one language ({languages[0]})"
     title = f"Scores over {evaluation.topics.judged:,} topics in {where}"
     note = "macro: mean over languages. mean: over topics. " if len(averages) > 1 else ""
-    notes = [Note(note + _BOLD), *_trained_on(results), *_test_notes(results), *sources]
+    notes = [
+        Note(note + _BOLD),
+        *_unseen_notes(results),
+        *_trained_on(results),
+        *_test_notes(results),
+        *sources,
+    ]
     return Table(title, columns, parts, notes, "scores", labels(results))
+
+
+def _unseen_notes(results: BenchmarkResults) -> list[Note]:
+    """Which languages encoders were not trained on, and the averages of these."""
+    notes = result_marks(results.evaluation, system_names(results))[1]
+    return [Note(note) for note in (*notes, *([APART] if notes and _several(results) else ()))]
 
 
 def _trained_on(results: BenchmarkResults) -> Iterator[Note]:
@@ -203,8 +216,9 @@ def _scores(results: BenchmarkResults, measure: str, average: str) -> list[Cell]
     language = tested.get(average, average)
     cells = []
     for name, run in evaluation.runs.items():
-        values = {"macro": run.macro, "mean": run.mean}.get(average) or run.per_language[average]
-        cells.append(number(values[measure])._replace(marked=evaluation.differs(name, measure, language)))
+        averages = {"macro": run.macro, "seen": {}, "unseen": {}, **run.apart, "mean": run.mean}
+        values = averages[average] if average in averages else run.per_language[average]
+        cells.append(number(values.get(measure))._replace(marked=evaluation.differs(name, measure, language)))
     return cells if is_judged(measure) else in_bold(cells)
 
 
@@ -221,20 +235,28 @@ def _by_language(results: BenchmarkResults, measure: str) -> Table:
         for one in published
     ]
     languages: list[list[Cell]] = []
+    marks = result_marks(evaluation)[0]
     for language, topics in evaluation.topics.languages.items():
         row = _scores(results, measure, language)
         elsewhere = [number(one.per_language.get(language)) for one in published]
-        languages.append([words(language), count(topics), *row, *elsewhere])
+        shown = words(f"{language}{marks.get(language, '')}", language)
+        languages.append([shown, count(topics), *row, *elsewhere])
     macro, mean = _scores(results, measure, "macro"), _scores(results, measure, "mean")
+    missing = [Cell(MISSING)] * len(published)
     averages = [
         [words("macro"), Cell(""), *macro, *(number(one.macro) for one in published)],
-        [words("mean"), count(evaluation.topics.judged), *mean, *([Cell(MISSING)] * len(published))],
+        *(
+            [words(name), Cell(""), *_scores(results, measure, name), *missing]
+            for name in apart_averages(evaluation)
+        ),
+        [words("mean"), count(evaluation.topics.judged), *mean, *missing],
     ]
     if is_judged(measure):
         notes = [Note("Share of the hits with a judgment; hits without one count as not relevant.")]
     else:
         notes = [Note(_BOLD), *_test_notes(results), *_source_notes(results, set(map(_source, published)))]
         notes = [note._replace(repeated=True) for note in notes]
+    notes += [note._replace(repeated=True) for note in _unseen_notes(results)]
     return Table(
         f"{measure_name(measure)} by language",
         columns,
@@ -398,6 +420,7 @@ def comparison_table(results: BenchmarkResults, measure: str, test: ProcedureRes
     names = system_names(results)
     columns = ["language", "topics", "difference", "lower", "upper", "d_z", "wins", "ties", "losses"]
     parts = []
+    marks, unseen = result_marks(results.evaluation, names)
     notes = [
         *_procedure(results, test),
         f"lower, upper: {100 * test.confidence:g} % interval of the difference. d_z: mean difference "
@@ -406,7 +429,7 @@ def comparison_table(results: BenchmarkResults, measure: str, test: ProcedureRes
     ]
     for (baseline, run), comparisons in compared(results, measure).items():
         pair = f"{names[run]} − {names[baseline]}"
-        parts.append(Rows([_row(one) for one in comparisons], pair))
+        parts.append(Rows([_row(one, marks.get(one.language, "")) for one in comparisons], pair))
         notes += [
             f"{pair}, {language_name(one)}: {one.note}"
             for one in comparisons
@@ -416,16 +439,16 @@ def comparison_table(results: BenchmarkResults, measure: str, test: ProcedureRes
         f"{measure_name(measure)}: differences between runs",
         [Column(name, better=UP if name == "difference" else "") for name in (*columns, "p", "corrected p")],
         parts,
-        list(map(Note, notes)),
+        list(map(Note, (*notes, *unseen))),
         f"differences-{measure.replace('@', '-')}",
         labels(results),
     )
 
 
-def _row(one: ComparisonResult) -> list[Cell]:
+def _row(one: ComparisonResult, mark: str) -> list[Cell]:
     bound = one.note == UPPER_BOUND
     return [
-        words(language_name(one)),
+        words(language_name(one) + mark, language_name(one)),
         count(one.queries),
         *(number(value, "+.4f") for value in (one.difference, one.ci_low, one.ci_high)),
         number(one.effect_size, "+.2f"),

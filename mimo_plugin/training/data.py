@@ -11,7 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mimo_plugin.core.artifact import Artifact, FileRecord, Kind, Manifest, require_content
+from pydantic import Field
+
+from mimo_plugin.core.artifact import Artifact, FileRecord, Kind, Manifest, Record, require_content
 from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import replacing, write_text
 
@@ -31,6 +33,25 @@ class Format(StrEnum):
         return {Format.PAIRS: "stage-1 pairs", Format.TABLE: "a stage-2 table"}[self]
 
 
+class NegativesRecord(Record):
+    """The mined negatives of a table.
+
+    Attributes:
+        encoder: checkpoint that found them; "" if unknown.
+        rows: number of negatives -> rows that have so many.
+        missed: queries whose own passage was not among the hits.
+    """
+
+    encoder: str
+    rows: dict[int, int]
+    missed: int
+
+    @property
+    def most(self) -> int:
+        """The largest number of negatives of a row."""
+        return max(self.rows, default=0)
+
+
 class DataManifest(Manifest):
     """Manifest of a directory of Parquet files.
 
@@ -42,6 +63,7 @@ class DataManifest(Manifest):
         source: what the rows were made from.
         files: name -> size and SHA-256, in the order of the rows.
         versions: of the libraries that wrote the files.
+        negatives: of a table with the column `negatives`.
     """
 
     format: Format
@@ -53,6 +75,7 @@ class DataManifest(Manifest):
     parameters: dict[str, Any]
     source: dict[str, Any]
     versions: dict[str, str]
+    negatives: NegativesRecord | None = Field(default=None, exclude_if=lambda found: found is None)
 
     @property
     def fingerprint(self) -> str:
@@ -148,7 +171,8 @@ class Pairs(_Stored):
 class Table(_Stored):
     """Stage-2 data: a row is one (query, positive passage), `queries` and `passages` parallel to `langs`.
 
-    Every row has the anchor language and at least one other.
+    Every row has the anchor language and at least one other. A table with mined negatives has a column
+    `negatives`: passage ids of other rows, the hardest first.
     """
 
     def texts(self) -> Iterator[str]:
@@ -192,6 +216,7 @@ def open_table(directory: Path) -> Table:
     return Table(manifest, _mapped(directory, manifest), directory)
 
 
+NEGATIVES = "negatives"
 _COLUMNS = {
     Format.PAIRS: ["text", "lang", "anchor"],
     Format.TABLE: ["query_id", "passage_id", "langs", "queries", "passages"],
@@ -207,15 +232,20 @@ def data_of(dataset: "Dataset", held: Format, anchor: str = "en") -> Pairs | Tab
     Raises:
         DataError: a column is missing; or a row of a table lacks the anchor language, or has no other.
     """
-    missing = [name for name in _COLUMNS[held] if name not in dataset.column_names]
+    columns = _COLUMNS[held]
+    missing = [name for name in columns if name not in dataset.column_names]
     if missing or not len(dataset):
         found = f"columns {', '.join(dataset.column_names)}" if missing else "no row"
-        raise DataError(f"a dataset with {found}: {held.noun} need rows with {', '.join(_COLUMNS[held])}")
+        raise DataError(f"a dataset with {found}: {held.noun} need rows with {', '.join(columns)}")
+    mined = held is Format.TABLE and NEGATIVES in dataset.column_names
+    if mined:
+        columns = [*columns, NEGATIVES]
     # Applies a selection of rows, which `dataset.data` ignores.
-    rows = dataset.select_columns(_COLUMNS[held]).flatten_indices()
-    digest, languages = hashlib.sha256(), Counter[str]()
+    rows = dataset.select_columns(columns).flatten_indices()
+    digest, languages, negatives = hashlib.sha256(), Counter[str](), Counter[int]()
     for batch in rows.iter(batch_size=1024):
-        digest.update(json.dumps([batch[name] for name in _COLUMNS[held]]).encode())
+        digest.update(json.dumps([batch[name] for name in columns]).encode())
+        negatives.update(map(len, batch.get(NEGATIVES, ())))
         for langs in batch.get("langs") or [[lang] for lang in batch["lang"]]:
             if held is Format.TABLE and (anchor not in langs or len(langs) < 2):
                 raise DataError(
@@ -233,6 +263,7 @@ def data_of(dataset: "Dataset", held: Format, anchor: str = "en") -> Pairs | Tab
         source={},
         files={"dataset": FileRecord(bytes=rows.data.nbytes, sha256=digest.hexdigest())},
         versions={},
+        negatives=NegativesRecord(encoder="", rows=negatives, missed=0) if mined else None,
     )
     return (Pairs if held is Format.PAIRS else Table)(manifest, rows)
 

@@ -1,12 +1,14 @@
 """The rows and languages of each batch of a stage."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.training.data import Pairs, Table
-from mimo_plugin.training.recipe import Stage1Options, Stage2Options
+from mimo_plugin.training.data import NEGATIVES, Pairs, Rereadable, Table
+from mimo_plugin.training.recipe import Stage1Options, Stage2Options, StageOptions
 from mimo_plugin.training.schedule import Objective, Schedule, language_sets, pairs, singles
 from mimo_plugin.training.teacher_store import Role, TeacherStore
 
@@ -26,6 +28,17 @@ class Relevance:
     queries: "np.ndarray"
     passages: "np.ndarray"
 
+    @classmethod
+    def of(cls, data: Table) -> "Relevance":
+        """Queries, and passages, are equal if their ids or their texts in the anchor language are."""
+        import pandas as pd
+
+        def numbers(column: str, ids: str) -> "np.ndarray":
+            texts = pd.Series(data.anchors(column), dtype=object)
+            return _merged(pd.factorize(data.dataset.data.column(ids).to_pandas())[0], pd.factorize(texts)[0])
+
+        return cls(numbers("queries", "query_id"), numbers("passages", "passage_id"))
+
     def conflicts(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
         """The relevant passages of each query number, and the queries of each passage number."""
         import numpy as np
@@ -44,11 +57,16 @@ def contrastive_batches(
     batch_size: int,
     steps: int,
     generator: "np.random.Generator",
+    negatives: "np.ndarray | None" = None,
 ) -> "np.ndarray":
     """Batches in which no passage is relevant to another row's query, int64 (steps, batch_size) row numbers.
 
     A row that would bring such a false negative into a batch waits for a later one. Every pass over the
     usable rows is in a new random order; rows that wait go first.
+
+    Args:
+        negatives: row numbers of each row's mined negatives, whose passages come into the batch with the row.
+            (rows, N)
 
     Raises:
         UsageError: no batch of that size can be filled without a false negative.
@@ -56,7 +74,10 @@ def contrastive_batches(
     import numpy as np
 
     passages_of, queries_of = relevance.conflicts()
-    queries, passages = relevance.queries.tolist(), relevance.passages.tolist()
+    queries, passages = relevance.queries.tolist(), relevance.passages[:, None]
+    if negatives is not None:
+        passages = np.concatenate([passages, relevance.passages[negatives]], axis=1)
+    brought = passages.tolist()
     batches = np.empty((steps, batch_size), dtype=np.int64)
     waiting: list[int] = []
     fresh: Iterator[int] = iter(())
@@ -77,15 +98,16 @@ def contrastive_batches(
                         raise UsageError(
                             f"--batch-size {batch_size}: only {len(batch)} rows can be put into one batch "
                             "without a passage that is relevant to another row's query; choose a smaller "
-                            "batch"
+                            f"batch{'' if negatives is None else ' or fewer --negatives'}"
                         )
                     fresh = iter(generator.permutation(usable).tolist())
                     continue
-            if queries[row] in blocked_queries or passages[row] in blocked_passages:
+            if queries[row] in blocked_queries or not blocked_passages.isdisjoint(brought[row]):
                 deferred.append(row)
                 continue
             batch.append(row)
-            blocked_queries.update(queries_of[passages[row]])
+            for passage in brought[row]:
+                blocked_queries.update(queries_of[passage])
             blocked_passages.update(passages_of[queries[row]])
         waiting.extend(reversed(deferred))
         batches[step] = batch
@@ -103,11 +125,26 @@ def shuffled_batches(
     return np.concatenate(passes)[:needed].reshape(steps, batch_size)
 
 
-# Makes a plan's examples from a teacher store; None for an objective without a teacher.
-Plan = Callable[[TeacherStore | None], "Examples"]
-
 # Independent streams of random numbers from one seed.
-_ORDER, _LANGUAGES, _PASSAGE_LANGUAGES = range(3)
+_ORDER, _LANGUAGES, _PASSAGE_LANGUAGES, _NEGATIVES, _NEGATIVE_LANGUAGES, _TARGETS = range(6)
+_READ_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is drawn for a run; called with the stores of its teachers, it gives the examples.
+
+    Attributes:
+        examples: makes them from the stores of the teacher and of the anchor teacher; None where there is
+            none.
+        own_texts: the student's texts whose target is the anchor teacher's vector, by role.
+    """
+
+    examples: Callable[[TeacherStore | None, TeacherStore | None], "Examples"]
+    own_texts: Mapping[Role, Iterable[str]]
+
+    def __call__(self, store: TeacherStore | None = None, anchor: TeacherStore | None = None) -> "Examples":
+        return self.examples(store, anchor)
 
 
 @dataclass(frozen=True)
@@ -129,6 +166,8 @@ class Examples:
 def plan_stage1(data: Pairs, options: Stage1Options, *, seed: int) -> Plan:
     """Single texts with the teacher's embedding of their anchor text: columns text, label (dimension,).
 
+    With an anchor teacher, labels are as `Distillation` says.
+
     Raises:
         UsageError: the batch is larger than the data.
     """
@@ -141,25 +180,34 @@ def plan_stage1(data: Pairs, options: Stage1Options, *, seed: int) -> Plan:
     languages = data.dataset.data.column("lang").to_numpy()[rows]
     names, numbers = np.unique(languages.astype(str), return_counts=True)
     counts = dict(zip(names.tolist(), numbers.tolist(), strict=True))
+    drawn = _drawn_targets(options, steps, columns=1, seed=seed)
 
-    def examples(store: TeacherStore | None) -> Examples:
+    def examples(store: TeacherStore | None, anchor: TeacherStore | None) -> Examples:
         if store is None:
             raise TypeError("stage 1 needs the teacher")
 
         def read(batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
-            found = data.dataset[rows[batch["position"]].tolist()]
-            return {"text": found["text"], "label": _labels([store.vectors(found["anchor"], Role.TEXT)])}
+            positions = batch["position"]
+            found = data.dataset[rows[positions].tolist()]
+            texts = found["anchor"], found["text"]
+            label = _targets(store, anchor, Role.TEXT, *texts, drawn[positions, 0])
+            return {"text": found["text"], "label": _labels([label])}
 
         return Examples(_lazy(len(rows), read), ("text",), steps, counts)
 
-    return examples
+    def own(_: str, positions: "np.ndarray") -> list[str]:
+        return list(data.dataset[rows[positions].tolist()]["text"])
+
+    return Plan(examples, _own_texts(own, {"text": Role.TEXT}, drawn))
 
 
 def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
-    """Rows in drawn languages: columns query, (other_query,) passage, and label (2, dimension) for MIMO.
+    """Rows in languages: query, (other_query,) passage, (negative_1, ...); for MIMO label (2, dimension).
 
-    Each row gets one combination of languages; LaKDA draws the passage's language independently. No batch
-    holds a passage that is relevant to another row's query.
+    With an anchor teacher, labels are as `Distillation` says, drawn for query and passage independently.
+    Each row gets one combination of languages; LaKDA draws the passage's language independently. A mined
+    negative is in the passage's language, or where its row lacks that, in a language drawn from its own. No
+    batch holds a passage, mined ones too, that is relevant to another row's query.
 
     Raises:
         UsageError: the batch is larger than the data, or cannot be filled without false negatives.
@@ -170,40 +218,177 @@ def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
     row_languages = data.dataset.data.column("langs").to_pylist()
     usable = np.array([k for k, own in enumerate(row_languages) if len(own) > 1], dtype=np.int64)
     steps = options.steps_on(len(usable))
+    relevance, mined = Relevance.of(data), data.manifest.negatives
+    count = options.negatives_of(data.name, mined.most if mined else 0)
+    negatives = mined_negatives(data, relevance, count, _generator(seed, _NEGATIVES)) if count else None
     batches = contrastive_batches(
-        _relevance(data), usable, options.batch_size, steps, _generator(seed, _ORDER)
+        relevance, usable, options.batch_size, steps, _generator(seed, _ORDER), negatives
     )
     rows = batches.reshape(-1)
-    sets = language_sets(row_languages, languages)[rows]
-    columns, counts = _draw(options.objective, sets, languages, len(usable), seed)
+    sets = language_sets(row_languages, languages)
+    columns, counts = _draw(options.objective, sets[rows], languages, len(usable), seed)
+    # Text column -> the rows that its texts are from, by position, and their languages.
+    sources = {name: (rows, drawn) for name, drawn in columns.items()}
+    if negatives is not None:
+        generator = _generator(seed, _NEGATIVE_LANGUAGES)
+        for number, others in enumerate(negatives[rows].T, start=1):
+            drawn = _in_own_languages(columns["passage"], sets[others], generator)
+            sources[f"negative_{number}"] = others, drawn
+    roles = {"query": Role.QUERY, "passage": Role.PASSAGE}
+    drawn_targets = _drawn_targets(options, steps, columns=len(roles), seed=seed)
 
-    def texts_of(batch: Mapping[str, Sequence[int]]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-        positions = batch["position"]
+    def texts_of(positions: Any) -> tuple[dict[str, Any], dict[str, list[Any]]]:
         found = data.dataset[rows[positions].tolist()]
         texts: dict[str, list[Any]] = {}
-        for name, drawn in columns.items():
-            source = found["passages" if name == "passage" else "queries"]
+        for name, (others, drawn) in sources.items():
+            source = found if name in columns else data.dataset[others[positions].tolist()]
             texts[name] = [
-                versions[own.index(languages[drawn[position]])]
-                for versions, own, position in zip(source, found["langs"], positions, strict=True)
+                versions[own.index(languages[lang])]
+                for versions, own, lang in zip(
+                    source["queries" if name.endswith("query") else "passages"],
+                    source["langs"],
+                    drawn[positions],
+                    strict=True,
+                )
             ]
         return found, texts
 
-    def examples(store: TeacherStore | None) -> Examples:
+    def examples(store: TeacherStore | None, anchor: TeacherStore | None) -> Examples:
         def read(batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
-            found, texts = texts_of(batch)
+            positions = batch["position"]
+            found, texts = texts_of(positions)
             if store is not None:
-                anchor = [own.index(data.manifest.anchor) for own in found["langs"]]
-                queries = [versions[k] for versions, k in zip(found["queries"], anchor, strict=True)]
-                passages = [versions[k] for versions, k in zip(found["passages"], anchor, strict=True)]
-                texts["label"] = _labels(
-                    [store.vectors(queries, Role.QUERY), store.vectors(passages, Role.PASSAGE)]
-                )
+                place = [own.index(data.manifest.anchor) for own in found["langs"]]
+                labels = []
+                for column, (name, role) in enumerate(roles.items()):
+                    source = found["passages" if name == "passage" else "queries"]
+                    anchors = [versions[k] for versions, k in zip(source, place, strict=True)]
+                    by_anchor = drawn_targets[positions, column]
+                    labels.append(_targets(store, anchor, role, anchors, texts[name], by_anchor))
+                texts["label"] = _labels(labels)
             return texts
 
-        return Examples(_lazy(len(rows), read), tuple(columns), steps, counts)
+        return Examples(_lazy(len(rows), read), tuple(sources), steps, counts)
 
-    return examples
+    def own(column: str, positions: "np.ndarray") -> list[str]:
+        return texts_of(positions)[1][column]
+
+    return Plan(examples, _own_texts(own, roles, drawn_targets))
+
+
+def _drawn_targets(options: StageOptions, steps: int, *, columns: int, seed: int) -> "np.ndarray":
+    """Whether a text's target is the anchor teacher's vector, bool (steps * batch_size, columns).
+
+    Each text is drawn independently, with the share of its step: linear from the first step to the last.
+    """
+    import numpy as np
+
+    if options.anchor_share is None:
+        return np.zeros((steps * options.batch_size, columns), dtype=bool)
+    shares = np.linspace(*options.anchor_share, steps).repeat(options.batch_size)
+    drawn: np.ndarray = _generator(seed, _TARGETS).random((len(shares), columns)) < shares[:, None]
+    return drawn
+
+
+def _own_texts(
+    own: Callable[[str, "np.ndarray"], list[str]], roles: Mapping[str, Role], drawn: "np.ndarray"
+) -> dict[Role, Iterable[str]]:
+    """The drawn texts of each column by its role. own: reads a column's texts at positions."""
+    import numpy as np
+
+    def texts(name: str, positions: "np.ndarray") -> Iterator[str]:
+        for start in range(0, len(positions), _READ_AT_ONCE):
+            yield from own(name, positions[start : start + _READ_AT_ONCE])
+
+    return {
+        role: Rereadable(partial(texts, name, np.flatnonzero(drawn[:, column])))
+        for column, (name, role) in enumerate(roles.items())
+    }
+
+
+def _targets(
+    store: TeacherStore,
+    anchor: TeacherStore | None,
+    role: Role,
+    anchor_texts: Sequence[str],
+    own_texts: Sequence[str],
+    by_anchor: "np.ndarray",
+) -> "np.ndarray":
+    """The targets of a column's texts, see `Distillation`: (rows, t), or (rows, max(t, a) + 1)."""
+    import numpy as np
+
+    if anchor is None:
+        return store.vectors(anchor_texts, role)
+    found = np.zeros((len(own_texts), max(store.dimension, anchor.dimension) + 1), dtype=np.float32)
+    found[:, -1] = by_anchor
+    for source, texts, rows in (
+        (store, anchor_texts, np.flatnonzero(~by_anchor)),
+        (anchor, own_texts, np.flatnonzero(by_anchor)),
+    ):
+        if len(rows):
+            found[rows, : source.dimension] = source.vectors([texts[row] for row in rows.tolist()], role)
+    return found
+
+
+def mined_negatives(
+    data: Table, relevance: Relevance, count: int, generator: "np.random.Generator"
+) -> "np.ndarray":
+    """Rows whose passages are the mined negatives of each row, the hardest first, int64 (rows, count).
+
+    Of the rows with a passage, the one in the most languages stands for it. A row with fewer negatives gets
+    passages drawn at random in their place. None is relevant to the row's query, and none is there twice.
+
+    Raises:
+        UsageError: the table has too few passages.
+    """
+    import numpy as np
+    import pandas as pd
+
+    table = data.dataset.data
+    spoken = np.array([len(langs) for langs in table.column("langs").to_pylist()])
+    passage_ids = table.column("passage_id").to_pandas().iloc[np.argsort(-spoken, kind="stable")]
+    first = passage_ids.drop_duplicates()
+    row_of = pd.Series(first.index, index=first).to_dict()
+    passages_of, _ = relevance.conflicts()
+    passages = relevance.passages.tolist()
+    distinct = len(set(passages))
+    found = np.empty((len(spoken), count), dtype=np.int64)
+    for row, mined in enumerate(table.column(NEGATIVES).to_pylist()):
+        taken = set(passages_of[relevance.queries[row]])
+        if distinct < len(taken) + count:
+            raise UsageError(
+                f"--negatives {count}: of {distinct} passages in the table, {len(taken)} are relevant to "
+                f"query {table.column('query_id')[row]}: take fewer negatives"
+            )
+        known = (row_of[passage_id] for passage_id in mined if passage_id in row_of)
+        drawn = (int(generator.integers(len(passages))) for _ in repeat(None))
+        chosen: list[int] = []
+        for other in chain(known, drawn):
+            if passages[other] not in taken:
+                taken.add(passages[other])
+                chosen.append(other)
+            if len(chosen) == count:
+                break
+        found[row] = chosen
+    return found
+
+
+def _in_own_languages(
+    wanted: "np.ndarray", sets: "np.ndarray", generator: "np.random.Generator"
+) -> "np.ndarray":
+    """The wanted languages where the rows have them, else one of the row's own at random.
+
+    Args:
+        wanted: positions in the list of languages. (n,)
+        sets: the rows' languages as bits. (n,)
+    """
+    import numpy as np
+
+    drawn = wanted.copy()
+    for position in np.flatnonzero(sets >> wanted & 1 == 0):
+        own = [bit for bit in range(int(sets[position]).bit_length()) if sets[position] >> bit & 1]
+        drawn[position] = generator.choice(own)
+    return drawn
 
 
 def _draw(
@@ -233,17 +418,6 @@ def _draw(
         passages = Schedule(singles(len(languages)), _generator(seed, _PASSAGE_LANGUAGES))
         return {"query": chosen[:, 0], "other_query": chosen[:, 1], "passage": drawn(passages)[:, 0]}, counts
     return {"query": chosen[:, 0], "passage": chosen[:, -1]}, counts
-
-
-def _relevance(data: Table) -> Relevance:
-    """Queries, and passages, are equal if their ids or their texts in the anchor language are."""
-    import pandas as pd
-
-    def numbers(column: str, ids: str) -> "np.ndarray":
-        texts = pd.Series(data.anchors(column), dtype=object)
-        return _merged(pd.factorize(data.dataset.data.column(ids).to_pandas())[0], pd.factorize(texts)[0])
-
-    return Relevance(numbers("queries", "query_id"), numbers("passages", "passage_id"))
 
 
 def _merged(first: "np.ndarray", second: "np.ndarray") -> "np.ndarray":

@@ -1,6 +1,6 @@
 """The losses, built on sentence-transformers' own."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mimo_plugin.training.recipe import ProjectionInput, Stage2Options, StageOptions
+from mimo_plugin.training.run import ANCHOR_PROJECTION, PROJECTION
 from mimo_plugin.training.schedule import Objective
 
 Features = dict[str, Tensor]
@@ -77,12 +78,21 @@ class _MiniBatches(CachedLossMixin):
 class Distillation(_MiniBatches, EmbedDistillLoss):
     """Stage 1: mean cosine distance between the projected student and the teacher, eq. (1) of the MIMO paper.
 
-    The projection belongs to the loss. DistributedDataParallel wraps only the model, so the projection's
-    gradients are averaged over devices here.
+    With an anchor teacher, the target of text i is drawn: the teacher's embedding of its anchor text,
+    `y_i = T(anchor_i)`, or the anchor teacher's of the text itself, `y_i = A(x_i)`. The loss is
+    `1/n * sum_i d(P_i(h_i), y_i)`: P_i is the projection to the space of the drawn teacher. Each teacher has
+    a projection, since their spaces differ, even where their dimensions do not; one for both would pull a
+    text and its translation to unrelated points. A text counts once, whichever teacher is drawn.
+
+    Projections belong to the loss. DistributedDataParallel wraps only the model, so their gradients are
+    averaged over devices here.
 
     Args:
         projection_dim: t.
         projection: file of a trained projection to continue with; None starts with random weights.
+        anchor_dim: a, the anchor teacher's; None without one. Each target is then the drawn vector, padded
+            with zeros to max(t, a), and a last number: 1 if the anchor teacher was drawn, else 0.
+        anchor_projection: as `projection`, for the anchor teacher.
     """
 
     def __init__(
@@ -91,6 +101,8 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
         options: StageOptions,
         projection_dim: int | None,
         projection: Path | None = None,
+        anchor_dim: int | None = None,
+        anchor_projection: Path | None = None,
     ) -> None:
         super().__init__(model, distance_metric=options.metric.value, projection_dim=projection_dim)
         self.mini_batch_size = options.mini_batch_size
@@ -99,6 +111,11 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
         self.last_input = _LastInput(model) if self.raw else None
         if projection is not None:
             self.load_projection(projection)
+        self.anchor: EmbedDistillLoss | None = None
+        if anchor_dim is not None:
+            self.anchor = EmbedDistillLoss(model, options.metric.value, anchor_dim)
+            if anchor_projection is not None:
+                self.anchor.load_projection(anchor_projection)
         self.parts: dict[str, Tensor] = {}
         if _distributed():
             for name, parameter in self.named_parameters():
@@ -106,6 +123,12 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
                     continue
                 torch.distributed.broadcast(parameter.data, 0)
                 parameter.register_hook(_average_over_devices)
+
+    @property
+    def projections(self) -> dict[str, nn.Module]:
+        """Name of a projection's file -> the projection."""
+        own = {PROJECTION: self.projection}
+        return own if self.anchor is None else {**own, ANCHOR_PROJECTION: self.anchor.projection}
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
         embeddings = [torch.cat(reps) for reps in self.embed(sentence_features)]
@@ -120,12 +143,34 @@ class Distillation(_MiniBatches, EmbedDistillLoss):
             if self.truncate_dim is not None and not self.raw:
                 # The model normalises before it truncates.
                 inputs = [functional.normalize(vectors, dim=-1) for vectors in inputs]
-            loss: Tensor = super().compute_loss_from_embeddings(inputs, teacher_embeddings)
+            loss: Tensor
+            if self.anchor is None:
+                loss = super().compute_loss_from_embeddings(inputs, teacher_embeddings)
+            else:
+                columns = zip(inputs, teacher_embeddings, strict=True)
+                loss = torch.stack([self._drawn(self.anchor, *column) for column in columns]).mean()
         self.parts = {
             "distillation": loss.detach(),
             "similarity": mean_similarity(torch.cat(embeddings)),
         }
+        if self.anchor is not None:
+            self.parts["anchor_share"] = torch.stack([target[:, -1] for target in teacher_embeddings]).mean()
         return loss
+
+    def _drawn(self, anchor: EmbedDistillLoss, vectors: Tensor, targets: Tensor) -> Tensor:
+        """The loss of one column: its mean over texts of each teacher, weighted by their number."""
+        by_anchor = targets[:, -1] > 0
+        parts = []
+        for loss, rows in ((self, ~by_anchor), (anchor, by_anchor)):
+            projection, some = loss.projection, vectors[rows]
+            if len(some):
+                target = targets[rows, : projection.out_features]
+                mean = EmbedDistillLoss.compute_loss_from_embeddings(loss, [some], [target])
+                parts.append(mean * (len(some) / len(vectors)))
+            else:
+                # Zero, but each projection has a gradient in each process: they wait for each other's.
+                parts.append(projection(some).sum())
+        return parts[0] + parts[1]
 
 
 class _Contrastive(_MiniBatches, nn.Module):
@@ -154,7 +199,9 @@ class _Contrastive(_MiniBatches, nn.Module):
 class CrossLingualContrastive(_Contrastive):
     """XLCO; InfoNCE if both texts of a row are in one language.
 
-    Cross entropy over `cos / temperature` with all passages of all devices, positives on the diagonal.
+    Cross entropy over `cos / temperature` with all passages of all devices, positives on the diagonal. With N
+    mined negatives a row (columns: query, passage, N negatives) the scores are (B, B + N * B): every query
+    is compared with the negatives of all rows.
     """
 
     def __init__(self, model: SentenceTransformer, options: Stage2Options) -> None:
@@ -180,7 +227,8 @@ class Joint(_Contrastive):
     """Stage 2 of MIMO: `weight * L_XLCO + (1 - weight) * L_Distill`, eq. (4) of the MIMO paper.
 
     The contrastive part compares the student's own vectors. The distillation compares the projected query and
-    passage with the teacher's embeddings in the anchor language, labels (L, 2, t).
+    passage with the teacher's embeddings in the anchor language, labels (L, 2, t). Mined negatives are part
+    of the contrastive loss only.
 
     With cached gradients, backward runs before the trainer scales the loss. The base class holds the vectors'
     gradients back until then, and this class those of the projection.
@@ -196,7 +244,7 @@ class Joint(_Contrastive):
         self.weight = options.contrastive_weight
 
     def forward_cached(self, sentence_features: Iterable[Features], labels: Tensor | None = None) -> Tensor:
-        parameters = list(self.distillation.projection.parameters())
+        parameters = [p for layer in self.distillation.projections.values() for p in layer.parameters()]
         before = [parameter.grad for parameter in parameters]
         for parameter in parameters:
             parameter.grad = None
@@ -224,7 +272,7 @@ class Joint(_Contrastive):
             # Its backward pass has run already, unweighted.
             for rep in (rep for column in reps for rep in column):
                 rep.grad *= self.weight
-        columns = [torch.cat(column) for column in reps]
+        columns = [torch.cat(column) for column in reps[:2]]
         distillation = self.distillation.compute_loss_from_embeddings(columns, list(labels.unbind(dim=1)))
         if with_backward:
             ((1 - self.weight) * distillation).backward()
@@ -278,19 +326,25 @@ def _distributed() -> bool:
 
 
 def build_loss(
-    model: SentenceTransformer, options: StageOptions, teacher_dimension: int | None, projection: Path | None
-) -> tuple[nn.Module, nn.Module | None]:
-    """The loss of a stage, and its projection if it has one.
+    model: SentenceTransformer,
+    options: StageOptions,
+    dimensions: Sequence[int],
+    projections: Mapping[str, Path],
+) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """The loss of a stage, and its projections by the names of their files.
 
     Args:
-        teacher_dimension: of the teacher's embeddings; None without a teacher.
-        projection: file of a trained projection to continue with; None starts with random weights.
+        dimensions: of the embeddings of the teacher, and of the anchor teacher; empty without a teacher.
+        projections: name -> file of a trained projection to continue with; the others start with random
+            weights.
     """
     if isinstance(options, Stage2Options) and options.objective is Objective.LAKDA:
-        return LanguageAlignment(model, options), None
+        return LanguageAlignment(model, options), {}
     if isinstance(options, Stage2Options) and options.objective is not Objective.MIMO:
-        return CrossLingualContrastive(model, options), None
-    distillation = Distillation(model, options, teacher_dimension, projection)
+        return CrossLingualContrastive(model, options), {}
+    teacher, anchor = (*dimensions, None, None)[:2]
+    carried = projections.get(PROJECTION), projections.get(ANCHOR_PROJECTION)
+    distillation = Distillation(model, options, teacher, carried[0], anchor, carried[1])
     if isinstance(options, Stage2Options):
-        return Joint(model, options, distillation), distillation.projection
-    return distillation, distillation.projection
+        return Joint(model, options, distillation), distillation.projections
+    return distillation, distillation.projections

@@ -6,14 +6,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.config import Place, read_yaml, validate, yaml_text
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.files import make_parent, write_text
 from mimo_plugin.core.option import Option, Progress
+from mimo_plugin.encoder import packaged
 from mimo_plugin.training.schedule import Objective
+from mimo_plugin.training.student import PREFIX
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -21,6 +23,21 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 Trackers = Annotated[
     tuple[str, ...], BeforeValidator(lambda found: (found,) if isinstance(found, str) else found)
 ]
+
+
+def _from_to(given: Any) -> tuple[float, float]:
+    """Two shares from "FROM:TO" or a sequence of two numbers."""
+    try:
+        first, last = given.split(":") if isinstance(given, str) else given
+        shares = float(first), float(last)
+        if all(0 <= share <= 1 for share in shares):
+            return shares
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"found {given!r}, expected FROM:TO, two shares from 0 to 1 such as 0:0.5")
+
+
+Shares = Annotated[tuple[float, float], BeforeValidator(_from_to)]
 # Evaluations and checkpoints per run, by default.
 _TIMES = 10
 
@@ -80,12 +97,14 @@ class StageOptions(Options):
         gradient_accumulation_steps: number of equal parts of a batch; their gradients are averaged.
         save_steps: with a dev collection the same as `eval_steps`, as every evaluation saves a checkpoint.
         collapse_steps: consecutive steps, counted after the warm-up.
+        anchor_share: at the first and the last step, linear between them; None has no anchor teacher.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {
         "projection_input": (None, ProjectionInput.NORMALIZED),
         "gradient_accumulation_steps": (1,),
         "gradient_checkpointing": (False,),
+        "anchor_share": (None,),
     }
 
     batch_size: Annotated[
@@ -138,6 +157,15 @@ class StageOptions(Options):
         Share, Option("Stop when the mean cosine of different texts stays above this ...")
     ] = 0.99
     collapse_steps: Annotated[Positive, Option("... for so many steps.")] = 100
+    anchor_share: Annotated[
+        Shares | None,
+        Option(
+            "Share of the texts whose target is --anchor-teacher's vector of the student's own text, at the "
+            "first and the last step.",
+            metavar="FROM:TO",
+            parse=str,
+        ),
+    ] = None
 
     @property
     def reads(self) -> ProjectionInput:
@@ -195,7 +223,10 @@ class Stage2Options(StageOptions):
         contrastive_weight: lambda. MIMO only.
         carry_projection: MIMO only.
         lakda_alpha: LaKDA only.
+        negatives: see `negatives_of`.
     """
+
+    BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {**StageOptions.BEFORE, "negatives": (None,)}
 
     batch_size: Positive = 2048
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
@@ -220,25 +251,75 @@ class Stage2Options(StageOptions):
         ),
     ] = True
     lakda_alpha: Annotated[Share, Option("Share of the divergence in LaKDA.")] = 0.5
+    negatives: Annotated[
+        int | None,
+        Field(ge=0),
+        Option(
+            "Mined negatives per row, of those that `mimo data negatives` put into the table; 0 leaves them "
+            "out.  [default: all]",
+            min=0,
+        ),
+    ] = None
+
+    def negatives_of(self, table: str, most: int) -> int:
+        """Mined negatives per row that training uses.
+
+        Args:
+            table: its name, for messages.
+            most: largest number of negatives of a row in the table.
+
+        Raises:
+            UsageError: the table has fewer, or the objective uses none.
+        """
+        if self.objective is Objective.LAKDA:
+            if self.negatives:
+                raise UsageError(
+                    f"--negatives {self.negatives}: LaKDA has no mined negatives, only the passages of the "
+                    "batch: leave the option out, or choose another --objective"
+                )
+            return 0
+        if (self.negatives or 0) > most:
+            found = f"at most {most} per row" if most else "none: `mimo data negatives` mines some"
+            raise UsageError(f"--negatives {self.negatives}: {table} has {found}")
+        return most if self.negatives is None else self.negatives
 
 
 class StudentOptions(Options):
     """The multilingual encoder that is trained.
 
     Attributes:
+        layers: of a checkpoint, the kept ones are spread evenly.
+        vocabulary: of a checkpoint, "used" keeps the tokens that its training texts have.
         query_prompt, document_prompt: saved with the student, for all later encoding; "" is none.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
-        ("pooling", "query_prompt", "document_prompt"), (None,)
+        ("layers", "pooling", "query_prompt", "document_prompt"), (None,)
     )
 
     checkpoint: Annotated[
-        str, Option("Directory, hub id, or new:tiny, new:mini, new:small.", name="--student")
+        str,
+        Option(f"Directory, hub id, new:tiny, new:mini, new:small, {packaged.NAMES}.", name="--student"),
     ] = "FacebookAI/xlm-roberta-large"
-    vocabulary: Annotated[
+    layers: Annotated[
         Positive | None,
-        Option("Tokens of a new student's tokenizer, for example 24000.  [default: the size's own]", min=300),
+        Option(
+            "Keep this many layers of the checkpoint, spread evenly; or layers of a new student.  "
+            "[default: all, the size's own]",
+            name="--student-layers",
+            min=1,
+        ),
+    ] = None
+    vocabulary: Annotated[
+        Literal["used"] | Positive | None,
+        Option(
+            "Tokens that the checkpoint keeps: `used` are those of the training texts, a number the most "
+            "frequent of them; or tokens of a new student's tokenizer.  [default: all, the size's own]",
+            name="--student-vocabulary",
+            also=("--vocabulary",),
+            metavar="used|N",
+            parse=lambda given: int(given) if given.isdecimal() else given,
+        ),
     ] = None
     pooling: Annotated[
         Literal["mean", "cls", "lasttoken"] | None,
@@ -251,6 +332,20 @@ class StudentOptions(Options):
     document_prompt: Annotated[
         str | None, Option("Before its passages and documents.  [default: the checkpoint's own]")
     ] = None
+
+    @property
+    def new(self) -> bool:
+        """Whether the student is a new model, not an existing checkpoint."""
+        return self.checkpoint.startswith(PREFIX)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.new and self.vocabulary == "used":
+            raise ValueError(
+                f"vocabulary is 'used' and the student {self.checkpoint}, whose tokenizer is trained on the "
+                "texts: expected a number of tokens"
+            )
+        return self
 
     def encoding(self) -> dict[str, Any]:
         """Arguments of `load_or_create` that decide how texts become vectors."""
@@ -276,7 +371,10 @@ class TeacherOptions(Options):
 
     checkpoint: Annotated[
         str,
-        Option("English encoder: directory, hub id or packaged:all-MiniLM-L6-v2.", name="--teacher"),
+        Option(
+            f"Encoder of the anchor language, by default English: directory, hub id, {packaged.NAMES}.",
+            name="--teacher",
+        ),
     ] = "Qwen/Qwen3-Embedding-8B"
     query_prompt: Annotated[
         str | None,
@@ -335,6 +433,7 @@ class Recipe(Record):
     128
 
     Attributes:
+        anchor_teacher: sets targets in stages with an `anchor_share`.
         pairs, table: directories that `mimo data` wrote, for stage 1 and stage 2.
         dev: collection that is evaluated during training.
         report_to: trackers, in addition to the files of a run.
@@ -342,6 +441,15 @@ class Recipe(Record):
 
     student: StudentOptions = StudentOptions()
     teacher: TeacherOptions = TeacherOptions()
+    anchor_teacher: Annotated[
+        TeacherOptions | None,
+        Option(
+            "Multilingual encoder that takes the place of --teacher and the anchor for some texts, see "
+            "--anchor-share.",
+            metavar="CHECKPOINT",
+            parse=lambda checkpoint: {"checkpoint": checkpoint},
+        ),
+    ] = None
     pairs: str | None = None
     table: str | None = None
     dev: Annotated[
@@ -375,7 +483,7 @@ class Recipe(Record):
         for name, value in (changes or {}).items():
             if not isinstance(value, Mapping):
                 values[name] = value
-            elif isinstance(before := values.get(name, {}), dict):
+            elif isinstance(before := values.get(name) or {}, dict):
                 values[name] = {**before, **value}
 
         def where(place: Place) -> str:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 from mimo_plugin.core.environment import without_model_bars
 from mimo_plugin.core.errors import ArtifactError, ModelError
 from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.training.cut import cut_record
 from mimo_plugin.training.run import writing_tensors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _HOW = {
-    "stage1": "distillation from an English teacher (MIMO, stage 1)",
-    "mimo": "distillation from an English teacher together with a cross-lingual contrastive loss (MIMO)",
+    "stage1": "distillation from a frozen teacher (MIMO, stage 1)",
+    "mimo": "distillation from a frozen teacher together with a cross-lingual contrastive loss (MIMO)",
     "xlco": "a cross-lingual contrastive loss (XLCO)",
     "infonce": "a contrastive loss within each language (InfoNCE)",
     "lakda": "a contrastive loss with alignment of score distributions between languages (LaKDA)",
@@ -67,6 +68,7 @@ def render_card(model: "SentenceTransformer", name: str, card: ModelCard) -> str
         how=_HOW.get(stage if stage == "stage1" else card.recipe.get("options", {}).get("objective", "")),
         model=model,
         student=Encoder.of(model, ""),
+        cut=cut_record(model),
         beyond=beyond_stock(model),
     )
 

@@ -3,19 +3,23 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from mimo_plugin.core.artifact import Artifact, Held, Kind, Manifest
+from pydantic import Field
+
+from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.config import read_yaml
-from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
+from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Problems, UsageError
 from mimo_plugin.core.files import cannot_write, make_parent, remove_tree, replacing, writing
+from mimo_plugin.encoder.packaged import MODEL, RUN_FORMAT
 from mimo_plugin.training.recipe import (
     PROJECTION_INPUT,
     ProjectionInput,
+    Recipe,
     Stage2Options,
     StageOptions,
 )
@@ -25,13 +29,14 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import nn
 
+    from mimo_plugin.encoder.encoder import Encoder
     from mimo_plugin.training.teacher_store import TeacherStore
 
 
-FORMAT: Final = "mimo-training"
 RECIPE, METRICS, CURVES = "recipe.yaml", "metrics.jsonl", "curves.png"
-MODEL, INITIAL, CHECKPOINTS, TENSORBOARD = "model", "initial", "checkpoints", "tensorboard"
-PROJECTION = "projection.safetensors"
+INITIAL, CHECKPOINTS, TENSORBOARD = "initial", "checkpoints", "tensorboard"
+# To the spaces of the teacher and of the anchor teacher.
+PROJECTION, ANCHOR_PROJECTION = "projection.safetensors", "anchor_projection.safetensors"
 # Written last into a checkpoint, which is incomplete without it.
 COMPLETE = "complete"
 
@@ -48,12 +53,13 @@ class TrainingManifest(Manifest):
         best_step: the step whose weights were kept; None means the last.
         scores: of the kept weights on the dev collection.
         seconds: of training in this process, evaluations included.
+        cut: what the student was cut from, see `cut_record`; None for a whole one.
         training_texts: file with the `SeenTexts` of this run and its student's earlier ones; None for a run
             of an earlier version.
-        files: the checkpoint without its card, and the projection.
+        files: the checkpoint without its card, and the projections.
     """
 
-    format: Literal["mimo-training"] = FORMAT
+    format: Literal["mimo-training"] = RUN_FORMAT
     format_version: Literal[1] = 1
     stage: str
     identity: dict[str, Any]
@@ -63,21 +69,60 @@ class TrainingManifest(Manifest):
     best_step: int | None
     scores: dict[str, float]
     seconds: float
+    cut: dict[str, Any] | None = Field(default=None, exclude_if=lambda cut: cut is None)
     training_texts: str | None = None
 
 
 RUN = Kind(
     TrainingManifest,
-    frozenset({FORMAT}),
+    frozenset({RUN_FORMAT}),
     noun="a training run",
     command="mimo train",
-    names=re.compile("|".join([METRICS, CURVES, MODEL, INITIAL, CHECKPOINTS, TENSORBOARD, PROJECTION])),
+    names=re.compile(
+        "|".join([METRICS, CURVES, MODEL, INITIAL, CHECKPOINTS, TENSORBOARD, PROJECTION, ANCHOR_PROJECTION])
+    ),
     mark=RECIPE,
     mark_stays=True,
 )
 
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run; `str` gives its summary.
+
+    Attributes:
+        directory: output directory; `model/` in it is the checkpoint.
+        already: whether the run had been finished before.
+    """
+
+    directory: Path
+    manifest: TrainingManifest
+    already: bool
+
+    @property
+    def model(self) -> Path:
+        """The checkpoint's directory."""
+        return self.directory / MODEL
+
+    def encoder(self, device: str | None = None) -> "Encoder":
+        """The trained student, ready to encode."""
+        from mimo_plugin.encoder.encoder import Encoder
+
+        return Encoder(str(self.model), device=device)
+
+    def __str__(self) -> str:
+        manifest = self.manifest
+        done = "was trained before" if self.already else f"trained in {manifest.seconds:.0f} s"
+        lines = [f"{self.directory}: {manifest.stage}, {manifest.steps} steps, {done}"]
+        if manifest.scores:
+            scores = ", ".join(f"{name} {value:.4f}" for name, value in manifest.scores.items())
+            lines.append(f"  dev, step {manifest.best_step} (kept): {scores}")
+        return "\n".join([*lines, f"  checkpoint: {self.model}"])
+
+
 # Parts of a run's identity that are mappings.
-_SECTIONS = ("data", "options", "student", "teacher")
+_TEACHERS = ("teacher", "anchor_teacher")
+_SECTIONS = ("data", "options", "student", *_TEACHERS)
 
 
 class RunDirectory(Artifact[TrainingManifest]):
@@ -101,8 +146,8 @@ class RunDirectory(Artifact[TrainingManifest]):
         except UsageError as error:
             raise ArtifactError(f"{error}; start over with --no-resume") from error
         sections = [found.get(name, {}) for name in _SECTIONS]
-        if all(isinstance(section, dict) for section in sections) and isinstance(
-            found.get("teacher", {}).get("vectors") or {}, dict
+        if all(isinstance(section, dict) for section in sections) and all(
+            isinstance(found.get(name, {}).get("vectors") or {}, dict) for name in _TEACHERS
         ):
             return found
         raise ArtifactError(f"{path} is damaged ({', '.join(_SECTIONS)}): start over with --no-resume")
@@ -128,26 +173,6 @@ class RunDirectory(Artifact[TrainingManifest]):
         super().seal(manifest)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    @contextmanager
-    def held(self) -> Iterator[Held]:
-        """Holds the directory for one writer.
-
-        If the directory is deleted meanwhile, files that libraries write there afterwards are removed, too:
-        the next run would refuse them.
-        """
-        with super().held() as held:
-            try:
-                yield held
-            except BaseException as error:
-                if not held.lies_there():
-                    if self.path.is_dir() and not (self.path / RECIPE).exists():
-                        with suppress(OSError, EnvironmentProblem):
-                            self.start_over()
-                            self.path.rmdir()
-                    if isinstance(error, Exception):
-                        held.require()
-                raise
-
 
 def checkpoint_of(student: str) -> str:
     """The verified checkpoint in a training run's output directory; any other name unchanged."""
@@ -161,17 +186,18 @@ def checkpoint_of(student: str) -> str:
 def differences(mine: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """A line for each difference between two identities.
 
-    Paths of data and student are ignored. Values from the teacher's files are compared if `mine` has them.
+    Paths of data and student are ignored. Values from the teachers' files are compared if `mine` has them.
     """
     own, others = _comparable(mine), _comparable(other)
-    known = any(name.startswith(_VECTORS) for name in own)
+    known = any(_VECTORS in name for name in own)
     return [
         f"{name} is {own.get(name)!r}, there it is {others.get(name)!r}"
         for name in dict.fromkeys([*own, *others])
-        if own.get(name) != others.get(name) and (known or not name.startswith(_VECTORS))
+        if own.get(name) != others.get(name) and (known or _VECTORS not in name)
     ]
 
 
+# Also a part of "anchor_teacher.vectors.".
 _VECTORS = "teacher.vectors."
 
 
@@ -281,6 +307,31 @@ def check_inputs(stage1: StageOptions, stage2: Stage2Options) -> None:
             f"stage2.projection_input is {stage2.projection_input}, stage 1 trains the projection on "
             f"{trained} vectors: leave it out in stage 2, say the same in both, or carry none"
         )
+
+
+def check_anchor_teacher(recipe: Recipe, names: Sequence[str]) -> None:
+    """Raises a UsageError with every contradiction between anchor teacher, shares and objective.
+
+    Args:
+        names: of the stages that run.
+    """
+    shared = [name for name in names if getattr(recipe, name).anchor_share is not None]
+    with Problems(UsageError) as problems:
+        if "stage2" in shared and recipe.stage2.objective is not Objective.MIMO:
+            problems.add(
+                f"--anchor-share: --objective {recipe.stage2.objective} has no teacher, whose targets the "
+                "anchor teacher would replace: leave it out, or train --objective mimo"
+            )
+        if shared and recipe.anchor_teacher is None:
+            problems.add(
+                f"--anchor-share of {' and '.join(shared)} needs a multilingual encoder that reads the "
+                "student's texts: name it with --anchor-teacher"
+            )
+        if recipe.anchor_teacher and not recipe.stage1.anchor_share and not recipe.stage2.anchor_share:
+            problems.add(
+                f"--anchor-teacher {recipe.anchor_teacher.checkpoint} needs a share of the texts: "
+                "--anchor-share FROM:TO, such as 0:0.5, or anchor_share in stage1 or stage2 of the recipe"
+            )
 
 
 def save_projection(projection: "nn.Module", path: Path, reads: ProjectionInput) -> None:

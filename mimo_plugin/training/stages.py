@@ -1,9 +1,10 @@
 """The two stages of MIMO's training, and the baselines in place of the second."""
 
+import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,12 @@ from mimo_plugin.core.config import yaml_text
 from mimo_plugin.core.environment import environment
 from mimo_plugin.core.errors import Problems, UsageError
 from mimo_plugin.encoder.checkpoint import check_files
+from mimo_plugin.encoder.packaged import E5, MODEL, TEACHER
 from mimo_plugin.evaluation import trained_on as seen
+from mimo_plugin.training.cut import cut_record
 from mimo_plugin.training.data import (
     Format,
     Pairs,
-    Rereadable,
     Table,
     data_of,
     open_pairs,
@@ -25,12 +27,14 @@ from mimo_plugin.training.data import (
     read_manifest,
 )
 from mimo_plugin.training.examples import Examples, Plan, plan_stage1, plan_stage2
-from mimo_plugin.training.recipe import Recipe, RunSettings, Stage2Options, StageOptions
+from mimo_plugin.training.recipe import Recipe, RunSettings, Stage2Options, StageOptions, TeacherOptions
 from mimo_plugin.training.run import (
-    MODEL,
+    ANCHOR_PROJECTION,
     PROJECTION,
     RunDirectory,
+    Trained,
     TrainingManifest,
+    check_anchor_teacher,
     check_inputs,
     check_projection,
     differences,
@@ -41,52 +45,18 @@ from mimo_plugin.training.run import (
 )
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.start import DevCollection, Devices, Start, check_student, check_trackers
-from mimo_plugin.training.teacher_store import Role, StoreDirectory, TeacherStore
+from mimo_plugin.training.teacher_store import ANCHOR, StoreDirectory, TeacherStore
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
 
-    from mimo_plugin.encoder.encoder import Encoder
     from mimo_plugin.training.trainer import Fit
 
+_log = logging.getLogger(__name__)
 STAGE1, STAGE2 = "stage1", "stage2"
 # Stage -> the recipe's field that names its data.
 _FIELDS = {STAGE1: "pairs", STAGE2: "table"}
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A finished run; `str` gives its summary.
-
-    Attributes:
-        directory: output directory; `model/` in it is the checkpoint.
-        already: whether the run had been finished before.
-    """
-
-    directory: Path
-    manifest: TrainingManifest
-    already: bool
-
-    @property
-    def model(self) -> Path:
-        """The checkpoint's directory."""
-        return self.directory / MODEL
-
-    def encoder(self, device: str | None = None) -> "Encoder":
-        """The trained student, ready to encode."""
-        from mimo_plugin.encoder.encoder import Encoder
-
-        return Encoder(str(self.model), device=device)
-
-    def __str__(self) -> str:
-        manifest = self.manifest
-        done = "was trained before" if self.already else f"trained in {manifest.seconds:.0f} s"
-        lines = [f"{self.directory}: {manifest.stage}, {manifest.steps} steps, {done}"]
-        if manifest.scores:
-            scores = ", ".join(f"{name} {value:.4f}" for name, value in manifest.scores.items())
-            lines.append(f"  dev, step {manifest.best_step} (kept): {scores}")
-        return "\n".join([*lines, f"  checkpoint: {self.model}"])
 
 
 def train(
@@ -185,7 +155,7 @@ def run_stages(
     stages = []
     for name in names:
         own = replace(settings, output=settings.output / name) if both else settings
-        stages.append(Stage(name, recipe, own, (data or {}).get(name)))
+        stages.append(Stage(name, recipe, own, data or {}))
     problems, dev = Problems(), None
     for stage in stages:
         with problems.collect():
@@ -202,11 +172,14 @@ def run_stages(
             stage.check_output()
     with problems.collect():
         check_student(recipe.student.checkpoint)
-    if any(stage.taught for stage in stages):
+    with problems.collect():
+        check_anchor_teacher(recipe, names)
+    teachers = {name: found for stage in stages for name, found in stage.teachers.items()}
+    for name, (teacher, store) in teachers.items():
         with problems.collect():
-            check_files(recipe.teacher.checkpoint, f"--teacher {recipe.teacher.checkpoint}")
+            check_files(teacher.checkpoint, f"{_option(name)} {teacher.checkpoint}")
         with problems.collect():
-            StoreDirectory(settings.store).check_output()
+            StoreDirectory(store).check_output()
     problems.raise_any()
     # The following checks need torch.
     devices = Devices.find(settings.device)
@@ -229,11 +202,11 @@ class Stage:
 
     Args:
         name: "stage1" or "stage2".
-        data: replaces the directory in the recipe.
+        data: stage -> data that replaces the directory in the recipe.
     """
 
     def __init__(
-        self, name: str, recipe: Recipe, settings: RunSettings, data: Pairs | Table | None = None
+        self, name: str, recipe: Recipe, settings: RunSettings, data: Mapping[str, Pairs | Table]
     ) -> None:
         self.name = name
         self.recipe = recipe
@@ -241,19 +214,38 @@ class Stage:
         self.options: StageOptions = recipe.stage1 if name == STAGE1 else recipe.stage2
         self.directory = RunDirectory(settings.output)
         self._given = data
-        self.projection: Path | None = None
+        # File name -> projection of stage 1 to continue with.
+        self.projections: dict[str, Path] = {}
 
     @property
     def taught(self) -> bool:
         """Whether there is a teacher; baselines have none."""
         return not isinstance(self.options, Stage2Options) or self.options.objective is Objective.MIMO
 
+    @property
+    def teachers(self) -> dict[str, tuple[TeacherOptions, Path]]:
+        """The recipe's field -> teacher and directory of its embeddings; first the one of anchor texts."""
+        recipe, store = self.recipe, self.settings.store
+        found = {"teacher": (recipe.teacher, store)} if self.taught else {}
+        if self.taught and self.options.anchor_share is not None and recipe.anchor_teacher is not None:
+            found["anchor_teacher"] = (recipe.anchor_teacher, store / ANCHOR)
+        return found
+
     def check_data(self) -> None:
-        """Raises a UsageError or ArtifactError if data is missing, or smaller than a batch."""
-        if self._given is not None:
-            manifest = self._given.manifest
+        """Raises a UsageError or ArtifactError if data is missing, too small, or does not fit the options."""
+        if (given := self._given.get(self.name)) is not None:
+            manifest = given.manifest
         else:
             manifest = read_manifest(self._place(), Format.PAIRS if self.name == STAGE1 else Format.TABLE)
+        if isinstance(self.options, Stage2Options):
+            most = manifest.negatives.most if manifest.negatives else 0
+            if most > self.options.negatives_of("the table", most) and self.options.negatives is None:
+                _log.warning("the table's mined negatives are not used: LaKDA has none")
+        if self.taught and manifest.anchor != "en" and self.recipe.teacher.checkpoint == TEACHER:
+            _log.warning(
+                f"{self.name}: the teacher's texts are in the anchor language {manifest.anchor}, and "
+                f"{TEACHER} reads English only: name one that reads them, such as --teacher {E5}"
+            )
         steps = self.options.steps_on(manifest.rows)
         self.options.steps_between_checkpoints(steps, scored=self.recipe.dev is not None)
 
@@ -270,19 +262,33 @@ class Stage:
     @cached_property
     def data(self) -> Pairs | Table:
         """The training data."""
-        if self._given is not None:
-            return self._given
+        if (given := self._given.get(self.name)) is not None:
+            return given
         return open_pairs(self._place()) if self.name == STAGE1 else open_table(self._place())
 
+    @cached_property
+    def all_data(self) -> Sequence[Pairs | Table]:
+        """The training data, and that of the other stage if the recipe names some."""
+        others = [
+            Stage(name, self.recipe, self.settings, self._given)
+            for name, field in _FIELDS.items()
+            if name != self.name and (name in self._given or getattr(self.recipe, field) is not None)
+        ]
+        return [self.data, *(other.data for other in others)]
+
     def carry(self, given: Path | None) -> None:
-        """Finds the projection that stage 2 continues with, and resolves the projection's input."""
+        """Finds the projections that stage 2 continues with, and resolves their input."""
         options = self.options
         if isinstance(options, Stage2Options) and self.taught and options.carry_projection:
-            self.projection = find_projection(self.recipe.student.checkpoint, given)
+            found = find_projection(self.recipe.student.checkpoint, given)
+            # Stage 1 may have had no anchor teacher.
+            beside = found.with_name(ANCHOR_PROJECTION)
+            more = len(self.teachers) > 1 and beside.is_file()
+            self.projections = {PROJECTION: found, **({ANCHOR_PROJECTION: beside} if more else {})}
         elif given is not None:
             raise UsageError("--projection: only `--objective mimo` with a carried projection reads one")
         if self.taught:
-            reads = projection_input(options.projection_input, self.projection)
+            reads = projection_input(options.projection_input, self.projections.get(PROJECTION))
             self.options = options.model_copy(update={"projection_input": reads})
 
     def check_output(self) -> None:
@@ -311,20 +317,26 @@ class Stage:
                 return Trained(self.settings.output, done, already=True)
             # All checks come before anything is written and before an earlier run is discarded.
             plan = self._plan()
-            store = self._teacher(start, devices)
-            if store is not None:
-                identity["teacher"]["vectors"] = store.manifest.identity.resolved()
+            stores = self._stores(plan, start, devices)
+            for name, store in stores.items():
+                identity[name]["vectors"] = store.manifest.identity.resolved()
+            if stores:
                 self._refuse_other(identity)
             self._begin(identity, devices)
             model = start.student(
-                self.directory.initial, self.data.labelled, self.recipe, self.options.max_length, devices
+                self.directory.initial,
+                lambda: self.all_data if start.cut else [self.data],
+                self.recipe,
+                self.options.max_length,
+                devices,
+                self.settings.progress,
             )
-            if store is not None and self.projection is not None:
-                check_projection(self.projection, model, store)
-            examples = plan(store)
+            for projection, store in zip(self.projections.values(), stores.values(), strict=False):
+                check_projection(projection, model, store)
+            examples = plan(*stores.values())
             began = time.perf_counter()
-            dimension = None if store is None else store.dimension
-            fitted = fit(self, model, examples, dimension, devices, dev, held)
+            dimensions = [store.dimension for store in stores.values()]
+            fitted = fit(self, model, examples, dimensions, devices, dev, held)
             seconds = time.perf_counter() - began
             devices.wait()
             if held is not None:
@@ -349,10 +361,12 @@ class Stage:
             "dev": recipe.dev,
             "options": self.options.identity(),
         }
-        if self.taught:
-            identity["teacher"] = recipe.teacher.identity()
-        if self.projection is not None:
-            identity["projection"] = FileRecord.of(self.projection).sha256
+        if start.cut is not None and start.cut.vocabulary is not None:
+            identity["student"]["texts"] = [one.fingerprint for one in self.all_data]
+        for name, (teacher, _) in self.teachers.items():
+            identity[name] = teacher.identity()
+        for name, file in self.projections.items():
+            identity[Path(name).stem] = FileRecord.of(file).sha256
         return identity
 
     def _plan(self) -> Plan:
@@ -378,29 +392,36 @@ class Stage:
             self.directory.begin(yaml_text(identity))
         devices.wait()
 
-    def _teacher(self, start: Start, devices: Devices) -> TeacherStore | None:
-        """The store with the teacher's vectors of all anchor texts; None without a teacher."""
-        if not self.taught:
-            return None
-        from mimo_plugin.training.teacher import fill
+    def _stores(self, plan: Plan, start: Start, devices: Devices) -> dict[str, TeacherStore]:
+        """The store of each teacher in `teachers`, with all vectors that the plan needs."""
+        from mimo_plugin.training.teacher import fill, teacher_texts
 
-        settings, teacher = self.settings, self.recipe.teacher
-        options = teacher.on(settings.device, settings.encoder_batch_size)
+        settings = self.settings
+        teachers = {
+            name: (place, teacher.on(settings.device, settings.encoder_batch_size))
+            for name, (teacher, place) in self.teachers.items()
+        }
         if devices.main:
-            # Without texts this only records the teacher's identity: mismatches show before the teacher runs.
-            fill(settings.store, options, {})
-            store = TeacherStore.open(settings.store)
-            if store.fingerprint == start.fingerprint:
-                raise UsageError(
-                    f"--teacher {teacher.checkpoint} and --student {self.recipe.student.checkpoint} are the "
-                    "same model: the teacher is a frozen English encoder, the student the multilingual one "
-                    "that is trained"
-                )
-            if self.projection is not None and start.model is not None:
-                check_projection(self.projection, start.model, store)
-            fill(settings.store, options, teacher_texts(self.data), progress=settings.progress)
+            carried = iter(self.projections.values())
+            for name, (place, options) in teachers.items():
+                # Without texts this only records the teacher's identity: mismatches show before one runs.
+                fill(place, options, {})
+                store = TeacherStore.open(place)
+                if store.fingerprint == start.fingerprint:
+                    raise UsageError(
+                        f"{_option(name)} {options.checkpoint} and --student "
+                        f"{self.recipe.student.checkpoint} are the same model: a teacher is frozen, the "
+                        "student is the multilingual encoder that is trained"
+                    )
+                projection = next(carried, None)
+                if projection is not None and start.model is not None:
+                    check_projection(projection, start.model, store)
+            # With 1:1 no text has the teacher's vector as its target.
+            anchors = {} if self.options.anchor_share == (1, 1) else teacher_texts(self.data)
+            for (place, options), texts in zip(teachers.values(), (anchors, plan.own_texts), strict=False):
+                fill(place, options, texts, progress=settings.progress)
         devices.wait()
-        return TeacherStore.open(settings.store, expect=options)
+        return {name: TeacherStore.open(place, expect=options) for name, (place, options) in teachers.items()}
 
     def _finish(
         self,
@@ -428,15 +449,16 @@ class Stage:
 
         def write_seen(beside: Path) -> None:
             name = f"{data.name} ({data.fingerprint[:12]})"
-            seen.write_seen(beside, data.texts(), training_data=name, before=start.seen)
+            languages = data.manifest.languages
+            seen.write_seen(beside, data.texts(), training_data=name, languages=languages, before=start.seen)
 
         card = ModelCard(identity, facts, fitted.scores, ran_on)
         save_student(model, directory.model, card=card, add=write_seen)
         # Users may edit the card.
         files = [path for path in directory.model.rglob("*") if path.is_file() and path.suffix != ".md"]
-        if fitted.projection is not None:
-            files.append(directory.path / PROJECTION)
-            save_projection(fitted.projection, files[-1], self.options.reads)
+        for name, layer in fitted.projections.items():
+            files.append(directory.path / name)
+            save_projection(layer, files[-1], self.options.reads)
         draw_curves(directory.metrics, directory.curves)
         directory.seal(
             TrainingManifest(
@@ -448,17 +470,13 @@ class Stage:
                 best_step=fitted.best_step,
                 scores=fitted.scores,
                 seconds=round(seconds, 3),
+                cut=cut_record(model) or None,
                 training_texts=f"{MODEL}/{seen.FILE}",
                 files={str(path.relative_to(directory.path)): FileRecord.of(path) for path in sorted(files)},
             )
         )
 
 
-def teacher_texts(data: Pairs | Table) -> dict[Role, Iterable[str]]:
-    """The texts that the teacher sees."""
-    if isinstance(data, Pairs):
-        return {Role.TEXT: Rereadable(data.anchors)}
-    return {
-        Role.QUERY: Rereadable(lambda: data.anchors("queries")),
-        Role.PASSAGE: Rereadable(lambda: data.anchors("passages")),
-    }
+def _option(name: str) -> str:
+    """The option of a field of the recipe."""
+    return f"--{name.replace('_', '-')}"

@@ -1,18 +1,21 @@
 """What a stage starts from besides its data: devices, trackers, dev collection, student."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.environment import reachable
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_device, check_files
 from mimo_plugin.evaluation.trained_on import SeenTexts
-from mimo_plugin.training.recipe import Recipe
+from mimo_plugin.training.cut import Cut
+from mimo_plugin.training.data import Pairs, Table
+from mimo_plugin.training.recipe import Recipe, StudentOptions
 from mimo_plugin.training.run import checkpoint_of
 from mimo_plugin.training.student import PREFIX, load_or_create, parse_size
 
@@ -172,46 +175,51 @@ class Start:
     """A student before its training.
 
     Attributes:
-        model: None for a new student, which is made later.
+        model: None for a student that is made later: a new one, or a smaller one.
         fingerprint: of the loaded weights; None for a new student.
         seen: texts of its earlier training; None if unknown.
+        cut: how a smaller student is made of the loaded one.
     """
 
     model: "SentenceTransformer | None" = None
     fingerprint: str | None = None
     seen: SeenTexts | None = None
+    cut: Cut | None = None
 
     @classmethod
     def load(cls, recipe: Recipe, max_length: int, devices: Devices) -> "Start":
-        """Loads a checkpoint; a new student has nothing to load. Raises as `load_or_create`."""
+        """Loads a checkpoint; a new student has nothing to load. Raises as `load_or_create` and `Cut.of`."""
         from mimo_plugin.encoder.fingerprint import fingerprint
 
-        if recipe.student.checkpoint.startswith(PREFIX):
+        student = recipe.student
+        if student.new:
             return cls()
-        checkpoint = checkpoint_of(recipe.student.checkpoint)
+        checkpoint = checkpoint_of(student.checkpoint)
         model = load_or_create(
             checkpoint,
             (),
             seed=recipe.seed,
             max_length=max_length,
             device=devices.kind,
-            **recipe.student.encoding(),
+            **student.encoding(),
         )
-        return cls(model, fingerprint(model), SeenTexts.open(checkpoint))
+        cut = Cut.of(model, student.checkpoint, student.layers, student.vocabulary)
+        return cls(None if cut else model, fingerprint(model), SeenTexts.open(checkpoint), cut)
 
     def student(
         self,
         kept: Path,
-        texts: Callable[[], Iterable[tuple[str, str]]],
+        data: Callable[[], Sequence[Pairs | Table]],
         recipe: Recipe,
         max_length: int,
         devices: Devices,
+        progress: bool | None = None,
     ) -> "SentenceTransformer":
         """The student, ready to be trained.
 
         Args:
-            kept: directory where a new student is saved before training, to resume from.
-            texts: (language, text) pairs that a new student's tokenizer is trained on.
+            kept: directory where a student that is made is saved before training, to resume from.
+            data: what its vocabulary comes from, see `make_student`.
         """
         if self.model is not None:
             self.model.max_seq_length = max_length
@@ -219,16 +227,47 @@ class Start:
         if devices.main and not kept.is_dir():
             from mimo_plugin.training.record import save_student
 
-            new = load_or_create(
-                recipe.student.checkpoint,
-                texts(),
+            made = make_student(
+                recipe.student,
+                data(),
                 seed=recipe.seed,
                 # Long enough for both stages.
                 max_length=max(recipe.stage1.max_length, recipe.stage2.max_length),
-                vocab_size=recipe.student.vocabulary,
                 device=devices.kind,
-                **recipe.student.encoding(),
+                progress=progress,
             )
-            save_student(new, kept)
+            save_student(made, kept)
         devices.wait()
         return load_or_create(str(kept), (), seed=recipe.seed, max_length=max_length, device=devices.kind)
+
+
+def make_student(
+    options: StudentOptions,
+    data: Sequence[Pairs | Table],
+    *,
+    seed: int,
+    max_length: int,
+    device: str,
+    progress: bool | None = None,
+) -> "SentenceTransformer":
+    """A new student, or a smaller one of a checkpoint.
+
+    Args:
+        data: the first one's texts train a new tokenizer; a checkpoint's vocabulary is cut to all texts.
+        max_length: longest text of a new student in tokens.
+        progress: see `environment.bar`.
+
+    Raises: as `load_or_create` and `Cut`.
+    """
+    settings: dict[str, Any] = {"seed": seed, "device": device, **options.encoding()}
+    if options.new:
+        settings |= {"max_length": max_length, "layers": options.layers, "vocab_size": options.vocabulary}
+        return load_or_create(options.checkpoint, data[0].labelled(), **settings)
+    model = load_or_create(checkpoint_of(options.checkpoint), (), **settings)
+    cut = Cut.of(model, options.checkpoint, options.layers, options.vocabulary)
+    if cut is not None:
+        texts = chain.from_iterable(one.texts() for one in data)
+        # Each text of a row has one language, and a partner.
+        total = sum(2 * rows for one in data for rows in one.manifest.languages.values())
+        cut.apply(model, texts, total=total, progress=progress)
+    return model

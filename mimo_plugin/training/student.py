@@ -5,7 +5,7 @@ import heapq
 import io
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mimo_plugin.core.environment import without_model_bars
@@ -266,6 +266,7 @@ def create_student(
     texts: Iterable[tuple[str, str]],
     *,
     seed: int,
+    layers: int | None = None,
     vocab_size: int | None = None,
     max_length: int = DEFAULT_MAX_LENGTH,
     pooling: str = "mean",
@@ -280,7 +281,7 @@ def create_student(
         size: "tiny", "mini" or "small", with or without `new:`.
         texts: (language, text) pairs that the tokenizer is trained on, read once.
         seed: of weights and tokenizer.
-        vocab_size: replaces the size's own.
+        layers, vocab_size: replace the size's own.
         max_length: longest text in tokens, special tokens included.
         pooling: "mean", "cls" or "lasttoken".
 
@@ -294,6 +295,7 @@ def create_student(
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
     preset = parse_size(size)
+    preset = replace(preset, layers=layers or preset.layers)
     if max_length < 3:
         raise UsageError(f"a student's texts have at most {max_length} tokens: expected at least 3")
     vocab_size = vocab_size or preset.vocab_size
@@ -341,6 +343,7 @@ def load_or_create(
     *,
     seed: int,
     max_length: int | None = None,
+    layers: int | None = None,
     vocab_size: int | None = None,
     pooling: str | None = None,
     query_prompt: str | None = None,
@@ -357,7 +360,7 @@ def load_or_create(
         texts: (language, text) pairs for a new student's tokenizer, read only for one.
         seed: of all weights that the checkpoint does not hold.
         max_length: longest text in tokens; None is the checkpoint's own, 256 for a new student.
-        vocab_size: of a new student; replaces its size's own.
+        layers, vocab_size: of a new student; replace its size's own.
         pooling: replaces a checkpoint's own, or the mean.
         query_prompt, document_prompt: replace a checkpoint's own, and are saved with it; "" is none.
         device: torch device; None is the fastest available.
@@ -373,6 +376,7 @@ def load_or_create(
         student = create_student(
             spec,
             texts,
+            layers=layers,
             vocab_size=vocab_size,
             max_length=DEFAULT_MAX_LENGTH if max_length is None else max_length,
             pooling=pooling or "mean",

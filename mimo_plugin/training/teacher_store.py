@@ -17,7 +17,8 @@ from mimo_plugin.core.errors import ArtifactError, DataError, ModelError
 from mimo_plugin.core.files import writing
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_device
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training.recipe import TeacherOptions
 
 FORMAT: Final = "mimo-teacher-store"
@@ -55,7 +56,7 @@ def load_teacher(options: TeacherOptions) -> Encoder:
     )
     if teacher.asymmetric:
         raise ModelError(
-            f"{options.checkpoint} encodes queries and documents by different modules (Router): --teacher "
+            f"{options.checkpoint} encodes queries and documents by different modules (Router): a teacher "
             "must be one encoder of both; name another, or save one of its routes as a checkpoint"
         )
     return teacher
@@ -148,6 +149,8 @@ KEY = np.dtype(f"S{KEY_BYTES}")
 # CRC-32 of a row of vectors.
 SUM = np.dtype("<u4")
 VECTORS, KEYS, SUMS = "vectors", "keys", "sums"
+# A store in the store: the anchor teacher's vectors.
+ANCHOR = "anchor"
 
 
 class StoreManifest(Manifest):
@@ -183,7 +186,7 @@ STORE = Kind(
     frozenset({FORMAT}),
     noun="a teacher store",
     command="mimo train",
-    names=re.compile("|".join([VECTORS, KEYS, SUMS])),
+    names=re.compile("|".join([VECTORS, KEYS, SUMS, ANCHOR])),
     option="--teacher-store",
     again="delete it and fill it again",
 )

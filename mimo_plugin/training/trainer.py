@@ -1,11 +1,11 @@
-"""sentence-transformers' trainer with a projection in its checkpoints, its callbacks, and `fit`."""
+"""sentence-transformers' trainer with projections in its checkpoints, its callbacks, and `fit`."""
 
 import json
 import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +23,13 @@ from mimo_plugin.core.artifact import Held
 from mimo_plugin.core.environment import bar, without_model_bars
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.core.files import write_text
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training import losses
 from mimo_plugin.training.examples import Examples
 from mimo_plugin.training.recipe import Precision
 from mimo_plugin.training.run import (
     COMPLETE,
-    PROJECTION,
     TENSORBOARD,
     save_projection,
     writing_tensors,
@@ -66,7 +66,7 @@ class Trainer(SentenceTransformerTrainer):
     """The trainer of a stage.
 
     Args:
-        projection: the loss's layer outside the model; None if it has none.
+        projections: file name -> layer of the loss outside the model.
         kwargs: as for sentence-transformers' trainer.
     """
 
@@ -74,9 +74,9 @@ class Trainer(SentenceTransformerTrainer):
     # Our losses are means over a batch: the trainer divides them by the number of accumulated batches.
     loss_is_scaled_for_ga = False
 
-    def __init__(self, stage: "Stage", projection: nn.Module | None, **kwargs: Any) -> None:
+    def __init__(self, stage: "Stage", projections: Mapping[str, nn.Module], **kwargs: Any) -> None:
         self._stage = stage
-        self._projection = projection
+        self._projections = projections
         self._similar_batches = 0
         super().__init__(**kwargs)
 
@@ -131,8 +131,8 @@ class Trainer(SentenceTransformerTrainer):
         directory.mkdir(parents=True, exist_ok=True)
         with without_model_bars():
             self.model.save_pretrained(str(directory), create_model_card=False)
-        if self._projection is not None:
-            save_projection(self._projection, directory / PROJECTION, self._stage.options.reads)
+        for name, layer in self._projections.items():
+            save_projection(layer, directory / name, self._stage.options.reads)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
@@ -146,8 +146,8 @@ class Trainer(SentenceTransformerTrainer):
     def _load_from_checkpoint(self, checkpoint_path: str, *args: Any, **kwargs: Any) -> None:
         with without_model_bars():
             super()._load_from_checkpoint(checkpoint_path, *args, **kwargs)
-        if self._projection is not None:
-            self._projection.load_state_dict(load_file(Path(checkpoint_path) / PROJECTION))
+        for name, layer in self._projections.items():
+            layer.load_state_dict(load_file(Path(checkpoint_path) / name))
 
     def _load_best_model(self) -> None:
         # The inherited method only logs an error, and its path is that of the run's first start.
@@ -311,20 +311,20 @@ class Fit:
         steps: optimiser steps done.
         best_step: the step whose weights were kept; None without a dev collection.
         scores: on the dev collection at that step.
-        projection: the loss's own layer; None if it has none.
+        projections: file name -> layer of the loss outside the model.
     """
 
     steps: int
     best_step: int | None
     scores: dict[str, float]
-    projection: nn.Module | None
+    projections: Mapping[str, nn.Module]
 
 
 def fit(
     stage: "Stage",
     model: SentenceTransformer,
     examples: Examples,
-    teacher_dimension: int | None,
+    dimensions: Sequence[int],
     devices: Devices,
     dev: DevCollection | None,
     held: Held | None,
@@ -332,7 +332,7 @@ def fit(
     """Trains the model in place; resumes from the last checkpoint if there is one.
 
     Args:
-        teacher_dimension: of the teacher's embeddings; None without a teacher.
+        dimensions: of the teachers' embeddings, see `losses.build_loss`.
         held: the run's directory; None in a process that does not write.
 
     Raises:
@@ -345,7 +345,7 @@ def fit(
     options, run = stage.options, stage.directory
     # A fresh projection is drawn from the seed, whatever random numbers were used before.
     torch.manual_seed(stage.recipe.seed)
-    loss, projection = losses.build_loss(model, options, teacher_dimension, stage.projection)
+    loss, projections = losses.build_loss(model, options, dimensions, stage.projections)
     progress_bar = ProgressBar(stage.name, stage.settings.progress)
     texts_a_step = options.batch_size * len(examples.text_columns)
     callbacks: list[Any] = [MetricsFile(run.metrics, stage.name, texts_a_step), progress_bar]
@@ -362,7 +362,7 @@ def fit(
     with _quiet():
         trainer = Trainer(
             stage,
-            projection,
+            projections,
             model=model,
             args=_arguments(stage, examples.steps, devices, _prompts(model, examples.text_columns)),
             train_dataset=examples.dataset,
@@ -380,18 +380,19 @@ def fit(
             progress_bar.close()
     state = trainer.state
     if dev is None:
-        return Fit(state.global_step, None, {}, projection)
+        return Fit(state.global_step, None, {}, projections)
     best = int(state.best_global_step)
     lines = [line for line in state.log_history if line["step"] == best and f"{_DEV}{MAIN_MEASURE}" in line]
-    return Fit(state.global_step, best, _dev_scores(lines[-1]), projection)
+    return Fit(state.global_step, best, _dev_scores(lines[-1]), projections)
 
 
 def _prompts(model: SentenceTransformer, columns: tuple[str, ...]) -> dict[str, str]:
     """The student's own prompts for the columns of stage 2; texts of stage 1 have none."""
     student = Encoder.of(model, "student")
     query = student.query_prompt
-    prompts = {"passage": student.document_prompt, "query": query, "other_query": query}
-    return {column: prompts[column] for column in columns if prompts.get(column)}
+    prompts = {"text": "", "query": query, "other_query": query}
+    found = {column: prompts.get(column, student.document_prompt) for column in columns}
+    return {column: prompt for column, prompt in found.items() if prompt}
 
 
 def native_bfloat16(kind: str) -> bool:

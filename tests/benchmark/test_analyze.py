@@ -17,7 +17,8 @@ from mimo_plugin.benchmark.settings import AnalyzeOptions, Role
 from mimo_plugin.benchmark.texts import sample_texts
 from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.geometry import alignment, uniformity
 from mimo_plugin.evaluation.runs import write_run
 
@@ -223,7 +224,8 @@ def test_runs_alone(world: dict[str, str], tmp_path: Path, capsys: pytest.Captur
     ("arguments", "status", "messages"),
     [
         (["mimo-sample"], 2, ["nothing to look at: name a checkpoint with --encoder, or a run with --run"]),
-        (["--encoder", "{plain}"], 2, ["Missing argument 'COLLECTION...'"]),
+        (["--encoder", "{plain}"], 2, ["no COLLECTION was given, expected one, or --sts FILE"]),
+        (["--sts", "none.tsv", "--run", "{run}"], 1, ["--sts needs an encoder", "none.tsv: no such file"]),
         (["mimo-sample", "--encoder", "{plain}", "--texts", "0"], 2, ["0 is not in the range x>=1"]),
         (
             ["mimo-sample", "--encoder", "{plain}", "--output", "{run}"],

@@ -14,6 +14,7 @@ from scipy.stats import spearmanr, ttest_rel
 from mimo_plugin.benchmark import experiment as running
 from mimo_plugin.benchmark.experiment import plan_experiment, run_experiment
 from mimo_plugin.benchmark.grid import Experiment
+from mimo_plugin.benchmark.seeds import gather, make_tables
 from mimo_plugin.benchmark.settings import ExperimentOptions
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import UsageError
@@ -113,6 +114,36 @@ def test_figures_are_those_of_the_scores(finished: Path) -> None:
                 }
     assert systems["mimo"]["steps"] == {"warm_up": 4, "stage2": 4}
     assert systems["xlco"]["steps"] == {"warm_up": 0, "stage2": 4}
+
+
+def test_languages_without_training_data_are_marked(recipe: Path, finished: Path) -> None:
+    options = ExperimentOptions(device="cpu", progress=False)
+    run_of = running.ExperimentRun(Experiment.read(recipe), finished, options)
+    whole = gather(run_of)
+    assert whole.to_json() == (finished / "results.json").read_text(encoding="utf-8")
+    assert "per_language" not in whole.to_json()
+    run_of._data = {
+        place: manifest.model_copy(update={"languages": {"de": 1, "en": 1}})
+        for place, manifest in run_of._data.items()
+    }
+    found = gather(run_of)
+    for name, system in found.collections["test"].systems.items():
+        assert system.unseen_languages == ("fi",)
+        for seed in SEEDS:
+            one = scores(finished, name, seed)
+            values = dict(zip(one["query_ids"], one["per_query"]["ndcg@20"], strict=True))
+            means = {
+                lang: np.mean([value for query_id, value in values.items() if query_id.startswith(lang)])
+                for lang in WORDS
+            }
+            by_language = {key: value.per_seed[seed] for key, value in system.per_language.items()}
+            assert {lang: by_language[lang] for lang in WORDS} == pytest.approx(means, abs=1e-12)
+            assert by_language["macro"] == pytest.approx(one["macro"]["ndcg@20"], abs=1e-12)
+            assert by_language["seen"] == pytest.approx((means["de"] + means["en"]) / 2, abs=1e-12)
+            assert by_language["unseen"] == pytest.approx(means["fi"], abs=1e-12)
+    table = list(make_tables(found))[1]
+    assert [row[0] for row in table.rows] == ["de", "en", "fi*", "macro", "seen", "unseen"]
+    assert table.notes[0].text == "* not among the training languages of xlco, mimo."
 
 
 def test_diagnostics_by_hand(finished: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from helpers.tiny_experiment import recipe_values, write_recipe, write_world
 
-from mimo_plugin.benchmark.grid import Experiment
+from mimo_plugin.benchmark.grid import Experiment, Layout
 from mimo_plugin.cli import main
+from mimo_plugin.training.data import Format, read_manifest
 from mimo_plugin.training.run import RunDirectory
 
 
@@ -41,6 +42,7 @@ def test_fields_are_reported_together(world: Path, capsys: pytest.CaptureFixture
             "four": {"objective": "dpr"},
             "five": {"objective": "infonce", "metric": "l2", "stage1": {"steps": 3}},
             "six": {"objective": "mimo", "stage2": {"contrastive_weight": 0.3}},
+            "seven": {"objective": "xlco", "teacher": {"checkpoint": "teacher"}},
         },
     )
     text = "\n".join(lines)
@@ -57,6 +59,7 @@ def test_fields_are_reported_together(world: Path, capsys: pytest.CaptureFixture
         "systems.four.objective: found 'dpr', expected 'mimo', 'xlco', 'infonce' or 'lakda'",
         "infonce without a warm-up has none: leave it out; stage1 has options, and there is no warm-up",
         "systems.six: stage2.contrastive_weight is set for the whole system: `lambda: ...`",
+        "systems.seven: teacher needs a distillation, xlco without a warm-up has none: leave it out",
     ):
         assert said in text
 
@@ -88,6 +91,53 @@ def test_the_grid_is_checked_as_a_whole(world: Path, capsys: pytest.CaptureFixtu
         "systems.odd: learning_rate: found -1, expected greater than 0",
     ):
         assert said in text
+
+
+def test_an_anchor_teacher_and_its_shares(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only systems with a share have it, and only what it teaches is trained anew."""
+    anchor = {"checkpoint": "another"}
+    (line,) = problems(world, capsys, anchor_teacher=anchor)
+    assert "anchor_teacher: no system has an anchor_share in stage1 or stage2: add one" in line
+    shared = {"anchor_share": "0:0.5"}
+    systems = {
+        "warm": {"objective": "xlco", "warm_up": True, "stage1": shared},
+        "cold": {"objective": "xlco", "stage2": shared},
+        "bad": {"objective": "mimo", "stage1": {"anchor_share": "half"}},
+    }
+    text = "\n".join(problems(world, capsys, systems=systems, baseline=None))
+    for said in (
+        "systems.warm: --anchor-share of stage1 needs a multilingual encoder",
+        "systems.cold: --anchor-share: --objective xlco has no teacher",
+        "systems.bad: anchor_share: found 'half', expected FROM:TO",
+    ):
+        assert said in text
+    systems = {
+        "plain": {"objective": "mimo"},
+        "late": {"objective": "mimo", "stage2": shared},
+        "both": {"objective": "mimo", "stage1": shared, "stage2": shared},
+        "other": {"objective": "mimo", "teacher": {"checkpoint": "another"}},
+    }
+    recipe = write_recipe(world, "anchor.yaml", anchor_teacher=anchor, systems=systems, baseline=None)
+    experiment = Experiment.read(recipe)
+    found = experiment.systems
+    assert {name: system.anchor_teacher is not None for name, system in found.items()} == {
+        "plain": False,
+        "late": True,
+        "both": True,
+        "other": False,
+    }
+    trained = experiment.training(found["both"], 1, "student")
+    assert trained.anchor_teacher is not None
+    assert (trained.anchor_teacher.checkpoint, trained.stage1.anchor_share) == ("another", (0, 0.5))
+    assert experiment.training(found["other"], 1, "student").teacher.checkpoint == "another"
+    assert experiment.training(found["plain"], 1, "student").anchor_teacher is None
+    held = {world / "pairs": Format.PAIRS, world / "table": Format.TABLE}
+    data = {path: read_manifest(path, kind) for path, kind in held.items()}
+    layout = Layout(experiment, world / "out", data)
+    warm_ups = {name: layout.warm_up(system, 1) for name, system in found.items()}
+    assert warm_ups["plain"] == warm_ups["late"]
+    assert len(set(warm_ups.values())) == 3
+    assert len({layout.training(system, 1).parents[1] for system in found.values()}) == 4
 
 
 def test_what_is_not_there_is_said_at_once(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

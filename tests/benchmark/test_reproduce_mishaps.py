@@ -25,7 +25,7 @@ from mimo_plugin.cli import main
 from mimo_plugin.collections import pool
 from mimo_plugin.core.artifact import one_writer
 from mimo_plugin.core.errors import ModelError
-from mimo_plugin.encoder.encoder import EncoderOptions
+from mimo_plugin.encoder.options import EncoderOptions
 
 _PLAIN: dict[str, Any] = {"fairness": None, "geometry": None}
 

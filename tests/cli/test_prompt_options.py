@@ -11,7 +11,8 @@ from helpers.checkpoints import plain_xlmr, sentence_transformer
 
 from mimo_plugin.cli import main
 from mimo_plugin.core.artifact import sealed_text, unseal
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.open import open_index
 from mimo_plugin.indexing.vectors import open_vectors
 

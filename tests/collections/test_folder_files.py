@@ -158,7 +158,7 @@ def test_qrels_of_files_and_their_topics(tmp_path: Path) -> None:
     both = load_topics(open_pool([judged, qrels_file(tmp_path / "b.txt", QRELS)], lang=["sw", "yo"]))
     assert both.query_ids == ("sw:q1", "sw:q2", "yo:q1", "yo:q2")
     assert both.judged[0].docids.tolist() == [b"sw:d1", b"sw:d2"]
-    with pytest.raises(UsageError, match="--lang is the language of a file"):
+    with pytest.raises(UsageError, match="--topic-lang is the language of a file"):
         open_pool(["mimo-sample/de"], lang=["de"])
     with pytest.raises(DataError, match="has no qrels"):
         open_pool([asked])
@@ -203,5 +203,7 @@ def test_the_whole_way_with_files(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
     assert json.loads(out.read_text())["runs"]["run"]["per_language"]["en"]["queries"] == 2
     capsys.readouterr()
-    assert main(["search", index, "--topics", spec, "--lang", "en", "--output", str(tmp_path / "x")]) == 2
-    assert "--lang is the language of a file of topics" in capsys.readouterr().err
+    assert (
+        main(["search", index, "--topics", spec, "--topic-lang", "en", "--output", str(tmp_path / "x")]) == 2
+    )
+    assert "--topic-lang is the language of a file of topics" in capsys.readouterr().err

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import DataError
 from mimo_plugin.encoder.batching import Features, TorchRunner, batches, pieces, rectangular
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 
 pytestmark = pytest.mark.threads
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.checkpoints import TEXTS, plain_decoder, plain_xlmr, sentence_transformer
 from helpers.logs import logs_a_warning, warnings_logged
+from helpers.training_runs import finished
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,7 +20,8 @@ from mimo_plugin.encoder import backend as check
 from mimo_plugin.encoder import checkpoint as checkpoint_files
 from mimo_plugin.encoder import fingerprint
 from mimo_plugin.encoder.batching import Features, TorchRunner
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.side import TorchSide
 
 pytestmark = pytest.mark.threads
@@ -50,6 +52,16 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(plain: Path, tmp_path: Path) -> Path:
     return shutil.copytree(plain, tmp_path / "copy")
+
+
+def test_a_training_run_stands_for_its_model(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run")
+    student = load(run)
+    assert student.name == str(run / "model")
+    assert student.fingerprint == load(run / "model").fingerprint
+    (run / "manifest.json").unlink()
+    with pytest.raises(ModelError, match="expected a .*, or a finished training run"):
+        load(run)
 
 
 def test_more_tokens_than_positions_are_cut(copy: Path, plain: Path) -> None:

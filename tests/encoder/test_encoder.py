@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.encoder.encoder import Encoder, NotFinite
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.packaged import TEACHER, teacher_directory
 
 pytestmark = pytest.mark.threads
@@ -175,7 +176,7 @@ def test_only_safetensors_are_read(plain: Path, tmp_path: Path) -> None:
     ("checkpoint", "message"),
     [
         ("/no/such/directory", "no such directory"),
-        ("packaged:other", "the packaged checkpoint is packaged:all-MiniLM-L6-v2"),
+        ("packaged:other", "the packaged checkpoints are packaged:all-MiniLM-L6-v2"),
         ("nobody/nothing", "cannot be loaded"),
     ],
 )

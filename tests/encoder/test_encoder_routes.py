@@ -10,7 +10,8 @@ import pytest
 from helpers.checkpoints import TEXTS, plain_xlmr, sentence_transformer
 
 from mimo_plugin.core.errors import ModelError, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 
 BACKENDS = ["torch", "openvino", "onnx"]
 

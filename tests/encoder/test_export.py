@@ -16,8 +16,9 @@ from mimo_plugin.core.errors import EnvironmentProblem, MimoError, ModelError, U
 from mimo_plugin.encoder import backend as check
 from mimo_plugin.encoder import backend as choosing
 from mimo_plugin.encoder import export as cache
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.export import NotExportable
+from mimo_plugin.encoder.options import EncoderOptions
 
 pytestmark = pytest.mark.threads
 

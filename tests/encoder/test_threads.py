@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.export import GraphManifest
+from mimo_plugin.encoder.options import EncoderOptions
 
 pytestmark = pytest.mark.threads
 
@@ -42,7 +43,8 @@ import sys
 import torch
 torch.set_num_threads(2)
 from mimo_plugin.indexing.nearest import searching_thread
-from mimo_plugin.encoder.encoder import EncoderOptions, Encoder
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 import faiss
 
 student = Encoder(sys.argv[1], EncoderOptions(backend=sys.argv[2], device="cpu", batch_size=1))
@@ -61,7 +63,8 @@ import ctypes, os, sys, threading, time
 from pathlib import Path
 from mimo_plugin import cli
 from mimo_plugin.core.files import replacing
-from mimo_plugin.encoder.encoder import EncoderOptions, Encoder
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 
 FOREVER = 10**6
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import DataError, UsageError
-from mimo_plugin.evaluation.fusion import fuse_runs, fusion_warnings
+from mimo_plugin.evaluation.fusion import fused_queries, fusion_warnings
 from mimo_plugin.evaluation.options import FusionMethod, FusionOptions, Normalization
 from mimo_plugin.evaluation.runs import Run, read_run, write_run
 
@@ -30,6 +30,10 @@ OPTIONS = st.one_of(
 
 def _run(name: str, **queries: Hits) -> Run:
     return Run.from_hits(name, queries)
+
+
+def fuse_runs(runs: Sequence[Run], options: FusionOptions | None = None) -> Run:
+    return Run("fused", dict(fused_queries(runs, options)))
 
 
 def _order(hits: Hits) -> list[str]:

@@ -30,7 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(base / "student", base / "stranger")
     # Case and white space do not make another text.
     texts = [f"text  {lang} NUMBER {n}" for lang in _LANGUAGES for n in (3, 4)]
-    write_seen(base / "student", [*texts, "something else"], training_data="the set")
+    write_seen(base / "student", [*texts, "something else"], training_data="the set", languages=["de", "en"])
     assert (
         main(
             [
@@ -114,6 +114,16 @@ def test_reproduce_and_its_report(world: Path, tmp_path: Path, capsys: Any) -> N
     output = tmp_path / "output"
     command = ["reproduce", str(config), "--output", str(output), "--encoder"]
     command += [f"mine={world / 'student'}", f"other={world / 'stranger'}"]
+    slices = tmp_path / "slices.tsv"
+    slices.write_text("de:q1\tlow\nfi:q2\tlow\nde:q9\thigh\nfi:q10\thigh\n")
+    command += ["--slices", str(slices)]
+    assert main([*command, "--seen-languages", "mien=de"]) == 2
+    assert main(command) == 1
+    errors = capsys.readouterr().err
+    assert "seen languages of 'mien'; near: mine" in errors
+    assert "slices.tsv:4: topic 'fi:q10' is not among the 20 of the collection" in errors
+    assert not (output / "runs").exists()
+    slices.write_text(slices.read_text().replace("fi:q10", "fi:q8"))
     assert main(command) == 0
     assert f"warning: mine {_SAID}" in capsys.readouterr().err
     results = json.loads((output / "results.json").read_text())
@@ -123,6 +133,15 @@ def test_reproduce_and_its_report(world: Path, tmp_path: Path, capsys: Any) -> N
     assert any(warning.startswith(f"mine {_SAID}") for warning in results["warnings"])
     page = (output / "report" / "index.html").read_text()
     assert "mine was trained on 4 of the 20 documents (20.0 %)." in page
+    assert runs["mine"]["unseen_languages"] == ["fi"]
+    assert runs["other"]["apart"]["unseen"]["ndcg@5"] == runs["other"]["per_language"]["fi"]["ndcg@5"]
+    assert "* not among the training languages of mine." in page
+    assert {name: part["topics"] for name, part in results["evaluation"]["slices"].items()} == {
+        "low": 2,
+        "high": 2,
+    }
+    assert "nDCG@5, slices of topics" in page
+    assert (output / "report" / "tables" / "ndcg-5-slices-of-topics.csv").is_file()
     # The run of a reproduction has a record of its own.
     found, _ = evaluated(world, output / "runs" / "mine.trec.gz", capsys)
     assert found == runs["mine"]["trained_on"]

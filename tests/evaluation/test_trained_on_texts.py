@@ -41,6 +41,22 @@ def test_a_later_stage_adds_to_what_was_there(tmp_path: Path) -> None:
     assert (tmp_path / "two" / FILE).read_bytes() == (tmp_path / "both" / FILE).read_bytes()
 
 
+def test_languages_of_all_stages_are_known_or_none_is(tmp_path: Path) -> None:
+    for name in ("one", "two", "old", "later"):
+        (tmp_path / name).mkdir()
+    write_seen(tmp_path / "one", TEXTS[:10], languages={"fi": 3, "de": 7})
+    assert record(tmp_path / "one").languages == ("de", "fi")
+    write_seen(tmp_path / "two", TEXTS[:10], languages=["ja", "de"], before=record(tmp_path / "one"))
+    assert record(tmp_path / "two").languages == ("de", "fi", "ja")
+    # Records of earlier versions have no languages: what the first stage saw is not known.
+    with np.load(tmp_path / "one" / FILE, allow_pickle=False) as found:
+        np.savez(tmp_path / "old" / FILE, **{key: found[key] for key in found if key != "languages"})
+    assert record(tmp_path / "old").languages == ()
+    assert np.array_equal(record(tmp_path / "old").hashes, record(tmp_path / "one").hashes)
+    write_seen(tmp_path / "later", TEXTS[:10], languages=["ja"], before=record(tmp_path / "old"))
+    assert record(tmp_path / "later").languages == ()
+
+
 @given(st.permutations(range(400)), st.integers(1, 5))
 def test_large_data_keep_a_sample_that_does_not_depend_on_order(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], parts: int

@@ -18,14 +18,19 @@ from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.start import Devices
 from mimo_plugin.training.student import load_or_create
 
-TEACHER = 20
+TEACHER, ANCHOR = 20, 12
 CASES: dict[str, Any] = {
     "distillation": Stage1Options(),
+    "distillation-anchored": Stage1Options(),
+    "mimo-3-anchored": Stage2Options(mini_batch_size=3),
     **{
         f"{objective.value}-{size}": Stage2Options(objective=objective, mini_batch_size=size)
         for objective in (Objective.MIMO, Objective.XLCO, Objective.LAKDA)
         for size in (2, 3, 64)
     },
+    # With a column of mined negatives.
+    "mimo+negatives-3": Stage2Options(mini_batch_size=3),
+    "xlco+negatives-3": Stage2Options(objective=Objective.XLCO, mini_batch_size=3),
 }
 
 
@@ -37,12 +42,14 @@ def gradients(student: Path, batch: dict[str, Any], rank: int, processes: int) -
         model.zero_grad()
         # A process draws its own projection; the first one's counts.
         torch.manual_seed(rank + 5)
-        loss, _ = build_loss(model, options, TEACHER if case[0] in "dm" else None, None)
+        anchored = case.endswith("anchored")
+        dimensions = [TEACHER, ANCHOR][: 1 + anchored] if case[0] in "dm" else []
+        loss, _ = build_loss(model, options, dimensions, {})
         if processes > 1:
             wrapped = DistributedDataParallel(model)
             trainer = SentenceTransformerTrainer.__new__(SentenceTransformerTrainer)
             loss = trainer.override_model_in_loss(loss, wrapped)
-        columns = {"distillation": 1, "lakda": 3}.get(case.partition("-")[0], 2)
+        columns = 3 if "lakda" in case or "negatives" in case else 1 if case == "distillation" else 2
         rows = len(batch["labels"]) // processes
         own = slice(rank * rows, (rank + 1) * rows)
         features = [
@@ -50,6 +57,9 @@ def gradients(student: Path, batch: dict[str, Any], rank: int, processes: int) -
             for column in range(columns)
         ]
         labels = batch["labels"][own]
+        if anchored:
+            # The second process has no text of the anchor teacher.
+            labels = torch.cat([labels, batch["by_anchor"][own]], dim=2)
         value = loss(features, labels[:, 0] if columns == 1 else labels)
         value.backward()
         found[f"{case}:loss"] = value.detach()

@@ -10,8 +10,10 @@ from helpers.beir import write_folder
 from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.data.writers import PairsWriter, TableWriter
+from mimo_plugin.training.data import NegativesRecord
 from mimo_plugin.training.recipe import Recipe, RunSettings
-from mimo_plugin.training.stages import STAGE1, STAGE2, Trained, run_stages
+from mimo_plugin.training.run import Trained
+from mimo_plugin.training.stages import STAGE1, STAGE2, run_stages
 
 LANGUAGES = ("de", "en", "ru")
 QUERY = {"de": "Frage nach {}", "en": "query about {}", "ru": "вопрос о {}"}
@@ -37,14 +39,24 @@ def write_pairs(directory: Path, count: int = 60) -> Path:
 
 
 def write_table(
-    directory: Path, count: int = 60, *, anchor: str = "en", langs: Sequence[str] = LANGUAGES
+    directory: Path,
+    count: int = 60,
+    *,
+    anchor: str = "en",
+    langs: Sequence[str] = LANGUAGES,
+    negatives: int = 0,
 ) -> Path:
-    """Every third row lacks Russian."""
+    """Every third row lacks Russian; with `negatives`, every fifth row has one negative fewer."""
     with TableWriter(directory, anchor=anchor, parameters={}, source={"made": "up"}) as writer:
         for number in range(count):
             own = [lang for lang in langs if lang != "ru" or number % 3]
             versions = {lang: (text(QUERY[lang], number), text(PASSAGE[lang], number)) for lang in own}
-            writer.add(f"q{number}", f"p{number}", versions)
+            most = negatives - (number % 5 == 0)
+            mined = [f"p{(number + k) % count}" for k in range(1, most + 1)] if negatives else None
+            writer.add(f"q{number}", f"p{number}", versions, mined)
+        if negatives:
+            rows = {negatives: count - -(-count // 5), negatives - 1: -(-count // 5)}
+            writer.negatives = NegativesRecord(encoder="none", rows=rows, missed=0)
     return directory
 
 
@@ -113,7 +125,7 @@ class World:
             "stage2": {**shared, "steps": 6, "log_steps": 2, "mini_batch_size": 3},
         }
         for name, value in changes.items():
-            values[name] = {**values[name], **value} if isinstance(value, dict) else value
+            values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
         return Recipe.model_validate(values)
 
     def job(self, output: Path, **changes: Any) -> RunSettings:

@@ -22,7 +22,8 @@ from mimo_plugin.collections.dataset import collection
 from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.encoder.encoder import Encoder, NotFinite
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.faiss import training_sample

@@ -24,7 +24,8 @@ from mimo_plugin.collections.dataset import Pool
 from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.encoder.encoder import Encoder, NotFinite
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.build import index_vectors
 from mimo_plugin.indexing.encode import Encoded, encode_collections
@@ -231,7 +232,7 @@ def test_a_full_disk_and_a_directory_that_goes_away(
                     (tmp_path / "vectors").rename(tmp_path / f"gone-{next(gone)}")
                 yield doc
 
-    with pytest.raises(EnvironmentProblem, match="cannot write .*No such file or directory"):
+    with pytest.raises(EnvironmentProblem, match="vectors was removed while it was written to"):
         encode_collections(
             Removing(specs=(folder,)),
             student,

@@ -14,7 +14,8 @@ from mimo_plugin.cli.index import export_command
 from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.build import index_vectors
 from mimo_plugin.indexing.encode import encode_collections
 from mimo_plugin.indexing.exporting import LUCENE_VECTORS, Format, export_vectors

@@ -16,7 +16,8 @@ from helpers.beir import documents, write_folder
 from mimo_plugin.collections.pool import pool_prefixes
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.build import merge_indexes
 from mimo_plugin.indexing.open import INDEXES, index_at

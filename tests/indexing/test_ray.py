@@ -19,7 +19,8 @@ from mimo_plugin.cli import main
 from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, ModelError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.encode import encode_collections
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray import RayOptions, Workers, share_out

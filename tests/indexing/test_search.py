@@ -12,7 +12,8 @@ from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.collections.pool import load
 from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.open import Index, IndexManifest, IndexPlan, Lines, open_index
 from mimo_plugin.indexing.plan import foreign_plan

@@ -8,7 +8,8 @@ from helpers.checkpoints import TEXTS, plain_xlmr, sentence_transformer
 
 import mimo_plugin
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.packaged import TEACHER
 
 pytestmark = pytest.mark.threads

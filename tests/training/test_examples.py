@@ -9,9 +9,10 @@ from helpers import tiny_training
 from helpers.tiny_training import PASSAGE, QUERY, World, text
 
 from mimo_plugin.data.writers import TableWriter
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training.data import open_pairs, open_table
-from mimo_plugin.training.examples import Examples, plan_stage1, plan_stage2
+from mimo_plugin.training.examples import Examples, _drawn_targets, plan_stage1, plan_stage2
 from mimo_plugin.training.recipe import Stage1Options, Stage2Options, TeacherOptions
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.teacher import fill
@@ -79,6 +80,85 @@ def test_stage2_labels_are_of_each_rows_own_anchor(
     assert labels.shape == (240, 2, store.dimension)
     np.testing.assert_allclose(labels[:, 0], queries, atol=1e-5)
     np.testing.assert_allclose(labels[:, 1], passages, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def multilingual(world: World, tmp_path_factory: pytest.TempPathFactory) -> TeacherOptions:
+    directory = tiny_training.student(tmp_path_factory.mktemp("multilingual"), seed=8, hidden=24)
+    return TeacherOptions(checkpoint=str(directory), dtype="float32", query_prompt="hak: ").on("cpu")
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_drawn_texts_have_the_anchor_teachers_vector(
+    world: World, store: TeacherStore, teacher: Encoder, multilingual: TeacherOptions, stage: int
+) -> None:
+    """Of the text itself; the others have the teacher's of the anchor text. Only drawn ones are encoded."""
+    if stage == 1:
+        pairs = open_pairs(world.root / "pairs")
+        plan = plan_stage1(pairs, Stage1Options(batch_size=8, steps=20, anchor_share="0:1"), seed=1)
+        columns = {"text": (Role.TEXT, QUERY, "", "")}
+    else:
+        options = Stage2Options(batch_size=8, steps=20, anchor_share="0:1")
+        plan = plan_stage2(open_table(world.root / "table"), options, seed=1)
+        columns = {
+            "query": (Role.QUERY, QUERY, PROMPTS["query_prompt"], "hak: "),
+            "passage": (Role.PASSAGE, PASSAGE, PROMPTS["passage_prompt"], ""),
+        }
+    directory = world.root / f"anchor {stage}"
+    fill(directory, multilingual, plan.own_texts, progress=False)
+    anchor = TeacherStore.open(directory)
+    rows = plan(store, anchor).dataset[:160]
+    labels = np.stack(rows["label"]).reshape(160, len(columns), -1)
+    assert labels.shape[2] == 24 + 1
+    encoder, encoded = Encoder(multilingual.checkpoint, EncoderOptions(device="cpu")), 0
+    for place, (name, (role, template, prompt, own_prompt)) in enumerate(columns.items()):
+        found, drawn = labels[:, place], labels[:, place, -1] > 0
+        own = [shown for shown, is_own in zip(rows[name], drawn, strict=True) if is_own]
+        assert list(plan.own_texts[role]) == own == list(plan.own_texts[role])
+        encoded += len(set(own))
+        expected = encoder.encode_queries(own, prompt=own_prompt)
+        np.testing.assert_allclose(found[drawn, :24], expected, atol=1e-5)
+        numbers = [WHERE[shown][1] for shown in rows[name]]
+        anchors = [text(template["en"], n) for n, is_own in zip(numbers, drawn, strict=True) if not is_own]
+        np.testing.assert_allclose(
+            found[~drawn, :16], teacher.encode_queries(anchors, prompt=prompt), atol=1e-5
+        )
+        assert not found[~drawn, 16:].any()
+        assert not drawn[:8].any()
+        assert drawn[-8:].all()
+        assert {WHERE[shown][0] for shown in own} == {"de", "en", "ru"}
+    assert len(anchor) == encoded
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_the_share_is_linear_in_the_step(world: World, stage: int) -> None:
+    """Independent for query and passage. The same draws count with every share, and rows keep their order."""
+
+    def drawn(share: str | None, seed: int = 1) -> tuple[np.ndarray, list[list[str]]]:
+        values = {"batch_size": 50, "steps": 40, "anchor_share": share}
+        if stage == 1:
+            pairs, one = open_pairs(world.root / "pairs"), Stage1Options(**values)
+            taken, plan = _drawn_targets(one, 40, columns=1, seed=seed), plan_stage1(pairs, one, seed=seed)
+        else:
+            table, two = open_table(world.root / "table"), Stage2Options(**values)
+            taken, plan = _drawn_targets(two, 40, columns=2, seed=seed), plan_stage2(table, two, seed=seed)
+        texts = [list(found) for found in plan.own_texts.values()]
+        assert [len(found) for found in texts] == taken.sum(axis=0).tolist()
+        return taken, texts
+
+    taken, texts = drawn("0.2:0.8")
+    expected = np.linspace(0.2, 0.8, 40)
+    # Five standard deviations of the mean of 50 draws.
+    assert (abs(taken.reshape(40, 50, stage).mean(axis=1) - expected[:, None]) < 5 * 0.5 / 50**0.5).all()
+    if stage == 2:
+        without_trend = taken - expected.repeat(50)[:, None]
+        assert abs(np.corrcoef(without_trend.T)[0, 1]) < 5 / 2000**0.5
+    assert drawn("0.2:0.8")[1] == texts
+    assert drawn("0.2:0.8", seed=2)[1] != texts
+    assert (drawn("0.3:0.9")[0] >= taken).all()
+    assert drawn("1:1")[0].all()
+    assert not drawn("0:0")[0].any()
+    assert not drawn(None)[0].any()
 
 
 @pytest.mark.parametrize("objective", [Objective.MIMO, Objective.XLCO])

@@ -27,15 +27,18 @@ def tables(draw: st.DrawFn) -> tuple[Relevance, int]:
     return Relevance(queries, passages), draw(st.integers(1, 4))
 
 
-@given(tables(), st.integers(0, 99))
+@given(tables(), st.integers(0, 99), st.integers(0, 3))
 @settings(max_examples=150, deadline=None)
-def test_no_passage_is_relevant_to_another_rows_query(table: tuple[Relevance, int], seed: int) -> None:
+def test_no_passage_is_relevant_to_another_rows_query(
+    table: tuple[Relevance, int], seed: int, count: int
+) -> None:
     relevance, batch_size = table
     judged = set(zip(relevance.queries.tolist(), relevance.passages.tolist(), strict=True))
     usable = np.arange(len(relevance.queries))
     rng = np.random.default_rng(seed)
+    negatives = rng.integers(len(usable), size=(len(usable), count)) if count else None
     try:
-        batches = contrastive_batches(relevance, usable, batch_size, 12, rng)
+        batches = contrastive_batches(relevance, usable, batch_size, 12, rng, negatives)
     except UsageError:
         # A single row conflicts with none.
         assert batch_size > 1
@@ -45,8 +48,10 @@ def test_no_passage_is_relevant_to_another_rows_query(table: tuple[Relevance, in
         assert len(set(batch)) == batch_size
         for one in batch:
             for other in batch:
-                pair = (int(relevance.queries[one]), int(relevance.passages[other]))
-                assert one == other or pair not in judged
+                brought = [other, *([] if negatives is None else negatives[other].tolist())]
+                for row in brought:
+                    pair = (int(relevance.queries[one]), int(relevance.passages[row]))
+                    assert one == other or pair not in judged
 
 
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 5), st.integers(0, 99))

@@ -8,12 +8,13 @@ from helpers import tiny_training
 
 from mimo_plugin.training.losses import Distillation, build_loss, mean_similarity
 from mimo_plugin.training.recipe import Metric, ProjectionInput, Stage1Options, Stage2Options
+from mimo_plugin.training.run import ANCHOR_PROJECTION, PROJECTION
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.student import load_or_create
 
 pytestmark = pytest.mark.threads
 
-ROWS, DIMENSION, TEACHER = 7, 32, 20
+ROWS, DIMENSION, TEACHER, ANCHOR = 7, 32, 20, 12
 CHUNKS = (3, 3, 1)
 SEED = np.random.SeedSequence(4)
 
@@ -61,8 +62,10 @@ def distilled(reps, labels, projection, metric: str) -> float:
     return float(np.mean(means))
 
 
-def contrastive(queries, passages, temperature: float) -> float:
-    scores = unit(queries.astype(np.float64)) @ unit(passages.astype(np.float64)).T / temperature
+def contrastive(queries, passages, *negatives, temperature: float = 0.05) -> float:
+    """Scores (rows, rows + negatives), the positives on the diagonal."""
+    documents = np.concatenate([passages, *negatives]).astype(np.float64)
+    scores = unit(queries.astype(np.float64)) @ unit(documents).T / temperature
     return float(-np.diag(log_softmax(scores)).mean())
 
 
@@ -85,7 +88,8 @@ def value(loss, reps: np.ndarray, labels=None) -> float:
 def test_distillation(model, metric: str, columns: int) -> None:
     import torch
 
-    loss, projection = build_loss(model, Stage1Options(metric=Metric(metric)), TEACHER, None)
+    loss, projections = build_loss(model, Stage1Options(metric=Metric(metric)), [TEACHER], {})
+    projection = projections[PROJECTION]
     reps, labels = drawn(columns, DIMENSION, 1), drawn(columns, TEACHER, 2)
     found = loss.compute_loss_from_embeddings(list(torch.from_numpy(reps)), list(torch.from_numpy(labels)))
     assert projection.weight.shape == (TEACHER, DIMENSION)
@@ -93,42 +97,83 @@ def test_distillation(model, metric: str, columns: int) -> None:
     assert float(loss.parts["distillation"]) == float(found.detach())
 
 
+def mixed(teacher: np.ndarray, anchor: np.ndarray, by_anchor: np.ndarray) -> np.ndarray:
+    """Targets of columns: the drawn vector, zeros up to the longer one's length, which one it is."""
+    width = max(TEACHER, ANCHOR)
+    padded = [np.pad(one, ((0, 0), (0, 0), (0, width - one.shape[2]))) for one in (teacher, anchor)]
+    which = by_anchor[..., None]
+    return np.concatenate([np.where(which, padded[1], padded[0]), which.astype(np.float32)], axis=2)
+
+
+@pytest.mark.parametrize("metric", [metric.value for metric in Metric])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("larger", ["teacher", "anchor teacher"])
+def test_distillation_from_two_teachers(model, metric: str, share: float, larger: str) -> None:
+    """The mean over all texts of the distance to the teacher that was drawn, each by its own projection."""
+    import torch
+
+    dimensions = (TEACHER, ANCHOR) if larger == "teacher" else (ANCHOR, TEACHER)
+    loss, projections = build_loss(model, Stage1Options(metric=Metric(metric)), dimensions, {})
+    reps = drawn(2, DIMENSION, 1)
+    teacher, anchor = (drawn(2, dimension, 2) for dimension in dimensions)
+    by_anchor = np.random.default_rng(3).random((2, ROWS)) < share
+    distances = [
+        distilled(reps[c, None, r, None], target[c, None, r, None], projections[name], metric)
+        for c in range(2)
+        for r in range(ROWS)
+        for name, target in [
+            (ANCHOR_PROJECTION, anchor) if by_anchor[c, r] else (PROJECTION, teacher),
+        ]
+    ]
+    targets = list(torch.from_numpy(mixed(teacher, anchor, by_anchor)))
+    found = loss.compute_loss_from_embeddings(list(torch.from_numpy(reps)), targets)
+    assert float(found.detach()) == pytest.approx(np.mean(distances), rel=1e-5)
+    assert float(loss.parts["anchor_share"]) == pytest.approx(by_anchor.mean())
+    found.backward()
+    for name, drawn_rows in ((PROJECTION, ~by_anchor), (ANCHOR_PROJECTION, by_anchor)):
+        assert bool(projections[name].weight.grad.any()) == drawn_rows.any()
+
+
 @pytest.mark.parametrize("objective", [Objective.XLCO, Objective.INFONCE])
 @pytest.mark.parametrize("temperature", [0.05, 0.5])
 def test_contrastive(model, objective: Objective, temperature: float) -> None:
     options = Stage2Options(objective=objective, temperature=temperature, mini_batch_size=3)
-    loss, projection = build_loss(model, options, None, None)
-    assert projection is None
-    reps = drawn(2, DIMENSION, 3)
-    assert value(loss, reps) == pytest.approx(contrastive(*reps, temperature), rel=1e-5)
+    loss, projections = build_loss(model, options, [], {})
+    assert projections == {}
+    for columns in (2, 3, 5):
+        reps = drawn(columns, DIMENSION, 3)
+        assert value(loss, reps) == pytest.approx(contrastive(*reps, temperature=temperature), rel=1e-5)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.2, 0.7, 1.0])
 @pytest.mark.parametrize("metric", list(Metric))
 def test_joint(model, weight: float, metric: Metric) -> None:
     options = Stage2Options(contrastive_weight=weight, mini_batch_size=3, metric=metric)
-    loss, projection = build_loss(model, options, TEACHER, None)
-    reps, labels = drawn(2, DIMENSION, 5), drawn(2, TEACHER, 6)
-    expected = weight * contrastive(*reps, 0.05) + (1 - weight) * distilled(
-        reps, labels, projection, metric.value
-    )
-    assert value(loss, reps, labels) == pytest.approx(expected, rel=1e-5)
+    loss, projections = build_loss(model, options, [TEACHER], {})
+    labels = drawn(2, TEACHER, 6)
+    for columns in (2, 4):
+        reps = drawn(columns, DIMENSION, 5)
+        # Mined negatives have no teacher.
+        expected = weight * contrastive(*reps) + (1 - weight) * distilled(
+            reps[:2], labels, projections[PROJECTION], metric.value
+        )
+        assert value(loss, reps, labels) == pytest.approx(expected, rel=1e-5)
     assert set(loss.parts) == {"contrastive", "distillation", "similarity"}
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_lakda(model, alpha: float) -> None:
     options = Stage2Options(objective=Objective.LAKDA, lakda_alpha=alpha, mini_batch_size=3)
-    loss, _ = build_loss(model, options, None, None)
+    loss, _ = build_loss(model, options, [], {})
     query, other, passage = reps = drawn(3, DIMENSION, 7)
-    expected = (1 - alpha) * contrastive(query, passage, 0.05) + alpha * divergence(query, other, passage)
+    expected = (1 - alpha) * contrastive(query, passage) + alpha * divergence(query, other, passage)
     assert value(loss, reps) == pytest.approx(expected, rel=1e-5)
 
 
 def test_both_sides_are_distilled_each_from_its_own_label(model) -> None:
     import torch
 
-    loss, _ = build_loss(model, Stage2Options(contrastive_weight=0.0), TEACHER, None)
+    loss, _ = build_loss(model, Stage2Options(contrastive_weight=0.0), [TEACHER], {})
     reps, labels = drawn(2, DIMENSION, 8), drawn(2, TEACHER, 9)
     assert value(loss, reps, labels) != pytest.approx(value(loss, reps, labels[::-1]), rel=1e-3)
     columns = [torch.from_numpy(column).requires_grad_() for column in reps]
@@ -140,7 +185,7 @@ def test_both_sides_are_distilled_each_from_its_own_label(model) -> None:
 
 
 def test_the_joint_loss_needs_labels(model) -> None:
-    loss, _ = build_loss(model, Stage2Options(), TEACHER, None)
+    loss, _ = build_loss(model, Stage2Options(), [TEACHER], {})
     with pytest.raises(ValueError, match="labels"):
         value(loss, drawn(2, DIMENSION, 8))
 
@@ -150,11 +195,17 @@ def test_the_trained_projection_is_taken(model, tmp_path: Path) -> None:
 
     from mimo_plugin.training.run import save_projection
 
-    _, first = build_loss(model, Stage1Options(), TEACHER, None)
-    save_projection(first, tmp_path / "projection.safetensors", ProjectionInput.NORMALIZED)
-    _, carried = build_loss(model, Stage2Options(), TEACHER, tmp_path / "projection.safetensors")
-    assert torch.equal(first.weight, carried.weight)
-    assert torch.equal(first.bias, carried.bias)
+    names, dimensions = (PROJECTION, ANCHOR_PROJECTION), (TEACHER, ANCHOR)
+    _, first = build_loss(model, Stage1Options(), dimensions, {})
+    files = {name: tmp_path / name for name in names}
+    for name, file in files.items():
+        save_projection(first[name], file, ProjectionInput.NORMALIZED)
+    _, carried = build_loss(model, Stage2Options(), dimensions, files)
+    assert tuple(first) == tuple(carried) == names
+    for name, dimension in zip(names, dimensions, strict=True):
+        assert carried[name].weight.shape == (dimension, DIMENSION)
+        assert torch.equal(first[name].weight, carried[name].weight)
+        assert torch.equal(first[name].bias, carried[name].bias)
 
 
 def test_a_loss_over_texts_is_that_over_their_embeddings(model) -> None:

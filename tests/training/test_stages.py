@@ -12,11 +12,12 @@ from helpers.tiny_training import World, same_weights, train_both, weights
 
 import mimo_plugin
 from mimo_plugin.cli import main
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training import losses as building
 from mimo_plugin.training.recipe import Precision, Recipe
-from mimo_plugin.training.run import PROJECTION
-from mimo_plugin.training.stages import Trained, train_stage1, train_stage2
+from mimo_plugin.training.run import PROJECTION, Trained
+from mimo_plugin.training.stages import train_stage1, train_stage2
 from mimo_plugin.training.start import DevCollection
 from mimo_plugin.training.trainer import Trainer, TrainingFailed, native_bfloat16, use_bfloat16
 
@@ -186,11 +187,10 @@ def test_the_projection_is_carried_bit_for_bit(
     build = building.build_loss
 
     def seen(*args: Any) -> Any:
-        loss, projection = build(*args)
-        began.append(
-            {name: tensor.detach().numpy().copy() for name, tensor in projection.state_dict().items()}
-        )
-        return loss, projection
+        loss, projections = build(*args)
+        state = projections[PROJECTION].state_dict()
+        began.append({name: tensor.detach().numpy().copy() for name, tensor in state.items()})
+        return loss, projections
 
     monkeypatch.setattr(building, "build_loss", seen)
     train_stage2(continued(world, both[0]), world.job(tmp_path / "carried"))
@@ -284,9 +284,10 @@ def test_a_gradient_that_overflows(world: World, tmp_path: Path, monkeypatch: py
     build, step = building.build_loss, iter(range(1, 1000))
 
     def built(*args: Any) -> Any:
-        loss, projection = build(*args)
-        projection.bias.register_hook(lambda grad: grad * (math.inf if next(step) == 2 else 1.0))
-        return loss, projection
+        loss, projections = build(*args)
+        bias = projections[PROJECTION].bias
+        bias.register_hook(lambda grad: grad * (math.inf if next(step) == 2 else 1.0))
+        return loss, projections
 
     monkeypatch.setattr(building, "build_loss", built)
     with pytest.raises(TrainingFailed, match=r"^step 2: a gradient has overflowed.*No checkpoint had been"):
@@ -310,10 +311,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     build = building.build_loss
 
     def built(*args: Any) -> Any:
-        loss, projection = build(*args)
+        loss, projections = build(*args)
         forward, step = loss.forward, iter(range(1, 1000))
         loss.forward = lambda *inputs: change(forward(*inputs), next(step))
-        return loss, projection
+        return loss, projections
 
     monkeypatch.setattr(building, "build_loss", built)
 

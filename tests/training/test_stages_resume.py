@@ -18,8 +18,8 @@ from mimo_plugin.training import record as saving
 from mimo_plugin.training import stages as stage
 from mimo_plugin.training import trainer
 from mimo_plugin.training.recipe import Recipe
-from mimo_plugin.training.run import PROJECTION, RunDirectory
-from mimo_plugin.training.stages import Trained, train_stage1, train_stage2
+from mimo_plugin.training.run import PROJECTION, RunDirectory, Trained
+from mimo_plugin.training.stages import train_stage1, train_stage2
 from mimo_plugin.training.teacher_store import Role, TeacherStore
 from mimo_plugin.training.trainer import MetricsFile
 

@@ -10,7 +10,8 @@ from helpers.checkpoints import plain_xlmr
 from helpers.tiny_training import World, train_both
 
 from mimo_plugin.core.errors import ArtifactError, ModelError, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions
+from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.trained_on import FILE, SeenTexts
 from mimo_plugin.training import teacher as teacher_fill
 from mimo_plugin.training.recipe import Recipe, StudentOptions
@@ -63,7 +64,7 @@ def test_a_truncated_student_learns_by_what_is_left_of_its_vectors(
 
     student = checkpoint(tmp_path, Normalize(), truncate_dim=12)
     model = load_or_create(student, (), seed=1, device="cpu")
-    loss, projection = build_loss(model, Stage1Options(projection_input=reads), 16, None)
+    loss, projections = build_loss(model, Stage1Options(projection_input=reads), [16], {})
     texts, teacher = ["ein kurzer satz", "many engine"], torch.randn(2, 16)
     value = loss([model.preprocess(texts)], teacher).detach()
     with torch.no_grad():
@@ -73,7 +74,7 @@ def test_a_truncated_student_learns_by_what_is_left_of_its_vectors(
         vectors = features["sentence_embedding"][:, :12]
         if reads == "normalized":
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
-        expected = 1 - torch.nn.functional.cosine_similarity(projection(vectors), teacher).mean()
+        expected = 1 - torch.nn.functional.cosine_similarity(projections[PROJECTION](vectors), teacher).mean()
     assert float(value) == pytest.approx(float(expected), abs=1e-6)
 
     done = train_stage2(recipe_of(world, student, projection_input=reads), world.job(tmp_path / "run"))
@@ -199,7 +200,7 @@ def test_a_student_that_cannot_be_trained_is_refused_before_the_teacher_runs(
 def test_a_router_is_no_teacher(world: World, tmp_path: Path) -> None:
     teacher = router(tmp_path)
     recipe = world.recipe(teacher={"checkpoint": teacher}, stage2={"carry_projection": False})
-    with pytest.raises(ModelError, match=r"different modules \(Router\): --teacher must be one encoder"):
+    with pytest.raises(ModelError, match=r"different modules \(Router\): a teacher must be one encoder"):
         train_stage2(recipe, world.job(tmp_path / "run", teacher_store=tmp_path / "store"))
     assert not (tmp_path / "run").exists()
 

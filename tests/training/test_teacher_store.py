@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, ModelError, UsageError
-from mimo_plugin.encoder.encoder import Encoder, EncoderOptions, NotFinite
+from mimo_plugin.encoder.encoder import Encoder, NotFinite
+from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.packaged import TEACHER
 from mimo_plugin.training.recipe import Recipe, TeacherOptions
 from mimo_plugin.training.teacher import fill

@@ -47,8 +47,10 @@ def test_gradients_are_those_of_the_joint_batch(world: World, tmp_path: Path) ->
     student = world.root / "student"
     model = load_or_create(str(student), (), seed=0, device="cpu")
     batch = {
-        "labels": torch.randn(ROWS, 2, gloo_gradients.TEACHER, generator=torch.Generator().manual_seed(1))
+        "labels": torch.randn(ROWS, 2, gloo_gradients.TEACHER, generator=torch.Generator().manual_seed(1)),
+        "by_anchor": torch.zeros(ROWS, 2, 1),
     }
+    batch["by_anchor"][:3] = 1
     for column, lang in enumerate(tiny_training.LANGUAGES):
         texts = [tiny_training.text(tiny_training.PASSAGE[lang], number) for number in range(ROWS)]
         features = model.preprocess(texts)
@@ -65,7 +67,8 @@ def test_gradients_are_those_of_the_joint_batch(world: World, tmp_path: Path) ->
     assert two.keys() == one.keys()
     for case in gloo_gradients.CASES:
         names = [name for name in one if name.startswith(f"{case}:")]
-        assert any(name.endswith("projection.weight") for name in names) == (case[0] in "dm")
+        projections = sum(name.endswith("projection.weight") for name in names)
+        assert projections == (case[0] in "dm") + case.endswith("anchored")
         for name in names:
             largest = max(float(one[name].abs().max()), 1e-3)
             assert float((one[name] - two[name]).abs().max()) <= 1e-5 * largest + 1e-7, name
@@ -73,8 +76,9 @@ def test_gradients_are_those_of_the_joint_batch(world: World, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_mimo_train_over_two_processes(world: World, tmp_path: Path) -> None:
-    changes = {"steps": 5, "learning_rate": 1e-4}
-    recipe = world.recipe(dev=True, stage1=changes, stage2=changes)
+    changes = {"steps": 5, "learning_rate": 1e-4, "anchor_share": "0:1"}
+    anchor = {"checkpoint": str(tiny_training.student(tmp_path / "anchor teacher", seed=8))}
+    recipe = world.recipe(dev=True, stage1=changes, stage2=changes, anchor_teacher=anchor)
     train_stage1(recipe, world.job(tmp_path / "warm-up"))
     recipe = recipe.model_copy(
         update={"student": recipe.student.model_copy(update={"checkpoint": str(tmp_path / "warm-up")})}
@@ -84,6 +88,7 @@ def test_mimo_train_over_two_processes(world: World, tmp_path: Path) -> None:
     done = torchrun(
         *("-m", "mimo_plugin", "train", "stage2", "--device", "cpu", "--no-progress", "--seed", "3"),
         *("--student", str(tmp_path / "warm-up"), "--teacher", recipe.teacher.checkpoint),
+        *("--anchor-teacher", anchor["checkpoint"], "--anchor-share", "0:1"),
         *("--table", str(recipe.table), "--dev", world.dev, "--teacher-store", str(world.root / "store")),
         *("--batch-size", str(options.batch_size), "--mini-batch-size", "3", "--max-length", "24"),
         *("--steps", "5", "--learning-rate", "1e-4", "--precision", Precision.FLOAT32.value),

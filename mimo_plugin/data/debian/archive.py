@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
     Attributes:
         id: the first twelve hexadecimal digits of `Description-md5`.
-        package: a package with this description.
+        package: a package with this description; the id in a table that names none.
         text: language -> its texts, English first if it has any.
     """
 
@@ -95,7 +95,7 @@ def _row(path: Path, lines: dict[str, int], numbered: tuple[int, dict[str, Any]]
     first = lines.setdefault(identifier, number)
     if first != number:
         raise DataError(f"{where}: id {identifier!r} is also in line {first}, expected each id once")
-    package = get_id(record, "package", where)
+    package = get_id(record, "package", where) if "package" in record else identifier
     versions = record.get("text")
     if not isinstance(versions, dict):
         raise DataError(f"{where}: 'text' is no object, expected {{LANG: {{'short': ..., 'long': ...}}}}")

@@ -54,7 +54,7 @@ class DebianManifest(Manifest):
         parameters: options and SHA-256 of given tables; they reproduce the data.
         source: names and hashes of tables, and the archive's suites with their release dates.
         descriptions: split -> language -> number of descriptions.
-        pairs, table: rows of the training data.
+        pairs, table: rows of the training data; 0 with `--test-only`.
         collections: split -> size of its MLIR collection.
         dropped: reason -> language -> number of texts left out.
     """
@@ -93,7 +93,10 @@ def check_options(options: DebianOptions) -> None:
     with Problems(UsageError) as problems:
         if options.main is not None and options.sources:
             problems.add("--source and --from-table: two sources of descriptions, expected one")
-        if sum(options.shares.values()) >= 1:
+        if options.test_only and options.given:
+            named = " and ".join(f"--{split}-table" for split in options.given)
+            problems.add(f"--test-only takes all descriptions of one source, expected no {named}")
+        elif sum(options.shares.values()) >= 1 and not options.test_only:
             named = " and ".join(f"--{split}-share {share:g}" for split, share in options.shares.items())
             problems.add(f"{named}: no training data is left, expected shares that add up to less than 1")
         try:
@@ -108,7 +111,7 @@ def check_options(options: DebianOptions) -> None:
         )
         if options.main is not None and not options.languages:
             return
-        if options.anchor not in codes:
+        if options.anchor not in codes and not options.test_only:
             problems.add(f"--anchor {options.anchor} is not among the languages: {' '.join(codes)}")
         if options.main is None and "en" not in codes:
             problems.add("'en' is not among the languages: translations refer to the English text")
@@ -118,13 +121,16 @@ def check_options(options: DebianOptions) -> None:
 
 def _parameters(options: DebianOptions, hashes: Mapping[str, str]) -> dict[str, Any]:
     """Everything that determines the data, in the JSON types of a manifest."""
-    common = {
-        "languages": list(options.languages) or None,
+    trained = {
         "anchor": options.anchor,
         "identity": options.identity,
         "exclude": [collection_identity(spec) for spec in options.exclude],
+    }
+    common = {
+        "languages": list(options.languages) or None,
+        **({"test_only": True} if options.test_only else trained),
         "tables": dict(hashes),
-        **asdict(options.split),
+        **({} if options.test_only else asdict(options.split)),
         **asdict(options.collections),
     }
     if options.main is not None:
@@ -135,6 +141,8 @@ def _parameters(options: DebianOptions, hashes: Mapping[str, str]) -> dict[str, 
 
 def make_debian(output: Path, options: DebianOptions) -> tuple[DebianManifest, bool]:
     """Makes `pairs/`, `table/`, the collections `dev/` and `test/`, and `table.jsonl.gz`.
+
+    With `options.test_only`, all descriptions are in `test/`, and there are no `pairs/`, `table/` and `dev/`.
 
     Returns:
         The manifest; and False if the data was finished before.
@@ -155,7 +163,7 @@ def make_debian(output: Path, options: DebianOptions) -> tuple[DebianManifest, b
         with problems.collect():
             check_apt()
     with problems.collect():
-        excluded = excluded_texts(options.exclude)
+        excluded = {} if options.test_only else excluded_texts(options.exclude)
     problems.raise_any()
     parameters = _parameters(options, hashes)
     found = None if options.overwrite else directory.finished()
@@ -201,15 +209,22 @@ def _build(
         for name, path in options.tables.items()
     }
     given = dict(zip(options.given, tables, strict=True))
-    splits, left_out = split_rows(main, given, excluded, options.split)
+    splits: dict[Split, list[Row]] = {Split.TEST: main}
+    left_out: Dropped = {}
+    if not options.test_only:
+        splits, left_out = split_rows(main, given, excluded, options.split)
     _check_splits(splits, options)
 
     with writing(work):
         write_table(work / TABLE_FILE, main)
-    train = splits[Split.TRAIN]
-    origin: dict[str, Any] = {"anchor": options.anchor, "parameters": parameters, "source": source}
-    pairs = _write_pairs(PairsWriter(work / PAIRS, **origin), train, options)
-    aligned = write_aligned(TableWriter(work / TABLE, **origin), train)
+    trained: list[DataManifest] = []
+    if not options.test_only:
+        train = splits[Split.TRAIN]
+        origin: dict[str, Any] = {"anchor": options.anchor, "parameters": parameters, "source": source}
+        trained = [
+            _write_pairs(PairsWriter(work / PAIRS, **origin), train, options),
+            write_aligned(TableWriter(work / TABLE, **origin), train),
+        ]
     collections = {
         str(split): _write_collection(work / split, split, splits[split], options.collections)
         for split in options.evaluated
@@ -217,7 +232,7 @@ def _build(
     dropped: Dropped = {}
     unwritten = {
         f"{made.format.noun}: {reason}": Counter(counts)
-        for made in (pairs, aligned)
+        for made in trained
         for reason, counts in made.dropped.items()
     }
     for counts in (unread, unclean, left_out, unwritten):
@@ -227,8 +242,8 @@ def _build(
         parameters=parameters,
         source=source,
         descriptions={str(split): _languages(rows) for split, rows in splits.items() if rows},
-        pairs=pairs.rows,
-        table=aligned.rows,
+        pairs=trained[0].rows if trained else 0,
+        table=trained[1].rows if trained else 0,
         collections=collections,
         dropped={reason: dict(sorted(found.items())) for reason, found in dropped.items() if found},
         files={
@@ -244,7 +259,7 @@ def _check_splits(splits: Mapping[Split, Sequence[Row]], options: DebianOptions)
     """Raises a DataError if a split would be empty."""
     limits = options.collections
     with Problems() as problems:
-        if not any(options.anchor in row.text for row in splits[Split.TRAIN]):
+        if not (options.test_only or any(options.anchor in row.text for row in splits[Split.TRAIN])):
             problems.add(
                 f"none of the {len(splits[Split.TRAIN]):,} training descriptions has a text in the anchor "
                 f"language {options.anchor!r}: check --anchor, the shares, --exclude and the tables"
@@ -255,8 +270,8 @@ def _check_splits(splits: Mapping[Split, Sequence[Row]], options: DebianOptions)
                 problems.add(
                     f"{split}: no query among its {len(splits[split]):,} descriptions, which have at most "
                     f"{most} languages; --min-doc-languages is {limits.min_doc_languages}, "
-                    f"--min-query-languages {limits.min_query_languages}: lower them, or set "
-                    f"--{split}-share 0"
+                    f"--min-query-languages {limits.min_query_languages}: lower them"
+                    + ("" if options.test_only else f", or set --{split}-share 0")
                 )
 
 
@@ -346,10 +361,12 @@ def report(directory: Path, manifest: DebianManifest, *, new: bool, statistics: 
         for release in manifest.source.get("archive", ())
     ]
     origins += [f"{name} from {table['file']}" for name, table in manifest.source["tables"].items()]
-    parts = [
-        f"stage 1  {directory / PAIRS}: {manifest.pairs:,} pairs",
-        f"stage 2  {directory / TABLE}: {manifest.table:,} rows",
-    ]
+    parts = []
+    if manifest.pairs:
+        parts = [
+            f"stage 1  {directory / PAIRS}: {manifest.pairs:,} pairs",
+            f"stage 2  {directory / TABLE}: {manifest.table:,} rows",
+        ]
     for split, counts in manifest.collections.items():
         documents, queries = sum(counts.documents.values()), sum(counts.queries.values())
         parts.append(
@@ -364,7 +381,7 @@ def report(directory: Path, manifest: DebianManifest, *, new: bool, statistics: 
     ]
     if manifest.dropped:
         blocks.append("Texts left out\n" + counts_table(manifest.dropped))
-    if statistics:
+    if statistics and manifest.pairs:
         blocks.append(statistics_text(open_pairs(directory / PAIRS)))
         blocks.append(statistics_text(open_table(directory / TABLE)))
     return "\n\n".join(blocks)

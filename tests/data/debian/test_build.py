@@ -327,6 +327,31 @@ def test_a_dev_table_is_the_dev_split(table: Path, tmp_path: Path) -> None:
     assert set(manifest.parameters["tables"]) == {"main", "dev"}
 
 
+def test_a_table_becomes_a_test_collection_and_nothing_trains(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"id": row["id"], "text": row["text"]} for row in plain_rows(60)[80:]]
+    given = write_rows(tmp_path / "other.jsonl", rows)
+    options = ("--from-table", str(given), "--test-only", *FEW[:4])
+    assert mimo_data(tmp_path / "only", *options) == 0
+    assert "stage 1" not in capsys.readouterr().out
+    split = ("--from-table", str(table), "--test-table", str(given), *FEW)
+    assert mimo_data(tmp_path / "split", *split) == 0
+    assert content(tmp_path / "only" / "test") == content(tmp_path / "split" / "test")
+    assert {path.name for path in (tmp_path / "only").iterdir()} == {
+        "test",
+        "table.jsonl.gz",
+        "manifest.json",
+    }
+    manifest = debian_directory(tmp_path / "only").read()
+    assert set(manifest.collections) == set(manifest.descriptions) == {"test"}
+    assert (manifest.pairs, manifest.table) == (0, 0)
+    assert mimo_data(tmp_path / "only", *options, "--dev-table", str(given)) == 2
+    assert "--test-only takes all descriptions of one source" in capsys.readouterr().err
+    assert mimo_data(tmp_path / "only", *options) == 0
+    assert "finished before" in capsys.readouterr().out
+
+
 def test_the_packaged_sample_does_not_train(tmp_path: Path) -> None:
     sample = list(descriptions())[:40]
     rows = [

@@ -61,6 +61,12 @@ def test_countries_are_left_out_of_languages(tmp_path: Path) -> None:
     assert [language_code(code) for code in ("de", "zh_CN", "ca@valencia")] == ["de", "zh", "ca"]
 
 
+def test_a_row_without_a_package_is_one_of_its_own(tmp_path: Path) -> None:
+    records = [{"id": name, "text": GOOD["text"]} for name in ("calc_formula", "calc_chart")]
+    (rows,), _ = read_tables([write_lines(tmp_path / "table.jsonl", *records)])
+    assert [(row.id, row.package) for row in rows] == [(one["id"], one["id"]) for one in records]
+
+
 def test_empty_texts_and_lone_languages_are_counted(tmp_path: Path) -> None:
     text = {**GOOD["text"], "fr": {"short": " ", "long": "x"}}
     alone = {"en": {"short": "a", "long": "b"}, "de": {"short": "", "long": "d"}}
@@ -85,7 +91,7 @@ def test_every_bad_line_of_every_table_is_said(tmp_path: Path) -> None:
         GOOD,
         GOOD,
         {**GOOD, "id": "a b"},
-        {"id": "0c", "text": GOOD["text"]},
+        {"package": "foo", "text": GOOD["text"]},
         {**GOOD, "id": "0d", "text": []},
         {**GOOD, "id": "0e", "text": {"German": english}},
         {**GOOD, "id": "0f", "text": {"en": "x"}},
@@ -101,7 +107,7 @@ def test_every_bad_line_of_every_table_is_said(tmp_path: Path) -> None:
     expected = [
         (one, 2, "id '0a' is also in line 1"),
         (one, 3, "has white space in it"),
-        (one, 4, "key 'package' is missing"),
+        (one, 4, "key 'id' is missing"),
         (one, 5, "'text' is no object"),
         (one, 6, "language 'German', expected a code"),
         (one, 7, "'en' is no object"),
