@@ -385,17 +385,17 @@ def verdict(results: BenchmarkResults) -> Iterator[str]:
         baseline = test.baseline if test else None
         said = f"{names[first]} {'has the best' if others else 'has'} {average}, {score:.4f}"
         against = baseline if baseline in others else next(iter(others), None)
-        for pair, one in overall_differences(results, measure).items():
-            if test and set(pair) == {first, against}:
-                sign = 1 if one.run == first else -1
-                ends = sorted(sign * end for end in (one.ci_low, one.ci_high) if end is not None)
-                interval = (
-                    f" ({100 * test.confidence:g} % interval {ends[0]:+.4f} to {ends[1]:+.4f})"
-                    if ends[1:]
-                    else ""
-                )
-                said += f", {sign * one.difference:+.4f} over {names[against or '']}{interval}: "
-                said += "significant" if one.significant else "not significant"
+        differences = overall_differences(results, measure).items()
+        one = next((one for pair, one in differences if set(pair) == {first, against}), None)
+        if test and one:
+            sign = 1 if one.run == first else -1
+            ends = sorted(sign * end for end in (one.ci_low, one.ci_high) if end is not None)
+            interval = (
+                f"{100 * test.confidence:g} % interval {ends[0]:+.4f} to {ends[1]:+.4f}" if ends[1:] else ""
+            )
+            said += f", {sign * one.difference:+.4f} over {names[against or '']}"
+            said += f" ({interval}): " if interval else ": "
+            said += "significant" if one.significant else "not significant"
         yield f"{said}."
 
 

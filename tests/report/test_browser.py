@@ -1,6 +1,7 @@
 """The report in a real browser: no error, nothing fetched, nothing wider than the screen, and what its
 script does."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,12 @@ def test_it_works_from_disk_and_fits_the_screen(
     assert (
         tab.run(f"{wide}.filter((one) => innerWidth < 600 || !one.classList.contains('wider')).length") == 0
     )
-    tab.screenshot(tmp_path / "page.png", width=width)
-    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+    # `MIMO_SCREENSHOTS=DIR` keeps them, to be looked at.
+    file = (
+        Path(os.environ.get("MIMO_SCREENSHOTS", tmp_path)) / f"{Path(name).stem}-{width}{'-dark' * dark}.png"
+    )
+    tab.screenshot(file, width=width)
+    assert file.read_bytes().startswith(b"\x89PNG")
     assert tab.said == []
     assert [address for address in tab.asked if not address.startswith(("file:", "data:", "about:"))] == []
     assert sum(address.startswith("file:") for address in tab.asked) == 1
