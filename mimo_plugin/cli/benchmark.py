@@ -199,20 +199,22 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
 def report_command(results: Path, output: Path | None) -> None:
     """Make the report of a reproduction again, from its results.
 
-    RESULTS is the directory of `mimo reproduce --output`, or the results.json in it. Writes a self-contained
-    index.html, figures/ (SVG, PNG) and tables/ (CSV, LaTeX). Nothing is computed again.
+    RESULTS is the directory of `mimo reproduce --output`, or the results.json in it; the hits of topics come
+    from topics.json beside it. Writes a self-contained index.html, topics.html, figures/ (SVG, PNG) and
+    tables/ (CSV, LaTeX). Nothing is computed again.
 
     \b
     Examples:
       mimo report indexes/miracl-dev
       mimo report results.json --output public
     """
+    from mimo_plugin.evaluation.per_topic import read_per_topic
     from mimo_plugin.evaluation.results import read_results
     from mimo_plugin.report.page import write_report
 
     found = read_results(results)
     beside = results if results.is_dir() else results.parent
-    click.echo(write_report(found, output or beside / "report"))
+    click.echo(write_report(found, output or beside / "report", read_per_topic(beside)))
 
 
 @click.command("analyze", cls=CommandWithLists)
