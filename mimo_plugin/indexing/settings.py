@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from mimo_plugin.core.option import (
     TopicLang,
     duplicates_of,
 )
+from mimo_plugin.encoder.options import Dimension
 from mimo_plugin.evaluation.options import Analyzers, split_names
 
 if TYPE_CHECKING:
@@ -99,6 +101,48 @@ class EncodeOptions:
 
 
 @dataclass(frozen=True)
+class RayOptions:
+    """The cluster that encodes, and its workers.
+
+    Attributes:
+        debug: show Ray's messages.
+    """
+
+    address: Annotated[
+        str | None,
+        Option(
+            "Encode with Ray Data on the cluster at HOST:PORT, or on this machine's cluster (auto). Without "
+            "a value: on the cluster in RAY_ADDRESS, else on this machine with one worker per GPU.",
+            name="--ray",
+            metavar="[ADDRESS]",
+            settings={"is_flag": False, "flag_value": "local"},
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Option("Processes that encode.  [default: as many as fit]", name="--ray-workers", min=1),
+    ] = None
+    cpus: Annotated[
+        int | None,
+        Option(
+            "Cores per worker.  [default: 1 beside a GPU, else the smallest machine's, in groups of at most "
+            "8]",
+            name="--ray-cpus-per-worker",
+            min=1,
+        ),
+    ] = None
+    gpus: Annotated[
+        float | None,
+        Option(
+            "GPUs per worker; with 0.5, two share one.  [default: 1 where there are GPUs]",
+            name="--ray-gpus-per-worker",
+            min=0,
+        ),
+    ] = None
+    debug: bool = False
+
+
+@dataclass(frozen=True)
 class IndexOptions(EncodeOptions):
     """How documents are encoded and indexed."""
 
@@ -110,6 +154,35 @@ class IndexOptions(EncodeOptions):
         bool, Option("Keep the documents' texts beside the index, compressed: `mimo search -q` shows them.")
     ] = False
     resume: Annotated[bool, Option("Go on with an index that was cut short, or start over.")] = True
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """How indexes are merged."""
+
+    factory: Annotated[
+        str | None,
+        Option("flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string.  [default: as the indexes]"),
+    ] = None
+    resume: Annotated[bool, Option("Leave a finished merge as it is, or start over.")] = True
+    progress: Progress = None
+
+
+class Format(StrEnum):
+    LUCENE_HNSW = "lucene-hnsw"
+    LUCENE_FLAT = "lucene-flat"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How vectors are exported."""
+
+    text: Annotated[bool, Option("jsonl: put the documents' texts into `contents`.")] = False
+    threads: Annotated[int, Option("Threads that Lucene uses.", min=1)] = 2
+    dimension: Dimension = None
+    progress: Progress = None
 
 
 # Hits per query that are shown, without --hits.
