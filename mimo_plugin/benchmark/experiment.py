@@ -437,7 +437,7 @@ def _check_models(experiment: Experiment, problems: Problems) -> None:
     for teacher in sorted({experiment.located(options).checkpoint for options in teachers}):
         with problems.collect():
             packaged.resolve(teacher)
-        if student == teacher:
+        if student == teacher and not experiment.smaller_student:
             problems.add(
                 f"student and teacher are both {student}: a teacher is frozen, the student is the "
                 "multilingual encoder that is trained"
