@@ -13,6 +13,7 @@ from mimo_plugin.core.artifact import FileRecord
 from mimo_plugin.core.config import yaml_text
 from mimo_plugin.core.environment import environment
 from mimo_plugin.core.errors import Problems, UsageError
+from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_files
 from mimo_plugin.encoder.packaged import E5, MODEL, TEACHER
 from mimo_plugin.evaluation import trained_on as seen
@@ -177,7 +178,7 @@ def run_stages(
     teachers = {name: found for stage in stages for name, found in stage.teachers.items()}
     for name, (teacher, store) in teachers.items():
         with problems.collect():
-            check_files(teacher.checkpoint, f"{_option(name)} {teacher.checkpoint}")
+            check_files(packaged.resolve(teacher.checkpoint), f"{_option(name)} {teacher.checkpoint}")
         with problems.collect():
             StoreDirectory(store).check_output()
     problems.raise_any()

@@ -362,7 +362,7 @@ def test_a_smaller_student_is_made_once_for_all_seeds(recipe: Path, tmp_path: Pa
     assert cut["tokens"] < cut["of_tokens"]
     for path in manifests(tmp_path / "out"):
         assert json.loads(path.read_text(encoding="utf-8"))["cut"] == cut
-    assert found["systems"]
+    assert found["collections"]["test"]["systems"]
     # Another vocabulary is another student.
     text = smaller.read_text(encoding="utf-8").replace("vocabulary: used", "vocabulary: 300")
     smaller.write_text(text, encoding="utf-8")

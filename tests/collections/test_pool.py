@@ -263,7 +263,7 @@ def test_an_unknown_id_is_found_out_without_anything_heavy() -> None:
     program = (
         "import sys\n"
         "from mimo_plugin.cli import main\n"
-        "main(['index', 'mircal/sw/dev', '--encoder', 'none/here', '--output', '/none'])\n"
+        "main(['index', 'mircal/sw/dev', '--encoder', 'packaged:all-MiniLM-L6-v2', '--output', '/none'])\n"
         "heavy = {'torch', 'transformers', 'sentence_transformers', 'faiss', 'pandas', 'pyarrow', 'scipy',"
         " 'datasets', 'requests', 'huggingface_hub', 'ranx'}\n"
         "print(sorted(heavy & set(sys.modules)))"

@@ -150,7 +150,9 @@ def test_the_best_is_bold_on_a_terminal_alone() -> None:
     scores = make_tables(evaluation)[1]
     for row in scores.parts[0].rows[1:]:
         for cell in row:
-            assert (f"\x1b[1m{cell.plain}" in bold) == (cell.best or cell.marked)
+            shown = f"\x1b[1m{cell.plain}" in bold
+            # A number may stand in another cell, too.
+            assert shown if cell.best or cell.marked else not shown or plain.count(cell.plain) > 1
     assert sum(cell.best for row in scores.parts[0].rows for cell in row) >= 3
 
 

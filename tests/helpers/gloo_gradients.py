@@ -49,7 +49,7 @@ def gradients(student: Path, batch: dict[str, Any], rank: int, processes: int) -
             wrapped = DistributedDataParallel(model)
             trainer = SentenceTransformerTrainer.__new__(SentenceTransformerTrainer)
             loss = trainer.override_model_in_loss(loss, wrapped)
-        columns = 3 if "lakda" in case or "negatives" in case else 1 if case == "distillation" else 2
+        columns = 3 if "lakda" in case or "negatives" in case else 1 if case.startswith("distillation") else 2
         rows = len(batch["labels"]) // processes
         own = slice(rank * rows, (rank + 1) * rows)
         features = [

@@ -190,7 +190,7 @@ def test_shares(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_contradictions(world: World, tmp_path: Path) -> None:
-    job = world.job(tmp_path / "run")
+    job = world.job(tmp_path / "run", teacher_store=tmp_path / "empty store")
 
     def refused(recipe: Recipe, train: Any = train_both, error: type[Exception] = UsageError) -> str:
         with pytest.raises(error) as caught:

@@ -167,7 +167,7 @@ def test_lakda_says_that_it_uses_none(world: World, caplog: pytest.LogCaptureFix
     from mimo_plugin.training.stages import Stage
 
     recipe = world.recipe(table=str(world.root / "mined"), stage2={"objective": "lakda"})
-    Stage("stage2", recipe, world.job(world.root / "none")).check_data()
+    Stage("stage2", recipe, world.job(world.root / "none"), {}).check_data()
     assert "mined negatives are not used: LaKDA has none" in caplog.text
     assert plan(world.root / "mined", objective=Objective.LAKDA).text_columns == (
         "query",

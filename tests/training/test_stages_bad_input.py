@@ -168,8 +168,9 @@ def test_a_student_that_is_no_encoder(world: World, tmp_path: Path) -> None:
 
 def test_nothing_is_fetched_for_a_run_that_cannot_start(world: World, tmp_path: Path) -> None:
     recipe = world.recipe(pairs=None, student={"checkpoint": "someone/a-large-model"})
-    (line,) = refused(train_stage1, recipe, world.job(tmp_path / "run"))
-    assert "--pairs" in line
+    lines = refused(train_stage1, recipe, world.job(tmp_path / "run"), ModelError)
+    assert "--pairs" in lines[0]
+    assert lines[1].startswith("someone/a-large-model is not on this machine")
 
 
 def test_no_such_teacher(world: World, tmp_path: Path) -> None:
