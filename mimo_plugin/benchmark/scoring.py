@@ -273,7 +273,7 @@ class Scoring:
             encoding=encoding or {},
         )
         write_text(self.directory / SCORES, scores.sealed())
-        if not self.keep_index:
+        if not self.keep_index and (self.directory / INDEX).is_dir():
             remove_tree(self.directory / INDEX)
         return scores
 

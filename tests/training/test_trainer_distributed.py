@@ -71,7 +71,7 @@ def test_gradients_are_those_of_the_joint_batch(world: World, tmp_path: Path) ->
         assert projections == (case[0] in "dm") + case.endswith("anchored")
         for name in names:
             largest = max(float(one[name].abs().max()), 1e-3)
-            assert float((one[name] - two[name]).abs().max()) <= 1e-5 * largest + 1e-7, name
+            assert float((one[name] - two[name]).abs().max()) <= 1e-5 * largest + 5e-7, name
 
 
 @pytest.mark.slow
