@@ -180,7 +180,7 @@ def test_what_is_written_after_a_directory_was_removed_is_ours(tmp_path: Path, k
 def test_an_interrupt_while_a_mark_is_removed_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    box, interrupts, remove = Artifact(tmp_path / "box", WITH_FOLDER), [KeyboardInterrupt()], shutil.rmtree
+    interrupts, remove = [KeyboardInterrupt()], shutil.rmtree
 
     def interrupted(path: Path) -> None:
         if interrupts:
@@ -188,7 +188,6 @@ def test_an_interrupt_while_a_mark_is_removed_leaves_nothing(
         remove(path)
 
     monkeypatch.setattr(shutil, "rmtree", interrupted)
-    with pytest.raises(KeyboardInterrupt), box.held():
-        box.begin()
-        box.seal(Box(color="red", files={}))
-    assert [path.name for path in box.path.iterdir()] == [MANIFEST]
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "box", WITH_FOLDER)
+    assert {path.name for path in (tmp_path / "box").iterdir()} == {MANIFEST, "1.txt", "parts"}
