@@ -23,6 +23,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MIMO_BACKEND"] = "torch"
 # Compiling ranx takes half a minute: the result stays with the environment, and the home as it is.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(sys.prefix) / "numba-cache"))
+# So does a packaged encoder, which is converted once.
+os.environ["XDG_CACHE_HOME"] = str(Path(sys.prefix) / "test-cache")
 os.environ.setdefault("MPLCONFIGDIR", str(Path(sys.prefix) / "matplotlib-cache"))
 
 

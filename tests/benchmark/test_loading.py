@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_plugin.benchmark.config import BenchmarkConfig
-from mimo_plugin.benchmark.loading import check_languages, configs_directory, load_config
+from mimo_plugin.benchmark.loading import check_languages, load_config
+from mimo_plugin.benchmark.settings import configs_directory
 from mimo_plugin.core.errors import UsageError
 
 GOOD = """\

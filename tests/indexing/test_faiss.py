@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.indexing.faiss import (
-    PRESETS,
     ResolvedFactory,
     nested,
     new_index,
@@ -22,6 +21,7 @@ from mimo_plugin.indexing.faiss import (
 )
 from mimo_plugin.indexing.open import IndexPlan
 from mimo_plugin.indexing.plan import EncodingPlan
+from mimo_plugin.indexing.settings import PRESETS
 from mimo_plugin.indexing.vectors import VectorBatch, Vectors
 
 

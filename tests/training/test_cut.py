@@ -363,6 +363,14 @@ def test_training_of_a_smaller_student(world: World, tmp_path: Path, monkeypatch
         train_stage1(other, world.job(tmp_path / "run"))
 
 
+def test_a_smaller_student_may_learn_from_the_whole_one(world: World, tmp_path: Path) -> None:
+    teacher = str(world.root / "teacher")
+    recipe = world.recipe(student={"checkpoint": teacher, "vocabulary": "used"}, stage1={"steps": 1})
+    assert train_stage1(recipe, world.job(tmp_path / "run")).manifest.cut
+    with pytest.raises(UsageError, match="are the same model"):
+        train_stage1(world.recipe(student={"checkpoint": teacher}), world.job(tmp_path / "same"))
+
+
 def test_options(tmp_path: Path, world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert StudentOptions().identity().keys() == {"checkpoint", "vocabulary"}
     assert StudentOptions(layers=3).identity()["layers"] == 3
