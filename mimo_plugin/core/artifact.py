@@ -324,9 +324,7 @@ class Artifact(Generic[M]):
             EnvironmentProblem: the file system refuses, or the directory was removed meanwhile.
         """
         with one_writer(self.path) as held:
-            with writing(self.path):
-                for leftover in (*self.path.glob(".*.tmp"), *self.path.glob(".*.old")):
-                    _remove(leftover)
+            self._remove_leftovers()
             if self.manifest.exists() and not self.kind.mark_stays:
                 self._remove_mark()
             self._held = held
@@ -337,15 +335,23 @@ class Artifact(Generic[M]):
                 raise
             finally:
                 self._held = None
-                if not held.lies_there():
-                    self._remove_late_files()
+                with suppress(OSError, EnvironmentProblem):
+                    if held.lies_there():
+                        self._remove_leftovers()
+                    else:
+                        self._remove_late_files()
+
+    def _remove_leftovers(self) -> None:
+        """Removes temporary files that a kill left, or an interrupt while they were removed."""
+        with writing(self.path):
+            for leftover in (*self.path.glob(".*.tmp"), *self.path.glob(".*.old")):
+                _remove(leftover)
 
     def _remove_late_files(self) -> None:
         """Removes what libraries wrote after the directory was removed: the next run would refuse it."""
         if not any((self.path / name).exists() for name in (MANIFEST, self.kind.mark or MANIFEST, NOTE)):
-            with suppress(OSError, EnvironmentProblem):
-                self._clear()
-                self.path.rmdir()
+            self._clear()
+            self.path.rmdir()
 
     def begin(self, content: str = "") -> None:
         """Writes the kind's mark. content: of a mark that is a file."""

@@ -1,6 +1,7 @@
 """A directory that a command writes: absent, empty, begun, finished, damaged, foreign."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -174,3 +175,19 @@ def test_what_is_written_after_a_directory_was_removed_is_ours(tmp_path: Path, k
         work()
     box.check_output()
     assert box.finished() is None
+
+
+def test_an_interrupt_while_a_mark_is_removed_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupts, remove = [KeyboardInterrupt()], shutil.rmtree
+
+    def interrupted(path: Path) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "box", WITH_FOLDER)
+    assert {path.name for path in (tmp_path / "box").iterdir()} == {MANIFEST, "1.txt", "parts"}
