@@ -45,7 +45,8 @@ class ReproduceOptions:
     seed: Annotated[
         int,
         Option(
-            "Draws the documents of --docs, and the sample that trains IVF, PQ and the like.",
+            "Draws the documents of --docs, the topics of the report, and the sample that trains IVF, PQ and "
+            "the like.",
             min=0,
             group=ADVANCED,
         ),
@@ -73,6 +74,14 @@ class ReproduceOptions:
         str | None,
         Option("Compare with this system.  [default: the config's, else the first]", metavar="NAME"),
     ] = None
+    report_topics: Annotated[
+        int,
+        Option(
+            "Topics of the report with the first hits and their texts; 0 leaves all texts out.",
+            min=0,
+            group=ADVANCED,
+        ),
+    ] = 200
     slices: Annotated[Path | None, SLICES] = None
     seen_languages: SeenLanguages = ()
     factory: Factory = "Flat"

@@ -150,7 +150,8 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
 
     Each system is compared with a baseline. Systems share a seed's new student, warm-ups with the same
     options, and the teacher's embeddings. Finished steps are skipped: after a kill, the same command resumes.
-    Writes results.json and results.md, scores as mean and standard deviation over seeds.
+    Writes results.json and results.md, scores as mean and standard deviation over seeds, and a picture of
+    them, results.png and results.svg.
 
     \b
     Example of a recipe; paths are relative to it:
@@ -166,6 +167,10 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
         mimo: {objective: mimo, lambda: 0.2}
         mimo-0: {objective: mimo, lambda: 0}
         cold: {objective: mimo, lambda: 0.2, warm_up: false}
+      others:                                     (not trained, in the same tables and tests)
+        teacher: {encoder: teacher}               (or a checkpoint; student is the shared start)
+        bm25: {bm25: plain}
+        hybrid: {fusion: [mimo, bm25], method: sum}
       seeds: [1, 2, 3]
       baseline: xlco
 
@@ -199,20 +204,22 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
 def report_command(results: Path, output: Path | None) -> None:
     """Make the report of a reproduction again, from its results.
 
-    RESULTS is the directory of `mimo reproduce --output`, or the results.json in it. Writes a self-contained
-    index.html, figures/ (SVG, PNG) and tables/ (CSV, LaTeX). Nothing is computed again.
+    RESULTS is the directory of `mimo reproduce --output`, or the results.json in it; the hits of topics come
+    from topics.json beside it. Writes a self-contained index.html, topics.html, figures/ (SVG, PNG) and
+    tables/ (CSV, LaTeX). Nothing is computed again.
 
     \b
     Examples:
       mimo report indexes/miracl-dev
       mimo report results.json --output public
     """
+    from mimo_plugin.evaluation.per_topic import read_per_topic
     from mimo_plugin.evaluation.results import read_results
     from mimo_plugin.report.page import write_report
 
     found = read_results(results)
     beside = results if results.is_dir() else results.parent
-    click.echo(write_report(found, output or beside / "report"))
+    click.echo(write_report(found, output or beside / "report", read_per_topic(beside)))
 
 
 @click.command("analyze", cls=CommandWithLists)

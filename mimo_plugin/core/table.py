@@ -65,14 +65,19 @@ def in_bold(cells: Sequence[Cell]) -> list[Cell]:
     return [cell._replace(best=cell.text in shown) for cell in cells]
 
 
+UP, DOWN, TO_0, TO_1 = "↑", "↓", "→0", "→1"
+BETTER = {UP: "higher is better", DOWN: "lower is better", TO_0: "0 is best", TO_1: "1 is best"}
+
+
 class Column(NamedTuple):
     """name: header. group: header over neighbouring columns of the group. apart: with space before it. text:
-    aligned to the left."""
+    aligned to the left. better: which values are, a key of `BETTER`; shown on pages."""
 
     name: str
     group: str = ""
     apart: bool = False
     text: bool = False
+    better: str = ""
 
 
 class Note(NamedTuple):

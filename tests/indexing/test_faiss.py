@@ -78,7 +78,7 @@ def built(path: Path, vectors: Seeded, preset: str) -> faiss.Index:
     dimension=st.integers(1, 4096),
     documents=st.integers(1, 10**10),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_size_has_an_index_that_faiss_can_build(preset: str, dimension: int, documents: int) -> None:
     found = resolve(preset, dimension, documents)
     assert found == resolve(preset, dimension, documents)
