@@ -162,7 +162,9 @@ def test_the_output_goes_away(
 
 SEALED = {
     "vectors: manifest and shard record": ("vectors/manifest.json", "vectors/00001.json"),
-    "index: manifest, docid, lang": ("index/manifest.json", "index/docid", "index/lang", "index/index"),
+    "index: manifest, docid, lang": tuple(
+        f"index/{file}" for file in ("manifest.json", "docid", "lang", "index", "texts.parquet")
+    ),
     "BM25 index: manifest": ("manifest.json",),
     "training data: manifest": ("manifest.json",),
     "training run: manifest": ("manifest.json",),

@@ -125,11 +125,12 @@ STEPS = {
     },
     "Train": {"data": "data", "train": "train", "experiment": "benchmark"},
 }
+COMMANDS = {name: module for step in STEPS.values() for name, module in step.items()}
 
 
 @click.group(
     cls=LazyGroup,
-    modules={name: module for step in STEPS.values() for name, module in step.items()},
+    modules=COMMANDS,
     steps={step: list(commands) for step, commands in STEPS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )

@@ -35,17 +35,18 @@ def _index(base: Path) -> Reader:
     from mimo_plugin.indexing.vectors import open_vectors
 
     import_file(npy_files(base / "source"), base / "vectors")
-    index_vectors(open_vectors([base / "vectors"]), base / "index", IndexOptions(progress=False))
+    vectors, options = open_vectors([base / "vectors"]), IndexOptions(progress=False)
+    index_vectors(vectors, base / "index", options, texts=lambda docids: [f"text of {one}" for one in docids])
 
     def read(directory: Path, _: Path) -> None:
         Artifact(directory / "index", INDEXES).check_output()
         read_doc_languages(directory / "index", ["d1"])
         opened = open_index(directory / "index")
         assert [opened.docids[row] for row in range(10)] == [f"d{row}" for row in range(10)]
+        assert opened.texts(["d3"]) == {"d3": "text of d3"}
 
-    return Reader(
-        "index: manifest, docid, lang", base, ("index/manifest.json", "index/docid", "index/lang"), read
-    )
+    files = ("manifest.json", "docid", "lang", "texts.parquet")
+    return Reader("index: manifest, docid, lang", base, tuple(f"index/{file}" for file in files), read)
 
 
 def _work(base: Path) -> Reader:
