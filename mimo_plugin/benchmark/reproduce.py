@@ -38,10 +38,10 @@ from mimo_plugin.benchmark.systems import (
     chosen_test,
 )
 from mimo_plugin.benchmark.texts import NamedEncoder, parse_encoders
-from mimo_plugin.core.artifact import Artifact, Held, Kind, Manifest
+from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.config import yaml_text
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Problems, UsageError
-from mimo_plugin.core.files import sha256, size_text, write_text
+from mimo_plugin.core.files import Held, sha256, size_text, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions

@@ -9,8 +9,10 @@ import click
 from click.core import ParameterSource
 
 from mimo_plugin.cli.generate import (
+    Argument,
     CommandWithLists,
     F,
+    GroupedOption,
     ListOption,
     given,
     model_fields,
@@ -27,7 +29,12 @@ from mimo_plugin.indexing.settings import (
     RayOptions,
 )
 
-_encoder = click.option("--encoder", help=f"Checkpoint: a directory, a hub id, {packaged.NAMES}.")
+_encoder = click.option(
+    "--encoder",
+    cls=GroupedOption,
+    metavar="CHECKPOINT",
+    help=f"Checkpoint: a directory, a hub id, {packaged.NAMES}.",
+)
 
 
 def _output(help_text: str) -> Callable[[F], F]:
@@ -35,7 +42,7 @@ def _output(help_text: str) -> Callable[[F], F]:
 
 
 @click.command("index", cls=CommandWithLists)
-@click.argument("collections", metavar="[COLLECTION...]", nargs=-1)
+@click.argument("collections", cls=Argument, metavar="[COLLECTION...]", nargs=-1)
 @_encoder
 @click.option(
     "--vectors",
@@ -55,7 +62,7 @@ def index_command(
     options: IndexOptions,
     encoding: EncoderOptions,
 ) -> None:
-    """Encode COLLECTION... and build one FAISS index of all their languages.
+    """Encode COLLECTION... into one FAISS index for all languages.
 
     The collection is read once before anything is encoded, so that a bad record shows early. An interrupted
     command resumes from the last complete shard. For several indexes of the same documents, run `mimo encode`
@@ -85,7 +92,7 @@ def index_command(
 
 
 @click.command("encode", cls=CommandWithLists)
-@click.argument("collections", metavar="[COLLECTION...]", nargs=-1)
+@click.argument("collections", cls=Argument, metavar="[COLLECTION...]", nargs=-1)
 @_encoder
 @click.option(
     "--import",
@@ -111,10 +118,10 @@ def encode_command(
     cluster: RayOptions,
     encoding: EncoderOptions,
 ) -> None:
-    """Encode COLLECTION... once, into a directory of vectors for any number of indexes.
+    """Encode COLLECTION... once, for any number of indexes.
 
-    The directory holds Parquet files (docid, lang, vector), which any tool reads, and a manifest. An
-    interrupted command resumes from the last complete shard.
+    The directory of vectors holds Parquet files (docid, lang, vector), which any tool reads, and a manifest.
+    An interrupted command resumes from the last complete shard.
 
     \b
     Examples:
@@ -159,19 +166,24 @@ def _debug() -> bool:
     return source is ParameterSource.COMMANDLINE or bool(os.environ.get("MIMO_DEBUG"))
 
 
-@click.command("merge")
+@click.command("merge", cls=CommandWithLists)
 @click.argument(
-    "index_dirs", metavar="INDEX_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "index_dirs",
+    cls=Argument,
+    metavar="INDEX_DIR...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
 )
 @_output("Directory of the merged index.")
 @model_options(MergeOptions, "options")
 def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOptions) -> None:
-    """Merge indexes that were built separately: the parts of one collection, or languages made with --pooled.
+    """Merge indexes that were built separately.
 
-    The indexes must keep their vectors unchanged or in 16 bits: flat, hnsw, fp16. Indexes with learned codes
-    (sq8, ivfpq) cannot be merged: search them together with `mimo search A B`, or keep vectors with
-    `mimo encode`. The parts of a collection may come in any order; merged they are the same files as if the
-    whole had been indexed at once.
+    They are the parts of one collection, or languages made with --pooled. The indexes must keep their vectors
+    unchanged or in 16 bits: flat, hnsw, fp16. Indexes with learned codes (sq8, ivfpq) cannot be merged:
+    search them together with `mimo search A B`, or keep vectors with `mimo encode`. The parts of a collection
+    may come in any order; merged they are the same files as if the whole had been indexed at once.
 
     \b
     Examples:
@@ -183,7 +195,7 @@ def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOpti
     click.echo(merge_indexes(index_dirs, output, options).summary())
 
 
-@click.command("export")
+@click.command("export", cls=CommandWithLists)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--to",
@@ -200,10 +212,10 @@ def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOpti
 )
 @model_options(ExportOptions, "options")
 def export_command(sources: tuple[Path, ...], kind: str, output: Path, options: ExportOptions) -> None:
-    """Write the vectors of SOURCE for other tools: a Lucene index, Pyserini's JSON Lines, Parquet.
+    """Write vectors for Lucene, as JSON Lines or Parquet.
 
-    SOURCE is a directory of `mimo encode`, several of them that belong together, or an index that keeps its
-    vectors unchanged, such as a Flat one.
+    JSON Lines are Pyserini's. SOURCE is a directory of `mimo encode`, several of them that belong together,
+    or an index that keeps its vectors unchanged, such as a Flat one.
 
     \b
     Examples:

@@ -162,11 +162,17 @@ class Table(NamedTuple):
         return not all(row[place].is_number for part in self.parts for row in part.rows)
 
 
-def render(tables: Sequence[Table], form: str) -> str:
-    """The tables one below the other, as "text", "markdown" or "latex"."""
+def render(tables: Sequence[Table], form: str, *, bold: bool = False) -> str:
+    """The tables one below the other, as "text", "markdown" or "latex".
+
+    Args:
+        bold: in text, best and marked cells are bold, by the codes of terminals.
+    """
     if form == "latex":
         return to_latex(tables)
-    return "\n\n".join(map(_markdown if form == "markdown" else _text, tables)) + "\n"
+    return (
+        "\n\n".join(_markdown(table) if form == "markdown" else _text(table, bold) for table in tables) + "\n"
+    )
 
 
 def to_html(table: Table) -> str:
@@ -191,7 +197,10 @@ def _tabulate(table: Table, headers: Sequence[str], rows: Sequence[Sequence[str]
     )
 
 
-def _text(table: Table) -> str:
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
+
+
+def _text(table: Table, bold: bool) -> str:
     # A space in place of other cells' daggers keeps the digits aligned.
     marked = [any(cell.endswith(DAGGER) for cell in column) for column in zip(*table.rows, strict=True)]
     rows = [
@@ -201,6 +210,15 @@ def _text(table: Table) -> str:
         ]
         for row in table.rows
     ]
+    if bold:
+        cells = (row for part in table.parts for row in part.rows)
+        rows = [
+            [
+                f"{_BOLD}{text}{_PLAIN}" if cell.best or cell.marked else text
+                for text, cell in zip(texts, row, strict=True)
+            ]
+            for texts, row in zip(rows, cells, strict=True)
+        ]
     body = _tabulate(table, table.headers, rows, "simple")
     return "\n".join((table.title, "", body, *(note.text for note in table.notes)))
 

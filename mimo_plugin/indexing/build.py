@@ -22,7 +22,7 @@ from mimo_plugin.indexing.encode import (
     load_encoder,
     require_space,
 )
-from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve, write_index
+from mimo_plugin.indexing.faiss import new_index, read_index, resolve, write_index
 from mimo_plugin.indexing.open import (
     DOCID,
     FILES,
@@ -38,7 +38,7 @@ from mimo_plugin.indexing.open import (
     index_at,
 )
 from mimo_plugin.indexing.plan import EncodingPlan, join_plans, plan_encoding
-from mimo_plugin.indexing.settings import IndexOptions, MergeOptions
+from mimo_plugin.indexing.settings import PRESETS, IndexOptions, MergeOptions
 from mimo_plugin.indexing.texts import TextsOf, in_order, joined_texts, texts_of, write_texts
 from mimo_plugin.indexing.vectors import (
     VECTORS,

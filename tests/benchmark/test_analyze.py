@@ -207,6 +207,7 @@ def test_an_encoder_that_gives_nan(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "broken gives NaN or infinity for one word" in printed.err
 
 
+@pytest.mark.slow
 def test_runs_alone(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bias.json"
     assert _mimo("mimo-sample", "--run", world["run"], "--json", str(out)) == 0

@@ -96,6 +96,7 @@ def test_a_loaded_encoder_is_a_system_like_a_checkpoint(
         reproduce(command[1], tmp_path / "output", encoders, depht=3)
 
 
+@pytest.mark.slow
 def test_mrc_of_an_encoder_is_exact(done: tuple[Path, list[str], str]) -> None:
     bias = results(done[0])["language_bias"]
     assert bias["a"]["mrc"]["unscored"] == 0
@@ -112,7 +113,16 @@ def test_what_is_done_is_not_done_again(
     assert main(command) == 0
     assert stamps(output, made) == before
     assert (output / "results.json").read_bytes() == found
-    assert "indexing" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "indexing" not in said
+    assert "macro average of" in said
+    assert "difference from" not in said
+    assert (
+        said.splitlines()[-1]
+        == f"report: {output / 'report' / 'index.html'}; --tables prints its tables of scores"
+    )
+    assert main([*command, "--tables"]) == 0
+    assert "difference from" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -139,6 +149,7 @@ def test_a_damaged_bm25_index_is_built_again(done: tuple[Path, list[str], str], 
     assert list(index.glob("_*.fdt"))
 
 
+@pytest.mark.slow
 def test_the_report_stands_beside_the_results(done: tuple[Path, list[str], str]) -> None:
     page = (done[0] / "report" / "index.html").read_text(encoding="utf-8")
     assert "A small benchmark" in page

@@ -83,7 +83,9 @@ def test_scores_are_those_of_the_json(case: str) -> None:
             assert [cell.value for cell in table.row(average)[2 : 2 + len(wanted)]] == wanted
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case != "one system")) for case in CASES]
+)
 def test_what_is_shown_is_what_is_exact_rounded(case: str) -> None:
     _, page, _ = _report(case)
     cells = [
