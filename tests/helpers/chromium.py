@@ -83,7 +83,12 @@ class Browser:
                 self._loaded = True
         return message
 
-    def open(self, page: Path, width: int, height: int = 900, dark: bool = False) -> None:
+    def color_scheme(self, name: str) -> None:
+        """Prefers light or dark."""
+        features = [{"name": "prefers-color-scheme", "value": name}]
+        self._call("Emulation.setEmulatedMedia", features=features)
+
+    def open(self, page: Path, width: int, height: int = 900) -> None:
         """Opens a file in a window of this width."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
@@ -92,8 +97,6 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._call("Emulation.setEmulatedMedia", features=[scheme])
         self._loaded = False
         # A page that differs only by its anchor is not loaded again.
         self._call("Page.navigate", url="about:blank")

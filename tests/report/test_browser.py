@@ -42,15 +42,14 @@ def report(results: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     return directory
 
 
-@pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", [PAGE, TOPICS_PAGE])
 def test_it_works_from_disk_and_fits_the_screen(
-    tab: Browser, report: Path, name: str, width: int, dark: bool, tmp_path: Path
+    tab: Browser, report: Path, name: str, width: int, tmp_path: Path
 ) -> None:
     tab.said.clear()
     tab.asked.clear()
-    tab.open(report / name, width, dark=dark)
+    tab.open(report / name, width)
     # With everything unfolded, too.
     tab.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     tab.run("new Promise((done) => setTimeout(done, 500))")
@@ -60,15 +59,17 @@ def test_it_works_from_disk_and_fits_the_screen(
     assert tab.run(beyond) == []
     # On a wide screen, a table may scroll in its box, if it says so.
     wide = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1)"
-    assert (
-        tab.run(f"{wide}.filter((one) => innerWidth < 600 || !one.classList.contains('wider')).length") == 0
-    )
-    # `MIMO_SCREENSHOTS=DIR` keeps them, to be looked at.
-    file = (
-        Path(os.environ.get("MIMO_SCREENSHOTS", tmp_path)) / f"{Path(name).stem}-{width}{'-dark' * dark}.png"
-    )
-    tab.screenshot(file, width=width)
-    assert file.read_bytes().startswith(b"\x89PNG")
+    silent = f"{wide}.filter((one) => innerWidth < 600 || !one.classList.contains('wider')).length"
+    assert tab.run(silent) == 0
+    grounds = set()
+    for scheme in ("light", "dark"):
+        tab.color_scheme(scheme)
+        grounds.add(tab.run("getComputedStyle(document.body).backgroundColor"))
+        # `MIMO_SCREENSHOTS=DIR` keeps them, to be looked at.
+        file = Path(os.environ.get("MIMO_SCREENSHOTS", tmp_path)) / f"{Path(name).stem}-{width}-{scheme}.png"
+        tab.screenshot(file, width=width)
+        assert file.read_bytes().startswith(b"\x89PNG")
+    assert len(grounds) == 2
     assert tab.said == []
     assert [address for address in tab.asked if not address.startswith(("file:", "data:", "about:"))] == []
     assert sum(address.startswith("file:") for address in tab.asked) == 1
@@ -103,7 +104,7 @@ def test_a_click_on_a_header_sorts_the_rows(
     assert _column(tab, "table-scores-ndcg-10", 0) == ["de", "fi", "ja"]
 
 
-def test_headers_say_which_way_is_better(tab: Browser, report: Path) -> None:
+def test_headers_say_which_way_is_better_and_commands_are_copied(tab: Browser, report: Path) -> None:
     tab.open(report / PAGE, 1280)
     said = """Object.fromEntries([...document.querySelectorAll('#table-language-bias thead tr:last-child th')]
         .map((one) => [one.childNodes[0].firstChild.textContent, one.title]))"""
@@ -112,10 +113,6 @@ def test_headers_say_which_way_is_better(tab: Browser, report: Path) -> None:
     assert found["same-language preference"] == "1 is best"
     assert found["gap"] == "0 is best"
     assert found["entropy"] == ""
-
-
-def test_a_command_is_copied(tab: Browser, report: Path) -> None:
-    tab.open(report / PAGE, 1280)
     copied = """new Promise((done) => {
       navigator.clipboard.writeText = async (text) => done(text);
       document.querySelectorAll("#systems .command button")[1].click();
