@@ -149,7 +149,8 @@ class ExperimentRun:
 
         What a checkpoint that existed before was trained on counts if it has a record of it.
         """
-        experiment, found, checkpoint = self.experiment, set(), None
+        experiment, checkpoint = self.experiment, None
+        found: set[str] = set()
         if (system := experiment.systems.get(name)) is not None:
             for place in (system.table, system.pairs):
                 found.update(() if place is None else self._data[place].languages)

@@ -308,9 +308,10 @@ def parse_seen_languages(
 def apart(
     run: str, languages: Sequence[str], unseen: Mapping[str, tuple[str, ...]]
 ) -> dict[str, Sequence[str]]:
-    """ "seen", "unseen" -> the languages that are, for a run's encoder; empty if all are seen, or there is one.
+    """The languages that a run's encoder was trained on, under "seen", and the others, under "unseen".
 
-    Where a run's training is not known, they are those of the other runs, if these agree.
+    Where a run's training is not known, they are those of the other runs, if these agree. Empty if all runs
+    have seen all languages, or there is one.
 
     Args:
         unseen: run -> languages that its encoder was not trained on, where known.
