@@ -144,16 +144,23 @@ class ExperimentRun:
         """The manifest of a finished warm-up; None also for a system without one."""
         return None if system.stage1 is None else _finished(self.layout.warm_up(system, seed))
 
-    def unseen(self, system: ResolvedSystem, collection: str) -> tuple[str, ...]:
-        """Languages of a collection's topics that a system was not trained on.
+    def unseen(self, name: str, collection: str) -> tuple[str, ...] | None:
+        """Languages of a collection's topics that a system was not trained on; None if that is not known.
 
-        What a student that existed before was trained on counts, too, if it has a record of it.
+        What a checkpoint that existed before was trained on counts if it has a record of it.
         """
+        experiment, checkpoint = self.experiment, None
         found: set[str] = set()
-        for place in (system.table, system.pairs):
-            found.update(() if place is None else self._data[place].languages)
-        if not self.experiment.new_student and (own := SeenTexts.open(self.experiment.student.checkpoint)):
+        if (system := experiment.systems.get(name)) is not None:
+            for place in (system.table, system.pairs):
+                found.update(() if place is None else self._data[place].languages)
+            checkpoint = None if experiment.new_student else experiment.student.checkpoint
+        elif encoder := experiment.recipe.others[name].encoder:
+            checkpoint = experiment.checkpoint(encoder)
+        if checkpoint is not None and (own := SeenTexts.open(checkpoint)):
             found.update(own.languages)
+        if not found:
+            return None
         known = set(map(usual_language, found))
         return tuple(
             language

@@ -30,6 +30,7 @@ from mimo_plugin.evaluation.results import ComparisonResult, ContrastResult, Res
 from mimo_plugin.evaluation.significance import UPPER_BOUND, Plan, Values, difference, permutation, student
 from mimo_plugin.evaluation.tables import APART, difference_cells, difference_headers, unseen_marks
 from mimo_plugin.evaluation.topics import Topics
+from mimo_plugin.evaluation.trained_on import apart
 from mimo_plugin.report.figures import BLUE, VERMILION, Figure, write_figure
 from mimo_plugin.training.run import TrainingManifest
 
@@ -229,10 +230,9 @@ def gather(running: ExperimentRun) -> ExperimentResults:
                 running.collections[name],
                 by_system,
                 {
-                    system: running.unseen(running.experiment.systems[system], name)
-                    if system in recipe.systems
-                    else ()
+                    system: unseen
                     for system in by_system
+                    if (unseen := running.unseen(system, name)) is not None
                 },
                 steps,
                 main,
@@ -264,7 +264,7 @@ def _scored(scores: Scores) -> dict[str, Any]:
 def _collection(
     collection: ScoredCollection,
     scored: Mapping[str, Mapping[int | None, Scores]],
-    unseen: Mapping[str, Sequence[str]],
+    unseen: Mapping[str, tuple[str, ...]],
     steps: Mapping[str, Mapping[str, int]],
     main: str,
     baseline: str | None,
@@ -275,7 +275,6 @@ def _collection(
         name: {seed: np.array(scores.per_query[main]) for seed, scores in by_seed.items()}
         for name, by_seed in scored.items()
     }
-    apart = any(unseen.values())
     remarks = [
         f"{what}: {text}"
         for by_seed in scored.values()
@@ -292,8 +291,8 @@ def _collection(
                 seeds=tuple(seed for seed in by_seed if seed is not None),
                 steps=steps.get(name, {}),
                 values=_over_seeds(by_seed),
-                unseen_languages=tuple(unseen[name]),
-                per_language=_per_language(per_query[name], topics, unseen[name], apart),
+                unseen_languages=unseen.get(name, ()),
+                per_language=_per_language(per_query[name], topics, apart(name, topics.languages, unseen)),
             )
             for name, by_seed in scored.items()
         },
@@ -303,17 +302,14 @@ def _collection(
 
 
 def _per_language(
-    scores: PerSeed, topics: Topics, unseen: Sequence[str], apart: bool
+    scores: PerSeed, topics: Topics, parts: Mapping[str, Sequence[str]]
 ) -> dict[str, OverSeeds]:
-    """Value of `GridSystemResult.per_language`. apart: whether a system has unseen languages."""
+    """Value of `GridSystemResult.per_language`. parts: "seen", "unseen" -> languages."""
     if len(topics.languages) < 2:
         return {}
     found = {seed: average(values, topics) for seed, values in scores.items()}
-    seen = [language for language in topics.languages if language not in unseen]
-    groups = {language: [language] for language in topics.languages}
-    groups["macro"] = list(topics.languages)
-    if apart:
-        groups |= {"seen": seen, "unseen": list(unseen)}
+    groups: dict[str, Sequence[str]] = {language: [language] for language in topics.languages}
+    groups |= {"macro": topics.languages, **parts}
     return {
         name: OverSeeds.of({seed: one.over(languages) for seed, one in found.items()})
         for name, languages in groups.items()
@@ -404,11 +400,11 @@ def _by_language(results: ExperimentResults, name: str, found: CollectionResult)
     """The first measure in each query language."""
     unseen = {system: one.unseen_languages for system, one in found.systems.items()}
     marks, notes = unseen_marks(found.languages, unseen)
-    systems = list(found.systems.values())
+    systems, nothing = list(found.systems.values()), OverSeeds.of({})
     rows = [
         [f"{language}{marks.get(language, '')}", str(found.languages.get(language, "")), *cells]
-        for language in systems[0].per_language
-        for cells in [[_cell(system.per_language[language], 4) for system in systems]]
+        for language in dict.fromkeys(key for system in systems for key in system.per_language)
+        for cells in [[_cell(system.per_language.get(language, nothing), 4) for system in systems]]
     ]
     if any(unseen.values()):
         notes.append(APART)

@@ -43,7 +43,7 @@ from mimo_plugin.evaluation.topics import (
     open_qrels,
     without_queries,
 )
-from mimo_plugin.evaluation.trained_on import of_runs, parse_seen_languages
+from mimo_plugin.evaluation.trained_on import apart, of_runs, parse_seen_languages
 
 if TYPE_CHECKING:
     import pandas
@@ -93,18 +93,6 @@ class Evaluation:
             for name, seen in self.seen_languages.items()
         }
 
-    def _apart(self, run: str, averages: Mapping[str, Averages]) -> dict[str, dict[str, float | None]]:
-        """Value of `RunResult.apart`; empty if all languages are seen, or there is one."""
-        splits = set(self.unseen.values())
-        unseen = self.unseen.get(run, next(iter(splits)) if len(splits) == 1 else None)
-        if unseen is None or not any(splits) or len(self.topics.languages) < 2:
-            return {}
-        seen = [language for language in self.topics.languages if language not in unseen]
-        return {
-            name: {measure: found.over(languages) for measure, found in averages.items()}
-            for name, languages in (("seen", seen), ("unseen", unseen))
-        }
-
     @cached_property
     def result(self) -> EvaluationResult:
         """All numbers, as they are written to JSON.
@@ -142,7 +130,10 @@ class Evaluation:
             queries=scores.counts,
             trained_on=self.trained_on.get(scores.name),
             unseen_languages=self.unseen.get(scores.name, ()),
-            apart=self._apart(scores.name, averages),
+            apart={
+                part: {name: found.over(languages) for name, found in averages.items()}
+                for part, languages in apart(scores.name, self.topics.languages, self.unseen).items()
+            },
         )
 
     def _test(self) -> ProcedureResult | None:

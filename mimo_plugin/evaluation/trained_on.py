@@ -305,6 +305,24 @@ def parse_seen_languages(
     return {name: frozenset(map(usual_language, languages)) for name, languages in found.items()}
 
 
+def apart(
+    run: str, languages: Sequence[str], unseen: Mapping[str, tuple[str, ...]]
+) -> dict[str, Sequence[str]]:
+    """The languages that a run's encoder was trained on, under "seen", and the others, under "unseen".
+
+    Where a run's training is not known, they are those of the other runs, if these agree. Empty if all runs
+    have seen all languages, or there is one.
+
+    Args:
+        unseen: run -> languages that its encoder was not trained on, where known.
+    """
+    splits = set(unseen.values())
+    own = unseen.get(run, next(iter(splits)) if len(splits) == 1 else None)
+    if own is None or not any(splits) or len(languages) < 2:
+        return {}
+    return {"seen": [language for language in languages if language not in own], "unseen": own}
+
+
 def of_runs(
     files: Mapping[str, Path], pool: Any, specs: Sequence[str], progress: bool | None = None
 ) -> tuple[dict[str, TrainedOnResult], dict[str, tuple[str, ...]], list[str]]:
