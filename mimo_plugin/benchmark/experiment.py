@@ -3,21 +3,21 @@
 import gc
 import re
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.benchmark.grid import Experiment, Layout, ResolvedSystem
+from mimo_plugin.benchmark.grid import STUDENT, Experiment, ResolvedSystem
 from mimo_plugin.benchmark.parts import read_note
 from mimo_plugin.benchmark.reproduce import Say
-from mimo_plugin.benchmark.scoring import SCORES, ScoredCollection, Scores, score_student, weights
+from mimo_plugin.benchmark.scoring import RUN, SCORES, ScoredCollection, Scores, Scoring, weights
 from mimo_plugin.benchmark.settings import ExperimentOptions
+from mimo_plugin.benchmark.steps import Layout, OtherStep, Step, StepKind, all_steps
 from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError, near
+from mimo_plugin.core.files import sha256
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.options import EncoderOptions
@@ -62,7 +62,7 @@ def plan_experiment(experiment: Experiment, output: Path, options: ExperimentOpt
 def run_experiment(
     experiment: Experiment, output: Path, options: ExperimentOptions, say: Say
 ) -> "ExperimentResults":
-    """Carries out the missing steps, then writes `results.json` and `results.md`.
+    """Carries out the missing steps, then writes `results.json`, `results.md` and a picture.
 
     A system that collapses or overflows in training is recorded as failed; the other systems continue.
 
@@ -85,68 +85,6 @@ def run_experiment(
     say(text)
     say(f"{running.layout.results}, {running.layout.tables}")
     return results
-
-
-class StepKind(StrEnum):
-    STUDENT = "new student"
-    WARM_UP = "warm-up"
-    TRAINING = "training"
-    SCORES = "scores"
-
-
-@dataclass(frozen=True)
-class Step:
-    """Attributes:
-    text: description for the user.
-    directory: holds the result of the step.
-    system: for a shared student or warm-up, the first of the systems that share it.
-    collection: name of the scored collection; empty in other steps.
-    """
-
-    kind: StepKind
-    text: str
-    directory: Path
-    seed: int
-    system: ResolvedSystem
-    collection: str = ""
-
-    @property
-    def taught(self) -> bool:
-        """Whether the step needs the teacher."""
-        return self.kind is StepKind.WARM_UP or (self.kind is StepKind.TRAINING and self.system.taught)
-
-    @property
-    def anchored(self) -> bool:
-        """Whether it also needs the anchor teacher."""
-        stage = self.system.stage1 if self.kind is StepKind.WARM_UP else self.system.stage2
-        return self.taught and stage is not None and stage.anchor_share is not None
-
-
-def _all_steps(
-    experiment: Experiment, layout: Layout, systems: Sequence[ResolvedSystem], seeds: Sequence[int]
-) -> Iterator[Step]:
-    """All steps of these systems in order of seeds and dependencies; shared steps repeat."""
-    for seed in seeds:
-        student = layout.student(seed)
-        if student is not None:
-            text = f"new student, seed {seed}" if experiment.new_student else "smaller student"
-            yield Step(StepKind.STUDENT, text, student, seed, systems[0])
-        for system in systems:
-            if system.stage1 is not None:
-                directory = layout.warm_up(system, seed)
-                sharing = [
-                    other.name
-                    for other in systems
-                    if other.stage1 is not None and layout.warm_up(other, seed) == directory
-                ]
-                text = f"warm-up of {', '.join(sharing)}, seed {seed}"
-                yield Step(StepKind.WARM_UP, text, directory, seed, system)
-            name = f"{system.name}, seed {seed}"
-            yield Step(StepKind.TRAINING, f"training of {name}", layout.training(system, seed), seed, system)
-            for collection in experiment.recipe.collections:
-                directory = layout.scores(system, seed, collection)
-                text = f"scores of {name} on {collection}"
-                yield Step(StepKind.SCORES, text, directory, seed, system, collection)
 
 
 class ExperimentRun:
@@ -179,11 +117,9 @@ class ExperimentRun:
                         name, experiment.specs(name), self.measures, options.progress
                     )
         self.layout = Layout(experiment, output, self._data)
-        systems = [
-            experiment.systems[name] for name in recipe.systems if not options.only or name in options.only
-        ]
-        steps: dict[Path, Step] = {}
-        for step in _all_steps(experiment, self.layout, systems, recipe.seeds[: options.seeds]):
+        names = [name for name in recipe.names if not options.only or name in options.only]
+        steps: dict[Path, Step | OtherStep] = {}
+        for step in all_steps(experiment, self.layout, names, recipe.seeds[: options.seeds]):
             steps.setdefault(step.directory, step)
         self.steps = list(steps.values())
 
@@ -225,25 +161,48 @@ class ExperimentRun:
             if usual_language(language) not in known
         )
 
-    def scores(self, system: ResolvedSystem, seed: int, collection: str) -> Scores | None:
-        """The scores of a student, if they fit the current student, collection and recipe; else None."""
-        manifest = self.training(system, seed)
-        found = read_note(self.layout.scores(system, seed, collection) / SCORES, Scores)
-        if manifest is None or found is None:
-            return None
+    def scores(self, name: str, seed: int | None, collection: str) -> Scores | None:
+        """The scores of a system, if they fit its current model, collection and recipe; else None.
+
+        A system that does not depend on the seed has the same for every seed.
+        """
+        experiment, encoding, model = self.experiment, {}, {}
+        if name in experiment.systems and seed is not None:
+            if (manifest := self.training(experiment.systems[name], seed)) is None:
+                return None
+            encoding = experiment.recipe.encoder.model_dump(exclude_none=True)
+            model = weights(manifest)
+        else:
+            other = experiment.recipe.others[name]
+            for part in other.fusion or ():
+                if (scored := self.scores(part, seed, collection)) is None:
+                    return None
+                model[part] = scored.run.sha256
+            encoding = experiment.encoding(other.encoder) if other.encoder else {}
+        found = read_note(self._place(name, seed, collection) / SCORES, Scores)
         fits = (
-            found.model == weights(manifest)
+            found is not None
+            and found.model == model
             and found.collection == self.collections[collection].fingerprint
             and tuple(found.measures) == tuple(map(str, self.measures))
-            and found.encoding == self.experiment.recipe.encoder.model_dump(exclude_none=True)
+            and found.encoding == encoding
         )
         return found if fits else None
 
-    def _is_done(self, step: Step) -> bool:
+    def _place(self, name: str, seed: int | None, collection: str) -> Path:
+        """Where the scores of a system lie."""
+        recipe = self.experiment.recipe
+        if name in recipe.systems and seed is not None:
+            return self.layout.scores(self.experiment.systems[name], seed, collection)
+        return self.layout.other(name, seed if seed in recipe.fused_seeds(name) else None, collection)
+
+    def _is_done(self, step: Step | OtherStep) -> bool:
+        if isinstance(step, OtherStep):
+            return self.scores(step.name, step.seed, step.collection) is not None
         if step.kind is StepKind.STUDENT:
             return step.directory.is_dir()
         if step.kind is StepKind.SCORES:
-            return self.scores(step.system, step.seed, step.collection) is not None
+            return self.scores(step.system.name, step.seed, step.collection) is not None
         return _finished(step.directory) is not None
 
     def run(self, say: Say) -> None:
@@ -269,18 +228,22 @@ class ExperimentRun:
                     reason = str(error)
                     say(f"{step.text}: failed, {reason}")
                     self._broken[step.directory] = reason
+            if isinstance(step, OtherStep):
+                continue
             if reason is not None and step.kind is StepKind.TRAINING:
                 self.failed[f"{step.system.name}, seed {step.seed}"] = reason
             if step.kind in (StepKind.WARM_UP, StepKind.TRAINING):
                 # A trainer refers to itself: without a collection, its optimiser would stay in memory.
                 gc.collect()
 
-    def _open_teacher(self, missing: Sequence[Step]) -> None:
+    def _open_teacher(self, missing: Sequence[Step | OtherStep]) -> None:
         """Opens the teachers' stores, so that an unavailable teacher fails before hours of training."""
         from mimo_plugin.training.teacher import fill
 
         options, teachers = self._options, {}
         for step in missing:
+            if isinstance(step, OtherStep):
+                continue
             store = self._store(step.system)
             if step.taught:
                 teachers[store] = step.system.teacher
@@ -297,8 +260,12 @@ class ExperimentRun:
             return shared
         return shared.with_name(f"{shared.name}-{identity_key(own)}")
 
-    def _earlier_failure(self, step: Step) -> str | None:
-        """The failure of an earlier step that this step depends on."""
+    def _earlier_failure(self, step: Step | OtherStep) -> str | None:
+        """The failure of an earlier step that this step depends on, or the lack of its result."""
+        if isinstance(step, OtherStep):
+            parts = step.system.fusion or ()
+            lacking = [part for part in parts if self.scores(part, step.seed, step.collection) is None]
+            return f"there are no scores of {', '.join(lacking)}" if lacking else None
         system, seed = step.system, step.seed
         if step.kind in (StepKind.STUDENT, StepKind.WARM_UP):
             return None
@@ -307,7 +274,33 @@ class ExperimentRun:
             needed.append(self.layout.warm_up(system, seed))
         return next((self._broken[place] for place in needed if place in self._broken), None)
 
-    def _carry_out(self, step: Step) -> None:
+    def _scoring(self, step: Step | OtherStep, name: str, model: dict[str, str]) -> Scoring:
+        keep, progress = self._options.keep_indexes, self._options.progress
+        collection = self.collections[step.collection]
+        return Scoring(name, step.seed, model, collection, step.directory, self.measures, keep, progress)
+
+    def _encoder_options(self, encoding: dict[str, Any]) -> EncoderOptions:
+        options = self._options
+        return EncoderOptions(device=options.device, batch_size=options.encoder_batch_size, **encoding)
+
+    def _score_other(self, step: OtherStep) -> None:
+        experiment, other = self.experiment, step.system
+        parts = {part: self._place(part, step.seed, step.collection) / RUN for part in other.fusion or ()}
+        scoring = self._scoring(step, step.name, {part: sha256(file) for part, file in parts.items()})
+        if other.fusion is not None:
+            scoring.fusion(other.options, parts)
+        elif other.encoder is None:
+            scoring.bm25()
+        else:
+            checkpoint = checkpoint_of(experiment.checkpoint(other.encoder))
+            cut = self.layout.student(experiment.recipe.seeds[0]) if other.encoder == STUDENT else None
+            encoding = experiment.encoding(other.encoder)
+            scoring.encoder(str(cut or checkpoint), self._encoder_options(encoding), encoding)
+
+    def _carry_out(self, step: Step | OtherStep) -> None:
+        if isinstance(step, OtherStep):
+            self._score_other(step)
+            return
         layout, experiment, options = self.layout, self.experiment, self._options
         start = layout.student(step.seed)
         student = experiment.student.checkpoint if start is None else str(start)
@@ -327,21 +320,10 @@ class ExperimentRun:
                 student = str(layout.warm_up(step.system, step.seed))
             train_stage2(experiment.training(step.system, step.seed, student), settings)
         else:
-            score_student(
-                layout.training(step.system, step.seed),
-                step.system.name,
-                step.seed,
-                self.collections[step.collection],
-                step.directory,
-                self.measures,
-                EncoderOptions(
-                    device=options.device,
-                    batch_size=options.encoder_batch_size,
-                    **experiment.recipe.encoder.model_dump(),
-                ),
-                keep_index=options.keep_indexes,
-                progress=options.progress,
-            )
+            training, encoding = layout.training(step.system, step.seed), experiment.recipe.encoder
+            scoring = self._scoring(step, step.system.name, weights(RunDirectory(training).read()))
+            said = encoding.model_dump(exclude_none=True)
+            scoring.encoder(str(training / packaged.MODEL), self._encoder_options(said), said)
 
 
 def _make_student(experiment: Experiment, seed: int, directory: Path, progress: bool | None) -> None:
@@ -394,9 +376,9 @@ def _check(
     with problems.collect():
         Artifact(output, _KIND).begun_with("systems")
     for name in options.only:
-        if name not in recipe.systems:
-            expected = f"expected one of {', '.join(recipe.systems)}"
-            problems.add(f"--only {name}: no such system{near(name, recipe.systems)}; {expected}")
+        if name not in recipe.names:
+            expected = f"expected one of {', '.join(recipe.names)}"
+            problems.add(f"--only {name}: no such system{near(name, recipe.names)}; {expected}")
     there = len(recipe.seeds)
     if options.seeds is not None and not 1 <= options.seeds <= there:
         expected = f"expected a number from 1 to {there}"
@@ -446,12 +428,16 @@ def _check_models(experiment: Experiment, problems: Problems) -> None:
         else:
             packaged.resolve(student)
             checkpoint_of(student)
+    for encoder in {other.encoder for other in experiment.recipe.others.values() if other.encoder}:
+        with problems.collect():
+            packaged.resolve(checkpoint := experiment.checkpoint(encoder))
+            checkpoint_of(checkpoint)
     systems = [one for one in experiment.systems.values() if one.taught or one.stage1 is not None]
     teachers = {options for one in systems for options in (one.teacher, one.anchor_teacher) if options}
     for teacher in sorted({experiment.located(options).checkpoint for options in teachers}):
         with problems.collect():
             packaged.resolve(teacher)
-        if student == teacher:
+        if student == teacher and not experiment.smaller_student:
             problems.add(
                 f"student and teacher are both {student}: a teacher is frozen, the student is the "
                 "multilingual encoder that is trained"

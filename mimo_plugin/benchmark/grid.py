@@ -1,22 +1,27 @@
-"""The recipe of an experiment, its systems, and the layout of its directory."""
+"""The recipe of an experiment, and its systems."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
+from operator import not_
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
-from mimo_plugin.benchmark.config import ConsistentRecord, Name
+from mimo_plugin.benchmark.config import ConsistentRecord, Count, Name, Weight
 from mimo_plugin.collections.folder import FOLDER_PREFIX
 from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.config import Place, YamlFile, read_yaml, validate
 from mimo_plugin.core.errors import Problems, UsageError
-from mimo_plugin.data.sources import collection_identity, files_identity, identity_key
-from mimo_plugin.evaluation.options import Correction, SignificanceTest
+from mimo_plugin.evaluation.options import (
+    Correction,
+    FusionMethod,
+    FusionOptions,
+    Normalization,
+    SignificanceTest,
+)
 from mimo_plugin.evaluation.significance import Plan
-from mimo_plugin.training.data import DataManifest
 from mimo_plugin.training.recipe import (
     PROJECTION_INPUT,
     Metric,
@@ -28,7 +33,7 @@ from mimo_plugin.training.recipe import (
     StudentOptions,
     TeacherOptions,
 )
-from mimo_plugin.training.run import check_anchor_teacher, check_inputs, checkpoint_of
+from mimo_plugin.training.run import check_anchor_teacher, check_inputs
 from mimo_plugin.training.schedule import Objective
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -101,6 +106,45 @@ class GridSystem(ConsistentRecord):
                 yield f"{section}.{field} is set for the whole system: `{_OWN_FIELDS[field]}: ...`"
 
 
+# As `encoder` of a system that is not trained: the shared student before training, and the shared teacher.
+STUDENT, TEACHER = "student", "teacher"
+
+
+class OtherSystem(ConsistentRecord):
+    """A system that is not trained: an encoder, BM25, or a fusion of systems.
+
+    Attributes:
+        encoder: checkpoint; `student` is the shared one as training starts, `teacher` the shared teacher.
+        bm25: how texts become terms; plain treats all languages alike.
+        fusion: names of the fused systems; with a trained one among them there is a fusion per seed.
+        method, norm, weights, k: see `FusionOptions`.
+    """
+
+    encoder: Annotated[str, Field(min_length=1)] | None = None
+    bm25: Literal["plain"] | None = None
+    fusion: Annotated[tuple[Name, ...], Field(min_length=2)] | None = None
+    method: FusionMethod = FusionMethod.RRF
+    norm: Normalization | None = None
+    weights: tuple[Weight, ...] | None = None
+    k: Count | None = None
+
+    @property
+    def options(self) -> FusionOptions:
+        return FusionOptions(self.method, self.k, self.norm, self.weights)
+
+    def contradictions(self) -> Iterator[str]:
+        kinds = ("encoder", "bm25", "fusion")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            yield f"found {' and '.join(given) or 'none'} of {', '.join(kinds)}, expected exactly one"
+        if self.fusion is not None:
+            yield from self.options.problems(len(self.fusion))
+            if len(set(self.fusion)) < len(self.fusion):
+                yield "fusion lists a system twice, expected each once"
+        elif further := sorted(self.model_fields_set.difference(kinds)):
+            yield f"{', '.join(further)}: only a fusion has it: leave it out"
+
+
 class EncoderSettings(Record):
     """How trained students encode when they are scored, see `EncoderOptions`; None is the student's own."""
 
@@ -117,6 +161,7 @@ class ExperimentRecipe(Record):
         anchor_teacher: of the systems that have an `anchor_share` in stage 1 or 2.
         dev: collection that selects the best checkpoint; None keeps the last one.
         collections: name -> collections of a pool; every trained student is scored on each pool.
+        others: systems that are not trained, scored and tested like the trained ones.
         seeds: every system is trained with each seed.
         baseline: system that the others are compared with; None tests nothing.
         measures: the first one is tested.
@@ -134,6 +179,7 @@ class ExperimentRecipe(Record):
     stage2: Stage2Options = Stage2Options()
     encoder: EncoderSettings = EncoderSettings()
     systems: Annotated[dict[Name, GridSystem], Field(min_length=1)]
+    others: Annotated[dict[Name, OtherSystem], Field(default_factory=dict, exclude_if=not_)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (1, 2, 3)
     baseline: str | None = None
     measures: Annotated[tuple[str, ...], Field(min_length=1)] = ("ndcg@20", "recall@100")
@@ -141,6 +187,16 @@ class ExperimentRecipe(Record):
     correction: Correction = Correction.HOLM
     alpha: Annotated[float, Field(gt=0, lt=1)] = Plan.alpha
     permutations: Annotated[int, Field(ge=1000)] = Plan.permutations
+
+    @property
+    def names(self) -> list[str]:
+        """All systems, in the order of the tables."""
+        return [*self.systems, *self.others]
+
+    def fused_seeds(self, other: str) -> tuple[int | None, ...]:
+        """The seeds of a system that is not trained: those of a fusion's trained parts, else just None."""
+        parts = self.others[other].fusion or ()
+        return self.seeds if any(part in self.systems for part in parts) else (None,)
 
 
 Options = TypeVar("Options", bound=StageOptions)
@@ -247,6 +303,23 @@ class Experiment:
         """The collections of a pool."""
         return tuple(self._spec(spec) for spec in self.recipe.collections[collection])
 
+    def encoding(self, encoder: str) -> dict[str, Any]:
+        """`EncoderOptions` of an encoder of `others`, without those that are its own."""
+        found: dict[str, Any] = {}
+        if encoder == TEACHER:
+            teacher = self.recipe.teacher
+            found = teacher.model_dump(include={"max_length", "query_prompt"})
+            found["document_prompt"] = teacher.passage_prompt
+        elif encoder == STUDENT:
+            found = self.student.encoding() | self.recipe.encoder.model_dump(exclude_none=True)
+        return {name: value for name, value in found.items() if value is not None}
+
+    def checkpoint(self, encoder: str) -> str:
+        """The checkpoint of an encoder of `others`; for the student, the one that it is cut from."""
+        if encoder == TEACHER:
+            return self.located(self.recipe.teacher).checkpoint
+        return self.student.checkpoint if encoder == STUDENT else self._checkpoint(encoder)
+
     def training(self, system: ResolvedSystem, seed: int, student: str) -> Recipe:
         """The recipe of a system's stages; the next stage starts from this student."""
         return Recipe(
@@ -263,10 +336,10 @@ class Experiment:
 
     def _contradictions(self) -> Iterator[tuple[Place, str]]:
         recipe = self.recipe
-        if recipe.baseline is not None and recipe.baseline not in recipe.systems:
-            expected = f"expected one of the systems {', '.join(recipe.systems)}"
+        if recipe.baseline is not None and recipe.baseline not in recipe.names:
+            expected = f"expected one of the systems {', '.join(recipe.names)}"
             yield ("baseline",), f"baseline is {recipe.baseline!r}, {expected}"
-        elif recipe.baseline is not None and len(recipe.systems) < 2:
+        elif recipe.baseline is not None and len(recipe.names) < 2:
             yield (
                 ("baseline",),
                 f"baseline {recipe.baseline} is the only system: name another one to compare with it",
@@ -285,6 +358,21 @@ class Experiment:
                 "no system has an anchor_share in stage1 or stage2: add one, such as 0:0.5, or leave it out"
             )
             yield ("anchor_teacher",), f"anchor_teacher: {said}"
+        for name, other in recipe.others.items():
+            for said in self._contradicted(name, other):
+                yield ("others", name), f"others.{name}: {said}"
+
+    def _contradicted(self, name: str, other: OtherSystem) -> Iterator[str]:
+        recipe = self.recipe
+        if name in recipe.systems:
+            yield "a trained system has this name: choose another"
+        if other.encoder == STUDENT and self.new_student:
+            new = recipe.student.checkpoint
+            yield f"{new} has random weights before training: start from a checkpoint, or leave this out"
+        known = [one for one in recipe.names if one not in recipe.others or not recipe.others[one].fusion]
+        for part in other.fusion or ():
+            if part not in known:
+                yield f"it fuses {part!r}, expected some of {', '.join(known)}"
 
     def _resolve(self, name: str) -> ResolvedSystem:
         """A system with all its options; raises a UsageError for invalid ones."""
@@ -365,90 +453,3 @@ class Experiment:
 def _with_input(options: Options) -> Options:
     """The options with an explicit projection input, which is a part of directory names."""
     return options.model_copy(update={"projection_input": options.projection_input or PROJECTION_INPUT})
-
-
-class Layout:
-    """Where the parts of an experiment lie; names contain a key of everything that determines a part.
-
-    Args:
-        data: directory -> manifest of the experiment's data.
-    """
-
-    def __init__(self, experiment: Experiment, output: Path, data: Mapping[Path, DataManifest]) -> None:
-        self.results, self.tables = output / "results.json", output / "results.md"
-        self._output = output
-        self._experiment = experiment
-        self._data = data
-        self._content = cache(_content)
-
-    def student(self, seed: int) -> Path | None:
-        """The new or smaller student; None if an existing checkpoint is the student."""
-        students = self._output / "students" / identity_key(self._student)
-        if self._experiment.new_student:
-            return students / f"seed-{seed}"
-        return students / "cut" if self._experiment.smaller_student else None
-
-    def warm_up(self, system: ResolvedSystem, seed: int) -> Path:
-        return self._output / "warm-ups" / identity_key(self._warm_up(system)) / f"seed-{seed}"
-
-    def training(self, system: ResolvedSystem, seed: int) -> Path:
-        return self._system(system, seed) / "training"
-
-    def scores(self, system: ResolvedSystem, seed: int, collection: str) -> Path:
-        return self._system(system, seed) / "scores" / collection
-
-    def _system(self, system: ResolvedSystem, seed: int) -> Path:
-        start = self._student if system.stage1 is None else self._warm_up(system)
-        identity = {
-            "start": start,
-            "options": system.stage2.identity(),
-            "data": self._data[system.table].fingerprint,
-            "dev": self._dev,
-            **(self._teachers(system, system.stage2) if system.taught else {"teacher": None}),
-        }
-        return self._output / "systems" / f"{system.name}-{identity_key(identity)}" / f"seed-{seed}"
-
-    @cached_property
-    def _student(self) -> dict[str, Any]:
-        student = self._experiment.recipe.student.identity()
-        pairs, table = self._experiment.tokenizer_texts
-        if not self._experiment.new_student:
-            content = _content(self._experiment.student.checkpoint)
-            if self._experiment.smaller_student:
-                content["texts"] = [self._data[place].fingerprint for place in (pairs, table) if place]
-            return {**student, **content}
-        return {
-            **student,
-            "max_length": self._experiment.max_length,
-            "texts": self._data[pairs or table].fingerprint,
-        }
-
-    def _warm_up(self, system: ResolvedSystem) -> dict[str, Any]:
-        if system.stage1 is None or system.pairs is None:
-            raise ValueError(f"system {system.name} has no warm-up")
-        return {
-            "start": self._student,
-            "options": system.stage1.identity(),
-            "data": self._data[system.pairs].fingerprint,
-            "dev": self._dev,
-            **self._teachers(system, system.stage1),
-        }
-
-    @cached_property
-    def _dev(self) -> Any:
-        return None if self._experiment.dev is None else collection_identity(self._experiment.dev)
-
-    def _teachers(self, system: ResolvedSystem, stage: StageOptions) -> dict[str, Any]:
-        taught = {"teacher": system.teacher}
-        if stage.anchor_share is not None and system.anchor_teacher is not None:
-            taught["anchor_teacher"] = system.anchor_teacher
-        return {
-            name: {**teacher.identity(), **self._content(self._experiment.located(teacher).checkpoint)}
-            for name, teacher in taught.items()
-        }
-
-
-def _content(checkpoint: str) -> dict[str, Any]:
-    """Hashes of the files in a checkpoint directory; empty for other checkpoints, which cannot change."""
-    directory = Path(checkpoint)
-    return {"files": files_identity(Path(checkpoint_of(checkpoint)))} if directory.is_dir() else {}

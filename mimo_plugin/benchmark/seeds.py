@@ -1,17 +1,20 @@
 """An experiment's results: means over seeds, contrasts, tables."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from operator import not_
+from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from mimo_plugin.benchmark.experiment import ExperimentRun
-from mimo_plugin.benchmark.grid import Layout
 from mimo_plugin.benchmark.scoring import DIAGNOSTICS, MRC, PEER_SENSITIVE, ScoredCollection, Scores
+from mimo_plugin.benchmark.steps import Layout
 from mimo_plugin.core.files import write_text
 from mimo_plugin.core.table import DAGGER, MISSING, Column, Table, render, words
 from mimo_plugin.evaluation.compare import compared, corrected
@@ -27,14 +30,18 @@ from mimo_plugin.evaluation.results import ComparisonResult, ContrastResult, Res
 from mimo_plugin.evaluation.significance import UPPER_BOUND, Plan, Values, difference, permutation, student
 from mimo_plugin.evaluation.tables import APART, difference_cells, difference_headers, unseen_marks
 from mimo_plugin.evaluation.topics import Topics
+from mimo_plugin.report.figures import BLUE, VERMILION, Figure, write_figure
 from mimo_plugin.training.run import TrainingManifest
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 
 class OverSeeds(ResultRecord):
     """Attributes:
     mean: mean over the seeds with a value; None without any.
     deviation: sample standard deviation; None with fewer than two values.
-    per_seed: seed -> value.
+    per_seed: seed -> value; empty for a system that does not depend on the seed.
     """
 
     mean: float | None
@@ -42,14 +49,15 @@ class OverSeeds(ResultRecord):
     per_seed: Mapping[int, float | None]
 
     @classmethod
-    def of(cls, values: Mapping[int, float | None]) -> "OverSeeds":
+    def of(cls, values: Mapping[int | None, float | None]) -> "OverSeeds":
         there = [value for value in values.values() if value is not None]
         deviation = stdev(there) if len(there) > 1 else None
-        return cls(mean=fmean(there) if there else None, deviation=deviation, per_seed=values)
+        per_seed = {seed: value for seed, value in values.items() if seed is not None}
+        return cls(mean=fmean(there) if there else None, deviation=deviation, per_seed=per_seed)
 
 
-# seed -> a score for each topic, (n,)
-PerSeed = Mapping[int, NDArray[np.float64]]
+# Seed -> a score for each topic, (n,); None is the seed of what does not depend on it.
+PerSeed = Mapping[int | None, NDArray[np.float64]]
 
 
 def unit_values(values: Values, topics: Topics) -> Values:
@@ -65,18 +73,23 @@ def contrasts(
     """Tests each system against the baseline, two-sided; p-values are corrected over the systems.
 
     Args:
-        systems: name -> seed -> scores; a system that shares no seed with the baseline is left out.
+        systems: name -> seed -> scores; a system that shares no seed with the baseline is left out. What does
+            not depend on the seed shares all.
         plan: its test is Student's or the permutation test.
     """
     test = permutation if plan.test is SignificanceTest.PERMUTATION else student
     seeds: dict[str, tuple[int, ...]] = {}
     family: list[ComparisonResult] = []
     for name, scores in systems.items():
-        shared = tuple(seed for seed in scores if seed in systems[baseline])
+        sides = (systems[baseline], scores)
+        every = dict.fromkeys((*scores, *systems[baseline]))
+        shared = [seed for seed in every if all(seed in one or None in one for one in sides)]
         if name == baseline or not shared:
             continue
-        seeds[name] = shared
-        means = [np.mean([one[seed] for seed in shared], axis=0) for one in (systems[baseline], scores)]
+        seeds[name] = tuple(seed for seed in shared if seed is not None)
+        means = [
+            np.mean([one[seed] for seed in ([None] if None in one else shared)], axis=0) for one in sides
+        ]
         values = np.stack(means)
         units = unit_values(values, topics)
         change, by_unit = difference(values, (0, 1)), difference(units, (0, 1))
@@ -98,8 +111,8 @@ class GridSystemResult(ResultRecord):
     """One system on one collection.
 
     Attributes:
-        seeds: the scored seeds.
-        steps: optimiser steps, `warm_up` and `stage2`.
+        seeds: the scored seeds; empty for a system that does not depend on them.
+        steps: optimiser steps, `warm_up` and `stage2`; empty for a system that is not trained.
         values: measure or diagnostic -> its value over seeds.
         unseen_languages: languages of the topics that it was not trained on.
         per_language: with several languages, language or "macro" -> the first measure over seeds; where a
@@ -159,7 +172,7 @@ def gather(running: ExperimentRun) -> ExperimentResults:
     plan = Plan(recipe.test, recipe.correction, recipe.alpha, recipe.permutations)
     runs: list[dict[str, Any]] = []
     environments: list[dict[str, Any]] = []
-    found: dict[str, dict[str, dict[int, Scores]]] = {name: {} for name in recipe.collections}
+    found: dict[str, dict[str, dict[int | None, Scores]]] = {name: {} for name in recipe.collections}
     steps: dict[str, dict[str, int]] = {}
     for name, system in running.experiment.systems.items():
         for seed in recipe.seeds:
@@ -170,7 +183,7 @@ def gather(running: ExperimentRun) -> ExperimentResults:
             scored = {
                 collection: scores
                 for collection in recipe.collections
-                if (scores := running.scores(system, seed, collection)) is not None
+                if (scores := running.scores(name, seed, collection)) is not None
             }
             for collection, scores in scored.items():
                 found[collection].setdefault(name, {})[seed] = scores
@@ -184,6 +197,19 @@ def gather(running: ExperimentRun) -> ExperimentResults:
                 }
             )
             environments += [part.environment for part in (before, manifest, *scored.values()) if part]
+    for name in recipe.others:
+        for own in recipe.fused_seeds(name):
+            there = {
+                collection: scores
+                for collection in recipe.collections
+                if (scores := running.scores(name, own, collection)) is not None
+            }
+            for collection, scores in there.items():
+                found[collection].setdefault(name, {})[own] = scores
+            if there:
+                scored_on = {collection: _scored(scores) for collection, scores in there.items()}
+                runs.append({"system": name, "seed": own, "scores": scored_on})
+            environments += [scores.environment for scores in there.values()]
     main = str(running.measures[0])
     return ExperimentResults(
         recipe=recipe.model_dump(mode="json", by_alias=True),
@@ -202,7 +228,12 @@ def gather(running: ExperimentRun) -> ExperimentResults:
             name: _collection(
                 running.collections[name],
                 by_system,
-                {system: running.unseen(running.experiment.systems[system], name) for system in by_system},
+                {
+                    system: running.unseen(running.experiment.systems[system], name)
+                    if system in recipe.systems
+                    else ()
+                    for system in by_system
+                },
                 steps,
                 main,
                 recipe.baseline,
@@ -232,7 +263,7 @@ def _scored(scores: Scores) -> dict[str, Any]:
 
 def _collection(
     collection: ScoredCollection,
-    scored: Mapping[str, Mapping[int, Scores]],
+    scored: Mapping[str, Mapping[int | None, Scores]],
     unseen: Mapping[str, Sequence[str]],
     steps: Mapping[str, Mapping[str, int]],
     main: str,
@@ -258,8 +289,8 @@ def _collection(
         languages=topics.counts,
         systems={
             name: GridSystemResult(
-                seeds=tuple(by_seed),
-                steps=steps[name],
+                seeds=tuple(seed for seed in by_seed if seed is not None),
+                steps=steps.get(name, {}),
                 values=_over_seeds(by_seed),
                 unseen_languages=tuple(unseen[name]),
                 per_language=_per_language(per_query[name], topics, unseen[name], apart),
@@ -289,7 +320,7 @@ def _per_language(
     }
 
 
-def _over_seeds(by_seed: Mapping[int, Scores]) -> dict[str, OverSeeds]:
+def _over_seeds(by_seed: Mapping[int | None, Scores]) -> dict[str, OverSeeds]:
     values = {seed: {**scores.measures, **scores.diagnostics} for seed, scores in by_seed.items()}
     names = dict.fromkeys(name for one in by_seed.values() for name in one.measures)
     return {
@@ -299,11 +330,17 @@ def _over_seeds(by_seed: Mapping[int, Scores]) -> dict[str, OverSeeds]:
 
 
 def write_results(results: ExperimentResults, layout: Layout) -> str:
-    """Writes `results.json` and `results.md`; returns the tables as text."""
+    """Writes `results.json`, `results.md` and the picture; returns the tables as text."""
     tables = list(make_tables(results))
     markdown = render(tables, TableFormat.MARKDOWN)
     write_text(layout.results, results.to_json())
     write_text(layout.tables, f"# {results.recipe['name']}\n\n{markdown}")
+    what = "Mean over seeds, bars of ± a standard deviation. A red point has one value and no bar."
+    picture = Figure(layout.results.stem, results.measures[0], what, what, partial(_draw, results), [what])
+    with TemporaryDirectory(prefix=".results-", dir=layout.results.parent) as beside:
+        write_figure(picture, Path(beside))
+        for file in Path(beside).iterdir():
+            file.replace(layout.results.with_name(file.name))
     return render(tables, TableFormat.TEXT).rstrip()
 
 
@@ -322,15 +359,14 @@ def make_tables(results: ExperimentResults) -> Iterator[Table]:
 def _figures(results: ExperimentResults, name: str, found: CollectionResult) -> Table:
     columns = (*results.measures, *DIAGNOSTICS)
     rows = []
-    for system in results.recipe["systems"]:
+    for system in (*results.recipe["systems"], *results.recipe.get("others", ())):
         scored = found.systems.get(system)
         if scored is None:
             rows.append([system, "0", MISSING, *([MISSING] * len(columns))])
             continue
-        warm_up, joint = scored.steps["warm_up"], scored.steps["stage2"]
-        steps = f"{warm_up} + {joint}" if warm_up else str(joint)
+        steps = " + ".join(str(count) for count in scored.steps.values() if count) or MISSING
         cells = [_cell(scored.values[column], 2 if column == MRC else 4) for column in columns]
-        rows.append([system, str(len(scored.seeds)), steps, *cells])
+        rows.append([system, str(len(scored.seeds) or MISSING), steps, *cells])
     title = (
         f"{results.recipe['name']} on {name}: {found.queries} topics in {len(found.languages)} languages, "
         "mean ± standard deviation over seeds"
@@ -341,6 +377,27 @@ def _figures(results: ExperimentResults, name: str, found: CollectionResult) -> 
         *found.remarks,
     )
     return Table.of(title, ["system", "seeds", "steps", *columns], rows, notes)
+
+
+def _draw(results: ExperimentResults) -> "Canvas":
+    """The first measure, a panel a collection: a point a system, with a bar of a standard deviation."""
+    from matplotlib.figure import Figure as Canvas
+
+    main = results.measures[0]
+    names = [*results.recipe["systems"], *results.recipe.get("others", ())]
+    size = (1.2 + 3.2 * len(results.collections), 1.0 + 0.3 * len(names))
+    canvas = Canvas(figsize=size, layout="constrained")
+    panels = canvas.subplots(1, len(results.collections), sharey=True, squeeze=False)[0]
+    for axes, (collection, found) in zip(panels, results.collections.items(), strict=True):
+        for row, name in enumerate(names):
+            value = found.systems[name].values[main] if name in found.systems else None
+            if value is not None and value.mean is not None:
+                color = BLUE if value.per_seed else VERMILION
+                axes.errorbar(value.mean, row, xerr=value.deviation, fmt="o", color=color, capsize=3)
+        axes.set(title=collection, xlabel=main, ylim=(len(names) - 0.5, -0.5))
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(axis="x", alpha=0.25)
+    return canvas
 
 
 def _by_language(results: ExperimentResults, name: str, found: CollectionResult) -> Table:
@@ -362,6 +419,8 @@ def _by_language(results: ExperimentResults, name: str, found: CollectionResult)
 def _cell(value: OverSeeds, digits: int) -> str:
     if value.mean is None:
         return MISSING
+    if not value.per_seed:
+        return f"{value.mean:.{digits}f}"
     deviation = MISSING if value.deviation is None else f"{value.deviation:.{digits}f}"
     there = sum(number is not None for number in value.per_seed.values())
     partly = "" if there == len(value.per_seed) else f" ({there} seeds)"
@@ -387,6 +446,6 @@ def _contrasts(results: ExperimentResults, name: str, found: CollectionResult) -
     notes += [
         f"{one.system}: seeds {', '.join(map(str, one.seeds))} only"
         for one in found.contrasts
-        if set(one.seeds) != set(results.recipe["seeds"])
+        if one.seeds and set(one.seeds) != set(results.recipe["seeds"])
     ]
     return Table.of(title, ["system", *difference_headers(test["alpha"])], rows, notes)

@@ -82,16 +82,14 @@ def compare_runs(
     measures = tested_measures(measures)
     comparisons: list[ComparisonResult] = []
     languages = len(topics.languages)
-    with bar(
-        total=len(measures) * (languages + 1), what="comparing", unit="tests", enabled=progress
-    ) as counter:
+    total = len(measures) * (languages + 1) * len(_groups(len(scores), pairs, plan))
+    with bar(total=total, what="comparing", unit="tests", enabled=progress) as counter:
         for measure in measures:
             values = np.stack([score.per_topic[measure][listed] for score in scores])
-            found = []
-            for language in (*topics.languages, ALL_LANGUAGES):
-                found.append(compare_in(language, values, topics, scores, measure, pairs, plan))
-                counter.update()
-            *by_language, macro = found
+            *by_language, macro = [
+                compare_in(language, values, topics, scores, measure, pairs, plan, counter.update)
+                for language in (*topics.languages, ALL_LANGUAGES)
+            ]
             family = [one for by_pair in zip(*by_language, strict=True) for one in by_pair]
             family = corrected(family, plan, languages, macro=False)
             for place, average in enumerate(corrected(macro, plan, languages, macro=True)):
@@ -107,22 +105,26 @@ def compare_in(
     measure: Measure,
     pairs: Sequence[Pair],
     plan: Plan,
+    advance: Callable[[], object] = lambda: None,
 ) -> list[ComparisonResult]:
     """Compares each pair in one language, or by the macro average of all; p is not corrected yet.
 
     Args:
         values: (runs, n) scores of the topics, which are all listed.
+        advance: called after each test.
     """
-    # Tukey's test takes all runs at once, the other tests one pair.
-    groups = [[baseline, run] for baseline, run in pairs]
-    if plan.test is SignificanceTest.TUKEY_HSD:
-        groups = [list(range(len(values)))]
     outcomes: dict[Pair, Outcome] = {}
-    for rows in groups:
+    for rows in _groups(len(values), pairs, plan):
         for (first, second), outcome in _test(values[rows], language, topics, plan).items():
             outcomes[rows[first], rows[second]] = outcome
             outcomes[rows[second], rows[first]] = _swapped(outcome)
+        advance()
     return [_compare(values, pair, scores, measure, language, topics, outcomes[pair]) for pair in pairs]
+
+
+def _groups(runs: int, pairs: Sequence[Pair], plan: Plan) -> list[list[int]]:
+    """The runs of each test: Tukey's takes all at once, the others one pair."""
+    return [[*range(runs)]] if plan.test is SignificanceTest.TUKEY_HSD else [list(pair) for pair in pairs]
 
 
 def _test(values: Values, language: str, topics: Topics, plan: Plan) -> dict[Pair, Outcome]:

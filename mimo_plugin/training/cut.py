@@ -25,7 +25,7 @@ RECORD = "mimo_cut"
 # A token that occurs less often in the training texts is hardly learned.
 _LEAST = 2
 # Texts that are tokenized at a time, and texts that the result is tried on.
-_BATCH, _SAMPLES = 2048, 32
+_BATCH, _SAMPLES = 2048, 16
 # Distinct texts that are remembered, in some hundred MB at most. An anchor comes with all its translations.
 _REMEMBERED = 4_000_000
 # Special tokens below this id keep it: RoBERTa's positions and classes of tokenizers count on it.
@@ -91,7 +91,7 @@ class Cut:
         if cut == cls(None, None):
             return None
         try:
-            _check(model.transformers_model, layers_kept(there, cut.layers or there))
+            _check(model.transformers_model, layers_kept(there, cut.layers) if cut.layers else ())
             if not small:
                 _Pieces(model.tokenizer)
         except ModelError as error:
@@ -138,19 +138,20 @@ class Cut:
 def _stack(base: "PreTrainedModel") -> tuple["nn.Module", str, "nn.ModuleList"]:
     """A model's layers, with the module that has them and their name there."""
     from torch.nn import ModuleList
-    from transformers.modeling_layers import GradientCheckpointingLayer
 
-    found = [
-        (module, name, inner)
-        for module in base.modules()
-        for name, inner in module.named_children()
+    found = {
+        path: inner
+        for path, inner in base.named_modules()
         if isinstance(inner, ModuleList)
         and len(inner) == base.config.num_hidden_layers
-        and all(isinstance(layer, GradientCheckpointingLayer) for layer in inner)
-    ]
+        # A layer may have lists of its own.
+        and not any(step.isdigit() for step in path.split("."))
+    }
     if len(found) != 1:
         raise ModelError(f"a {base.config.model_type} model does not have its layers in one list")
-    return found[0]
+    ((path, layers),) = found.items()
+    parent, _, name = path.rpartition(".")
+    return base.get_submodule(parent), name, layers
 
 
 def _layer_settings(config: Any, kept: Sequence[int]) -> dict[str, Any]:
@@ -164,18 +165,23 @@ def _layer_settings(config: Any, kept: Sequence[int]) -> dict[str, Any]:
 
 
 def _check(base: "PreTrainedModel", kept: Sequence[int]) -> None:
-    """Raises a ModelError unless a config can say all about the model with fewer layers and other tokens."""
+    """Raises a ModelError unless a config can say all about the model with fewer layers and other tokens.
+
+    Args:
+        kept: numbers of the layers; none if all stay.
+    """
     import torch
+    from torch.nn import ModuleList
 
     try:
         embeddings = base.get_input_embeddings().weight
     except NotImplementedError:
         raise ModelError(f"a {base.config.model_type} model has no embeddings of tokens") from None
-    layers = _stack(base)[2]
-    changes = {**_layer_settings(base.config, kept), "vocab_size": len(embeddings) + 1}
+    layers = _stack(base)[2] if kept else ModuleList()
+    changes = {**(_layer_settings(base.config, kept) if kept else {}), "vocab_size": len(embeddings) + 1}
     with torch.device("meta"):
         twin = type(base)(type(base.config).from_dict({**base.config.to_dict(), **changes}))
-    for number, other in zip(kept, _stack(twin)[2], strict=True):
+    for number, other in zip(kept, _stack(twin)[2] if kept else (), strict=True):
         if unlike := _nature(layers[number]).items() ^ _nature(other).items():
             raise ModelError(
                 f"its config cannot say that layer {number} stays as it is ({min(unlike)[0]}); expected "

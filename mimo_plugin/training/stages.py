@@ -407,7 +407,7 @@ class Stage:
                 # Without texts this only records the teacher's identity: mismatches show before one runs.
                 fill(place, options, {})
                 store = TeacherStore.open(place)
-                if store.fingerprint == start.fingerprint:
+                if store.fingerprint == start.fingerprint and start.cut is None:
                     raise UsageError(
                         f"{_option(name)} {options.checkpoint} and --student "
                         f"{self.recipe.student.checkpoint} are the same model: a teacher is frozen, the "

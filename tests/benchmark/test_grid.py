@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from helpers.tiny_experiment import recipe_values, write_recipe, write_world
 
-from mimo_plugin.benchmark.grid import Experiment, Layout
+from mimo_plugin.benchmark.grid import Experiment
+from mimo_plugin.benchmark.steps import Layout
 from mimo_plugin.cli import main
 from mimo_plugin.training.data import Format, read_manifest
 from mimo_plugin.training.run import RunDirectory
@@ -100,8 +101,8 @@ def test_an_anchor_teacher_and_its_shares(world: Path, capsys: pytest.CaptureFix
     assert "anchor_teacher: no system has an anchor_share in stage1 or stage2: add one" in line
     shared = {"anchor_share": "0:0.5"}
     systems = {
-        "warm": {"objective": "xlco", "warm_up": True, "stage1": shared},
-        "cold": {"objective": "xlco", "stage2": shared},
+        "warm": {"objective": "xlco", "warm_up": True, "stage1": {**shared}},
+        "cold": {"objective": "xlco", "stage2": {**shared}},
         "bad": {"objective": "mimo", "stage1": {"anchor_share": "half"}},
     }
     text = "\n".join(problems(world, capsys, systems=systems, baseline=None))
@@ -113,11 +114,11 @@ def test_an_anchor_teacher_and_its_shares(world: Path, capsys: pytest.CaptureFix
         assert said in text
     systems = {
         "plain": {"objective": "mimo"},
-        "late": {"objective": "mimo", "stage2": shared},
-        "both": {"objective": "mimo", "stage1": shared, "stage2": shared},
+        "late": {"objective": "mimo", "stage2": {**shared}},
+        "both": {"objective": "mimo", "stage1": {**shared}, "stage2": {**shared}},
         "other": {"objective": "mimo", "teacher": {"checkpoint": "another"}},
     }
-    recipe = write_recipe(world, "anchor.yaml", anchor_teacher=anchor, systems=systems, baseline=None)
+    recipe = write_recipe(world, "anchor.yaml", anchor_teacher={**anchor}, systems=systems, baseline=None)
     experiment = Experiment.read(recipe)
     found = experiment.systems
     assert {name: system.anchor_teacher is not None for name, system in found.items()} == {
@@ -138,6 +139,47 @@ def test_an_anchor_teacher_and_its_shares(world: Path, capsys: pytest.CaptureFix
     assert warm_ups["plain"] == warm_ups["late"]
     assert len(set(warm_ups.values())) == 3
     assert len({layout.training(system, 1).parents[1] for system in found.values()}) == 4
+
+
+def test_systems_that_are_not_trained(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\n".join(
+        problems(
+            world,
+            capsys,
+            others={
+                "none": {},
+                "both": {"encoder": "plain", "bm25": "plain"},
+                "language": {"bm25": "language"},
+                "weighed": {"bm25": "plain", "weights": [1, 1]},
+                "ranks": {"fusion": ["mimo", "mimo"], "method": "rrf", "norm": "z", "weights": [1]},
+            },
+        )
+    )
+    for said in (
+        "others.none: found none of encoder, bm25, fusion, expected exactly one",
+        "others.both: found encoder and bm25 of encoder, bm25, fusion, expected exactly one",
+        "others.language.bm25: found 'language', expected 'plain'",
+        "others.weighed: weights: only a fusion has it: leave it out",
+        "norm is z: rrf looks at ranks only",
+        "1 weights for 2 runs",
+        "fusion lists a system twice",
+    ):
+        assert said in text, said
+    others = {
+        "mimo": {"bm25": "plain"},
+        "start": {"encoder": "student"},
+        "hybrid": {"fusion": ["xlco", "lexical"]},
+        "twice": {"fusion": ["hybrid", "xlco"]},
+    }
+    text = "\n".join(problems(world, capsys, others=others, baseline="bm25"))
+    for said in (
+        "others.mimo: a trained system has this name",
+        "others.start: new:tiny has random weights before training",
+        "others.hybrid: it fuses 'lexical', expected some of xlco, mimo",
+        "others.twice: it fuses 'hybrid', expected some of",
+        "baseline is 'bm25', expected one of the systems xlco, mimo, mimo, start, hybrid, twice",
+    ):
+        assert said in text, said
 
 
 def test_what_is_not_there_is_said_at_once(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

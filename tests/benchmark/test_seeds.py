@@ -78,6 +78,24 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     assert one.p == pytest.approx(ttest_rel(scores["better"][2], scores["base"][2]).pvalue, rel=1e-9)
 
 
+def test_a_value_without_seeds_against_averages_over_seeds() -> None:
+    topics = monolingual({"de": 20})
+    values = np.random.default_rng(5).random((2, 20))
+    seeded, alone = systems(20)["better"], {None: values[0]}
+    mean = np.mean(list(seeded.values()), axis=0)
+    for scores, sides, seeds in (
+        ({"base": seeded, "bm25": alone}, (values[0], mean), (1, 2, 3)),
+        ({"bm25": alone, "better": seeded}, (mean, values[0]), (1, 2, 3)),
+        ({"bm25": alone, "teacher": {None: values[1]}}, (values[1], values[0]), ()),
+    ):
+        (one,) = contrasts(scores, next(iter(scores)), topics, STUDENT)
+        assert one.seeds == seeds
+        assert one.p == pytest.approx(ttest_rel(*sides).pvalue, rel=1e-9)
+        assert one.difference == pytest.approx(np.mean(sides[0] - sides[1]), abs=1e-12)
+    found = OverSeeds.of({None: 0.5})
+    assert found == OverSeeds(mean=0.5, deviation=None, per_seed={})
+
+
 def test_what_cannot_be_tested_is_said() -> None:
     topics = monolingual({"de": 1})
     (one,) = contrasts({"base": {1: np.array([0.2])}, "x": {1: np.array([0.7])}}, "base", topics, STUDENT)

@@ -184,11 +184,11 @@ def test_from_the_collection_to_the_table(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_all_problems_are_said_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["data", "slices", "no-such-thing", "--output", str(tmp_path), "--by", "rareness,entities"]
+    command = ["data", "slices", "no-such-thing", "--output", str(tmp_path), "--by", "rarety,entities"]
     assert main([*command, "--rare-share", "1"]) == 1
     errors = capsys.readouterr().err
     for message in (
-        "--by rareness; near: rarity",
+        "--by rarety; near: rarity",
         "--rare-share 1, expected",
         "is a directory",
         "no-such-thing",

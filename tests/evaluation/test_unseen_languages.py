@@ -68,7 +68,7 @@ def test_nothing_is_added_where_all_are_seen() -> None:
 
 def test_tables_mark_languages_by_the_runs_that_lack_them() -> None:
     text = _evaluation(mimo="de", e5="de,el").render()
-    assert "run          de      el*      fi**    macro    seen    unseen    mean" in text
+    assert "run de el* fi** macro seen unseen mean" in " ".join(text.split())
     lacking = "not among the training languages of"
     # el is lacking in mimo's, fi in both.
     assert f"* {lacking} mimo.\n** {lacking} mimo, e5." in text

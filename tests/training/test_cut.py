@@ -198,7 +198,7 @@ def test_plain_transformers_reads_it(case: Case) -> None:
 _WORDS = sorted({*" ".join(TEXTS).split(), "zzz", "ß", "漢", "😀", "  ", "|||IP|||"})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.sampled_from(_WORDS)
@@ -361,6 +361,14 @@ def test_training_of_a_smaller_student(world: World, tmp_path: Path, monkeypatch
     other = world.recipe(student={**SMALLER, "vocabulary": 200})
     with pytest.raises(ArtifactError, match="student.vocabulary is 200, there it is 'used'"):
         train_stage1(other, world.job(tmp_path / "run"))
+
+
+def test_a_smaller_student_may_learn_from_the_whole_one(world: World, tmp_path: Path) -> None:
+    teacher = str(world.root / "teacher")
+    recipe = world.recipe(student={"checkpoint": teacher, "vocabulary": "used"}, stage1={"steps": 1})
+    assert train_stage1(recipe, world.job(tmp_path / "run")).manifest.cut
+    with pytest.raises(UsageError, match="are the same model"):
+        train_stage1(world.recipe(student={"checkpoint": teacher}), world.job(tmp_path / "same"))
 
 
 def test_options(tmp_path: Path, world: World, capsys: pytest.CaptureFixture[str]) -> None:
