@@ -7,7 +7,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.training.data import NEGATIVES, Pairs, Rereadable, Table
+from mimo_plugin.training.data import NEGATIVES, DataManifest, Pairs, Rereadable, Table
 from mimo_plugin.training.recipe import Stage1Options, Stage2Options, StageOptions
 from mimo_plugin.training.schedule import Objective, Schedule, language_sets, pairs, singles
 from mimo_plugin.training.teacher_store import Role, TeacherStore
@@ -218,8 +218,8 @@ def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
     row_languages = data.dataset.data.column("langs").to_pylist()
     usable = np.array([k for k, own in enumerate(row_languages) if len(own) > 1], dtype=np.int64)
     steps = options.steps_on(len(usable))
-    relevance, mined = Relevance.of(data), data.manifest.negatives
-    count = options.negatives_of(data.name, mined.most if mined else 0)
+    relevance = Relevance.of(data)
+    count = negatives_per_row(options, data.manifest)
     negatives = mined_negatives(data, relevance, count, _generator(seed, _NEGATIVES)) if count else None
     batches = contrastive_batches(
         relevance, usable, options.batch_size, steps, _generator(seed, _ORDER), negatives
@@ -328,6 +328,26 @@ def _targets(
         if len(rows):
             found[rows, : source.dimension] = source.vectors([texts[row] for row in rows.tolist()], role)
     return found
+
+
+def negatives_per_row(options: Stage2Options, table: DataManifest) -> int:
+    """Mined negatives per row that training uses: by default as many as a row of the table has at most.
+
+    Raises:
+        UsageError: the table has fewer, or the objective uses none.
+    """
+    most, asked = table.negatives.most if table.negatives else 0, options.negatives
+    if options.objective is Objective.LAKDA:
+        if asked:
+            raise UsageError(
+                f"--negatives {asked}: LaKDA has no mined negatives, only the passages of the batch: leave "
+                "the option out, or choose another --objective"
+            )
+        return 0
+    if (asked or 0) > most:
+        found = f"at most {most} per row" if most else "none: `mimo data negatives` mines some"
+        raise UsageError(f"--negatives {asked}: the table has {found}")
+    return most if asked is None else asked
 
 
 def mined_negatives(

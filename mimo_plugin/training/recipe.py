@@ -241,7 +241,7 @@ class Stage2Options(StageOptions):
         contrastive_weight: lambda. MIMO only.
         carry_projection: MIMO only.
         lakda_alpha: LaKDA only.
-        negatives: see `negatives_of`.
+        negatives: see `examples.negatives_per_row`.
     """
 
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = {**StageOptions.BEFORE, "negatives": (None,)}
@@ -280,28 +280,6 @@ class Stage2Options(StageOptions):
             min=0,
         ),
     ] = None
-
-    def negatives_of(self, table: str, most: int) -> int:
-        """Mined negatives per row that training uses.
-
-        Args:
-            table: its name, for messages.
-            most: largest number of negatives of a row in the table.
-
-        Raises:
-            UsageError: the table has fewer, or the objective uses none.
-        """
-        if self.objective is Objective.LAKDA:
-            if self.negatives:
-                raise UsageError(
-                    f"--negatives {self.negatives}: LaKDA has no mined negatives, only the passages of the "
-                    "batch: leave the option out, or choose another --objective"
-                )
-            return 0
-        if (self.negatives or 0) > most:
-            found = f"at most {most} per row" if most else "none: `mimo data negatives` mines some"
-            raise UsageError(f"--negatives {self.negatives}: {table} has {found}")
-        return most if self.negatives is None else self.negatives
 
 
 class StudentOptions(Options):

@@ -27,7 +27,7 @@ from mimo_plugin.training.data import (
     open_table,
     read_manifest,
 )
-from mimo_plugin.training.examples import Examples, Plan, plan_stage1, plan_stage2
+from mimo_plugin.training.examples import Examples, Plan, negatives_per_row, plan_stage1, plan_stage2
 from mimo_plugin.training.recipe import Recipe, RunSettings, Stage2Options, StageOptions, TeacherOptions
 from mimo_plugin.training.run import (
     ANCHOR_PROJECTION,
@@ -239,8 +239,8 @@ class Stage:
         else:
             manifest = read_manifest(self._place(), Format.PAIRS if self.name == STAGE1 else Format.TABLE)
         if isinstance(self.options, Stage2Options):
-            most = manifest.negatives.most if manifest.negatives else 0
-            if most > self.options.negatives_of("the table", most) and self.options.negatives is None:
+            used = negatives_per_row(self.options, manifest)
+            if manifest.negatives and self.options.negatives is None and not used:
                 _log.warning("the table's mined negatives are not used: LaKDA has none")
         if self.taught and manifest.anchor != "en" and self.recipe.teacher.checkpoint == TEACHER:
             _log.warning(
