@@ -67,7 +67,8 @@ class Asked:
 
 def grid(dimension: int, documents: int) -> Iterator[Candidate]:
     """The presets and what lies around them."""
-    from mimo_plugin.indexing.faiss import PRESETS, list_count, resolve
+    from mimo_plugin.indexing.faiss import list_count, resolve
+    from mimo_plugin.indexing.settings import PRESETS
 
     families = {
         "flat": "flat",

@@ -1,6 +1,7 @@
 """For every test: tiny files in place of ir_datasets' downloads, and no network."""
 
 import atexit
+import gc
 import os
 import shutil
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_socket
 from helpers import tiny_ir_datasets
+from hypothesis import HealthCheck, settings
 
 # ir_datasets reads the variable when it is imported, so it is set before any test module is.
 _HOME = tempfile.mkdtemp(prefix="ir-datasets-")
@@ -21,7 +23,24 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MIMO_BACKEND"] = "torch"
 # Compiling ranx takes half a minute: the result stays with the environment, and the home as it is.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(sys.prefix) / "numba-cache"))
+# So does a packaged encoder, which is converted once.
+os.environ["XDG_CACHE_HOME"] = str(Path(sys.prefix) / "test-cache")
 os.environ.setdefault("MPLCONFIGDIR", str(Path(sys.prefix) / "matplotlib-cache"))
+
+
+# No test depends on how fast the machine is; examples of a test may share its directory.
+settings.register_profile(
+    "mimo",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("mimo")
+
+
+def pytest_collection_finish() -> None:
+    # Trainers and statsmodels call gc.collect(), which need not look through all loaded libraries each time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

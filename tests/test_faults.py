@@ -18,8 +18,8 @@ from helpers.limits import no_file_beyond
 from helpers.readers import READERS, Reader
 
 from mimo_plugin.cli import main
-from mimo_plugin.core.artifact import NOTES, one_writer
 from mimo_plugin.core.errors import ArtifactError
+from mimo_plugin.core.files import NOTES, one_writer
 from mimo_plugin.indexing.vectors import Shards
 
 COMMANDS = ("index", "encode", "data", "train", "reproduce", "search", "fuse", "evaluate")
@@ -230,6 +230,7 @@ def _write_keys(directory: Path, keys: Any) -> None:
     store.seal(store.read().model_copy(update={"keys_crc32": zlib.crc32(keys.tobytes())}))
 
 
+@pytest.mark.slow
 def test_damaged_weights_and_data_are_named(whole: Whole, world: FaultWorld, tmp_path: Path) -> None:
     from mimo_plugin.training.data import open_pairs
     from mimo_plugin.training.run import checkpoint_of

@@ -71,7 +71,6 @@ def test_damaged_files_are_read_or_refused(reader: Callable[[str], Reader], name
         max_examples=25,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

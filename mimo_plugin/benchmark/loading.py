@@ -12,25 +12,16 @@ from mimo_plugin.benchmark.config import (
     chosen_references,
     contradictions,
 )
+from mimo_plugin.benchmark.settings import configs_directory
 from mimo_plugin.collections.folder import FOLDER_PREFIX, parse_spec
 from mimo_plugin.collections.loading import HUB_PREFIX as HUB
 from mimo_plugin.collections.loading import found_folder, matching_folders, parse_hub
 from mimo_plugin.core.config import Place, YamlFile, read_yaml, shown_place, validate
-from mimo_plugin.core.errors import DataError, EnvironmentProblem, MimoError, Problems, UsageError, near
+from mimo_plugin.core.errors import DataError, MimoError, Problems, UsageError, near
 from mimo_plugin.evaluation.options import Gain, split_names
 
-_FOLDER = "eval_configs"
 _SUFFIXES = (".yaml", ".yml")
 _EXTENDS = "extends"
-
-
-def configs_directory() -> Path:
-    """Directory of the packaged configs: inside an installed package, or at the top of a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    for directory in (package / _FOLDER, package.parent / _FOLDER):
-        if directory.is_dir():
-            return directory
-    raise EnvironmentProblem(f"{package / _FOLDER} is missing, expected the packaged configs: install again")
 
 
 def config_names() -> list[tuple[str, str]]:

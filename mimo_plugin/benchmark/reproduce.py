@@ -4,7 +4,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,10 +38,10 @@ from mimo_plugin.benchmark.systems import (
     chosen_test,
 )
 from mimo_plugin.benchmark.texts import NamedEncoder, parse_encoders
-from mimo_plugin.core.artifact import Artifact, Held, Kind, Manifest
+from mimo_plugin.core.artifact import Artifact, Kind, Manifest
 from mimo_plugin.core.config import yaml_text
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, Problems, UsageError
-from mimo_plugin.core.files import sha256, size_text, write_text
+from mimo_plugin.core.files import Held, sha256, size_text, write_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
@@ -58,8 +58,9 @@ from mimo_plugin.indexing.settings import IndexOptions
 if TYPE_CHECKING:
     from mimo_plugin.evaluation.evaluate import Evaluation
     from mimo_plugin.evaluation.fairness import Similarity
+    from mimo_plugin.evaluation.per_topic import PerTopicResults
 
-CONFIG, REPORT = "config.yaml", "report"
+CONFIG, REPORT, TOPICS = "config.yaml", "report", "topics.json"
 Say = Callable[[str], Any]
 _LOG = logging.getLogger(__name__)
 
@@ -351,11 +352,13 @@ class _Reproduction:
             provenance(command, next(iter(devices), None), self._fingerprints()),
         )
         file, page = self._output / FILE_NAME, self._output / REPORT / PAGE
-        if _same(file, results) and page.is_file():
+        topics, there_before = self._per_topic(evaluation, results.provenance.fingerprints)
+        if there_before and _same(file, results) and page.is_file():
             self._say(f"{file}, {page}: as before")
         else:
             there.require()
-            write_report(results, page.parent)
+            write_text(self._output / TOPICS, topics.to_json())
+            write_report(results, page.parent, topics)
             # The results come last, so that an interrupted report is written again.
             there.require()
             write_text(file, results.to_json())
@@ -383,6 +386,22 @@ class _Reproduction:
             seen_languages=languages,
             slices=self._options.slices,
         )
+
+    def _per_topic(
+        self, evaluation: "Evaluation", fingerprints: Mapping[str, str | None]
+    ) -> tuple["PerTopicResults", bool]:
+        """The record of topics, and whether an earlier call wrote it."""
+        from mimo_plugin.evaluation.per_topic import Wanted, per_topic_results
+
+        wanted = Wanted(
+            fingerprints=fingerprints,
+            asked=self._options.report_topics,
+            seed=self._options.seed,
+            files={system.name: self._run_file(system) for system in self._systems},
+            queries=dict(query for part in self._benchmark.parts for query in part.queries),
+            pools=[part.pool for part in self._benchmark.parts],
+        )
+        return per_topic_results(evaluation, wanted, self._output, self._options.progress)
 
     def _trained_on(self) -> tuple[dict[str, TrainedOnResult], dict[str, Iterable[str]]]:
         """Overlap of the documents with the training texts of encoders that recorded them; languages."""

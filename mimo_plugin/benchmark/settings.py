@@ -6,8 +6,21 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from mimo_plugin.core.option import Option, Progress, duplicates_of
+from mimo_plugin.core.errors import EnvironmentProblem
+from mimo_plugin.core.option import ADVANCED, Option, Progress, duplicates_of
 from mimo_plugin.evaluation.options import SLICES, Gain, SeenLanguages
+from mimo_plugin.indexing.settings import Factory
+
+_FOLDER = "eval_configs"
+
+
+def configs_directory() -> Path:
+    """Directory of the packaged configs: inside an installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for directory in (package / _FOLDER, package.parent / _FOLDER):
+        if directory.is_dir():
+            return directory
+    raise EnvironmentProblem(f"{package / _FOLDER} is missing, expected the packaged configs: install again")
 
 
 @dataclass(frozen=True)
@@ -31,7 +44,12 @@ class ReproduceOptions:
     ] = None
     seed: Annotated[
         int,
-        Option("Draws the documents of --docs, and the sample that trains IVF, PQ and the like.", min=0),
+        Option(
+            "Draws the documents of --docs, the topics of the report, and the sample that trains IVF, PQ and "
+            "the like.",
+            min=0,
+            group=ADVANCED,
+        ),
     ] = 42
     data: Annotated[
         str | None,
@@ -56,14 +74,24 @@ class ReproduceOptions:
         str | None,
         Option("Compare with this system.  [default: the config's, else the first]", metavar="NAME"),
     ] = None
+    report_topics: Annotated[
+        int,
+        Option(
+            "Topics of the report with the first hits and their texts; 0 leaves all texts out.",
+            min=0,
+            group=ADVANCED,
+        ),
+    ] = 200
     slices: Annotated[Path | None, SLICES] = None
     seen_languages: SeenLanguages = ()
-    factory: Annotated[str, Option("FAISS factory string.")] = "Flat"
-    shard_size: Annotated[int, Option("Documents per shard; a kill loses two shards at most.", min=1)] = 4096
-    threads: Annotated[int, Option("Threads of Lucene, for BM25.", min=1)] = 2
+    factory: Factory = "Flat"
+    shard_size: Annotated[
+        int, Option("Documents per shard; a kill loses two shards at most.", min=1, group=ADVANCED)
+    ] = 4096
+    threads: Annotated[int, Option("Threads of Lucene, for BM25.", min=1, group=ADVANCED)] = 2
     resume: Annotated[
         bool,
-        Option("Resume unfinished indexes, or build the indexes of unfinished runs again."),
+        Option("Resume unfinished indexes, or build the indexes of unfinished runs again.", group=ADVANCED),
     ] = True
     progress: Progress = None
 
@@ -79,13 +107,18 @@ class ExperimentOptions:
 
     only: Annotated[tuple[str, ...], Option("Run these systems.  [default: all]", metavar="SYSTEM...")] = ()
     seeds: Annotated[int | None, Option("Run the first N seeds of the recipe.  [default: all]", min=1)] = None
-    keep_indexes: Annotated[bool, Option("Keep the indexes of scored students.")] = False
+    keep_indexes: Annotated[bool, Option("Keep the indexes of scored students.", group=ADVANCED)] = False
     teacher_store: Annotated[
         Path | None,
-        Option("Directory of the teacher's embeddings, to share them.  [default: inside --output]"),
+        Option(
+            "Directory of the teacher's embeddings, to share them.  [default: inside --output]",
+            group=ADVANCED,
+        ),
     ] = None
     device: Annotated[str | None, Option("cpu, cuda or mps.  [default: the fastest available]")] = None
-    encoder_batch_size: Annotated[int, Option("Texts per batch of teacher and students.", min=1)] = 64
+    encoder_batch_size: Annotated[
+        int, Option("Texts per batch of teacher and students.", min=1, group=ADVANCED)
+    ] = 64
     progress: Progress = None
 
 
@@ -130,7 +163,9 @@ class AnalyzeOptions:
             metavar="MEASURE@K,...",
         ),
     ] = ()
-    seed: Annotated[int, Option("Draws the texts, and the bootstrap samples of --sts.", min=0)] = 42
+    seed: Annotated[
+        int, Option("Draws the texts, and the bootstrap samples of --sts.", min=0, group=ADVANCED)
+    ] = 42
     pooled: Annotated[bool, Option("Use ids lang:id for a single collection, too.")] = False
     duplicates: Annotated[str, duplicates_of("texts with one id and different content")] = "error"
     progress: Progress = None

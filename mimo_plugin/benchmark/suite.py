@@ -14,7 +14,7 @@ from mimo_plugin.benchmark.reproduce import Say, check_output, plan, reproduce
 from mimo_plugin.benchmark.settings import ReproduceOptions
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import write_text
-from mimo_plugin.core.table import Table, number, words
+from mimo_plugin.core.table import Table, in_bold, number, words
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.options import Setting
 from mimo_plugin.evaluation.results import BenchmarkResults
@@ -72,7 +72,9 @@ class Suite:
 
     def table(self) -> Table:
         """One row per system, one column per benchmark."""
-        rows = [[words(system), *map(number, scores.values())] for system, scores in self.scores().items()]
+        scores = self.scores()
+        columns = [in_bold([number(own[name]) for own in scores.values()]) for name in (*self.results, _MEAN)]
+        rows = [[words(system), *cells] for system, *cells in zip(scores, *columns, strict=True)]
         notes = [f"{name}: left out" for name in self.lacking]
         notes += [f"{name}: {found.subset.text}" for name, found in self.results.items() if found.subset]
         return Table.of("all benchmarks", ["system", *self._columns()], rows, notes)

@@ -8,14 +8,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
-from mimo_plugin.core.errors import MimoError
+from mimo_plugin.core.errors import MimoError, near
 
 
 class LazyGroup(click.Group):
@@ -24,11 +24,19 @@ class LazyGroup(click.Group):
     Args:
         modules: command -> its module in this package. The module names the click command
             `COMMAND_command`, or as given after a colon: `stages:stage1`.
+        steps: heading in `--help` -> commands; by default all are under "Commands".
     """
 
-    def __init__(self, *args: Any, modules: Mapping[str, str], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        modules: Mapping[str, str],
+        steps: Mapping[str, Sequence[str]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._modules = modules
+        self._steps = steps or {"Commands": list(modules)}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._modules)
@@ -41,6 +49,28 @@ class LazyGroup(click.Group):
         if not isinstance(found, click.Command):
             raise TypeError(f"mimo_plugin.cli.{self._modules[cmd_name]} is not a click command")
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self._modules and not name.startswith("-") and not ctx.resilient_parsing:
+            similar = near(name, self._modules) or f", expected one of {', '.join(self._modules)}"
+            raise click.UsageError(f"No such command {name!r}{similar}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self._modules))
+        for step, names in self._steps.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(step):
+                formatter.write_dl(
+                    [
+                        (f"{name:<{width}}", command.get_short_help_str(formatter.width - width - 4))
+                        for name, command in found
+                        if command is not None
+                    ]
+                )
 
 
 INTERRUPTED = 130  # exit status, as shells have it
@@ -82,32 +112,25 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-# command -> its module in this package, see `LazyGroup`
-COMMANDS = {
-    "doctor": "tools",
-    "collections": "tools",
-    "data": "data",
-    "train": "train",
-    "experiment": "benchmark",
-    "encode": "index",
-    "index": "index",
-    "merge": "index",
-    "export": "index",
-    "search": "search",
-    "bm25": "search",
-    "evaluate": "evaluate",
-    "fuse": "evaluate",
-    "analyze": "benchmark",
-    "reproduce": "benchmark",
-    "report": "benchmark",
-    "pyserini": "search",
-    "demo": "tools",
+# Step -> command -> its module in this package, see `LazyGroup`.
+STEPS = {
+    "Start": {"demo": "tools", "doctor": "tools", "collections": "tools"},
+    "Index": {"index": "index", "encode": "index", "merge": "index", "export": "index"},
+    "Search": {"search": "search", "bm25": "search", "fuse": "evaluate", "pyserini": "search"},
+    "Evaluate": {
+        "evaluate": "evaluate",
+        "reproduce": "benchmark",
+        "report": "benchmark",
+        "analyze": "benchmark",
+    },
+    "Train": {"data": "data", "train": "train", "experiment": "benchmark"},
 }
 
 
 @click.group(
     cls=LazyGroup,
-    modules=COMMANDS,
+    modules={name: module for step in STEPS.values() for name, module in step.items()},
+    steps={step: list(commands) for step, commands in STEPS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.version_option(package_name="mimo-plugin", prog_name="mimo")
@@ -122,7 +145,8 @@ def mimo() -> None:
       mimo evaluate e5.trec bm25.trec --qrels miracl/sw/dev miracl/yo/dev --baseline bm25
 
     COLLECTION is an ir_datasets id (miracl/de/dev), a folder (path:DIR) or a packaged id (mimo-sample);
-    several of them are one mixed pool. `mimo collections` says more, `mimo demo` shows all of it.
+    several of them are one mixed pool. `mimo collections` says more, `mimo demo` shows all of it. In bash Tab
+    completes commands and names after: eval "$(_MIMO_COMPLETE=bash_source mimo)"
     """
 
 
@@ -165,7 +189,9 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _showing_log():
-            result = mimo.main(args=arguments, prog_name="mimo", standalone_mode=False)
+            # None leaves colours and bold to terminals.
+            color = False if os.environ.get("NO_COLOR") else None
+            result = mimo.main(args=arguments, prog_name="mimo", standalone_mode=False, color=color)
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()

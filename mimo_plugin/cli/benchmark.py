@@ -9,6 +9,7 @@ import click
 
 from mimo_plugin.benchmark.settings import AnalyzeOptions, ExperimentOptions, ReproduceOptions
 from mimo_plugin.cli.generate import (
+    Argument,
     CommandWithLists,
     ListOption,
     json_option,
@@ -22,7 +23,7 @@ _DIRECTORY = click.Path(path_type=Path)
 
 
 @click.command("reproduce", cls=CommandWithLists)
-@click.argument("config", required=False)
+@click.argument("config", cls=Argument, metavar="[CONFIG]", required=False)
 @click.option(
     "--encoder",
     "encoders",
@@ -38,6 +39,7 @@ _DIRECTORY = click.Path(path_type=Path)
 )
 @click.option("--dry-run", is_flag=True, help="Check everything, report the remaining work, and stop.")
 @click.option("--list", "list_configs", is_flag=True, help="List the packaged configs.")
+@click.option("--tables", is_flag=True, help="Print scores and differences for every language at the end.")
 @model_options(ReproduceOptions, "options")
 @model_options(EncoderOptions, "encoding")
 def reproduce_command(
@@ -47,13 +49,15 @@ def reproduce_command(
     suite: str | None,
     dry_run: bool,
     list_configs: bool,
+    tables: bool,
     options: ReproduceOptions,
     encoding: EncoderOptions,
 ) -> None:
-    """Index, search, evaluate and report a whole benchmark: CONFIG is a name from --list or a YAML file.
+    """Index, search, evaluate and report a whole benchmark.
 
-    It begins with an estimate of time and disk. Finished steps are skipped: after a kill, the same command
-    resumes. The output holds runs/, indexes/, results.json and report/index.html.
+    CONFIG is a name from --list or a YAML file. It begins with an estimate of time and disk. Finished steps
+    are skipped: after a kill, the same command resumes. The output holds runs/, indexes/, results.json and
+    report/index.html.
 
     \b
     Examples:
@@ -104,7 +108,7 @@ def reproduce_command(
         for name, results in finished.results.items():
             _warn(f"{name}: {warning}" for warning in results.warnings)
         if finished.results:
-            click.echo(render([finished.table()], TableFormat.TEXT), nl=False)
+            click.echo(render([finished.table()], TableFormat.TEXT, bold=True), nl=False)
         finished.raise_lacking()
     elif dry_run:
         plan(config or "", output, encoders, encoding=encoding, say=click.echo, **vars(options))
@@ -119,9 +123,12 @@ def reproduce_command(
             **vars(options),
         )
         _warn(done.results.warnings)
-        click.echo(done.evaluation.render(), nl=False)
+        click.echo()
+        scores = done.evaluation
+        click.echo(scores.render(bold=True) if tables else scores.summary(bold=True), nl=False)
         if done.results.subset is not None:
             click.echo(done.results.subset.text)
+        click.echo(f"report: {done.report}{'' if tables else '; --tables prints its tables of scores'}")
 
 
 def _warn(warnings: Iterable[str]) -> None:
@@ -139,11 +146,11 @@ def _warn(warnings: Iterable[str]) -> None:
 @click.option("--dry-run", is_flag=True, help="Check everything, list finished and missing steps, and stop.")
 @model_options(ExperimentOptions, "options")
 def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options: ExperimentOptions) -> None:
-    """Train and score a grid of systems and seeds, and compare each with a baseline.
+    """Train and score a grid of systems and seeds.
 
-    Systems share a seed's new student, warm-ups with the same options, and the teacher's embeddings. Finished
-    steps are skipped: after a kill, the same command resumes. Writes results.json and results.md, scores as
-    mean and standard deviation over seeds.
+    Each system is compared with a baseline. Systems share a seed's new student, warm-ups with the same
+    options, and the teacher's embeddings. Finished steps are skipped: after a kill, the same command resumes.
+    Writes results.json and results.md, scores as mean and standard deviation over seeds.
 
     \b
     Example of a recipe; paths are relative to it:
@@ -182,7 +189,7 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
         raise MimoError(f"{len(results.failed)} could not be trained: {'; '.join(results.failed)}")
 
 
-@click.command("report")
+@click.command("report", cls=CommandWithLists)
 @click.argument("results", metavar="RESULTS", type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--output",
@@ -192,24 +199,26 @@ def experiment_command(recipe: Path, output: Path | None, dry_run: bool, options
 def report_command(results: Path, output: Path | None) -> None:
     """Make the report of a reproduction again, from its results.
 
-    RESULTS is the directory of `mimo reproduce --output`, or the results.json in it. Writes a self-contained
-    index.html, figures/ (SVG, PNG) and tables/ (CSV, LaTeX). Nothing is computed again.
+    RESULTS is the directory of `mimo reproduce --output`, or the results.json in it; the hits of topics come
+    from topics.json beside it. Writes a self-contained index.html, topics.html, figures/ (SVG, PNG) and
+    tables/ (CSV, LaTeX). Nothing is computed again.
 
     \b
     Examples:
       mimo report indexes/miracl-dev
       mimo report results.json --output public
     """
+    from mimo_plugin.evaluation.per_topic import read_per_topic
     from mimo_plugin.evaluation.results import read_results
     from mimo_plugin.report.page import write_report
 
     found = read_results(results)
     beside = results if results.is_dir() else results.parent
-    click.echo(write_report(found, output or beside / "report"))
+    click.echo(write_report(found, output or beside / "report", read_per_topic(beside)))
 
 
 @click.command("analyze", cls=CommandWithLists)
-@click.argument("collections", metavar="COLLECTION...", nargs=-1)
+@click.argument("collections", cls=Argument, metavar="COLLECTION...", nargs=-1)
 @click.option(
     "--encoder",
     "encoders",
@@ -243,14 +252,14 @@ def analyze_command(
     json_file: Path | None,
     encoding: EncoderOptions,
 ) -> None:
-    """Measure how encoders represent languages: alignment of translations, uniformity, separability.
+    """Measure how encoders represent languages.
 
-    Uses texts that the collections have in several languages; without any, texts of each language, and no
-    alignment. Separability is how well a probe predicts the language from the vector. The directory of a
-    training run stands for its model; alignment and uniformity are also shown for its checkpoints: those on
-    disk, else the values recorded on its dev collection. --sts measures sentence similarity: Spearman's rho
-    of cosines and gold scores, with an interval, per language pair, and against the first encoder; it needs
-    no COLLECTION.
+    Measures are alignment of translations, uniformity and separability. Uses texts that the collections have
+    in several languages; without any, texts of each language, and no alignment. Separability is how well a
+    probe predicts the language from the vector. The directory of a training run stands for its model;
+    alignment and uniformity are also shown for its checkpoints: those on disk, else the values recorded on
+    its dev collection. --sts measures sentence similarity: Spearman's rho of cosines and gold scores, with an
+    interval, per language pair, and against the first encoder; it needs no COLLECTION.
 
     \b
     Examples:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mimo_plugin.cli import LazyGroup
-from mimo_plugin.cli.generate import CommandWithLists, F, ListOption, model_options
+from mimo_plugin.cli.generate import Argument, CommandWithLists, F, GroupedOption, ListOption, model_options
 from mimo_plugin.data.options import (
     AlignedOptions,
     CleaningOptions,
@@ -29,10 +29,11 @@ from mimo_plugin.encoder.options import EncoderOptions
     modules=dict.fromkeys(("parallel", "aligned", "debian", "negatives", "slices"), "data"),
 )
 def data_command() -> None:
-    """Make training data: pairs for stage 1, a table for stage 2 and its hard negatives; slices of topics.
+    """Make training data: pairs, tables, hard negatives; slices.
 
-    The output is Parquet with a manifest.json beside it: `datasets` loads it, `mimo train` checks it. The
-    same command, given again, finds its work done.
+    Pairs are for stage 1, a table with its hard negatives for stage 2, slices of topics for evaluation. The
+    output is Parquet with a manifest.json beside it: `datasets` loads it, `mimo train` checks it. The same
+    command, given again, finds its work done.
 
     \b
     Examples:
@@ -195,7 +196,7 @@ def parallel_command(
     click.echo(report(output, made, statistics=stats))
 
 
-@click.command("negatives")
+@click.command("negatives", cls=CommandWithLists)
 @click.argument("table", type=click.Path(path_type=Path))
 @click.option(
     "--index",
@@ -204,7 +205,10 @@ def parallel_command(
     "[default: one of the table's passages, made with --encoder in OUTPUT-index]",
 )
 @click.option(
-    "--encoder", help="Checkpoint that compares queries and passages.  [default: the encoder of --index]"
+    "--encoder",
+    cls=GroupedOption,
+    metavar="CHECKPOINT",
+    help="Checkpoint that compares queries and passages.  [default: the encoder of --index]",
 )
 @_output("table with negatives")
 @model_options(NegativesOptions, "options")
@@ -239,7 +243,7 @@ def negatives_command(
 
 
 @click.command("slices", cls=CommandWithLists)
-@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.argument("collections", cls=Argument, metavar="COLLECTION...", nargs=-1, required=True)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="File of the slices, TSV.")
 @model_options(SliceOptions, "options")
 def slices_command(collections: tuple[str, ...], output: Path, options: SliceOptions) -> None:

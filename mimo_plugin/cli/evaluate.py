@@ -37,7 +37,7 @@ def evaluate_command(
     output: Path | None,
     json_file: Path | None,
 ) -> None:
-    """Score one or more TREC runs and compare them with significance tests.
+    """Score TREC runs and compare them with significance tests.
 
     RUN is a file, or NAME=FILE; the default name is the file's. Measures equal trec_eval -c. Scores are
     shown per language, as macro average over languages and as mean over topics; a dagger marks a difference
@@ -59,7 +59,7 @@ def evaluate_command(
     evaluation = evaluate(runs, qrels, options, outputs=outputs)
     for warning in evaluation.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
-    tables = evaluation.render(TableFormat(table_format))
+    tables = evaluation.render(TableFormat(table_format), bold=output is None)
     if output is None:
         click.echo(tables, nl=False)
     else:
@@ -68,7 +68,7 @@ def evaluate_command(
         evaluation.save(json_file)
 
 
-@click.command("fuse")
+@click.command("fuse", cls=CommandWithLists)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
 @model_options(FusionOptions, "options")

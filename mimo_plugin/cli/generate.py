@@ -12,14 +12,29 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, ge
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
-from mimo_plugin.core.option import Option, Progress
+from mimo_plugin.cli.completion import completer
+from mimo_plugin.core.option import ADVANCED, Option, Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
-class ListOption(click.Option):
+class GroupedOption(click.Option):
+    """An option with a place in `--help`, whose metavar tells shell completion what its values are.
+
+    Args:
+        group: heading; "" is "Options".
+    """
+
+    def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
+        kwargs.setdefault("shell_complete", completer(kwargs.get("metavar")))
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class ListOption(GroupedOption):
     """An option with one or more values, after one `--option` or several; the command gets a tuple.
 
     The command's class must be `CommandWithLists`.
@@ -29,11 +44,36 @@ class ListOption(click.Option):
         super().__init__(*args, **{**kwargs, "multiple": True})
 
 
+class Argument(click.Argument):
+    """An argument whose metavar tells shell completion what its values are."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, shell_complete=completer(kwargs.get("metavar")), **kwargs)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        # After `--option A` click takes the next word for an argument.
+        unfinished = ctx.meta.get(_UNFINISHED)
+        return (
+            unfinished.shell_complete(ctx, incomplete)
+            if unfinished
+            else super().shell_complete(ctx, incomplete)
+        )
+
+
+# In a context's `meta`: the list option that takes the next word.
+_UNFINISHED = "mimo_plugin.unfinished"
+
+
 class CommandWithLists(click.Command):
-    """A command whose `ListOption`s (`--option A B`, `--option=A B`) take values up to the next option."""
+    """A command whose `ListOption`s (`--option A B`, `--option=A B`) take values up to the next option.
+
+    Its help has the options in groups: those without a group, the others in order, advanced ones last.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        names = {name for option in self.params if isinstance(option, ListOption) for name in option.opts}
+        names = {
+            name: option for option in self.params if isinstance(option, ListOption) for name in option.opts
+        }
         expanded: list[str] = []
         current: str | None = None
         for position, token in enumerate(args):
@@ -50,7 +90,19 @@ class CommandWithLists(click.Command):
             elif current:
                 expanded.append(current)
             expanded.append(token)
+        ctx.meta[_UNFINISHED] = names.get(current or "")
         return super().parse_args(ctx, expanded)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {"": []}
+        for parameter in self.get_params(ctx):
+            record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(parameter, "group", ""), []).append(record)
+        # --help stays with the first options; `sorted` is stable.
+        for group in sorted(groups, key=lambda name: (name != "", name == ADVANCED)):
+            with formatter.section(f"{group} options" if group else "Options"):
+                formatter.write_dl(groups[group])
 
 
 def given(names: Collection[str]) -> list[str]:
@@ -130,6 +182,7 @@ class ModelField(NamedTuple):
     kind: Any
     several: bool
     default: Any
+    group: str = ""
 
     def value(self, given: Any) -> Any:
         """Converts click's value to the field's value."""
@@ -151,7 +204,17 @@ class ModelField(NamedTuple):
         if self.kind is bool and self.default is not False and self.option.name is None:
             declaration = f"{declaration}/--no-{declaration.removeprefix('--')}"
         help_text, default = self.option.help, self.default
-        settings: dict[str, Any] = {"metavar": self.option.metavar, "default": None}
+        settings: dict[str, Any] = {
+            "metavar": self.option.metavar,
+            "default": None,
+            "cls": ListOption if self.several else GroupedOption,
+            "group": self.group,
+        }
+        if self.option.examples:
+            examples = self.option.examples
+            settings["shell_complete"] = lambda _, __, incomplete: [
+                name for name in examples if name.startswith(incomplete)
+            ]
         if _is_enum(type(default)):
             default = default.value
         if default is MISSING:
@@ -165,13 +228,12 @@ class ModelField(NamedTuple):
                 help_text = f"{help_text}  [default: {default}]"
         elif default is not None and default != ():
             settings |= {"default": default, "show_default": True}
-        if self.several:
-            settings["cls"] = ListOption
         if self.kind is not bool:
             settings["type"] = self._click_type()
         elif "/" not in declaration:
             settings["is_flag"] = True
         settings |= self.option.settings
+        settings["cls"] = settings["cls"] or GroupedOption
         names = (declaration, *self.option.also, self.parameter(by_option))
         return click.option(*names, help=help_text, **settings)
 
@@ -202,7 +264,8 @@ def model_fields(model: type[Any]) -> dict[str, ModelField]:
         option = next((option for hint in hints if (option := _annotated(hint, Option)) is not None), None)
         if option is not None:
             kind, several = (str, False) if option.parse else _plain(hints[0])
-            found[name] = ModelField(name, option, kind, several, default)
+            group = getattr(model, "GROUP", "") if option.group is None else option.group
+            found[name] = ModelField(name, option, kind, several, default, group)
     return found
 
 
@@ -250,4 +313,6 @@ table_format_option = click.option(
 json_option = click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="File for all numbers as JSON."
 )
-progress_option = ModelField("progress", get_args(Progress)[1], bool, several=False, default=None).declare()
+progress_option = ModelField(
+    "progress", get_args(Progress)[1], bool, several=False, default=None, group=ADVANCED
+).declare()

@@ -2,25 +2,39 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from click.core import ParameterSource
 
 from mimo_plugin.cli.generate import (
+    Argument,
     CommandWithLists,
     F,
+    GroupedOption,
     ListOption,
     given,
     model_fields,
     model_options,
-    progress_option,
 )
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.options import EncoderOptions
-from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions
+from mimo_plugin.indexing.settings import (
+    EncodeOptions,
+    ExportOptions,
+    Format,
+    IndexOptions,
+    MergeOptions,
+    RayOptions,
+)
 
-_encoder = click.option("--encoder", help=f"Checkpoint: a directory, a hub id, {packaged.NAMES}.")
+_encoder = click.option(
+    "--encoder",
+    cls=GroupedOption,
+    metavar="CHECKPOINT",
+    help=f"Checkpoint: a directory, a hub id, {packaged.NAMES}.",
+)
 
 
 def _output(help_text: str) -> Callable[[F], F]:
@@ -28,7 +42,7 @@ def _output(help_text: str) -> Callable[[F], F]:
 
 
 @click.command("index", cls=CommandWithLists)
-@click.argument("collections", metavar="[COLLECTION...]", nargs=-1)
+@click.argument("collections", cls=Argument, metavar="[COLLECTION...]", nargs=-1)
 @_encoder
 @click.option(
     "--vectors",
@@ -48,7 +62,7 @@ def index_command(
     options: IndexOptions,
     encoding: EncoderOptions,
 ) -> None:
-    """Encode COLLECTION... and build one FAISS index of all their languages.
+    """Encode COLLECTION... into one FAISS index for all languages.
 
     The collection is read once before anything is encoded, so that a bad record shows early. An interrupted
     command resumes from the last complete shard. For several indexes of the same documents, run `mimo encode`
@@ -78,7 +92,7 @@ def index_command(
 
 
 @click.command("encode", cls=CommandWithLists)
-@click.argument("collections", metavar="[COLLECTION...]", nargs=-1)
+@click.argument("collections", cls=Argument, metavar="[COLLECTION...]", nargs=-1)
 @_encoder
 @click.option(
     "--import",
@@ -92,29 +106,7 @@ def index_command(
 @click.option("--lang", default="", help="Language of imported documents whose file names none.")
 @_output("Directory of the vectors, new or begun before.")
 @model_options(EncodeOptions, "options")
-@click.option(
-    "--ray",
-    metavar="[ADDRESS]",
-    is_flag=False,
-    flag_value="local",
-    help="Encode with Ray Data on the cluster at HOST:PORT, or on this machine's cluster (auto). Without a "
-    "value: on the cluster in RAY_ADDRESS, else on this machine with one worker per GPU.",
-)
-@click.option(
-    "--ray-workers",
-    type=click.IntRange(min=1),
-    help="Processes that encode.  [default: as many as fit]",
-)
-@click.option(
-    "--ray-cpus-per-worker",
-    type=click.IntRange(min=1),
-    help="Cores per worker.  [default: 1 beside a GPU, else the smallest machine's, in groups of at most 8]",
-)
-@click.option(
-    "--ray-gpus-per-worker",
-    type=click.FloatRange(min=0),
-    help="GPUs per worker; with 0.5, two share one.  [default: 1 where there are GPUs]",
-)
+@model_options(RayOptions, "cluster", by_option=True)
 @model_options(EncoderOptions, "encoding")
 def encode_command(
     collections: tuple[str, ...],
@@ -123,16 +115,13 @@ def encode_command(
     lang: str,
     output: Path,
     options: EncodeOptions,
-    ray: str | None,
-    ray_workers: int | None,
-    ray_cpus_per_worker: int | None,
-    ray_gpus_per_worker: float | None,
+    cluster: RayOptions,
     encoding: EncoderOptions,
 ) -> None:
-    """Encode COLLECTION... once, into a directory of vectors for any number of indexes.
+    """Encode COLLECTION... once, for any number of indexes.
 
-    The directory holds Parquet files (docid, lang, vector), which any tool reads, and a manifest. An
-    interrupted command resumes from the last complete shard.
+    The directory of vectors holds Parquet files (docid, lang, vector), which any tool reads, and a manifest.
+    An interrupted command resumes from the last complete shard.
 
     \b
     Examples:
@@ -153,18 +142,17 @@ def encode_command(
         raise click.UsageError(f"--import already decides the vectors: leave {', '.join(found)} out")
     if not files and not (collections and encoder):
         raise click.UsageError("COLLECTION... with --encoder, or --import FILE..., was expected")
-    sizes = ray_workers, ray_cpus_per_worker, ray_gpus_per_worker
-    if ray is None and any(size is not None for size in sizes):
+    if cluster.address is None and cluster != RayOptions():
         raise click.UsageError("--ray-workers and --ray-...-per-worker need --ray: add it, or leave them out")
 
     if encoder is None or files:
         from mimo_plugin.indexing.importing import import_vectors
 
         done = import_vectors(files, output, options, encoder=encoder, encoder_options=encoding, lang=lang)
-    elif ray is not None:
-        from mimo_plugin.indexing.ray import RayOptions, encode_on_ray
+    elif cluster.address is not None:
+        from mimo_plugin.indexing.ray import encode_on_ray
 
-        cluster = RayOptions(ray, *sizes, debug=_debug())
+        cluster = replace(cluster, debug=_debug())
         done = encode_on_ray(collections, encoder, output, cluster, options, encoding)
     else:
         from mimo_plugin.indexing.encode import encode_collections
@@ -178,31 +166,24 @@ def _debug() -> bool:
     return source is ParameterSource.COMMANDLINE or bool(os.environ.get("MIMO_DEBUG"))
 
 
-@click.command("merge")
+@click.command("merge", cls=CommandWithLists)
 @click.argument(
-    "index_dirs", metavar="INDEX_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "index_dirs",
+    cls=Argument,
+    metavar="INDEX_DIR...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
 )
 @_output("Directory of the merged index.")
-@click.option(
-    "--factory",
-    help="flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string.  [default: as the indexes]",
-)
-@click.option(
-    "--resume/--no-resume",
-    default=True,
-    show_default=True,
-    help="Leave a finished merge as it is, or start over.",
-)
-@progress_option
-def merge_command(
-    index_dirs: tuple[Path, ...], output: Path, factory: str | None, resume: bool, progress: bool | None
-) -> None:
-    """Merge indexes that were built separately: the parts of one collection, or languages made with --pooled.
+@model_options(MergeOptions, "options")
+def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOptions) -> None:
+    """Merge indexes that were built separately.
 
-    The indexes must keep their vectors unchanged or in 16 bits: flat, hnsw, fp16. Indexes with learned codes
-    (sq8, ivfpq) cannot be merged: search them together with `mimo search A B`, or keep vectors with
-    `mimo encode`. The parts of a collection may come in any order; merged they are the same files as if the
-    whole had been indexed at once.
+    They are the parts of one collection, or languages made with --pooled. The indexes must keep their vectors
+    unchanged or in 16 bits: flat, hnsw, fp16. Indexes with learned codes (sq8, ivfpq) cannot be merged:
+    search them together with `mimo search A B`, or keep vectors with `mimo encode`. The parts of a collection
+    may come in any order; merged they are the same files as if the whole had been indexed at once.
 
     \b
     Examples:
@@ -211,17 +192,16 @@ def merge_command(
     """
     from mimo_plugin.indexing.build import merge_indexes
 
-    built = merge_indexes(index_dirs, output, factory, resume=resume, progress=progress)
-    click.echo(built.summary())
+    click.echo(merge_indexes(index_dirs, output, options).summary())
 
 
-@click.command("export")
+@click.command("export", cls=CommandWithLists)
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--to",
     "kind",
     required=True,
-    type=click.Choice(["lucene-hnsw", "lucene-flat", "jsonl", "parquet"]),
+    type=click.Choice([kind.value for kind in Format]),
     help="What to write.",
 )
 @click.option(
@@ -230,25 +210,12 @@ def merge_command(
     type=click.Path(path_type=Path),
     help="A new directory for lucene-hnsw and lucene-flat, a new file for jsonl and parquet.",
 )
-@click.option("--text", is_flag=True, help="jsonl: put the documents' texts into `contents`.")
-@click.option(
-    "--threads", type=click.IntRange(min=1), default=2, show_default=True, help="Threads that Lucene uses."
-)
-@model_fields(EncoderOptions)["dimension"].declare()
-@progress_option
-def export_command(
-    sources: tuple[Path, ...],
-    kind: str,
-    output: Path,
-    text: bool,
-    threads: int,
-    dimension: int | None,
-    progress: bool | None,
-) -> None:
-    """Write the vectors of SOURCE for other tools: a Lucene index, Pyserini's JSON Lines, Parquet.
+@model_options(ExportOptions, "options")
+def export_command(sources: tuple[Path, ...], kind: str, output: Path, options: ExportOptions) -> None:
+    """Write vectors for Lucene, as JSON Lines or Parquet.
 
-    SOURCE is a directory of `mimo encode`, several of them that belong together, or an index that keeps its
-    vectors unchanged, such as a Flat one.
+    JSON Lines are Pyserini's. SOURCE is a directory of `mimo encode`, several of them that belong together,
+    or an index that keeps its vectors unchanged, such as a Flat one.
 
     \b
     Examples:
@@ -256,11 +223,9 @@ def export_command(
       mimo export indexes/sample --to lucene-flat --output indexes/sample-lucene
       mimo export indexes/sample --to jsonl --text --output vectors/sample.jsonl
     """
-    from mimo_plugin.indexing.exporting import Format, export_vectors
+    from mimo_plugin.indexing.exporting import export_vectors
 
-    done = export_vectors(
-        sources, Format(kind), output, text=text, dimension=dimension, threads=threads, progress=progress
-    )
+    done = export_vectors(sources, Format(kind), output, options)
     for warning in done.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
     click.echo(f"{output}: {done.documents} vectors, {done.dimension} dimensions, {kind}")

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mimo_plugin.cli.generate import CommandWithLists, F, ListOption, given, model_fields, model_options
+from mimo_plugin.cli.generate import (
+    Argument,
+    CommandWithLists,
+    F,
+    ListOption,
+    given,
+    model_fields,
+    model_options,
+)
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.settings import SHOWN, Bm25Options, SearchOptions, ShowOptions
@@ -29,7 +37,12 @@ def _topics(what: str, default: str = "") -> Callable[[F], F]:
 
 @click.command("search", cls=CommandWithLists)
 @click.argument(
-    "index_dirs", metavar="INDEX_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    "index_dirs",
+    cls=Argument,
+    metavar="INDEX_DIR...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
 )
 @click.option("-q", "--query", "queries", multiple=True, metavar="TEXT", help="A query whose hits are shown.")
 @click.option("--interactive", is_flag=True, help="Read queries line by line and show their hits.")
@@ -48,7 +61,9 @@ def search_command(
     options: SearchOptions,
     encoding: EncoderOptions,
 ) -> None:
-    """Search an index: single queries, whose hits are shown, or topics, for a TREC run.
+    """Search an index: show the hits of queries, or write a run.
+
+    The run, in TREC's format, is of the topics of collections or files.
 
     Several indexes of the same encoder are searched as one. The parts of a flat index give the same run as
     the whole, bit for bit. --lang is exact on flat, fp16 and sq8 indexes; hnsw and IVF look at more
@@ -130,18 +145,19 @@ def _report(output: Path, found: "Searched") -> None:
 
 
 @click.command("bm25", cls=CommandWithLists)
-@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.argument("collections", cls=Argument, metavar="COLLECTION...", nargs=-1, required=True)
 @_topics("Collections with the queries", "  [default: COLLECTION...]")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
 @model_options(Bm25Options, "options")
 def bm25_command(
     collections: tuple[str, ...], topics: tuple[str, ...], output: Path, options: Bm25Options
 ) -> None:
-    """Index COLLECTION... with Lucene, search queries with BM25, and write a TREC run: the baseline.
+    """Search with BM25, the baseline, and write a TREC run.
 
-    Several collections are one pool with ids lang:id, as in `mimo index`. The index is gone after the search
-    unless --index keeps it; then further searches of the same documents take it as it is. k1 is 0.9 and b
-    0.4, Anserini's defaults for passages.
+    Lucene indexes COLLECTION..., and queries of these or other collections are searched. Several collections
+    are one pool with ids lang:id, as in `mimo index`. The index is gone after the search unless --index keeps
+    it; then further searches of the same documents take it as it is. k1 is 0.9 and b 0.4, Anserini's defaults
+    for passages.
 
     \b
     Examples:
@@ -168,10 +184,11 @@ def bm25_command(
 @click.argument("module")
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
 def pyserini_command(module: str, arguments: tuple[str, ...]) -> None:
-    """Run Pyserini's own MODULE with the encoder class `mimo` registered, on any usable Java.
+    """Run Pyserini's own MODULE with the encoder class `mimo`.
 
-    With that class, the defaults of length and dimension are the checkpoint's own. In the configuration of
-    Pyserini's server, mimo:CHECKPOINT names an encoder. docs/pyserini.md is a tutorial.
+    Any usable Java will do. With that class, the defaults of length and dimension are the checkpoint's own.
+    In the configuration of Pyserini's server, mimo:CHECKPOINT names an encoder. docs/pyserini.md is a
+    tutorial.
 
     \b
     Examples:

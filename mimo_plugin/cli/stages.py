@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from mimo_plugin.cli.generate import F, model_options
+from mimo_plugin.cli.generate import CommandWithLists, F, model_options
 from mimo_plugin.training.recipe import (
     Recipe,
     RunSettings,
@@ -44,7 +44,7 @@ _projection = click.option(
 )
 
 
-@click.command("stage1")
+@click.command("stage1", cls=CommandWithLists)
 @_pairs
 @_common
 @model_options(Stage1Options, "stage1", partial=True)
@@ -60,7 +60,7 @@ def stage1(**given: Any) -> None:
     _train(["stage1"], **given)
 
 
-@click.command("stage2")
+@click.command("stage2", cls=CommandWithLists)
 @_table
 @_projection
 @_common
@@ -79,7 +79,7 @@ def stage2(**given: Any) -> None:
     _train(["stage2"], **given)
 
 
-@click.command("all")
+@click.command("all", cls=CommandWithLists)
 @_pairs
 @_table
 @_common

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from mimo_plugin.cli.generate import progress_option
+from mimo_plugin.cli.generate import Argument, CommandWithLists, progress_option
 
 
-@click.command("doctor")
+@click.command("doctor", cls=CommandWithLists)
 @click.pass_context
 def doctor_command(ctx: click.Context) -> None:
     """Say what is installed and usable, and how to fix what is not.
@@ -22,8 +22,8 @@ def doctor_command(ctx: click.Context) -> None:
         ctx.exit(1)
 
 
-@click.command("collections")
-@click.argument("collections", metavar="[COLLECTION]...", nargs=-1)
+@click.command("collections", cls=CommandWithLists)
+@click.argument("collections", cls=Argument, metavar="[COLLECTION]...", nargs=-1)
 @click.option(
     "--count", is_flag=True, help="Read every document to count them by language; downloads what is missing."
 )
@@ -46,7 +46,7 @@ def collections_command(collections: tuple[str, ...], count: bool) -> None:
     click.echo(describe(collections, count=count) if collections else catalog_text())
 
 
-@click.command("demo")
+@click.command("demo", cls=CommandWithLists)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -56,12 +56,12 @@ def collections_command(collections: tuple[str, ...], count: bool) -> None:
 )
 @progress_option
 def demo_command(output: Path, progress: bool | None) -> None:
-    """Train, index, search and evaluate on packaged data, in minutes on two CPU cores.
+    """Train, index, search and evaluate on packaged data.
 
-    The data is a thousand package descriptions of Debian, each in five of 14 languages; three quarters
-    are for training, the rest is searched. MIMO trains two layers of a pretrained multilingual encoder from
-    an English teacher. XLCO, contrastive learning alone, starts from the same layers and has as many stage-2
-    updates. BM25, and a hybrid of it and MIMO, stand beside them.
+    It takes minutes on two CPU cores. The data is a thousand package descriptions of Debian, each in five
+    of 14 languages; three quarters are for training, the rest is searched. MIMO trains two layers of a
+    pretrained multilingual encoder from an English teacher. XLCO, contrastive learning alone, starts from
+    the same layers and has as many stage-2 updates. BM25, and a hybrid of it and MIMO, stand beside them.
 
     \b
     Example:

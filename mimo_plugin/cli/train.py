@@ -11,7 +11,9 @@ from mimo_plugin.cli import LazyGroup
     modules={"stage1": "stages:stage1", "stage2": "stages:stage2", "all": "stages:both"},
 )
 def train_command() -> None:
-    """Train a multilingual student: distillation warm-up, then the joint stage or a baseline.
+    """Train a multilingual student from an English teacher.
+
+    Distillation warm-up comes first, then the joint stage or a baseline.
 
     \b
     stage1   the student's text, in any language, against the English teacher's embedding of its translation

@@ -6,13 +6,11 @@ does its work, and calls `seal`. Work that cannot resume calls `building`, then 
 `read`, or `verify` to check every byte.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +21,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mimo_plugin.core.config import field_faults, read_yaml
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem, UsageError
-from mimo_plugin.core.files import check_place, remove_tree, sha256, write_text, writing
+from mimo_plugin.core.files import (
+    NOTE,
+    Held,
+    check_place,
+    one_writer,
+    remove_tree,
+    sha256,
+    write_text,
+    writing,
+)
 
 _SEAL = "checksum"
 
@@ -149,81 +156,6 @@ def unseal(content: bytes) -> tuple[Any, bool]:
     if not isinstance(data, dict) or data.pop(_SEAL, None) is None:
         return data, True
     return data, content.decode() in (sealed_text(data), sealed_text(data, indent=2))
-
-
-# Names the writer, for the message to other processes; renamed into place, so that they never read a part.
-NOTE = ".writer"
-_BESIDE = ".writer.new"
-# A kill can leave both; the next writer removes them.
-NOTES = (NOTE, _BESIDE)
-
-
-class Held:
-    """An existing directory, known by its inode: another may take its name."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._made = path.stat()
-
-    def lies_there(self) -> bool:
-        try:
-            return os.path.samestat(self._made, self.path.stat())
-        except FileNotFoundError:
-            return False
-
-    def require(self) -> None:
-        """Raises an EnvironmentProblem if the directory was removed or replaced."""
-        if not self.lies_there():
-            raise EnvironmentProblem(
-                f"{self.path} was removed while it was written to: run the command again, it starts over"
-            )
-
-
-@contextmanager
-def one_writer(directory: Path) -> Iterator[Held]:
-    """Makes the directory and locks it for one writer; a new directory is removed again if it stays empty.
-
-    Raises:
-        ArtifactError: another process is writing there.
-        EnvironmentProblem: the directory cannot be written; or it was removed or replaced during the work.
-    """
-    new = not directory.exists()
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        _lock(descriptor, directory)
-        try:
-            with writing(directory / NOTE):
-                held = Held(directory)
-                beside = directory / _BESIDE
-                beside.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
-                beside.replace(directory / NOTE)
-            yield held
-            held.require()
-        finally:
-            for name in NOTES:
-                (directory / name).unlink(missing_ok=True)
-            if new:
-                with suppress(OSError):
-                    directory.rmdir()
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, directory: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        who = "another process"
-        with suppress(FileNotFoundError):
-            who = (directory / NOTE).read_text(encoding="utf-8").strip()
-        raise ArtifactError(
-            f"{directory} is being written by {who}: wait for it, stop it, or choose another directory"
-        ) from None
-    except OSError:
-        # A file system without locks: another writer cannot be detected.
-        pass
 
 
 MANIFEST: Final = "manifest.json"

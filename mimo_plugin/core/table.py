@@ -65,14 +65,19 @@ def in_bold(cells: Sequence[Cell]) -> list[Cell]:
     return [cell._replace(best=cell.text in shown) for cell in cells]
 
 
+UP, DOWN, TO_0, TO_1 = "↑", "↓", "→0", "→1"
+BETTER = {UP: "higher is better", DOWN: "lower is better", TO_0: "0 is best", TO_1: "1 is best"}
+
+
 class Column(NamedTuple):
     """name: header. group: header over neighbouring columns of the group. apart: with space before it. text:
-    aligned to the left."""
+    aligned to the left. better: which values are, a key of `BETTER`; shown on pages."""
 
     name: str
     group: str = ""
     apart: bool = False
     text: bool = False
+    better: str = ""
 
 
 class Note(NamedTuple):
@@ -157,11 +162,17 @@ class Table(NamedTuple):
         return not all(row[place].is_number for part in self.parts for row in part.rows)
 
 
-def render(tables: Sequence[Table], form: str) -> str:
-    """The tables one below the other, as "text", "markdown" or "latex"."""
+def render(tables: Sequence[Table], form: str, *, bold: bool = False) -> str:
+    """The tables one below the other, as "text", "markdown" or "latex".
+
+    Args:
+        bold: in text, best and marked cells are bold, by the codes of terminals.
+    """
     if form == "latex":
         return to_latex(tables)
-    return "\n\n".join(map(_markdown if form == "markdown" else _text, tables)) + "\n"
+    return (
+        "\n\n".join(_markdown(table) if form == "markdown" else _text(table, bold) for table in tables) + "\n"
+    )
 
 
 def to_html(table: Table) -> str:
@@ -186,7 +197,10 @@ def _tabulate(table: Table, headers: Sequence[str], rows: Sequence[Sequence[str]
     )
 
 
-def _text(table: Table) -> str:
+_BOLD, _PLAIN = "\x1b[1m", "\x1b[0m"
+
+
+def _text(table: Table, bold: bool) -> str:
     # A space in place of other cells' daggers keeps the digits aligned.
     marked = [any(cell.endswith(DAGGER) for cell in column) for column in zip(*table.rows, strict=True)]
     rows = [
@@ -196,6 +210,15 @@ def _text(table: Table) -> str:
         ]
         for row in table.rows
     ]
+    if bold:
+        cells = (row for part in table.parts for row in part.rows)
+        rows = [
+            [
+                f"{_BOLD}{text}{_PLAIN}" if cell.best or cell.marked else text
+                for text, cell in zip(texts, row, strict=True)
+            ]
+            for texts, row in zip(rows, cells, strict=True)
+        ]
     body = _tabulate(table, table.headers, rows, "simple")
     return "\n".join((table.title, "", body, *(note.text for note in table.notes)))
 

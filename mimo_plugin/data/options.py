@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from mimo_plugin.core.errors import DataError, Problems, UsageError
-from mimo_plugin.core.option import Option, Progress, SharedTopics, TopicField
+from mimo_plugin.core.option import ADVANCED, Option, Progress, SharedTopics, TopicField
 
 Texts = tuple[str, ...]
+_SOURCES = "Source"
 Overwrite = Annotated[bool, Option("Replace what another command wrote to --output.")]
 
 
@@ -54,13 +55,15 @@ class SourceOptions:
         Option(
             "[default: Europarl GlobalVoices JW300 News-Commentary OpenSubtitles Talks Tatoeba WikiMatrix]",
             metavar="NAME...",
+            group=_SOURCES,
         ),
     ] = ()
     opus_languages: Annotated[
-        Texts, Option("[default: ar de es fr hi id it ja nl pt ru vi zh]", metavar="LANG...")
+        Texts, Option("[default: ar de es fr hi id it ja nl pt ru vi zh]", metavar="LANG...", group=_SOURCES)
     ] = ()
     skip_missing: Annotated[
-        bool, Option("Continue if the folder of --opus lacks texts that OPUS has, and list them.")
+        bool,
+        Option("Continue if the folder of --opus lacks texts that OPUS has, and list them.", group=_SOURCES),
     ] = False
     columns: Annotated[
         str,
@@ -68,9 +71,10 @@ class SourceOptions:
             "Columns of the datasets; a dot leads into a nested column, or the lists language and "
             "translation: translation.en,translation.de.",
             metavar="ANCHOR,TEXT",
+            group=_SOURCES,
         ),
     ] = "english,non_english"
-    split: Annotated[str, Option("Of datasets that name none.")] = "train"
+    split: Annotated[str, Option("Of datasets that name none.", group=_SOURCES)] = "train"
     anchor: Annotated[str, Option("Language of the first column: what the teacher sees.")] = "en"
 
 
@@ -95,6 +99,8 @@ class PairFilter:
     Raises:
         UsageError: no pair could pass.
     """
+
+    GROUP: ClassVar[str] = "Filter"
 
     min_characters: Annotated[int, Option("Shortest text, either side.", min=1)] = 10
     max_characters: Annotated[int, Option("Longest text, either side.", min=1)] = 512
@@ -135,7 +141,7 @@ class ParallelOptions:
             min=1,
         ),
     ] = 500_000
-    seed: Annotated[int, Option("Of that sample.", min=0)] = 42
+    seed: Annotated[int, Option("Of that sample.", min=0, group=ADVANCED)] = 42
     identity: Annotated[bool, Option("Each kept anchor text is also a pair with itself.")] = True
     overwrite: Overwrite = False
     progress: Progress = None
@@ -219,6 +225,8 @@ class NegativesOptions:
 class CleaningOptions:
     """Cleaning of the archive's descriptions."""
 
+    GROUP: ClassVar[str] = "Cleaning"
+
     min_characters: Annotated[int, Option("Shortest long text of the archive.", min=1)] = 25
     max_characters: Annotated[int, Option("Where a longer text of the archive is cut.", min=1)] = 1200
     max_english: Annotated[
@@ -241,6 +249,8 @@ class Split(StrEnum):
 class SplitOptions:
     """Split of the groups of descriptions."""
 
+    GROUP: ClassVar[str] = "Split"
+
     dev_share: Annotated[
         float, Option("Of the groups of packages; 0 makes no dev collection.", min=0, max=1)
     ] = 0.1
@@ -253,6 +263,8 @@ class SplitOptions:
 @dataclass(frozen=True)
 class CollectionOptions:
     """Which descriptions become documents and queries of the collections."""
+
+    GROUP: ClassVar[str] = "Collection"
 
     min_doc_languages: Annotated[
         int, Option("Fewest languages of a description that gives documents of dev and test.", min=1)

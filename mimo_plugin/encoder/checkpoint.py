@@ -4,13 +4,16 @@ import json
 import logging
 import math
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.core.environment import reachable, without_model_bars
+from mimo_plugin.core.environment import hub_problem, reachable, without_model_bars
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError, UsageError
 from mimo_plugin.encoder.batching import Texts, encode
+from mimo_plugin.encoder.cached import cached_checkpoints
 from mimo_plugin.encoder.export import reason
+from mimo_plugin.encoder.packaged import PACKAGES
 from mimo_plugin.encoder.side import TorchSide, capacity, no_limit, normalizes
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 # Longest text in tokens, if a checkpoint's files set no limit.
 UNLIMITED = 512
+# Names in the message about a checkpoint that is not there.
+_SHOWN = 3
 # In warnings about a length that the user did not set.
 CUT = "texts are cut to"
 # Cost of the probe's longest text, in parameters times tokens: half a second on a few cores.
@@ -96,11 +101,19 @@ def load_model(
 
 
 def check_files(path: str, checkpoint: str) -> None:
-    """Raises a ModelError if a local path is no checkpoint, or one that is not supported; hub ids pass."""
+    """Raises a ModelError if a local path is no checkpoint, or one that is not supported.
+
+    Hub ids pass, unless they are not in the local cache and cannot be fetched.
+    """
     directory = Path(path)
     if not directory.is_dir():
         if directory.is_absolute() or path.startswith(("./", "../")) or path.count("/") > 1:
             raise ModelError(f"{path}: no such directory; expected a checkpoint's directory or a hub id")
+        if files_root(path, fetch=False) is None and (problem := hub_problem()):
+            raise ModelError(
+                f"{checkpoint} is not on this machine, and {problem}: expected a directory or one of "
+                f"{', '.join(_near_first(checkpoint))}"
+            )
         return
     adapter = next(directory.glob("adapter_config.json"), None) or next(
         directory.glob("0_*/adapter_config.json"), None
@@ -119,6 +132,14 @@ def check_files(path: str, checkpoint: str) -> None:
             + (f" but {', '.join(sorted(pickled)[:3])}" if pickled else "")
             + f", and other weight formats are not read: {_conversion(directory, checkpoint)}"
         )
+
+
+def _near_first(name: str) -> list[str]:
+    """Checkpoints on this machine: those with a similar name, else some of the cache; then packaged ones."""
+    cached = cached_checkpoints()
+    last = {one.rpartition("/")[2].casefold(): one for one in cached}
+    similar = get_close_matches(name.rpartition("/")[2].casefold(), last, n=_SHOWN)
+    return [*([last[one] for one in similar] or cached[:_SHOWN]), *PACKAGES]
 
 
 def _conversion(root: Path | None, checkpoint: str) -> str:

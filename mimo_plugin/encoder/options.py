@@ -6,7 +6,7 @@
 import os
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from mimo_plugin.core.errors import EnvironmentProblem, UsageError
 from mimo_plugin.core.option import Option
@@ -38,8 +38,11 @@ class EncoderOptions:
 
     Attributes:
         attention: "eager", "sdpa", "flash_attention_2", ...; None is the choice of transformers.
+        GROUP: of the options in `--help`.
         override: False lets a checkpoint in sentence-transformers layout win over `pooling` and `normalize`.
     """
+
+    GROUP: ClassVar[str] = "Encoder"
 
     device: Annotated[str | None, Option("cpu, cuda, cuda:1, mps.  [default: the fastest that is there]")] = (
         None

@@ -14,7 +14,6 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mimo_plugin.core.artifact import MANIFEST, said_format
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError
 from mimo_plugin.core.files import sha256, user_caches
 
@@ -153,6 +152,8 @@ def resolve(checkpoint: str) -> str:
 
     Raises: as `directory`.
     """
+    from mimo_plugin.core.artifact import MANIFEST, said_format
+
     if said_format(Path(checkpoint, MANIFEST)) == RUN_FORMAT:
         return str(Path(checkpoint, MODEL))
     return str(directory(checkpoint)) if checkpoint.startswith(PREFIX) else checkpoint

@@ -186,12 +186,19 @@ class Evaluation:
         columns = list(dict.fromkeys(("baseline", "run", "measure", "language", *fields)))
         return pandas.DataFrame([one.model_dump() for one in self.compared], columns=columns)
 
-    def render(self, form: TableFormat = TableFormat.TEXT) -> str:
-        """The tables of `mimo evaluate` as text, Markdown or LaTeX."""
+    def render(self, form: TableFormat = TableFormat.TEXT, *, bold: bool = False) -> str:
+        """The tables of `mimo evaluate` as text, Markdown or LaTeX; see `core.table.render`."""
         from mimo_plugin.core.table import render
         from mimo_plugin.evaluation.tables import make_tables
 
-        return render(make_tables(self), form)
+        return render(make_tables(self), form, bold=bold)
+
+    def summary(self, *, bold: bool = False) -> str:
+        """One table as text: a row per run, with the macro average or the score of the only language."""
+        from mimo_plugin.core.table import render
+        from mimo_plugin.evaluation.tables import make_summary
+
+        return render([make_summary(self)], TableFormat.TEXT, bold=bold)
 
     def save(self, path: str | Path) -> None:
         """Writes all numbers as JSON, as `mimo evaluate --json` does."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.option import (
+    ADVANCED,
     TOPIC_LANG,
     Option,
     Progress,
@@ -96,6 +97,7 @@ class Analyzers(StrEnum):
 
 
 OFFERED_MEASURES = "ndcg, ndcg@k, map, map@k, mrr, mrr@k, recall@k, p@k, success@k, rprec, judged@k"
+_STATISTICS = "Statistics"
 _DUPLICATES = duplicates_of("queries with one id and different text")
 SLICES = Option(
     "Also average and compare parts of the topics: lines TOPIC<tab>SLICE, as `mimo data slices` writes them.",
@@ -139,14 +141,19 @@ class EvaluationOptions:
         ),
     ] = None
     correction: Annotated[
-        Correction, Option("Correction for the number of tests of a measure: runs x languages.")
+        Correction,
+        Option("Correction for the number of tests of a measure: runs x languages.", group=_STATISTICS),
     ] = Correction.HOLM
-    alpha: Annotated[float, Option("Level of tests and intervals.")] = 0.05
+    alpha: Annotated[float, Option("Level of tests and intervals.", group=_STATISTICS)] = 0.05
     permutations: Annotated[
         int,
-        Option("Number of permutations and bootstrap samples; all are used if there are fewer.", min=1000),
+        Option(
+            "Number of permutations and bootstrap samples; all are used if there are fewer.",
+            min=1000,
+            group=_STATISTICS,
+        ),
     ] = 10_000
-    seed: Annotated[int, Option("Seed of permutations and bootstrap samples.", min=0)] = 42
+    seed: Annotated[int, Option("Seed of permutations and bootstrap samples.", min=0, group=_STATISTICS)] = 42
     languages: Annotated[
         Sequence[str], Option("Evaluate on these only.  [default: all]", metavar="LANG,...")
     ] = ()
@@ -158,7 +165,9 @@ class EvaluationOptions:
     topic_lang: Annotated[Sequence[str], replace(TOPIC_LANG, also=("--lang",))] = ()
     remove_query: RemoveQuery = False
     duplicates: Annotated[str, _DUPLICATES] = "error"
-    ignore_unknown_queries: Annotated[bool, Option("Leave out queries that are no topics.")] = False
+    ignore_unknown_queries: Annotated[
+        bool, Option("Leave out queries that are no topics.", group=ADVANCED)
+    ] = False
     progress: Progress = None
 
 
@@ -203,7 +212,7 @@ class FusionOptions:
         Option("Weight of each run, in order.  [default: 1 each]", metavar="W,...", parse=_numbers),
     ] = None
     hits: Annotated[int | None, Option("Documents a query.  [default: all]", min=1)] = None
-    tag: Annotated[str, Option("Sixth column of the run.")] = "fusion"
+    tag: Annotated[str, Option("Sixth column of the run.", group=ADVANCED)] = "fusion"
     progress: Progress = None
 
     def problems(self, runs: int) -> list[str]:

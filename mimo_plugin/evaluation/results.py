@@ -15,7 +15,7 @@ from mimo_plugin.core.errors import ArtifactError, Problems
 FORMAT: Final = "mimo-reproduction"
 FORMAT_VERSION: Final = 1
 FILE_NAME = "results.json"
-_AGAIN = "make it again with `mimo reproduce`"
+AGAIN = "make it again with `mimo reproduce`"
 
 
 class ResultRecord(BaseModel):
@@ -469,22 +469,23 @@ class BenchmarkResults(ResultRecord):
     @model_validator(mode="before")
     @classmethod
     def _can_be_shown(cls, content: Any) -> Any:
-        return _printable(content)
+        return printable(content)
 
 
 # Control characters, lone surrogates and non-characters: neither XML nor a terminal can show them.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def _printable(value: Any) -> Any:
+def printable(value: Any) -> Any:
+    """The value with escapes such as `\\x00` in its texts; a tab or line break becomes a space."""
     if isinstance(value, str):
         return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], re.sub(r"[\t\n\r]", " ", value))
     if isinstance(value, BaseModel):
-        return _printable(value.model_dump())
+        return printable(value.model_dump())
     if isinstance(value, Mapping):
-        return {_printable(key): _printable(part) for key, part in value.items()}
+        return {printable(key): printable(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_printable(part) for part in value]
+        return [printable(part) for part in value]
     return value
 
 
@@ -498,11 +499,11 @@ def read_results(path: Path) -> BenchmarkResults:
     try:
         content = json.loads(file.read_bytes())
         if not isinstance(content, dict):
-            raise ArtifactError(f"{file} holds no JSON object, expected results; {_AGAIN}")
+            raise ArtifactError(f"{file} holds no JSON object, expected results; {AGAIN}")
     except OSError as error:
-        raise ArtifactError(f"{file} cannot be read: {error.strerror}, expected results; {_AGAIN}") from error
+        raise ArtifactError(f"{file} cannot be read: {error.strerror}, expected results; {AGAIN}") from error
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"{file} is not JSON: {error}; {_AGAIN}") from error
+        raise ArtifactError(f"{file} is not JSON: {error}; {AGAIN}") from error
     return parse_results(content)
 
 
@@ -516,13 +517,13 @@ def parse_results(content: Mapping[str, Any]) -> BenchmarkResults:
     if (kind, version) != (FORMAT, FORMAT_VERSION):
         raise ArtifactError(
             f"the results have format {kind!r}, version {version!r}; expected {FORMAT!r}, version "
-            f"{FORMAT_VERSION}: {_AGAIN}"
+            f"{FORMAT_VERSION}: {AGAIN}"
         )
     try:
         return BenchmarkResults.model_validate(content)
     except ValidationError as error:
         problems = Problems(ArtifactError)
         faults = field_faults(error, BenchmarkResults, content)
-        problems.extend(f"invalid results: {fault}; {_AGAIN}" for _, fault in faults)
+        problems.extend(f"invalid results: {fault}; {AGAIN}" for _, fault in faults)
         problems.raise_any()
         raise

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mimo_plugin.core.table import DAGGER, MISSING, Cell, Column, Table, number, probability, words
+from mimo_plugin.core.table import DAGGER, MISSING, Cell, Column, Table, in_bold, number, probability, words
 from mimo_plugin.evaluation.compare import ALL_LANGUAGES
 from mimo_plugin.evaluation.options import CORRECTION_NAMES, TEST_NAMES, Correction, SignificanceTest
 from mimo_plugin.evaluation.results import (
@@ -29,8 +29,7 @@ def make_tables(evaluation: "Evaluation") -> list[Table]:
     notes = _notes(result)
     scores = [_by_language(result, name) for name in measures] if several else [_by_measure(result, measures)]
     for title, headers, rows in scores:
-        marked = any(cell.marked for row in rows for cell in row)
-        dagger = [f"{DAGGER} differs from {evaluation.baseline}: {notes[0]}", *notes[1:]] if marked else []
+        dagger = _dagger(rows, evaluation.baseline, notes)
         unseen = result_marks(result)[1]
         if apart_averages(result) and several:
             unseen.append(APART)
@@ -44,6 +43,20 @@ def make_tables(evaluation: "Evaluation") -> list[Table]:
         if chosen and result.test is not None:
             tables.append(_comparisons(result, result.test, measure, chosen, notes))
     return [*tables, *slice_tables(result)]
+
+
+def make_summary(evaluation: "Evaluation") -> Table:
+    """Scores alone, over all languages together."""
+    result = evaluation.result
+    title, headers, rows = _by_measure(result, [str(measure) for measure in evaluation.measures])
+    return Table.of(title, headers, rows, _dagger(rows, evaluation.baseline, _notes(result)[-1:]))
+
+
+def _dagger(rows: Sequence[Sequence[Cell]], baseline: str | None, notes: Sequence[str]) -> list[str]:
+    """What a dagger says, if there is one. notes: how differences were tested."""
+    if not any(cell.marked for row in rows for cell in row):
+        return []
+    return [f"{DAGGER} differs from {baseline}: {notes[0]}", *notes[1:]]
 
 
 def _counts(result: EvaluationResult, judged: str) -> Table:
@@ -64,14 +77,17 @@ _Parts = tuple[str, list[str], list[list[Cell]]]
 
 
 def _by_measure(result: EvaluationResult, measures: Sequence[str]) -> _Parts:
-    """Title, headers and rows for one language: a column per measure."""
-    (language,) = result.topics.languages
+    """Title, headers and rows for one language, or the macro average of several: a column per measure."""
+    topics = result.topics
+    several = len(topics.languages) > 1
+    language = ALL_LANGUAGES if several else next(iter(topics.languages))
     rows = [
         [words(name), *(_score(result, name, measure, language) for measure in measures)]
         for name in result.runs
     ]
     mark = result_marks(result)[0].get(language, "")
-    title = f"scores, {result.topics.judged} topics (language: {language}{mark})"
+    over = f"macro average of {len(topics.languages)} languages" if several else f"language: {language}{mark}"
+    title = f"scores, {topics.judged} topics ({over})"
     return title, ["run", *measures], rows
 
 
@@ -99,10 +115,15 @@ def _by_language(result: EvaluationResult, measure: str) -> _Parts:
 
 
 def _score(result: EvaluationResult, name: str, measure: str, language: str) -> Cell:
-    """A score, with a dagger if it differs significantly from the baseline's."""
-    run = result.runs[name]
-    values = run.macro if language == ALL_LANGUAGES else run.per_language[language]
-    return number(values[measure])._replace(marked=result.differs(name, measure, language))
+    """A score, bold if no run's is higher, with a dagger if it differs significantly from the baseline's."""
+    cells = {}
+    for other, run in result.runs.items():
+        values = run.macro if language == ALL_LANGUAGES else run.per_language[language]
+        cells[other] = number(values[measure])
+    (cell,) = [
+        best for other, best in zip(cells, in_bold(list(cells.values())), strict=True) if other == name
+    ]
+    return cell._replace(marked=result.differs(name, measure, language))
 
 
 def _whole(value: int) -> Cell:

@@ -22,7 +22,7 @@ from mimo_plugin.indexing.encode import (
     load_encoder,
     require_space,
 )
-from mimo_plugin.indexing.faiss import PRESETS, new_index, read_index, resolve, write_index
+from mimo_plugin.indexing.faiss import new_index, read_index, resolve, write_index
 from mimo_plugin.indexing.open import (
     DOCID,
     FILES,
@@ -38,7 +38,7 @@ from mimo_plugin.indexing.open import (
     index_at,
 )
 from mimo_plugin.indexing.plan import EncodingPlan, join_plans, plan_encoding
-from mimo_plugin.indexing.settings import IndexOptions
+from mimo_plugin.indexing.settings import PRESETS, IndexOptions, MergeOptions
 from mimo_plugin.indexing.texts import TextsOf, in_order, joined_texts, texts_of, write_texts
 from mimo_plugin.indexing.vectors import (
     VECTORS,
@@ -216,10 +216,8 @@ def _write_entries(output: Path, vectors: Vectors) -> None:
 def merge_indexes(
     directories: Sequence[Path],
     output: Path,
-    factory: str | None = None,
-    *,
-    resume: bool = True,
-    progress: bool | None = None,
+    options: MergeOptions | None = None,
+    **changes: Any,
 ) -> Index:
     """Merges indexes into one; nothing is encoded.
 
@@ -227,15 +225,14 @@ def merge_indexes(
     are kept if all indexes have them.
 
     Args:
-        factory: preset or FAISS factory string; None is the parts' own.
-        resume: leave a finished merge as it is; False starts over.
-        progress: progress bars; None shows them on a terminal only.
+        changes: fields of `MergeOptions` in place of those of `options`.
 
     Raises:
         ArtifactError: an index is corrupted, does not keep its vectors, or does not fit the others.
         DataError: a docid is in two of them.
         UsageError: FAISS does not know the factory string, or `output` is one of the indexes.
     """
+    options = replace(options or MergeOptions(), **changes)
     if not directories:
         raise UsageError("no index was given, expected at least one")
     problems = Problems(UsageError)
@@ -251,12 +248,12 @@ def merge_indexes(
             manifests.append(index_at(directory).verify())
     problems.raise_any()
     kinds = {_preset(manifest.plan) for manifest in manifests}
-    if factory is None and len(kinds) > 1:
+    if options.factory is None and len(kinds) > 1:
         raise UsageError(
             f"the indexes are of different kinds ({', '.join(sorted(kinds))}): say with --factory which kind "
             "to build"
         )
-    factory = factory or kinds.pop()
+    factory = options.factory or kinds.pop()
     plan, order = join_plans([manifest.plan.vectors for manifest in manifests], list(map(str, directories)))
     parts = [(directories[at], manifests[at]) for at in order]
     target = resolve(factory, plan.dimension, plan.documents).factory
@@ -264,13 +261,15 @@ def merge_indexes(
         with problems.collect():
             _require_vectors(directory, manifest.plan, target)
     problems.raise_any()
-    _require_unique([directory for directory, _ in parts], progress)
-    options = IndexOptions(factory=factory, seed=parts[0][1].plan.seed, resume=resume, progress=progress)
+    _require_unique([directory for directory, _ in parts], options.progress)
+    indexing = IndexOptions(
+        factory=factory, seed=parts[0][1].plan.seed, resume=options.resume, progress=options.progress
+    )
     without = [str(directory) for directory, manifest in parts if TEXTS not in manifest.files]
     if without and len(without) < len(parts):
         logger.warning("texts are not kept: %s without them", ", ".join(without))
     texts = None if without else joined_texts([directory / TEXTS for directory, _ in parts])
-    return index_vectors(IndexedVectors(plan, parts), output, options, texts)
+    return index_vectors(IndexedVectors(plan, parts), output, indexing, texts)
 
 
 def _preset(plan: IndexPlan) -> str:

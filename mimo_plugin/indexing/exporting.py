@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
-from typing import Literal
+from typing import Any, Literal
 
 from mimo_plugin.core.artifact import MANIFEST, Artifact, Kind, Manifest, said_format
 from mimo_plugin.core.environment import bar
@@ -18,18 +17,11 @@ from mimo_plugin.indexing.encode import require_space
 from mimo_plugin.indexing.faiss import new_index
 from mimo_plugin.indexing.open import index_at, made_by_pyserini
 from mimo_plugin.indexing.plan import OF_THE_MACHINE, EncodingPlan
+from mimo_plugin.indexing.settings import ExportOptions, Format
 from mimo_plugin.indexing.texts import TextsOf, texts_of
 from mimo_plugin.indexing.vectors import PARQUET_SETTINGS, VectorBatch, Vectors, open_vectors, vector_table
 from mimo_plugin.pyserini.bm25 import LUCENE_FILES, lucene_files, versions
 from mimo_plugin.pyserini.java import ensure_jvm
-
-
-class Format(StrEnum):
-    LUCENE_HNSW = "lucene-hnsw"
-    LUCENE_FLAT = "lucene-flat"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-
 
 # Maximum bytes per number while exporting. Lucene needs its input, and two copies during a merge.
 _BYTES = {Format.LUCENE_HNSW: 12, Format.LUCENE_FLAT: 12, Format.JSONL: 23, Format.PARQUET: 4}
@@ -77,11 +69,8 @@ def export_vectors(
     sources: Sequence[Path],
     to: Format,
     output: Path,
-    *,
-    text: bool = False,
-    dimension: int | None = None,
-    threads: int = 2,
-    progress: bool | None = None,
+    options: ExportOptions | None = None,
+    **changes: Any,
 ) -> Exported:
     """Writes vectors in another format, all or nothing.
 
@@ -91,10 +80,7 @@ def export_vectors(
         sources: one index that keeps its vectors unchanged, or directories of vectors that belong together.
         output: for Lucene a directory, where a finished export of the same vectors stays as it is; otherwise
             a new file.
-        text: put the documents' texts into JSON Lines.
-        dimension: keep the vectors' first so many components; None keeps all.
-        threads: of Lucene.
-        progress: progress bars; None shows them on a terminal only.
+        changes: fields of `ExportOptions` in place of those of `options`.
 
     Raises:
         ArtifactError: a source is corrupted or changed its vectors; the output holds something else.
@@ -102,10 +88,11 @@ def export_vectors(
         EnvironmentProblem: the disk is full, or the file system refuses; no usable Java for Lucene.
         UsageError: an option does not fit the format.
     """
+    options = replace(options or ExportOptions(), **changes)
     lucene = to in (Format.LUCENE_HNSW, Format.LUCENE_FLAT)
     directory = Artifact(output, LUCENE_VECTORS)
     problems = Problems()
-    if text and to is not Format.JSONL:
+    if options.text and to is not Format.JSONL:
         problems.add(f"--text: only jsonl takes texts, not {to.value}", UsageError)
     with problems.collect():
         if lucene:
@@ -116,25 +103,25 @@ def export_vectors(
                 raise ArtifactError(f"{output} exists already: choose another --output, or remove it")
     with problems.collect():
         vectors = open_source(sources)
-        plan = _cut_plan(vectors, dimension, sources)
+        plan = _cut_plan(vectors, options.dimension, sources)
     problems.raise_any()
     if lucene and (manifest := directory.finished()) is not None:
         kind = [f"kind is {to.value!r}, there it is {manifest.kind!r}"] if manifest.kind != to.value else []
         directory.refuse([*plan.differences(manifest.plan, ignoring=OF_THE_MACHINE), *kind])
         return Exported(plan.documents, plan.dimension, already=True)
-    texts = texts_of(plan) if text else None
+    texts = texts_of(plan) if options.text else None
     make_parent(output)
     size = _BYTES[to] * plan.dimension * plan.documents
     require_space(output.absolute().parent, size, f"{plan.documents} vectors as {to.value}")
     warnings = []
-    with bar(total=plan.documents, what="exporting", unit="docs", enabled=progress) as counter:
+    with bar(total=plan.documents, what="exporting", unit="docs", enabled=options.progress) as counter:
         batches = _batches(vectors, plan, counter.update)
         if to is Format.JSONL:
             write_jsonl(batches, output, texts)
         elif to is Format.PARQUET:
             write_parquet(batches, output)
         else:
-            warnings = _write_lucene(batches, directory, to, plan, threads, progress)
+            warnings = _write_lucene(batches, directory, to, plan, options)
     return Exported(plan.documents, plan.dimension, warnings=tuple(warnings))
 
 
@@ -238,8 +225,7 @@ def _write_lucene(
     directory: Artifact[LuceneManifest],
     to: Format,
     plan: EncodingPlan,
-    threads: int,
-    progress: bool | None,
+    options: ExportOptions,
 ) -> list[str]:
     """Returns warnings."""
     output = directory.path
@@ -253,7 +239,7 @@ def _write_lucene(
                 long = lengths(batch.vectors)
                 least, most = min(least, float(long.min())), max(most, float(long.max()))
                 write_parquet(iter([batch]), vectors / f"{number:06d}.parquet")
-            _index_with_anserini(vectors, output, plan.documents, to, threads, progress)
+            _index_with_anserini(vectors, output, plan.documents, to, options)
         except BaseException:
             directory.start_over()
             raise
@@ -276,7 +262,7 @@ _BUFFER = 512
 
 
 def _index_with_anserini(
-    source: Path, index: Path, documents: int, to: Format, threads: int, progress: bool | None
+    source: Path, index: Path, documents: int, to: Format, options: ExportOptions
 ) -> None:
     """Indexes the Parquet files of a directory with Lucene, HNSW with Anserini's default M=16 and efC=100."""
     ensure_jvm()
@@ -288,7 +274,7 @@ def _index_with_anserini(
     # The JVM's working directory is that of its start.
     args.input = str(source.absolute())
     args.index = str(index.absolute())
-    args.threads = threads
+    args.threads = options.threads
     args.memoryBuffer = _BUFFER
     args.quiet = True
     indexer = autoclass(name)(args)
@@ -307,7 +293,7 @@ def _index_with_anserini(
 
     # A separate thread, so that Ctrl-C and the progress bar work.
     thread = Thread(target=run, daemon=True)
-    with bar(total=documents, what="Lucene indexing", unit="docs", enabled=progress) as counter:
+    with bar(total=documents, what="Lucene indexing", unit="docs", enabled=options.progress) as counter:
         thread.start()
         while thread.is_alive():
             thread.join(_LOOK)

@@ -12,6 +12,7 @@ import numpy as np
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError, UsageError
 from mimo_plugin.core.files import replacing
+from mimo_plugin.indexing.settings import PRESETS
 from mimo_plugin.indexing.vectors import Vectors
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ _OF_ANY_SIZE = {
     "sq8": ResolvedFactory("SQ8"),
     "hnsw": ResolvedFactory("HNSW32", "efConstruction=200,efSearch=128"),
 }
-PRESETS = (*_OF_ANY_SIZE, "ivfpq")
 
 
 def resolve(factory: str, dimension: int, documents: int) -> ResolvedFactory:

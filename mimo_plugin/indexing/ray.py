@@ -21,7 +21,7 @@ from mimo_plugin.encoder.options import AUTO, EncoderOptions
 from mimo_plugin.indexing.encode import Encoded, begin_vectors, check_inputs, finish_vectors
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray_worker import RayEncoder, Work, find_terms, read_row, read_texts, vectors_of
-from mimo_plugin.indexing.settings import EncodeOptions
+from mimo_plugin.indexing.settings import EncodeOptions, RayOptions
 from mimo_plugin.indexing.vectors import VECTORS, Shards
 
 if TYPE_CHECKING:
@@ -30,24 +30,6 @@ if TYPE_CHECKING:
 LOCAL = "local"
 # More cores than these would wait for the process's single Python thread.
 _CORES = 8
-
-
-@dataclass(frozen=True)
-class RayOptions:
-    """Attributes:
-    address: `HOST:PORT`, or `auto` for this machine's cluster; `local` is the address in RAY_ADDRESS, else
-        a new Ray on this machine.
-    workers: processes that encode; None is as many as fit.
-    cpus: cores per worker; None is 1 beside a GPU, else the smallest machine's, in groups of at most 8.
-    gpus: GPUs per worker; None is 1 where there are GPUs.
-    debug: show Ray's messages.
-    """
-
-    address: str = LOCAL
-    workers: int | None = None
-    cpus: int | None = None
-    gpus: float | None = None
-    debug: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,14 +87,15 @@ def require_ray() -> None:
         ) from error
 
 
-def check_address(address: str) -> str:
+def check_address(address: str | None) -> str:
     """Resolves the address to `local`, `auto` or `HOST:PORT`.
 
     Raises:
         EnvironmentProblem: nothing answers at the address.
         UsageError: the address is malformed.
     """
-    address = (os.environ.get("RAY_ADDRESS") or LOCAL) if address == LOCAL else address
+    if address in (None, LOCAL):
+        address = os.environ.get("RAY_ADDRESS") or LOCAL
     if address in (LOCAL, "auto"):
         return address
     match = _ADDRESS.fullmatch(address)

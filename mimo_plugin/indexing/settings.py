@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from mimo_plugin.core.errors import UsageError, near
 from mimo_plugin.core.option import (
+    ADVANCED,
     Option,
     Progress,
     RemoveQuery,
@@ -16,6 +18,7 @@ from mimo_plugin.core.option import (
     TopicLang,
     duplicates_of,
 )
+from mimo_plugin.encoder.options import Dimension
 from mimo_plugin.evaluation.options import Analyzers, split_names
 
 if TYPE_CHECKING:
@@ -69,6 +72,12 @@ class Part:
 
 WHOLE = Part()
 
+PRESETS = ("flat", "fp16", "sq8", "hnsw", "ivfpq")
+Factory = Annotated[
+    str,
+    Option(f"{', '.join(PRESETS)}, or any FAISS factory string, e.g. IVF256,Flat.", examples=PRESETS),
+]
+
 
 @dataclass(frozen=True)
 class EncodeOptions:
@@ -88,9 +97,16 @@ class EncodeOptions:
         ),
     ] = None
     shard_size: Annotated[
-        int, Option("Documents encoded and written at a time; a kill loses two shards at most.", min=1)
+        int,
+        Option(
+            "Documents encoded and written at a time; a kill loses two shards at most.",
+            min=1,
+            group=ADVANCED,
+        ),
     ] = 4096
-    resume: Annotated[bool, Option("Go on with work that was cut short, or start over.")] = True
+    resume: Annotated[bool, Option("Go on with work that was cut short, or start over.", group=ADVANCED)] = (
+        True
+    )
     progress: Progress = None
 
     @property
@@ -99,17 +115,95 @@ class EncodeOptions:
 
 
 @dataclass(frozen=True)
+class RayOptions:
+    """The cluster that encodes, and its workers.
+
+    Attributes:
+        debug: show Ray's messages.
+    """
+
+    GROUP: ClassVar[str] = "Ray"
+
+    address: Annotated[
+        str | None,
+        Option(
+            "Encode with Ray Data on the cluster at HOST:PORT, or on this machine's cluster (auto). Without "
+            "a value: on the cluster in RAY_ADDRESS, else on this machine with one worker per GPU.",
+            name="--ray",
+            metavar="[ADDRESS]",
+            settings={"is_flag": False, "flag_value": "local"},
+        ),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Option("Processes that encode.  [default: as many as fit]", name="--ray-workers", min=1),
+    ] = None
+    cpus: Annotated[
+        int | None,
+        Option(
+            "Cores per worker.  [default: 1 beside a GPU, else the smallest machine's, in groups of at most "
+            "8]",
+            name="--ray-cpus-per-worker",
+            min=1,
+        ),
+    ] = None
+    gpus: Annotated[
+        float | None,
+        Option(
+            "GPUs per worker; with 0.5, two share one.  [default: 1 where there are GPUs]",
+            name="--ray-gpus-per-worker",
+            min=0,
+        ),
+    ] = None
+    debug: bool = False
+
+
+@dataclass(frozen=True)
 class IndexOptions(EncodeOptions):
     """How documents are encoded and indexed."""
 
-    factory: Annotated[
-        str, Option("flat, fp16, sq8, hnsw, ivfpq, or any FAISS factory string, e.g. IVF256,Flat.")
-    ] = "Flat"
-    seed: Annotated[int, Option("Seed of the sample that trains IVF, PQ and the like.", min=0)] = 42
+    factory: Factory = "Flat"
+    seed: Annotated[
+        int, Option("Seed of the sample that trains IVF, PQ and the like.", min=0, group=ADVANCED)
+    ] = 42
     texts: Annotated[
         bool, Option("Keep the documents' texts beside the index, compressed: `mimo search -q` shows them.")
     ] = False
-    resume: Annotated[bool, Option("Go on with an index that was cut short, or start over.")] = True
+    resume: Annotated[
+        bool, Option("Go on with an index that was cut short, or start over.", group=ADVANCED)
+    ] = True
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """How indexes are merged."""
+
+    factory: Annotated[
+        str | None,
+        Option(
+            f"{', '.join(PRESETS)}, or any FAISS factory string.  [default: as the indexes]",
+            examples=PRESETS,
+        ),
+    ] = None
+    resume: Annotated[bool, Option("Leave a finished merge as it is, or start over.", group=ADVANCED)] = True
+    progress: Progress = None
+
+
+class Format(StrEnum):
+    LUCENE_HNSW = "lucene-hnsw"
+    LUCENE_FLAT = "lucene-flat"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How vectors are exported."""
+
+    text: Annotated[bool, Option("jsonl: put the documents' texts into `contents`.")] = False
+    threads: Annotated[int, Option("Threads that Lucene uses.", min=1, group=ADVANCED)] = 2
+    dimension: Dimension = None
+    progress: Progress = None
 
 
 # Hits per query that are shown, without --hits.
@@ -127,7 +221,7 @@ class TopicOptions:
     lang: Annotated[
         Sequence[str], Option("Search documents in these languages only.  [default: all]", metavar="LANG,...")
     ] = ()
-    tag: Annotated[str, Option("Name of the run, its sixth column.")] = "mimo"
+    tag: Annotated[str, Option("Name of the run, its sixth column.", group=ADVANCED)] = "mimo"
     shared_topics: SharedTopics = False
     topic_field: TopicField = None
     topic_lang: TopicLang = ()
@@ -168,13 +262,14 @@ class SearchOptions(TopicOptions):
     """How queries are searched."""
 
     encoder: Annotated[
-        "str | Encoder | None", Option("Query encoder.  [default: the encoder that made the index]")
+        "str | Encoder | None",
+        Option("Query encoder.  [default: the encoder that made the index]", metavar="CHECKPOINT"),
     ] = None
     allow_other_encoder: Annotated[
-        bool, Option("Search with an encoder that is not the one of the index.")
+        bool, Option("Search with an encoder that is not the one of the index.", group=ADVANCED)
     ] = False
     search_parameters: Annotated[
-        str | None, Option("FAISS search parameters, e.g. nprobe=16 or efSearch=128.")
+        str | None, Option("FAISS search parameters, e.g. nprobe=16 or efSearch=128.", group=ADVANCED)
     ] = None
 
 
@@ -190,7 +285,7 @@ class ShowOptions:
 class Bm25Options(TopicOptions):
     """How BM25's index is built and searched. `lang` chooses the documents that are indexed."""
 
-    tag: Annotated[str, Option("Name of the run, its sixth column.")] = "bm25"
+    tag: Annotated[str, Option("Name of the run, its sixth column.", group=ADVANCED)] = "bm25"
     analyzers: Annotated[
         Analyzers,
         Option(
@@ -208,5 +303,5 @@ class Bm25Options(TopicOptions):
     duplicates: Annotated[str, duplicates_of("documents or queries with one id and different content")] = (
         "error"
     )
-    threads: Annotated[int, Option("Threads that Lucene uses.", min=1)] = 2
-    resume: Annotated[bool, Option("Search a finished --index, or build it again.")] = True
+    threads: Annotated[int, Option("Threads that Lucene uses.", min=1, group=ADVANCED)] = 2
+    resume: Annotated[bool, Option("Search a finished --index, or build it again.", group=ADVANCED)] = True

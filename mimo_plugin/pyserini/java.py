@@ -6,14 +6,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import IO, Any, cast
 
 from mimo_plugin.core.environment import signals_kept
 from mimo_plugin.core.errors import EnvironmentProblem
@@ -307,7 +307,7 @@ def _start(java: Java, jar: Path, config: Any) -> None:
     if str(jar) not in (config.classpath or ()):
         config.add_classpath(str(jar))
     try:
-        with signals_kept():
+        with signals_kept(), _without_warning(quiet):
             autoclass = import_module("jnius").autoclass
             autoclass("java.lang.System")
     except Exception as error:
@@ -319,6 +319,29 @@ def _start(java: Java, jar: Path, config: Any) -> None:
         logger = autoclass("java.util.logging.Logger").getLogger("org.apache.lucene")
         logger.setLevel(autoclass("java.util.logging.Level").SEVERE)
         _loggers.append(logger)
+
+
+@contextmanager
+def _without_warning(quiet: bool) -> Iterator[None]:
+    """Leaves out the JVM's line about the incubating module, which it writes to standard error by itself.
+
+    Another process filters, so that the last words of a JVM that ends this process are still shown.
+    """
+    command = ["grep", "--line-buffered", "-v", "WARNING: Using incubator modules"]
+    if not quiet or shutil.which(command[0]) is None:
+        yield
+        return
+    sys.stderr.flush()
+    shown = os.dup(2)
+    try:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=shown) as child:
+            try:
+                os.dup2(cast(IO[bytes], child.stdin).fileno(), 2)
+                yield
+            finally:
+                os.dup2(shown, 2)
+    finally:
+        os.close(shown)
 
 
 def _import_failure(error: Exception) -> str:

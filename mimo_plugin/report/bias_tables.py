@@ -1,12 +1,26 @@
 """Tables of language bias, geometry, systems and provenance."""
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from mimo_plugin.core.files import size_text
-from mimo_plugin.core.table import MISSING, Cell, Column, Note, Table, count, number, words
+from mimo_plugin.core.table import (
+    DOWN,
+    MISSING,
+    TO_0,
+    TO_1,
+    UP,
+    Cell,
+    Column,
+    Note,
+    Table,
+    count,
+    number,
+    words,
+)
 from mimo_plugin.evaluation.results import (
     BenchmarkResults,
     BiasResult,
@@ -64,10 +78,16 @@ def bias_table(biases: Biases) -> Table:
     cutoff = next(iter(biases.found.values())).cutoff
     columns = [
         Column("run"),
-        *map(Column, (f"PEER@{cutoff}", f"PEER@{cutoff}, raw ranks", f"MRC@{cutoff}", "AWRF")),
-        Column("same-language preference", apart=True),
+        *(
+            Column(name, better=UP)
+            for name in (f"PEER@{cutoff}", f"PEER@{cutoff}, raw ranks", f"MRC@{cutoff}", "AWRF")
+        ),
+        Column("same-language preference", apart=True, better=TO_1),
         *map(Column, ("own language", "entropy")),
-        *(Column(name, "cross-lingual gap", apart=name == "same") for name in ("same", "other", "gap")),
+        *(
+            Column(name, "cross-lingual gap", apart=name == "same", better=TO_0 if name == "gap" else UP)
+            for name in ("same", "other", "gap")
+        ),
     ]
     rows = [[words(biases.names[name], name), *_cells(bias)] for name, bias in biases.found.items()]
     notes = [*_reading(list(biases.found.values()), biases.own_only), *_skipped(biases)]
@@ -163,13 +183,14 @@ def _skipped(biases: Biases) -> Iterator[str]:
         yield f"Skipped: {what}{where}: {why}"
 
 
-# Measures with values per language: attribute of `BiasResult`, part of a file's name, title, format.
+# Measures with values per language: attribute of `BiasResult`, part of a file's name, title, format, which
+# values are better.
 _BY_LANGUAGE = (
-    ("mrc", "mrc", "MRC", ".2f"),
-    ("peer", "peer", "PEER", ".4f"),
-    ("awrf", "awrf", "AWRF", ".4f"),
-    ("same_language_preference", "preference", "Same-language preference", ".2f"),
-    ("cross_lingual_gap", "gap", "Cross-lingual gap", "+.4f"),
+    ("mrc", "mrc", "MRC", ".2f", UP),
+    ("peer", "peer", "PEER", ".4f", UP),
+    ("awrf", "awrf", "AWRF", ".4f", UP),
+    ("same_language_preference", "preference", "Same-language preference", ".2f", TO_1),
+    ("cross_lingual_gap", "gap", "Cross-lingual gap", "+.4f", TO_0),
 )
 
 
@@ -184,11 +205,11 @@ def _further(biases: Biases, attribute: str) -> dict[int, dict[str, Any]]:
 
 def cutoffs_table(biases: Biases) -> Table | None:
     """MRC and PEER at further cutoffs, a row per run; None without further cutoffs."""
-    columns = ["run"]
+    columns = [Column("run")]
     rows = {run: [words(biases.names[run], run)] for run in biases.found}
-    for attribute, _, title, form in _BY_LANGUAGE:
+    for attribute, _, title, form, better in _BY_LANGUAGE:
         for at, by_run in _further(biases, attribute).items():
-            columns.append(f"{title}@{at}")
+            columns.append(Column(f"{title}@{at}", better=better))
             for run, row in rows.items():
                 row.append(number(by_run[run].mean if run in by_run else None, form))
     if len(columns) == 1:
@@ -203,16 +224,16 @@ def bias_by_language(biases: Biases, *, further_only: bool = False) -> Iterator[
     Args:
         further_only: only MRC and PEER at further cutoffs.
     """
-    for attribute, name, title, form in _BY_LANGUAGE:
+    for attribute, name, title, form, better in _BY_LANGUAGE:
         if not further_only:
             by_run = {run: getattr(bias, attribute) for run, bias in biases.found.items()}
-            yield from _by_language(biases, name, title, form, by_run)
+            yield from _by_language(biases, name, title, form, better, by_run)
         for at, by_run in _further(biases, attribute).items():
-            yield from _by_language(biases, f"{name}-{at}", f"{title}@{at}", form, by_run)
+            yield from _by_language(biases, f"{name}-{at}", f"{title}@{at}", form, better, by_run)
 
 
 def _by_language(
-    biases: Biases, name: str, title: str, form: str, by_run: Mapping[str, Any]
+    biases: Biases, name: str, title: str, form: str, better: str, by_run: Mapping[str, Any]
 ) -> Iterator[Table]:
     columns = [by_run[run].per_language if by_run.get(run) else {} for run in biases.found]
     languages = sorted({language for values in columns for language in values})
@@ -222,7 +243,10 @@ def _by_language(
         shown = words(f"{language}{biases.marks.get(language, '')}", language)
         rows.append([shown, *(number(getattr(cell, "gap", cell), form) for cell in cells)])
     if rows:
-        headers = ["query language", *(biases.names[run] for run in biases.found)]
+        headers = [
+            Column("query language"),
+            *(Column(biases.names[run], better=better) for run in biases.found),
+        ]
         title = f"{title} by query language"
         notes = [Note(note, repeated=True) for note in biases.notes]
         yield Table.of(title, headers, rows, notes, name=f"{name}-by-language", labels=biases.labels)
@@ -250,8 +274,12 @@ def geometry_table(geometry: GeometryResult, labels: Sequence[str] = ()) -> Tabl
     """A row per encoder; notes give the reasons of undefined values."""
     group = "telling languages apart"
     columns = [
-        *map(Column, ("encoder", "dimension", "alignment", "uniformity")),
-        *(Column(name, group, apart=not place) for place, name in enumerate(_PROBES)),
+        *map(Column, ("encoder", "dimension")),
+        *(Column(name, better=DOWN) for name in ("alignment", "uniformity")),
+        *(
+            Column(name, group, apart=not place, better="" if name == "chance" else DOWN)
+            for place, name in enumerate(_PROBES)
+        ),
     ]
     texts = geometry.texts
     parallel = "" if "alignment" in geometry.skipped else "parallel "
@@ -289,15 +317,16 @@ def geometry_details(geometry: GeometryResult, labels: Sequence[str] = ()) -> It
         rows = [
             [words(language), *(number(values.get(language)) for values in uniform)] for language in languages
         ]
-        yield Table.of(
-            "Uniformity by language", ["language", *names], rows, name="uniformity-by-language", labels=labels
-        )
+        title = "Uniformity by language"
+        headers = [Column("language"), *(Column(name, better=DOWN) for name in names)]
+        yield Table.of(title, headers, rows, name="uniformity-by-language", labels=labels)
     pairs = [{(a, b): value for a, b, value in one.pair_alignment} for one in geometry.encoders.values()]
     both = sorted({pair for values in pairs for pair in values})
     if both:
         rows = [[words(f"{a} – {b}"), *(number(values.get((a, b))) for values in pairs)] for a, b in both]
         title = "Alignment by pair of languages"
-        yield Table.of(title, ["languages", *names], rows, name="alignment-by-pair", labels=labels)
+        headers = [Column("languages"), *(Column(name, better=DOWN) for name in names)]
+        yield Table.of(title, headers, rows, name="alignment-by-pair", labels=labels)
 
 
 def encoder_tables(geometry: GeometryResult, labels: Sequence[str] = ()) -> Iterator[Table]:
@@ -307,7 +336,7 @@ def encoder_tables(geometry: GeometryResult, labels: Sequence[str] = ()) -> Iter
         distances = zip(languages, encoder.centroid_distances.distances, strict=True)
         yield Table.of(
             f"{label}: distances between the centroids of languages",
-            ["language", *languages],
+            ["language", *(Column(language, better=DOWN) for language in languages)],
             [[words(language), *map(number, row)] for language, row in distances],
             name=f"centroids {label}",
             labels=labels,
@@ -329,7 +358,8 @@ def systems_table(results: BenchmarkResults) -> Table:
     columns = [
         Column("system"),
         *(Column(name, text=True) for name in ("kind", "made of", "fingerprint")),
-        *map(Column, ("documents", "index size", "time")),
+        Column("documents"),
+        *(Column(name, better=DOWN) for name in ("index size", "time")),
     ]
     rows = []
     for name, system in results.systems.items():
@@ -361,6 +391,56 @@ def _said(value: Any) -> str:
     if isinstance(value, list):
         return f"({', '.join(map(_said, value))})"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def commands(results: BenchmarkResults) -> dict[str, str]:
+    """System -> a command that makes its run alone and scores it, in a directory of its own.
+
+    It is the command of the whole reproduction, with that system's `--encoder`, `--run` and `--bm25` only.
+    """
+    try:
+        tokens = shlex.split(results.provenance.command)
+    except ValueError:
+        tokens = []
+    name = results.config.name
+    if tokens[:2] != ["mimo", "reproduce"]:
+        tokens = ["mimo", "reproduce", name]
+    kept: list[str] = []
+    taken: dict[str, list[str]] = {option: [] for option in ("--encoder", "--run", "--output", "--suite")}
+    option = ""
+    for token in tokens:
+        if token.startswith("-"):
+            option, equals, value = token.partition("=")
+            taken.setdefault(option, []).extend([value] * bool(equals))
+        elif option in _OF_A_SYSTEM:
+            taken[option].append(token)
+        if option not in _OF_A_SYSTEM:
+            kept.append(token)
+    if taken["--suite"]:
+        kept.insert(2, name)
+    specs: dict[str, str] = {}
+    for kind, option in (("dense", "--encoder"), ("run", "--run")):
+        named = [label for label, system in results.systems.items() if system.kind == kind]
+        if len(named) == len(taken[option]):
+            specs |= zip(named, taken[option], strict=True)
+    output = (taken["--output"] or [f"indexes/{name}"])[-1]
+    made = {}
+    for label, system in results.systems.items():
+        parts = {part: results.systems[part] for part in system.parts or (label,) if part in results.systems}
+        own = ["--bm25" if any(one.kind == "bm25" for one in parts.values()) else "--no-bm25"]
+        for kind, option in (("dense", "--encoder"), ("run", "--run")):
+            values = [
+                specs.get(part, f"{part}={one.encoder or 'FILE'}")
+                for part, one in parts.items()
+                if one.kind == kind
+            ]
+            own += [option, *values] if values else []
+        made[label] = shlex.join([*kept, *own, "--output", f"{output}-{label}"])
+    return made
+
+
+# Options of `mimo reproduce` that differ between the commands of its systems.
+_OF_A_SYSTEM = ("--encoder", "--run", "--bm25", "--no-bm25", "--baseline", "--output", "--suite")
 
 
 def times_table(results: BenchmarkResults) -> Table | None:

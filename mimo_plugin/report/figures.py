@@ -1,4 +1,4 @@
-"""Writing of figures; forest plots of differences; heat maps of the languages of hits."""
+"""Writing of figures; the ranking of systems; forest plots of differences."""
 
 import io
 import logging
@@ -12,10 +12,20 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
-from mimo_plugin.core.table import MISSING
+from mimo_plugin.core.table import DAGGER, MISSING
 from mimo_plugin.evaluation.compare import ALL_LANGUAGES
-from mimo_plugin.evaluation.results import BenchmarkResults, ComparisonResult, LanguageMixResult
-from mimo_plugin.report.tables import FileNames, Pair, compared, labels, measure_name, system_names
+from mimo_plugin.evaluation.results import BenchmarkResults, ComparisonResult
+from mimo_plugin.report.tables import (
+    FileNames,
+    Pair,
+    compared,
+    is_judged,
+    labels,
+    measure_name,
+    overall_differences,
+    ranking,
+    system_names,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +36,7 @@ BLUE = "#0072B2"
 VERMILION = "#D55E00"
 _INK = "#222222"
 _FAINT = "#767676"
+_BAR = "#a9bccb"
 
 # No date, version or random ids, so that the same results give the same bytes. Text stays text, and dollar
 # signs are not formulas.
@@ -60,6 +71,7 @@ class Figure(NamedTuple):
         name: of its files.
         description: text for readers who cannot see it.
         labels: texts that must accompany every number.
+        narrow: the same in one column, for narrow screens; None if `draw` fits them.
     """
 
     name: str
@@ -68,30 +80,37 @@ class Figure(NamedTuple):
     description: str
     draw: Callable[[], "Canvas"]
     labels: Sequence[str] = ()
+    narrow: Callable[[], "Canvas"] | None = None
 
 
 def write_figure(figure: Figure, directory: Path) -> str:
     """Writes NAME.svg and NAME.png into the directory; returns the SVG as part of a page."""
+    text = _svg(figure, figure.draw, directory / f"{figure.name}.png")
+    (directory / f"{figure.name}.svg").write_text(text, encoding="utf-8")
+    return _inline(text, figure, f"figure-{figure.name}")
+
+
+def narrow_figure(figure: Figure) -> str:
+    """The SVG for narrow screens as part of a page, or nothing."""
+    return (
+        "" if figure.narrow is None else _inline(_svg(figure, figure.narrow), figure, f"narrow-{figure.name}")
+    )
+
+
+def _svg(figure: Figure, draw: Callable[[], "Canvas"], png: Path | None = None) -> str:
     buffer = io.StringIO()
     with _drawing():
-        canvas = figure.draw()
-        # Laid out once here, instead of twice for each file.
+        canvas = draw()
+        # Laid out once here, instead of once for each file.
         canvas.draw_without_rendering()
         canvas.set_layout_engine("none")
         _add_labels(canvas, figure.labels)
         box = canvas.get_tightbbox().padded(_MARGIN)
         canvas.savefig(buffer, format="svg", metadata=_NO_METADATA, transparent=True, bbox_inches=box)
-        canvas.savefig(
-            directory / f"{figure.name}.png",
-            format="png",
-            dpi=_PNG_DPI,
-            metadata={"Software": None},
-            facecolor="white",
-            bbox_inches=box,
-        )
-    text = buffer.getvalue()
-    (directory / f"{figure.name}.svg").write_text(text, encoding="utf-8")
-    return _inline(text, figure)
+        if png is not None:
+            look: dict[str, Any] = {"metadata": {"Software": None}, "facecolor": "white", "dpi": _PNG_DPI}
+            canvas.savefig(png, format="png", bbox_inches=box, **look)
+    return buffer.getvalue()
 
 
 @contextmanager
@@ -120,9 +139,8 @@ def _add_labels(canvas: "Canvas", labels: Sequence[str]) -> None:
         canvas.text(0.01, below, text, va="top", ha="left", fontsize=7, color=_FAINT)
 
 
-def _inline(text: str, figure: Figure) -> str:
-    """An SVG document as an element of a page, with unique ids, without style sheet and without own fonts."""
-    own = f"figure-{figure.name}"
+def _inline(text: str, figure: Figure, own: str) -> str:
+    """An SVG document as an element of a page, without style sheet and own fonts. own: prefix of its ids."""
     root = ElementTree.fromstring(text)
     for parent in root.iter():
         for child in [part for part in parent if part.tag.endswith("}style")]:
@@ -153,13 +171,93 @@ def _inline(text: str, figure: Figure) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+def columns_of(panels: int) -> int:
+    """Columns of small multiples: at most four, in rows of about the same length."""
+    return -(-panels // -(-panels // 4))
+
+
 def shortened(name: str, limit: int) -> str:
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
-_COLUMNS = 3
-_WIDTH_OF_PANELS = 6.6
-_MOST_OF_ONE = 4.2
+def winner_chart(results: BenchmarkResults, files: FileNames) -> Figure | None:
+    """The scores of all runs, a panel per measure, the best run first; None without a score."""
+    measures = [one for one in results.evaluation.measures if not is_judged(one) and ranking(results, one)]
+    if not measures:
+        return None
+    test, names = results.evaluation.test, system_names(results)
+    compared_with = (
+        f" Lines: {100 * test.confidence:g} % interval of the difference from {names[test.baseline]}, whose "
+        f"score is the dashed line. {DAGGER} differs significantly from it."
+        if test and test.baseline
+        else ""
+    )
+    average = "Macro average over languages. " if len(results.evaluation.topics.languages) > 1 else ""
+    said = (
+        f"{measure_name(one)}: "
+        + ", ".join(f"{names[run]} {score:.4f}" for run, score in ranking(results, one))
+        for one in measures
+    )
+    return Figure(
+        name=files.of("ranking"),
+        title="Scores of the systems",
+        caption=f"{average}Blue: the best.{compared_with}",
+        description=f"{'; '.join(said)}.",
+        draw=partial(_draw_ranking, results, measures, min(2, len(measures))),
+        narrow=partial(_draw_ranking, results, measures, 1) if len(measures) > 1 else None,
+        labels=labels(results),
+    )
+
+
+_WIDTH_OF_BARS, _HEIGHT_OF_BAR = 4.2, 0.26
+
+
+def _draw_ranking(results: BenchmarkResults, measures: Sequence[str], columns: int) -> "Canvas":
+    from matplotlib.figure import Figure as Canvas
+    from matplotlib.patheffects import withStroke
+
+    names, test = system_names(results), results.evaluation.test
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    order = [run for run, _ in ranking(results, measures[0])]
+    lines = -(-len(measures) // columns)
+    height = lines * (_HEIGHT_OF_REST + _HEIGHT_OF_BAR * len(order))
+    canvas = Canvas(figsize=(_WIDTH_OF_BARS * columns, height), layout="constrained")
+    grid = canvas.subplots(lines, columns, sharey=True, squeeze=False)
+    panels = [axes for line in grid for axes in line]
+    for axes, measure in zip(panels, measures, strict=False):
+        scores = dict(ranking(results, measure))
+        best = max(scores.values())
+        baseline = test.baseline if test else None
+        ends = [best, 0.0]
+        differences = overall_differences(results, measure)
+        for run, score in scores.items():
+            place, end, one = order.index(run), score, differences.get((baseline or "", run))
+            axes.barh(place, score, height=0.66, color=BLUE if score == best else _BAR)
+            if one is not None and one.ci_low is not None and one.ci_high is not None:
+                interval = [score - one.difference + bound for bound in (one.ci_low, one.ci_high)]
+                axes.plot(interval, [place, place], color=_INK, linewidth=1.3)
+                end = max(end, *interval)
+            ends += [end]
+            text = f"{score:.4f}{DAGGER * (one is not None and one.significant)}"
+            style: dict[str, Any] = {"va": "center", "fontsize": 8.5, "path_effects": halo}
+            axes.annotate(text, (end, place), xytext=(4, 0), textcoords="offset points", **style)
+        if baseline in scores:
+            axes.axvline(scores[baseline], color=_INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_title(measure_name(measure), loc="left", fontsize=9.5, fontweight="bold")
+        # Room for the numbers beside the longest bar.
+        axes.set_xlim(0, max(ends) * 1.22 or 1)
+        axes.locator_params(axis="x", nbins=5)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    for axes in panels[len(measures) :]:
+        axes.set_visible(False)
+    panels[0].set_yticks(range(len(order)), [shortened(names[run], 24) for run in order])
+    panels[0].set_ylim(len(order) - 0.4, -0.6)
+    return canvas
+
+
+_WIDTH_OF_PANELS = 7.4
+_MOST_OF_ONE = 3.9
 _WIDTH_OF_NAMES = 0.7
 _HEIGHT_OF_ROW = 0.2
 _HEIGHT_OF_REST = 0.75
@@ -182,7 +280,8 @@ def forest_plot(results: BenchmarkResults, measure: str, confidence: float, file
             "line: the interval is undefined."
         ),
         description=" ".join([*said, "All numbers are in the table that follows."]),
-        draw=partial(_draw_forest, pairs, names, shown),
+        draw=partial(_draw_forest, pairs, names, shown, columns_of(len(pairs))),
+        narrow=partial(_draw_forest, pairs, names, shown, 1) if len(pairs) > 1 else None,
         labels=labels(results),
     )
 
@@ -196,13 +295,12 @@ def _in_words(one: ComparisonResult) -> str:
 
 
 def _draw_forest(
-    pairs: Mapping[Pair, Sequence[ComparisonResult]], names: Mapping[str, str], measure: str
+    pairs: Mapping[Pair, Sequence[ComparisonResult]], names: Mapping[str, str], measure: str, columns: int
 ) -> "Canvas":
     """A panel per pair of runs, a row per language; all panels have the same axes."""
     from matplotlib.figure import Figure as Canvas
 
     rows = list(dict.fromkeys(one.language for comparisons in pairs.values() for one in comparisons))
-    columns = min(_COLUMNS, len(pairs))
     lines = -(-len(pairs) // columns)
     width = _WIDTH_OF_NAMES + min(_WIDTH_OF_PANELS, columns * _MOST_OF_ONE)
     height = lines * (_HEIGHT_OF_REST + _HEIGHT_OF_ROW * len(rows))
@@ -254,86 +352,3 @@ def _draw_panel(axes: "Axes", comparisons: Sequence[ComparisonResult], rows: Seq
             markerfacecolor=BLUE if one.significant else "white",
             linestyle="none",
         )
-
-
-_CELL = 0.27
-_MOST_WRITTEN = 20  # languages; more would not be readable
-# One hue from light to dark, which needs no colour vision.
-_COLOUR_MAP = "Blues"
-_DARK = 0.7  # part of the scale from which text is white
-
-
-def heat_maps(results: BenchmarkResults, files: FileNames) -> Iterator[tuple[str, Figure]]:
-    """Each run's name and heat map of its hits' languages; all have the same scale."""
-    names, found = system_names(results), results.language_bias
-    shares = [share or 0.0 for bias in found.values() for row in bias.language_mix.shares for share in row]
-    highest = max(shares, default=0.0) or 1.0
-    for name, bias in found.items():
-        mix, cutoff = bias.language_mix, bias.cutoff
-        figure = Figure(
-            name=files.of("language mix", name),
-            title=f"{names[name]}: languages of the first {cutoff} hits",
-            caption=(
-                f"{names[name]}: of the first {cutoff} hits of queries in a row's language, the share in "
-                "a column's language. Rows add up to 1; a framed cell is the query's own language. All "
-                "systems have the same scale."
-            ),
-            description=_mix_in_words(mix),
-            draw=partial(_draw_mix, mix, highest),
-            labels=labels(results),
-        )
-        yield name, figure
-
-
-def _mix_in_words(mix: LanguageMixResult) -> str:
-    said = []
-    for language, row in zip(mix.query_languages, mix.shares, strict=True):
-        share, name = max((share or 0.0, name) for name, share in zip(mix.doc_languages, row, strict=True))
-        said.append(f"{language}: most in {name}, {share:.2f}")
-    own = "" if mix.own is None else f"In the query's own language: {mix.own:.4f} of all. "
-    return f"{own}By query language, {'; '.join(said)}. All numbers are in the table that follows."
-
-
-def _draw_mix(mix: LanguageMixResult, highest: float) -> "Canvas":
-    """highest: the top of the colour scale."""
-    from matplotlib.figure import Figure as Canvas
-    from matplotlib.patches import Rectangle
-
-    rows, columns = len(mix.query_languages), len(mix.doc_languages)
-    canvas = Canvas(figsize=(1.6 + _CELL * max(columns, 6), 0.9 + _CELL * max(rows, 3)), layout="constrained")
-    axes = canvas.subplots()
-    values = [[share if share is not None else float("nan") for share in row] for row in mix.shares]
-    mesh = axes.pcolormesh(
-        values, cmap=_COLOUR_MAP, vmin=0.0, vmax=highest, edgecolors="white", linewidth=0.5
-    )
-    for row, language in enumerate(mix.query_languages):
-        for column, name in enumerate(mix.doc_languages):
-            share = mix.shares[row][column]
-            if share is not None and max(rows, columns) <= _MOST_WRITTEN:
-                color = "white" if share / highest > _DARK else "black"
-                middle: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 6.5}
-                axes.text(column + 0.5, row + 0.5, _brief(share), color=color, **middle)
-            if name == language:
-                axes.add_patch(
-                    Rectangle((column, row), 1, 1, fill=False, edgecolor=VERMILION, linewidth=1.8, zorder=3)
-                )
-    axes.set_xticks([at + 0.5 for at in range(columns)], [shortened(name, 12) for name in mix.doc_languages])
-    axes.set_yticks([at + 0.5 for at in range(rows)], [shortened(name, 12) for name in mix.query_languages])
-    if any(len(name) > 2 for name in mix.doc_languages):
-        axes.tick_params(axis="x", rotation=90)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.invert_yaxis()
-    axes.set_aspect("equal")
-    axes.set_xlabel("language of the hits")
-    axes.set_ylabel("language of the query")
-    bar = canvas.colorbar(mesh, ax=axes, shrink=0.7, label="share of the hits")
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(color=_INK)
-    return canvas
-
-
-def _brief(share: float) -> str:
-    """At most two digits: 0.123 -> ".12", 1 -> "1"."""
-    text = f"{share:.2f}"
-    return "1" if text == "1.00" else "0" if text == "0.00" and share == 0 else text.removeprefix("0")

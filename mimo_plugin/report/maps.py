@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mimo_plugin.evaluation.results import EncoderResult, GeometryResult
 from mimo_plugin.report.figures import Figure
+from mimo_plugin.report.heat import Heat, heat_maps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ Values = NDArray[np.float64]
 def geometry_figures(
     geometry: GeometryResult, file_of: Callable[..., str], labels: Sequence[str] = ()
 ) -> Iterator[Figure]:
-    """The plane of all encoders; per encoder its projection, centroids and pairs of languages.
+    """The plane of all encoders, the projection of each, distances and alignment of pairs of languages.
 
     Args:
         file_of: makes a file's name from the kind of figure, and an encoder's label.
@@ -47,14 +48,14 @@ def geometry_figures(
                 title=f"{label}: vectors of parallel texts in two dimensions",
                 caption=(
                     f"{label}: vectors of parallel texts on two axes ({projection.method}), which hold only "
-                    f"{explained} of the variance. Colour, mark and name: language. Where languages lie "
-                    "apart, the encoder separates them."
+                    f"{explained} of the variance. Colour, mark and name: language; large: its mean. Where "
+                    "languages lie apart, the encoder separates them."
                 ),
                 description=f"{len(projection.points):,} points in {len(projection.languages)} languages.",
                 draw=partial(_draw_projection, geometry, label),
                 labels=labels,
             )
-        yield from _pair_maps(geometry, label, file_of, labels)
+    yield from _pair_maps(geometry, file_of, labels)
 
 
 def _point(encoder: EncoderResult) -> tuple[float, float] | None:
@@ -69,51 +70,68 @@ def _in_words(encoder: EncoderResult) -> str:
 
 
 def _pair_maps(
-    geometry: GeometryResult, label: str, file_of: Callable[..., str], labels: Sequence[str]
+    geometry: GeometryResult, file_of: Callable[..., str], labels: Sequence[str]
 ) -> Iterator[Figure]:
-    """Heat maps of pairs of languages, with the same colours for all encoders."""
-    encoder, encoders = geometry.encoders[label], geometry.encoders.values()
-    languages: Sequence[str] = encoder.centroid_distances.languages
-    if len(languages) > 1:
-        distances = np.array(encoder.centroid_distances.distances, dtype=np.float64)
-        others = [value for one in encoders for row in one.centroid_distances.distances for value in row]
-        yield Figure(
-            name=file_of("centroids", label),
-            title=f"{label}: distances between languages",
-            caption=f"{label}: distances between the mean vectors of languages; 0 where they are the same.",
-            description=_ends(distances, languages),
-            draw=partial(
-                _draw_pairs,
-                languages,
-                distances,
-                [value for value in others if value],
-                f"{label}: distance between languages, {_texts(geometry)}",
-                "euclidean distance of mean vectors (lower is better)",
-            ),
-            labels=labels,
-        )
+    """Heat maps of pairs of languages, a panel per encoder."""
+    encoders = geometry.encoders.items()
+    distances = [
+        Heat(label, one.centroid_distances.languages, one.centroid_distances.languages, _apart(one))
+        for label, one in encoders
+        if len(one.centroid_distances.languages) > 1
+    ]
+    aligned = [
+        _aligned(label, one)
+        for label, one in encoders
+        if any(pair[2] is not None for pair in one.pair_alignment)
+    ]
+    for name, panels, title, caption, unit in (
+        (
+            "centroids",
+            distances,
+            "Distances between languages",
+            "Distances between the mean vectors of languages; 0 where they are the same.",
+            "euclidean distance of mean vectors (lower is better)",
+        ),
+        (
+            "pair alignment",
+            aligned,
+            "Alignment of each pair of languages",
+            "Mean squared distance between the two versions of a text. 0 is best.",
+            "mean squared distance of translations (lower is better)",
+        ),
+    ):
+        if panels:
+            every = np.concatenate([panel.values.ravel() for panel in panels])
+            yield heat_maps(
+                panels,
+                unit,
+                # Perceptually uniform, with and without colour vision.
+                colours="cividis",
+                low=float(np.nanmin(every)) if np.isfinite(every).any() else 0.0,
+                high=float(np.nanmax(every)) if np.isfinite(every).any() else 1.0,
+                name=file_of(name),
+                title=title,
+                caption=f"{caption} {_texts(geometry)}. All encoders have the same scale.",
+                description=" ".join(f"{panel.title}: {_ends(panel.values, panel.rows)}" for panel in panels),
+                labels=labels,
+            )
+
+
+def _apart(encoder: EncoderResult) -> Values:
+    """Distances between languages, with a blank diagonal. (m, m)"""
+    found = np.array(encoder.centroid_distances.distances, dtype=np.float64)
+    np.fill_diagonal(found, np.nan)
+    return found
+
+
+def _aligned(label: str, encoder: EncoderResult) -> Heat:
     pairs = [pair for pair in encoder.pair_alignment if pair[2] is not None]
-    if pairs:
-        languages = sorted({language for pair in pairs for language in pair[:2]})
-        aligned = np.full((len(languages), len(languages)), np.nan)
-        for first, second, value in pairs:
-            row, column = languages.index(first), languages.index(second)
-            aligned[row, column] = aligned[column, row] = value
-        yield Figure(
-            name=file_of("pair alignment", label),
-            title=f"{label}: alignment of each pair of languages",
-            caption=f"{label}: mean squared distance between the two versions of a text. 0 is best.",
-            description=_ends(aligned, languages),
-            draw=partial(
-                _draw_pairs,
-                languages,
-                aligned,
-                [pair[2] for one in encoders for pair in one.pair_alignment if pair[2] is not None],
-                f"{label}: alignment of translations, {_texts(geometry)}",
-                "mean squared distance of translations (lower is better)",
-            ),
-            labels=labels,
-        )
+    languages = sorted({language for pair in pairs for language in pair[:2]})
+    values = np.full((len(languages), len(languages)), np.nan)
+    for first, second, value in pairs:
+        row, column = languages.index(first), languages.index(second)
+        values[row, column] = values[column, row] = value
+    return Heat(label, languages, languages, values)
 
 
 def _ends(values: Values, languages: Sequence[str]) -> str:
@@ -137,11 +155,9 @@ def _texts(geometry: GeometryResult) -> str:
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # 8 markers and 7 colours have no common divisor: 56 combinations.
 _MARKERS = ("o", "s", "^", "D", "P", "v", "X", "<")
-# Perceptually uniform, with and without colour vision.
-_COLOR_MAP = "cividis"
 _LAYERS = 4
-_LEGEND_ROWS = 20
-# With more languages there is no room for numbers in cells and for names among points.
+_LEGEND_COLUMNS = 6
+# With more languages there is no room for names among points.
 _MOST_NAMED = 30
 
 
@@ -165,7 +181,7 @@ def _draw_plane(geometry: GeometryResult) -> "Canvas":
     """Alignment against uniformity: a point per encoder, and its trail, if any."""
     from matplotlib.lines import Line2D
 
-    canvas, axes = _axes(6.4, 4.8)
+    canvas, axes = _axes(4.8, 4.2)
     named: list[tuple[tuple[float, float], str]] = []
     avoid: list[tuple[float, float]] = []
     trails: dict[Any, str] = {}
@@ -217,8 +233,10 @@ def _draw_projection(geometry: GeometryResult, label: str) -> "Canvas":
     projection = geometry.encoders[label].projection
     points = np.array(projection.points, dtype=np.float64)
     of_language = [points[points[:, 2] == number, :2] for number in range(len(projection.languages))]
-    columns = -(-len(of_language) // _LEGEND_ROWS)
-    canvas, axes = _axes(6.5 + 1.1 * columns, 5.2)
+    # Names stand at the means, as long as there is room for them; else a legend below says which is which.
+    named = len(of_language) <= _MOST_NAMED
+    lines = 0 if named else -(-len(of_language) // _LEGEND_COLUMNS)
+    canvas, axes = _axes(4.8, 4.6 + 0.2 * lines)
     # Languages are drawn in layers, so that the last does not cover the others.
     size = 14 if len(points) <= 1000 else 8
     for step in range(_LAYERS):
@@ -237,43 +255,12 @@ def _draw_projection(geometry: GeometryResult, label: str) -> "Canvas":
     axes.set_xlabel(f"first principal component, {first:.1f} % of the variance")
     axes.set_ylabel(f"second, {second:.1f} %")
     axes.set_aspect("equal", adjustable="datalim")
-    canvas.legend(
-        handles=handles, loc="outside right center", frameon=False, title="large: mean", ncols=columns
-    )
+    if not named:
+        canvas.legend(handles=handles, loc="outside lower center", frameon=False, ncols=_LEGEND_COLUMNS)
     canvas.draw_without_rendering()
-    if len(middles) <= _MOST_NAMED:
+    if named:
         halo = [withStroke(linewidth=2.5, foreground="white")]
         place_labels(axes, middles, projection.languages, weight="bold", zorder=4, path_effects=halo)
-    return canvas
-
-
-def _draw_pairs(
-    languages: Sequence[str], values: Values, scale: Sequence[float], title: str, unit: str
-) -> "Canvas":
-    """A heat map. values: (m, m); the diagonal and NaN stay white."""
-    from matplotlib.figure import Figure as Canvas
-
-    count = len(languages)
-    numbered = count <= _MOST_NAMED
-    side = max(3.0, (0.42 if numbered else 0.14) * count)
-    # "compressed" is the layout for axes of fixed shape, here square cells.
-    canvas = Canvas(figsize=(side + 1.8, side + 0.9), layout="compressed")
-    axes = canvas.add_subplot()
-    shown = np.where(np.eye(count, dtype=np.bool_), np.nan, values)
-    image = axes.imshow(shown, cmap=_COLOR_MAP, vmin=min(scale, default=0.0), vmax=max(scale, default=1.0))
-    for row, column in np.argwhere(np.isfinite(shown)).tolist() if numbered else ():
-        red, green, blue, _ = image.to_rgba(shown[row, column])
-        # Rec. 709
-        color = "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.5 else "black"
-        text = f"{shown[row, column]:.2f}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=color)
-    size = "medium" if numbered else "x-small"
-    axes.set_xticks(range(count), languages, fontsize=size, rotation=0 if numbered else 90)
-    axes.set_yticks(range(count), languages, fontsize=size)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_title(title, fontsize="medium")
-    canvas.colorbar(image, ax=axes, label=unit, shrink=0.9)
     return canvas
 
 

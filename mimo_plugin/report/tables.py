@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from mimo_plugin.core.table import (
     DAGGER,
     MISSING,
+    UP,
     Cell,
     Column,
     Note,
@@ -152,6 +153,10 @@ def counts_table(results: BenchmarkResults) -> Table:
     )
 
 
+def _better(measure: str) -> str:
+    return "" if is_judged(measure) else UP
+
+
 def _several(results: BenchmarkResults) -> bool:
     return len(results.evaluation.topics.languages) > 1
 
@@ -163,7 +168,9 @@ def _overall(results: BenchmarkResults) -> Table:
     cells: list[list[Cell]] = []
     for measure in evaluation.measures:
         for average in averages:
-            columns.append(Column(average, measure_name(measure), apart=average == averages[0]))
+            columns.append(
+                Column(average, measure_name(measure), apart=average == averages[0], better=_better(measure))
+            )
             cells.append(_scores(results, measure, average))
     rows = zip(evaluation.runs, zip(*cells, strict=True), strict=True)
     parts = [Rows([[words(names[name], name), *row] for name, row in rows])]
@@ -219,8 +226,14 @@ def _by_language(results: BenchmarkResults, measure: str) -> Table:
     evaluation, names = results.evaluation, system_names(results)
     published = [one for one in results.reference if one.measure == measure]
     columns = [Column("language"), Column("topics")]
-    columns += [Column(names[name], "This evaluation" if published else "") for name in evaluation.runs]
-    columns += [Column(_cited(results, one), _PUBLISHED, apart=one is published[0]) for one in published]
+    better = _better(measure)
+    columns += [
+        Column(names[name], "This evaluation" if published else "", better=better) for name in evaluation.runs
+    ]
+    columns += [
+        Column(_cited(results, one), _PUBLISHED, apart=one is published[0], better=better)
+        for one in published
+    ]
     languages: list[list[Cell]] = []
     marks = result_marks(evaluation)[0]
     for language, topics in evaluation.topics.languages.items():
@@ -344,6 +357,48 @@ def _procedure(results: BenchmarkResults, test: ProcedureResult) -> Iterator[str
         yield f"Macro average: {'; '.join(parts)}{units}{note}."
 
 
+def ranking(results: BenchmarkResults, measure: str) -> list[tuple[str, float]]:
+    """Runs and their scores, the best first: macro averages where there are several languages."""
+    runs = results.evaluation.runs
+    scores = {name: (run.macro if _several(results) else run.mean)[measure] for name, run in runs.items()}
+    known = [(name, score) for name, score in scores.items() if score is not None]
+    return sorted(known, key=lambda pair: -pair[1])
+
+
+def overall_differences(results: BenchmarkResults, measure: str) -> dict["Pair", ComparisonResult]:
+    """Baseline and run -> their comparison over all languages, or in the only one."""
+    return {pair: comparisons[-1] for pair, comparisons in compared(results, measure).items()}
+
+
+def verdict(results: BenchmarkResults) -> Iterator[str]:
+    """A sentence per measure: which run is first, and whether the test tells it from the baseline.
+
+    The baseline, if it is the first, is set against the second.
+    """
+    names, test = system_names(results), results.evaluation.test
+    for measure in results.evaluation.measures:
+        ranked = ranking(results, measure)
+        if is_judged(measure) or not ranked:
+            continue
+        average = f"{measure_name(measure)}{' (macro average)' if _several(results) else ''}"
+        (first, score), others = ranked[0], [name for name, _ in ranked[1:]]
+        baseline = test.baseline if test else None
+        said = f"{names[first]} {'has the best' if others else 'has'} {average}, {score:.4f}"
+        against = baseline if baseline in others else next(iter(others), None)
+        differences = overall_differences(results, measure).items()
+        one = next((one for pair, one in differences if set(pair) == {first, against}), None)
+        if test and one:
+            sign = 1 if one.run == first else -1
+            ends = sorted(sign * end for end in (one.ci_low, one.ci_high) if end is not None)
+            interval = (
+                f"{100 * test.confidence:g} % interval {ends[0]:+.4f} to {ends[1]:+.4f}" if ends[1:] else ""
+            )
+            said += f", {sign * one.difference:+.4f} over {names[against or '']}"
+            said += f" ({interval}): " if interval else ": "
+            said += "significant" if one.significant else "not significant"
+        yield f"{said}."
+
+
 # Baseline and run.
 Pair = tuple[str, str]
 
@@ -382,7 +437,7 @@ def comparison_table(results: BenchmarkResults, measure: str, test: ProcedureRes
         ]
     return Table(
         f"{measure_name(measure)}: differences between runs",
-        [*map(Column, columns), Column("p"), Column("corrected p")],
+        [Column(name, better=UP if name == "difference" else "") for name in (*columns, "p", "corrected p")],
         parts,
         list(map(Note, (*notes, *unseen))),
         f"differences-{measure.replace('@', '-')}",

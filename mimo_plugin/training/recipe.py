@@ -12,7 +12,7 @@ from mimo_plugin.core.artifact import Record
 from mimo_plugin.core.config import Place, read_yaml, validate, yaml_text
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.files import make_parent, write_text
-from mimo_plugin.core.option import Option, Progress
+from mimo_plugin.core.option import ADVANCED, Option, Progress
 from mimo_plugin.encoder import packaged
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.student import PREFIX
@@ -23,6 +23,8 @@ Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "
 Trackers = Annotated[
     tuple[str, ...], BeforeValidator(lambda found: (found,) if isinstance(found, str) else found)
 ]
+# Groups of options in `--help`.
+MEMORY, CHECKPOINTS = "Memory and speed", "Checkpoint"
 
 
 def _from_to(given: Any) -> tuple[float, float]:
@@ -112,29 +114,37 @@ class StageOptions(Options):
     ]
     learning_rate: Annotated[float, Field(gt=0), Option("Highest learning rate; it falls linearly to 0.")]
     max_length: Annotated[int, Field(ge=3), Option("Longest text in tokens.")]
-    mini_batch_size: Annotated[Positive, Option("Texts embedded at a time, sorted by length.")] = 32
-    warmup: Annotated[Share, Option("Share of the steps over which the learning rate rises.")] = 0.1
+    mini_batch_size: Annotated[
+        Positive, Option("Texts embedded at a time, sorted by length.", group=MEMORY)
+    ] = 32
+    warmup: Annotated[
+        Share, Option("Share of the steps over which the learning rate rises.", group=ADVANCED)
+    ] = 0.1
     epochs: Annotated[float, Field(gt=0), Option("Passes over the data.")] = 1.0
     steps: Annotated[Positive | None, Option("Optimiser steps, in place of --epochs.")] = None
-    weight_decay: Annotated[float, Field(ge=0), Option("Of AdamW.")] = 0.0
+    weight_decay: Annotated[float, Field(ge=0), Option("Of AdamW.", group=ADVANCED)] = 0.0
     max_grad_norm: Annotated[
-        float, Field(gt=0), Option("The encoder's gradient norm is clipped to this value.")
+        float, Field(gt=0), Option("The encoder's gradient norm is clipped to this value.", group=ADVANCED)
     ] = 1.0
-    metric: Annotated[Metric, Option("Distance of the projected student to the teacher.")] = Metric.COSINE
+    metric: Annotated[Metric, Option("Distance of the projected student to the teacher.", group=ADVANCED)] = (
+        Metric.COSINE
+    )
     projection_input: Annotated[
         ProjectionInput | None,
         Option(
             "The projection's input: the pooled vector as in the paper (raw), or L2-normalised.  "
-            f"[default: as in stage 1, else {PROJECTION_INPUT}]"
+            f"[default: as in stage 1, else {PROJECTION_INPUT}]",
+            group=ADVANCED,
         ),
     ] = None
     precision: Annotated[
-        Precision, Option("Of the forward pass; auto is bfloat16 where the device has it.")
+        Precision, Option("Of the forward pass; auto is bfloat16 where the device has it.", group=MEMORY)
     ] = Precision.AUTO
     gradient_accumulation_steps: Annotated[
         Positive,
         Option(
-            "Split each batch into this many consecutive parts; each sees the negatives of its own part only."
+            "Split each batch into so many consecutive parts; each sees the negatives of its own part only.",
+            group=MEMORY,
         ),
     ] = 1
     gradient_checkpointing: Annotated[
@@ -142,21 +152,28 @@ class StageOptions(Options):
         Option(
             "Recompute activations in the backward pass: slower, with less memory.",
             name="--gradient-checkpointing/--no-gradient-checkpointing",
+            group=MEMORY,
         ),
     ] = False
     eval_steps: Annotated[
         Positive | None,
-        Option("Steps between evaluations on --dev, each with a checkpoint.  [default: ten times a run]"),
+        Option(
+            "Steps between evaluations on --dev, each with a checkpoint.  [default: ten times a run]",
+            group=CHECKPOINTS,
+        ),
     ] = None
     save_steps: Annotated[
         Positive | None,
-        Option("Steps between checkpoints, each evaluated on --dev.  [default: ten times a run]"),
+        Option(
+            "Steps between checkpoints, each evaluated on --dev.  [default: ten times a run]",
+            group=CHECKPOINTS,
+        ),
     ] = None
-    log_steps: Annotated[Positive, Option("Steps between lines of metrics.")] = 10
+    log_steps: Annotated[Positive, Option("Steps between lines of metrics.", group=CHECKPOINTS)] = 10
     collapse_similarity: Annotated[
-        Share, Option("Stop when the mean cosine of different texts stays above this ...")
+        Share, Option("Stop when the mean cosine of different texts stays above this ...", group=ADVANCED)
     ] = 0.99
-    collapse_steps: Annotated[Positive, Option("... for so many steps.")] = 100
+    collapse_steps: Annotated[Positive, Option("... for so many steps.", group=ADVANCED)] = 100
     anchor_share: Annotated[
         Shares | None,
         Option(
@@ -164,6 +181,7 @@ class StageOptions(Options):
             "first and the last step.",
             metavar="FROM:TO",
             parse=str,
+            group=ADVANCED,
         ),
     ] = None
 
@@ -235,12 +253,13 @@ class Stage2Options(StageOptions):
     contrastive_weight: Annotated[
         Share, Option("Share of the contrastive loss in MIMO.", name="--lambda")
     ] = 0.2
-    temperature: Annotated[float, Field(gt=0), Option("Of the contrastive loss.")] = 0.05
+    temperature: Annotated[float, Field(gt=0), Option("Of the contrastive loss.", group=ADVANCED)] = 0.05
     cache_gradients: Annotated[
         bool,
         Option(
             "Need the memory of one mini-batch for any batch size; without, a step is a quarter faster.",
             name="--cache-gradients/--no-cache-gradients",
+            group=MEMORY,
         ),
     ] = True
     carry_projection: Annotated[
@@ -248,9 +267,10 @@ class Stage2Options(StageOptions):
         Option(
             "Continue with stage 1's projection, or start a new one.",
             name="--carry-projection/--fresh-projection",
+            group=ADVANCED,
         ),
     ] = True
-    lakda_alpha: Annotated[Share, Option("Share of the divergence in LaKDA.")] = 0.5
+    lakda_alpha: Annotated[Share, Option("Share of the divergence in LaKDA.", group=ADVANCED)] = 0.5
     negatives: Annotated[
         int | None,
         Field(ge=0),
@@ -293,13 +313,19 @@ class StudentOptions(Options):
         query_prompt, document_prompt: saved with the student, for all later encoding; "" is none.
     """
 
+    GROUP: ClassVar[str] = "Student"
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
         ("layers", "pooling", "query_prompt", "document_prompt"), (None,)
     )
 
     checkpoint: Annotated[
         str,
-        Option(f"Directory, hub id, new:tiny, new:mini, new:small, {packaged.NAMES}.", name="--student"),
+        Option(
+            f"Directory, hub id, new:tiny, new:mini, new:small, {packaged.NAMES}.",
+            name="--student",
+            metavar="CHECKPOINT",
+            group="",
+        ),
     ] = "FacebookAI/xlm-roberta-large"
     layers: Annotated[
         Positive | None,
@@ -365,6 +391,7 @@ class TeacherOptions(Options):
         batch_size: not part of the identity.
     """
 
+    GROUP: ClassVar[str] = "Teacher"
     BEFORE: ClassVar[dict[str, tuple[Any, ...]]] = dict.fromkeys(
         ("compute_dtype", "attention", "batch_size"), (None,)
     )
@@ -374,6 +401,8 @@ class TeacherOptions(Options):
         Option(
             f"Encoder of the anchor language, by default English: directory, hub id, {packaged.NAMES}.",
             name="--teacher",
+            metavar="CHECKPOINT",
+            group="",
         ),
     ] = "Qwen/Qwen3-Embedding-8B"
     query_prompt: Annotated[
@@ -462,7 +491,11 @@ class Recipe(Record):
     seed: Annotated[int, Field(ge=0, lt=2**32), Option("Seed of order, new weights, dropout.", min=0)] = 42
     report_to: Annotated[
         Trackers,
-        Option("Additional tracker: wandb, mlflow, ...; may be given more than once.", metavar="NAME"),
+        Option(
+            "Additional tracker: wandb, mlflow, ...; may be given more than once.",
+            metavar="NAME",
+            group=ADVANCED,
+        ),
     ] = ()
     stage1: Stage1Options = Stage1Options()
     stage2: Stage2Options = Stage2Options()
@@ -506,12 +539,17 @@ class RunSettings:
         Path | None,
         Option(
             "Directory of the teacher's embeddings, shared between runs.  [default: teacher-store beside "
-            "--output]"
+            "--output]",
+            group="Teacher",
         ),
     ] = None
-    device: Annotated[str | None, Option("cpu, cuda or mps.  [default: the fastest available]")] = None
-    encoder_batch_size: Annotated[int, Option("Batch size for the teacher and --dev.", min=1)] = 64
-    resume: Annotated[bool, Option("Resume an interrupted run, or start over.")] = True
+    device: Annotated[
+        str | None, Option("cpu, cuda or mps.  [default: the fastest available]", group=MEMORY)
+    ] = None
+    encoder_batch_size: Annotated[
+        int, Option("Batch size for the teacher and --dev.", min=1, group=ADVANCED)
+    ] = 64
+    resume: Annotated[bool, Option("Resume an interrupted run, or start over.", group=ADVANCED)] = True
     progress: Progress = None
 
     @property

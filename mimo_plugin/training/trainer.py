@@ -19,10 +19,9 @@ from sentence_transformers.sentence_transformer.data_collator import SentenceTra
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from mimo_plugin.core.artifact import Held
 from mimo_plugin.core.environment import bar, without_model_bars
 from mimo_plugin.core.errors import MimoError
-from mimo_plugin.core.files import write_text
+from mimo_plugin.core.files import Held, write_text
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training import losses

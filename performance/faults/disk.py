@@ -11,7 +11,7 @@ from typing import Any
 from helpers.fault_world import Command, leftovers
 
 from faults.processes import mimo, one_line
-from mimo_plugin.core.artifact import NOTES
+from mimo_plugin.core.files import NOTES
 
 Say = Callable[[str], None]
 

@@ -15,7 +15,7 @@ from helpers.fault_world import Command, leftovers
 
 from faults.kills import is_free
 from faults.processes import Ended, Process, mimo, one_line
-from mimo_plugin.core.artifact import NOTE, NOTES
+from mimo_plugin.core.files import NOTE, NOTES
 
 Say = Callable[[str], None]
 

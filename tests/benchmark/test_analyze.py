@@ -123,7 +123,7 @@ def test_queries_are_encoded_as_queries_and_drawn(
     student = Encoder(world["prompted"], EncoderOptions(device="cpu"))
     expected = uniformity(student.encode_queries(texts.texts))
     assert _json(out)["geometry"]["encoders"]["a/b"]["uniformity"] == pytest.approx(expected, abs=1e-4)
-    kinds = ("plane", "projection-a-b", "centroids-a-b", "pair-alignment-a-b")
+    kinds = ("plane", "projection-a-b", "centroids", "pair-alignment")
     names = {path.name for path in pictures.iterdir()}
     assert names == {"tables.tex"} | {f"{kind}.{form}" for kind in kinds for form in ("png", "svg")}
     tables = (pictures / "tables.tex").read_text("utf-8")
@@ -147,7 +147,7 @@ def test_a_collection_that_is_not_parallel(
     assert (one["separability"] is None) == (name == "single")
     assert ("separability" in geometry["skipped"]) == (name == "single")
     assert not (pictures / "plane.png").exists()
-    assert (pictures / "centroids-base.svg").exists() == (name == "mixed")
+    assert (pictures / "centroids.svg").exists() == (name == "mixed")
     assert "–" in (pictures / "tables.txt").read_text("utf-8")
 
 
@@ -207,6 +207,7 @@ def test_an_encoder_that_gives_nan(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "broken gives NaN or infinity for one word" in printed.err
 
 
+@pytest.mark.slow
 def test_runs_alone(world: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "bias.json"
     assert _mimo("mimo-sample", "--run", world["run"], "--json", str(out)) == 0

@@ -3,12 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.checkpoints import plain_xlmr
+from helpers.checkpoints import plain_xlmr, sentence_transformer
 from helpers.tiny_experiment import TOPICS, WORDS, passage, query, recipe_values, write_recipe, write_world
 from scipy.stats import spearmanr, ttest_rel
 
@@ -19,15 +20,18 @@ from mimo_plugin.benchmark.seeds import gather, make_tables
 from mimo_plugin.benchmark.settings import ExperimentOptions
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import UsageError
+from mimo_plugin.data.writers import PairsWriter, TableWriter
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.evaluation import fairness
 from mimo_plugin.evaluation.compare import correct
 from mimo_plugin.evaluation.significance import Plan
 from mimo_plugin.training import trainer
-from mimo_plugin.training.teacher_store import TeacherStore
+from mimo_plugin.training.teacher_store import ANCHOR, TeacherStore
 
 SYSTEMS, SEEDS = ("xlco", "mimo"), (1, 2)
 VERSIONS = TOPICS * len(WORDS)
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,6 @@ def manifests(output: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in places}
 
 
-@pytest.mark.slow
 def test_all_that_can_be_shared_is(finished: Path) -> None:
     assert len(list(finished.glob("students/*/seed-*"))) == len(SEEDS)
     assert len(list(finished.glob("warm-ups/*/seed-*"))) == len(SEEDS)
@@ -122,7 +125,8 @@ def test_languages_without_training_data_are_marked(recipe: Path, finished: Path
     run_of = running.ExperimentRun(Experiment.read(recipe), finished, options)
     whole = gather(run_of)
     assert whole.to_json() == (finished / "results.json").read_text(encoding="utf-8")
-    assert "per_language" not in whole.to_json()
+    per_language = [system.per_language for system in whole.collections["test"].systems.values()]
+    assert [set(found) for found in per_language] == [{*WORDS, "macro"}] * len(SYSTEMS)
     run_of._data = {
         place: manifest.model_copy(update={"languages": {"de": 1, "en": 1}})
         for place, manifest in run_of._data.items()
@@ -251,7 +255,6 @@ class Killed(BaseException):
     """Stands for a kill: nothing catches it."""
 
 
-@pytest.mark.slow
 def test_killed_and_run_again_it_finds_the_same(
     finished: Path, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,7 +301,6 @@ def test_part_of_the_grid(recipe: Path, finished: Path, tmp_path: Path) -> None:
     assert scores(output, "mimo", 1)["measures"] == scores(finished, "mimo", 1)["measures"]
 
 
-@pytest.mark.slow
 def test_a_changed_recipe_keeps_what_it_shares(recipe: Path, finished: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     shutil.copytree(finished, output)
@@ -368,7 +370,6 @@ def test_a_smaller_student_is_made_once_for_all_seeds(recipe: Path, tmp_path: Pa
     assert "done" not in plan.rpartition("\n")[0]
 
 
-@pytest.mark.slow
 def test_a_system_that_cannot_be_trained_is_a_result(
     recipe: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -431,3 +432,47 @@ def test_an_index_of_other_documents_is_made_again(recipe: Path, finished: Path,
     content = found["collections"]["test"]
     assert content["systems"]["xlco"]["seeds"] == [1]
     assert content["fingerprint"] != results(finished)["collections"]["test"]["fingerprint"]
+
+
+@pytest.mark.slow
+def test_systems_with_another_anchor_and_other_teachers(recipe: Path, tmp_path: Path) -> None:
+    """Each teacher has a store of its own; what does not differ is shared; all is there a second time."""
+    world = recipe.parent
+    sentence_transformer(world / "second", plain_xlmr(world / "second plain", seed=6, hidden=24))
+    with PairsWriter(world / "pairs-de", anchor="de", parameters={}, source={}) as pairs:
+        for lang, number in product(WORDS, range(TOPICS)):
+            pairs.add(passage(lang, number), lang, passage("de", number))
+    with TableWriter(world / "table-de", anchor="de", parameters={}, source={}) as table:
+        for number in range(TOPICS):
+            versions = {lang: (query(lang, number), passage(lang, number)) for lang in WORDS}
+            table.add(f"q{number}", f"p{number}", versions)
+    systems = {
+        "en": {"objective": "mimo"},
+        "de": {"objective": "mimo", "anchor": {"pairs": "pairs-de", "table": "table-de"}},
+        "other": {"objective": "mimo", "teacher": {"checkpoint": "second"}},
+        "progressive": {"objective": "mimo", "stage2": {"anchor_share": "0:1"}},
+    }
+    changed = {"anchor_teacher": {"checkpoint": "second"}, "systems": systems, "baseline": "en", "seeds": [1]}
+    output = tmp_path / "out"
+    found, _ = run(write_recipe(world, "anchors.yaml", **changed), output)
+    (own,) = output.glob("teacher-store-*")
+    # Distinct passages and queries, of both anchors; of the student's texts those that were drawn.
+    assert len(TeacherStore.open(output / "teacher-store")) == 4 * TOPICS
+    assert len(TeacherStore.open(own)) == 2 * TOPICS
+    drawn = len(TeacherStore.open(output / "teacher-store" / ANCHOR))
+    assert 0 < drawn < 2 * TOPICS * len(WORDS)
+    assert len(list(output.glob("warm-ups/*"))) == 3
+    values = found["collections"]["test"]["systems"]
+    for system in systems:
+        per_query = scores(output, system, 1)
+        shown = values[system]["per_language"]
+        for lang in WORDS:
+            own_topics = [name.startswith(f"{lang}:") for name in per_query["query_ids"]]
+            expected = np.array(per_query["per_query"]["ndcg@20"])[own_topics].mean()
+            assert shown[lang]["mean"] == pytest.approx(expected, abs=1e-12)
+            assert f"{expected:.4f} ± –" in (output / "results.md").read_text(encoding="utf-8")
+        macro = np.mean([shown[lang]["mean"] for lang in WORDS])
+        assert shown["macro"]["mean"] == pytest.approx(macro, abs=1e-12)
+    assert len({values[system]["values"]["ndcg@20"]["mean"] for system in systems}) > 1
+    _, said = run(world / "anchors.yaml", output)
+    assert said[0].endswith("12 of 12 steps are done")

@@ -100,8 +100,8 @@ def test_an_anchor_teacher_and_its_shares(world: Path, capsys: pytest.CaptureFix
     assert "anchor_teacher: no system has an anchor_share in stage1 or stage2: add one" in line
     shared = {"anchor_share": "0:0.5"}
     systems = {
-        "warm": {"objective": "xlco", "warm_up": True, "stage1": shared},
-        "cold": {"objective": "xlco", "stage2": shared},
+        "warm": {"objective": "xlco", "warm_up": True, "stage1": {**shared}},
+        "cold": {"objective": "xlco", "stage2": {**shared}},
         "bad": {"objective": "mimo", "stage1": {"anchor_share": "half"}},
     }
     text = "\n".join(problems(world, capsys, systems=systems, baseline=None))
@@ -113,11 +113,11 @@ def test_an_anchor_teacher_and_its_shares(world: Path, capsys: pytest.CaptureFix
         assert said in text
     systems = {
         "plain": {"objective": "mimo"},
-        "late": {"objective": "mimo", "stage2": shared},
-        "both": {"objective": "mimo", "stage1": shared, "stage2": shared},
+        "late": {"objective": "mimo", "stage2": {**shared}},
+        "both": {"objective": "mimo", "stage1": {**shared}, "stage2": {**shared}},
         "other": {"objective": "mimo", "teacher": {"checkpoint": "another"}},
     }
-    recipe = write_recipe(world, "anchor.yaml", anchor_teacher=anchor, systems=systems, baseline=None)
+    recipe = write_recipe(world, "anchor.yaml", anchor_teacher={**anchor}, systems=systems, baseline=None)
     experiment = Experiment.read(recipe)
     found = experiment.systems
     assert {name: system.anchor_teacher is not None for name, system in found.items()} == {

@@ -5,11 +5,12 @@ from textwrap import dedent
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_plugin.benchmark.config import BenchmarkConfig
-from mimo_plugin.benchmark.loading import check_languages, configs_directory, load_config
+from mimo_plugin.benchmark.loading import check_languages, load_config
+from mimo_plugin.benchmark.settings import configs_directory
 from mimo_plugin.core.errors import UsageError
 
 GOOD = """\
@@ -297,10 +298,6 @@ def _config_or_error(directory: Path, content: bytes) -> None:
         assert isinstance(found, BenchmarkConfig)
 
 
-_LENIENT = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-
-
-@_LENIENT
 @given(
     text=st.one_of(
         st.text(max_size=60), st.binary(max_size=60), st.text("{}[]:-&*!? \n\"'a#|>%@", max_size=40)
@@ -311,7 +308,6 @@ def test_any_text_gives_a_config_or_an_error(tmp_path: Path, text: str | bytes) 
     _config_or_error(tmp_path, content)
 
 
-@_LENIENT
 @given(values=st.dictionaries(_KEYS, _VALUES, max_size=6), base=st.booleans())
 def test_any_mapping_gives_a_config_or_an_error(
     tmp_path: Path, values: dict[str, object], base: bool

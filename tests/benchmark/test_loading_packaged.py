@@ -8,7 +8,8 @@ import ir_datasets
 import pytest
 import yaml
 
-from mimo_plugin.benchmark.loading import check_data, config_names, configs_directory, load_config
+from mimo_plugin.benchmark.loading import check_data, config_names, load_config
+from mimo_plugin.benchmark.settings import configs_directory
 from mimo_plugin.collections.loading import open_collection
 from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.records import usual_language

@@ -1,5 +1,6 @@
 """`mimo reproduce` from config to report, through the command line."""
 
+import csv
 import gzip
 import json
 import os
@@ -9,14 +10,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from helpers.bench import LANGUAGES, hits, parallel_folder, results, stamps, write_config
 from helpers.checkpoints import plain_xlmr
 
 from mimo_plugin.benchmark.reproduce import reproduce
 from mimo_plugin.cli import main
+from mimo_plugin.cli.benchmark import report_command
+from mimo_plugin.collections.pool import load
+from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.encoder.encoder import Encoder
 
 _MADE = ("runs", "indexes", "geometry", "collections")
@@ -90,6 +96,7 @@ def test_a_loaded_encoder_is_a_system_like_a_checkpoint(
         reproduce(command[1], tmp_path / "output", encoders, depht=3)
 
 
+@pytest.mark.slow
 def test_mrc_of_an_encoder_is_exact(done: tuple[Path, list[str], str]) -> None:
     bias = results(done[0])["language_bias"]
     assert bias["a"]["mrc"]["unscored"] == 0
@@ -106,7 +113,16 @@ def test_what_is_done_is_not_done_again(
     assert main(command) == 0
     assert stamps(output, made) == before
     assert (output / "results.json").read_bytes() == found
-    assert "indexing" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "indexing" not in said
+    assert "macro average of" in said
+    assert "difference from" not in said
+    assert (
+        said.splitlines()[-1]
+        == f"report: {output / 'report' / 'index.html'}; --tables prints its tables of scores"
+    )
+    assert main([*command, "--tables"]) == 0
+    assert "difference from" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -133,11 +149,65 @@ def test_a_damaged_bm25_index_is_built_again(done: tuple[Path, list[str], str], 
     assert list(index.glob("_*.fdt"))
 
 
+@pytest.mark.slow
 def test_the_report_stands_beside_the_results(done: tuple[Path, list[str], str]) -> None:
     page = (done[0] / "report" / "index.html").read_text(encoding="utf-8")
     assert "A small benchmark" in page
     assert "hybrid-b" in page
     assert "http" not in page.split("<body", 1)[1].split("provenance", 1)[0].replace("http://www.w3.org", "")
+
+
+def test_topics_are_those_of_runs_judgments_and_collection(done: tuple[Path, list[str], str]) -> None:
+    output, _, collection = done
+    found, pool = json.loads((output / "topics.json").read_text(encoding="utf-8")), load(collection)
+    assert found["fingerprints"] == results(output)["provenance"]["fingerprints"]
+    for name, run in results(output)["evaluation"]["runs"].items():
+        for measure, mean in run["mean"].items():
+            assert fmean(found["scores"][name][measure]) == pytest.approx(mean, abs=1e-12)
+        ranked = hits(output / "runs" / f"{name}.trec.gz")
+        for query_id, topic in found["topics"].items():
+            assert [docid for docid, _ in topic["hits"][name]] == ranked[query_id][:10]
+    queries = {query.query_id: (query.text, query.lang) for query in pool.queries_iter()}
+    documents = {doc.doc_id: (doc.text, doc.lang) for doc in pool.docs_iter()}
+    judged = {(qrel.query_id, qrel.doc_id): qrel.relevance for qrel in pool.qrels_iter()}
+    assert set(found["topics"]) == set(queries)
+    for query_id, topic in found["topics"].items():
+        assert (topic["text"], topic["language"]) == queries[query_id]
+        assert topic["relevant"] == sum(query == query_id for query, _ in judged)
+        for docid, relevance in (hit for run in topic["hits"].values() for hit in run):
+            assert relevance == judged.get((query_id, docid))
+            shown = found["documents"][docid]
+            assert (shown["text"], shown["language"]) == documents[docid]
+    rows = list(csv.reader((output / "report" / "tables" / "scores-by-topic.csv").open(encoding="utf-8")))
+    scores = [values for by_measure in found["scores"].values() for values in by_measure.values()]
+    assert [list(map(float, row[2:])) for row in rows[1:]] == [list(row) for row in zip(*scores, strict=True)]
+    assert [row[:2] for row in rows[1:]] == [
+        list(pair) for pair in zip(found["query_ids"], found["languages"], strict=True)
+    ]
+    page = (output / "report" / "topics.html").read_text(encoding="utf-8")
+    assert all(docid in page for docid in found["documents"])
+
+
+@pytest.mark.slow
+def test_topics_are_made_again_and_left_out(done: tuple[Path, list[str], str], tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    shutil.copytree(done[0], output)
+    command = [*done[1][:-1], str(output)]
+    topics, before = output / "topics.json", stamps(output, ("runs", "indexes"))
+    whole, page = topics.read_bytes(), (output / "report" / "topics.html").read_bytes()
+    topics.unlink()
+    assert main(command) == 0
+    assert topics.read_bytes() == whole
+    assert (output / "report" / "topics.html").read_bytes() == page
+    assert main([*command, "--report-topics", "0"]) == 0
+    found = json.loads(topics.read_text(encoding="utf-8"))
+    assert (found["documents"], found["topics"], found["largest"]) == ({}, {}, [])
+    assert found["scores"] == json.loads(whole)["scores"]
+    assert not (output / "report" / "topics.html").exists()
+    assert stamps(output, ("runs", "indexes")) == before
+    topics.write_bytes(whole.replace(b'"run a":"', b'"run a":"0'))
+    with pytest.raises(ArtifactError, match="belongs to other results"):
+        CliRunner().invoke(report_command, [str(output)], catch_exceptions=False, standalone_mode=False)
 
 
 @pytest.mark.slow

@@ -23,8 +23,8 @@ from mimo_plugin.benchmark.systems import Models, lengths
 from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.cli import main
 from mimo_plugin.collections import pool
-from mimo_plugin.core.artifact import one_writer
 from mimo_plugin.core.errors import ModelError
+from mimo_plugin.core.files import one_writer
 from mimo_plugin.encoder.options import EncoderOptions
 
 _PLAIN: dict[str, Any] = {"fairness": None, "geometry": None}
@@ -183,6 +183,7 @@ def test_two_writers(
     assert f"process {os.getpid()}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_tukeys_test_is_of_all_pairs(checkpoints: list[str], collection: str, tmp_path: Path) -> None:
     config = write_config(
         tmp_path / "tukey.yaml", [collection], test="tukey-hsd", correction="none", **_PLAIN

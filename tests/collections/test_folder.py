@@ -395,7 +395,7 @@ _IDS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8).filter(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.dictionaries(_IDS, st.tuples(_TEXT, _TEXT), min_size=1, max_size=6))
 def test_whatever_is_written_is_read(
     rows: dict[str, tuple[str, str]], tmp_path_factory: pytest.TempPathFactory
@@ -407,7 +407,7 @@ def test_whatever_is_written_is_read(
     assert dataset.qrels_dict() == {"q": dict.fromkeys(rows, 1)}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(good=st.lists(st.booleans(), min_size=1, max_size=19))
 def test_every_line_is_either_read_or_reported(
     good: list[bool], tmp_path_factory: pytest.TempPathFactory

@@ -186,6 +186,7 @@ def test_index_search_and_evaluate(tmp_path: Path) -> None:
     assert found["runs"]["tiny"]["mean"]["recall@100"] == 1.0
 
 
+@pytest.mark.slow
 def test_reproduce_neuclir(tmp_path: Path) -> None:
     checkpoint = str(plain_xlmr(tmp_path / "checkpoint"))
     output = tmp_path / "output"

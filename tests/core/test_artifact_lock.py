@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from helpers.limits import no_file_beyond
 
-from mimo_plugin.core.artifact import NOTE, one_writer
 from mimo_plugin.core.errors import ArtifactError, EnvironmentProblem
+from mimo_plugin.core.files import NOTE, one_writer
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_kill_while_the_note_is_written_leaves_nothing(tmp_path: Path, moment:
     kill = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from mimo_plugin.core.artifact import one_writer\n"
+        "from mimo_plugin.core.files import one_writer\n"
         "directory, left = Path(sys.argv[1]), int(sys.argv[2])\n"
         "def hook(event, arguments):\n"
         "    global left\n"

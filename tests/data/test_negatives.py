@@ -222,7 +222,7 @@ def tables(draw: st.DrawFn) -> Table:
 
 
 @given(tables(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_never_a_relevant_passage_nor_one_of_equal_text(data: Table, draw: st.DataObject) -> None:
     relevance = Relevance.of(data)
     relevant, _ = relevance.conflicts()

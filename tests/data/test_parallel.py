@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.cli import main
@@ -117,7 +117,7 @@ def test_filters_are_counted_per_language(tmp_path: Path) -> None:
     assert rows(tmp_path / "out") == [*KEPT, ("La maison est vieille.", "fr", "The house is old."), *identity]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 @given(
     anchors=st.lists(st.integers(0, 30), min_size=1, max_size=60),
     most=st.integers(1, 12),

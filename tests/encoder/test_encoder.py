@@ -96,7 +96,7 @@ def test_max_length_of_one_call_leaves_no_trace(teacher: Encoder) -> None:
     assert np.array_equal(before, teacher.encode_documents(["one two three four five six seven"]))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=9))
 def test_a_texts_vector_does_not_depend_on_its_company(texts: list[str]) -> None:
     student = _shared_student()
@@ -177,7 +177,7 @@ def test_only_safetensors_are_read(plain: Path, tmp_path: Path) -> None:
     [
         ("/no/such/directory", "no such directory"),
         ("packaged:other", "the packaged checkpoints are packaged:all-MiniLM-L6-v2"),
-        ("nobody/nothing", "cannot be loaded"),
+        ("nobody/nothing", "is not on this machine, and HF_HUB_OFFLINE is set: .* packaged:all-MiniLM-L6-v2"),
     ],
 )
 def test_missing_checkpoints(checkpoint: str, message: str) -> None:

@@ -54,7 +54,7 @@ def difference(found: Any, expected: Any) -> float:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(prompts=PROMPTS, data=st.data())
 def test_prompts_are_those_of_sentence_transformers(
     checkpoint: Path, prompts: dict[str, str], data: st.DataObject
@@ -73,7 +73,7 @@ def test_prompts_are_those_of_sentence_transformers(
     assert difference(asked.encode_documents(TEXTS), expected.encode_document(TEXTS, prompt="")) <= 1e-6
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(prompts=PROMPTS, document=st.one_of(st.none(), st.just(""), st.just("d: ")))
 def test_a_passage_prompt_that_is_not_used_is_named(
     checkpoint: Path, prompts: dict[str, str], document: str | None

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers.checkpoints import TEXTS, plain_xlmr, sentence_transformer
 from helpers.logs import logs_a_warning, warnings_logged
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import EnvironmentProblem, MimoError, ModelError, UsageError
@@ -41,7 +41,7 @@ def test_backend_is_said(students: dict[str, Encoder], backend: str) -> None:
     assert students["torch"].backend == "torch"
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12)
 @given(
     texts=st.lists(st.text(max_size=200), min_size=1, max_size=12),
     max_length=st.sampled_from([None, 3, 17, 64]),

@@ -82,6 +82,7 @@ def test_what_the_first_load_warns_of_the_second_does_too(tmp_path: Path) -> Non
             assert isinstance(Encoder(str(path), backend="openvino")._documents, kind)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_does_not_decide_alone_needs_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

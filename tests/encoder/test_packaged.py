@@ -221,7 +221,7 @@ def test_tokens_are_those_of_sentencepiece_and_of_xlmr(tokenizers: dict[str, Tok
             assert ours(text) == xlmr(text)
             assert_same(ours(text), pieces(text))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.text(max_size=60))
     def any_text(text: str) -> None:
         assert ours(text) == xlmr(text)

@@ -140,6 +140,7 @@ def end(*arguments: object) -> int:
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_stuck_batch_does_not_hold_up_the_end(tiny: Path, tmp_path: Path) -> None:
     assert end("in-a-batch", tiny, tmp_path / "run.trec") == 130
     assert not list(tmp_path.iterdir())

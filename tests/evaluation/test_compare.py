@@ -142,13 +142,10 @@ def test_progress_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     topics = monolingual({"de": 5, "fi": 5})
     rng = np.random.default_rng(6)
     scores = as_scores(topics, a=rng.random(10), b=rng.random(10), c=rng.random(10))
-    # A test a pair, or one for all runs, in each of two languages and for the macro average.
-    for test, pairs, count in (
-        (SignificanceTest.STUDENT, [(0, 1), (0, 2)], 6),
-        (SignificanceTest.TUKEY_HSD, [(0, 1)], 3),
-    ):
+    # One for each of two languages and for the macro average, of however many pairs.
+    for test, pairs in ((SignificanceTest.STUDENT, [(0, 1), (0, 2)]), (SignificanceTest.TUKEY_HSD, [(0, 1)])):
         compare_runs(scores, topics, [NDCG], pairs, replace(PLAN, test=test), progress=True)
-        assert f"{count}/{count}" in capsys.readouterr().err
+        assert "3/3" in capsys.readouterr().err
 
 
 def test_which_runs_are_compared() -> None:

@@ -29,7 +29,7 @@ def ndcg(order: list[str], gains: dict[str, int], k: int) -> float:
     return dcg([gains.get(docid, 0) for docid in order]) / dcg(sorted(gains.values(), reverse=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 12))
 def test_each_kind_without_the_other_kinds_relevant_documents(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ def share(docids: list[str], language: str) -> float:
     return sum(DOC_LANGS[docid] == language for docid in docids) / len(docids)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 12))
 def test_observed_over_expected(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)

@@ -42,7 +42,7 @@ def kruskal_wallis(groups: list[list[int]]) -> float:
     return float(chi2.sf(h / (1 - np.sum(ties**3 - ties) / (size**3 - size)), len(groups) - 1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 50))
 def test_peer_is_the_p_of_the_test_on_the_relevant_documents_ranks(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
@@ -121,7 +121,7 @@ def raw_rank_p(ranks: dict[str, list[int | None]], k: int) -> float:
     return float(chi2.sf((len(everything) - 1) * between / spread, len(groups) - 1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 50))
 def test_raw_peer_is_the_mean_over_levels_of_the_p_of_raw_ranks(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)
@@ -214,7 +214,7 @@ def expected_mrc(run: Run, k: int) -> dict[str, float]:
     return {query: 100 * sum(found) / len(found) for query, found in values.items() if found}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 12), ties=st.booleans())
 def test_mrc_is_the_mean_of_spearmans_correlations(seed: int, k: int, ties: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -267,7 +267,7 @@ def test_mrc_uses_scores_below_the_cutoff() -> None:
     assert apart.mean == pytest.approx(-100 * 4 / 4.5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 8))
 def test_similarities_make_a_shallow_run_as_good_as_a_deep_one(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)

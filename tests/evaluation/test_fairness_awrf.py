@@ -39,7 +39,7 @@ def expected(order: list[str], target: dict[str, float]) -> float:
     return 1 - divergence(exposure, target)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 20), target=st.sampled_from(Target))
 def test_one_less_the_divergence_of_exposure_and_target(seed: int, k: int, target: Target) -> None:
     rng = np.random.default_rng(seed)

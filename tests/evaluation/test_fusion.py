@@ -79,7 +79,7 @@ def test_reciprocal_ranks_by_hand() -> None:
     assert _fused(fused) == {docid: np.float32(score) for docid, score in expected.items()}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     lists=st.lists(HITS, min_size=2, max_size=4),
     options=OPTIONS,
@@ -100,7 +100,7 @@ def test_scores_are_those_of_the_formulas(
     assert all(math.isfinite(score) for score in fused.values())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(lists=st.lists(HITS, min_size=2, max_size=4), options=OPTIONS, data=st.data())
 def test_the_order_of_runs_changes_no_bit(
     lists: list[dict[str, float]], options: FusionOptions, data: st.DataObject
@@ -121,7 +121,7 @@ def test_the_order_of_runs_changes_no_bit(
         assert list(_fused(there, query)) == list(_fused(back, query))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(hits=HITS, options=OPTIONS)
 def test_a_run_fused_with_itself_keeps_its_order(hits: dict[str, float], options: FusionOptions) -> None:
     run = _run("run", q=hits)

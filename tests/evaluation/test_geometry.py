@@ -31,7 +31,7 @@ def versions(rng: np.random.Generator, texts: int) -> tuple[list[str], list[str]
     return [str(text) for text, _ in rows], [str(language) for _, language in rows]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), texts=st.integers(1, 12))
 def test_alignment_is_the_mean_over_pairs_of_the_mean_over_texts(seed: int, texts: int) -> None:
     rng = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def test_alignment_is_the_mean_over_pairs_of_the_mean_over_texts(seed: int, text
     assert shuffled == pytest.approx(value, rel=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 40))
 def test_uniformity_is_the_log_of_the_mean_potential(seed: int, count: int) -> None:
     vectors = unit(np.random.default_rng(seed), count)
@@ -72,7 +72,7 @@ def test_uniformity_is_the_log_of_the_mean_potential(seed: int, count: int) -> N
     assert -8 - 1e-5 <= found <= 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), texts=st.integers(1, 8))
 def test_turning_the_space_changes_nothing(seed: int, texts: int) -> None:
     rng = np.random.default_rng(seed)

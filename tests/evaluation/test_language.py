@@ -84,7 +84,7 @@ def test_everything_there_is() -> None:
     assert gap["queries"] == sum(part["queries"] for part in gap["per_language"].values()) == 12
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 12), judged=st.integers(1, 6))
 def test_any_run_gives_numbers_or_reasons(seed: int, k: int, judged: int) -> None:
     rng = np.random.default_rng(seed)

@@ -43,7 +43,7 @@ def test_by_hand() -> None:
     assert mix.entropy == pytest.approx(sum(entropies) / 4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), k=st.integers(1, 20))
 def test_bounds_and_sums(seed: int, k: int) -> None:
     rng = np.random.default_rng(seed)

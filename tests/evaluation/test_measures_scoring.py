@@ -62,6 +62,7 @@ def test_every_offered_measure_is_compared() -> None:
     assert forms([*TREC_EVAL, CUT_MRR, JUDGED]) == forms([OFFERED_MEASURES.replace("@k", "@5")])
 
 
+@pytest.mark.slow
 def test_equal_to_trec_eval_in_every_bit() -> None:
     """300 trials of three topics, every offered measure: no value differs, not even in its last bit."""
     rng = np.random.default_rng(2605)

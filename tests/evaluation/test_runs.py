@@ -16,7 +16,7 @@ SCORES = st.floats(width=32, allow_nan=False, allow_infinity=False)
 RUNS = st.dictionaries(IDS, st.dictionaries(IDS, SCORES, min_size=1, max_size=8), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(hits=RUNS)
 def test_a_run_comes_back_as_it_was_written(hits: dict[str, dict[str, float]], tmp_path_factory) -> None:
     path = tmp_path_factory.mktemp("run") / "a.trec"

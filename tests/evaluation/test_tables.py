@@ -1,5 +1,6 @@
 """Tables: layout for few and many languages, marks, and characters that a format would take for its own."""
 
+import click
 import numpy as np
 import pytest
 from helpers.evaluation_samples import NDCG, as_scores, monolingual, parallel
@@ -10,7 +11,7 @@ from mimo_plugin.evaluation.evaluate import Evaluation
 from mimo_plugin.evaluation.measures import parse_measures
 from mimo_plugin.evaluation.options import Correction, SignificanceTest, TableFormat
 from mimo_plugin.evaluation.significance import Plan
-from mimo_plugin.evaluation.tables import make_tables
+from mimo_plugin.evaluation.tables import make_summary, make_tables
 from mimo_plugin.evaluation.topics import Topics
 
 (JUDGED,) = parse_measures("judged@10")
@@ -124,6 +125,33 @@ def test_every_format_keeps_what_it_would_take_for_its_own() -> None:
     assert "†" not in latex
     assert "$^{\\dagger}$" in latex
     assert latex.count("\\toprule") == latex.count("\\bottomrule") == len(tables)
+
+
+def test_a_summary_is_the_macro_average_or_the_only_language() -> None:
+    several = _evaluation(monolingual({"de": 9, "fi": 9}), STUDENT)
+    table = make_summary(several)
+    assert table.title == "scores, 18 topics (macro average of 2 languages)"
+    for name, *cells in (row for part in table.parts for row in part.rows):
+        macro = several.result.runs[name.text].macro
+        assert [cell.exact for cell in cells] == [macro[measure] for measure in table.headers[1:]]
+    assert [note.text[:50] for note in table.notes] == [
+        "† differs from a_b: macro: run labels randomised wi"[:50]
+    ]
+    one = _evaluation(monolingual({"de": 9}), STUDENT)
+    assert make_summary(one).rows == make_tables(one)[1].rows
+    assert one.summary() == render([make_summary(one)], TableFormat.TEXT)
+
+
+def test_the_best_is_bold_on_a_terminal_alone() -> None:
+    evaluation = _evaluation(monolingual({"de": 9, "fi": 9}), STUDENT)
+    plain, bold = evaluation.render(), evaluation.render(bold=True)
+    assert "\x1b" not in plain
+    assert click.unstyle(bold) == plain
+    scores = make_tables(evaluation)[1]
+    for row in scores.parts[0].rows[1:]:
+        for cell in row:
+            assert (f"\x1b[1m{cell.plain}" in bold) == (cell.best or cell.marked)
+    assert sum(cell.best for row in scores.parts[0].rows for cell in row) >= 3
 
 
 def test_digits_stay_in_line_beside_a_dagger() -> None:

@@ -1,5 +1,7 @@
 """Small encoders with random weights, in the layouts that checkpoints come in."""
 
+import math
+from collections import Counter
 from pathlib import Path
 
 TEXTS = [
@@ -11,20 +13,25 @@ TEXTS = [
 ]
 
 
+def _pieces() -> list[tuple[str, float]]:
+    """Letters and repeated pairs with log probabilities. Trained, they would differ in every process."""
+    words = [f"▁{word}" for text in TEXTS for word in text.split()]
+    parts = Counter(word[at : at + size] for word in words for size in (1, 2) for at in range(len(word)))
+    kept = {part: count for part, count in sorted(parts.items()) if len(part) == 1 or count > 1}
+    return [(part, math.log(count / sum(kept.values()))) for part, count in kept.items()]
+
+
 def plain_xlmr(directory: Path, *, seed: int = 0, hidden: int = 32, positions: int = 66) -> Path:
     """A Hugging Face XLM-R checkpoint without sentence-transformers files; it reads positions - 2 tokens."""
     import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    tokenizer = Tokenizer(models.Unigram())
+    vocabulary = [(token, 0.0) for token in special] + _pieces()
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=special.index("<unk>")))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=400, special_tokens=special, unk_token="<unk>", show_progress=False
-    )
-    tokenizer.train_from_iterator(TEXTS, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )

@@ -15,7 +15,7 @@ from helpers.checkpoints import plain_xlmr
 from helpers.tiny_training import World, text
 
 from mimo_plugin.cli import main
-from mimo_plugin.core.artifact import NOTE, NOTES
+from mimo_plugin.core.files import NOTE, NOTES
 
 Content = Mapping[str, Any]
 

@@ -33,7 +33,7 @@ class Page(HTMLParser):
     """Attributes:
     tables: id -> table.
     links: addresses of anchors. loaded: addresses of all else that a browser would fetch.
-    ids: all of them. unclosed: elements that were not closed in order.
+    ids: all of them. script: the text of all scripts.
     """
 
     def __init__(self, html: str) -> None:
@@ -46,6 +46,7 @@ class Page(HTMLParser):
         self.elements: list[str] = []
         self.wrong: list[str] = []
         self.text: list[str] = []
+        self.script = ""
         self._open: list[tuple[str, str]] = []
         self._table: ReadTable | None = None
         self._cell: ReadCell | None = None
@@ -103,7 +104,9 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         inside = [tag for tag, _ in self._open]
-        if "style" not in inside:
+        if "script" in inside:
+            self.script += data
+        elif "style" not in inside:
             self.text.append(data)
         if self._table is None:
             return
@@ -111,5 +114,5 @@ class Page(HTMLParser):
             self._table.caption += data
         elif self._cell is not None and inside[-1] == "sup":
             self._cell.marked = True
-        elif self._cell is not None and "aside" not in [name for _, name in self._open]:
+        elif self._cell is not None and not {"aside", "better"} & {name for _, name in self._open}:
             self._cell.text += data.strip("\n")

@@ -102,6 +102,61 @@ def make_results(
     }
 
 
+def make_per_topic(results: dict[str, Any], hits: int = 10) -> dict[str, Any]:
+    """The object of a `topics.json` for these results; its scores are not theirs."""
+    rng = np.random.default_rng(3)
+    languages = [
+        language
+        for language, count in results["evaluation"]["topics"]["languages"].items()
+        for _ in range(count)
+    ]
+    query_ids = [f"{language}:{number}" for number, language in enumerate(languages)]
+    runs, measures = list(results["evaluation"]["runs"]), results["evaluation"]["measures"]
+    scores = {
+        run: {measure: rng.random(len(query_ids)).round(4).tolist() for measure in measures} for run in runs
+    }
+    text = "A program that finds files by their content, and shows them with their neighbours. "
+    documents = {
+        f"{language}:d{number}": {"language": language, "text": f"{number}: {text * 3}"}
+        for language in dict.fromkeys(languages)
+        for number in range(20)
+    }
+    grades = (1.0, 0.0, None)
+
+    def found() -> list[tuple[str, float | None]]:
+        chosen = rng.choice(list(documents), hits, replace=False)
+        return [(str(docid), grades[rng.integers(3)]) for docid in chosen]
+
+    compared = (runs[0], runs[-1]) if len(runs) > 1 else None
+    best, baseline = (scores[run][measures[0]] for run in (runs[-1], runs[0]))
+    by_gain = sorted(range(len(query_ids)), key=lambda place: baseline[place] - best[place])
+    largest = [query_ids[place] for place in [*by_gain[:3], *by_gain[::-1][:3]]] if compared else []
+    return {
+        "format": "mimo-reproduction-topics",
+        "format_version": 1,
+        "fingerprints": results["provenance"]["fingerprints"],
+        "asked": 200,
+        "seed": 42,
+        "query_ids": query_ids,
+        "languages": languages,
+        "scores": scores,
+        "measure": measures[0] if compared else None,
+        "compared": compared,
+        "largest": largest,
+        "topics": {
+            query_id: {
+                "language": language,
+                "text": f"find files {query_id}",
+                "relevant": 5,
+                "some_relevant": [f"{language}:d1"],
+                "hits": {run: found() for run in runs},
+            }
+            for query_id, language in zip(query_ids, languages, strict=True)
+        },
+        "documents": documents,
+    }
+
+
 def make_evaluation(
     rng: np.random.Generator,
     languages: Sequence[str],

@@ -18,9 +18,9 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.build import index_vectors
 from mimo_plugin.indexing.encode import encode_collections
-from mimo_plugin.indexing.exporting import LUCENE_VECTORS, Format, export_vectors
+from mimo_plugin.indexing.exporting import LUCENE_VECTORS, export_vectors
 from mimo_plugin.indexing.importing import import_vectors
-from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions, Part
+from mimo_plugin.indexing.settings import EncodeOptions, Format, IndexOptions, Part
 from mimo_plugin.indexing.vectors import open_vectors
 
 QUERIES = ["Suche Sprache", "haku kieli", "検索 言語", "Haus"]

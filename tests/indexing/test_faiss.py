@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import UsageError
 from mimo_plugin.indexing.faiss import (
-    PRESETS,
     ResolvedFactory,
     nested,
     new_index,
@@ -22,6 +21,7 @@ from mimo_plugin.indexing.faiss import (
 )
 from mimo_plugin.indexing.open import IndexPlan
 from mimo_plugin.indexing.plan import EncodingPlan
+from mimo_plugin.indexing.settings import PRESETS
 from mimo_plugin.indexing.vectors import VectorBatch, Vectors
 
 
@@ -78,7 +78,7 @@ def built(path: Path, vectors: Seeded, preset: str) -> faiss.Index:
     dimension=st.integers(1, 4096),
     documents=st.integers(1, 10**10),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_size_has_an_index_that_faiss_can_build(preset: str, dimension: int, documents: int) -> None:
     found = resolve(preset, dimension, documents)
     assert found == resolve(preset, dimension, documents)

@@ -72,7 +72,7 @@ def test_the_parts_make_the_whole_byte_for_byte(build: Build, tmp_path: Path, fa
 @pytest.mark.parametrize("factory", ["HNSW8", "SQ8", "IVF2,Flat"])
 def test_exact_vectors_can_become_any_index(build: Build, tmp_path: Path, factory: str) -> None:
     parts = [build("Flat", f"{number}/2") for number in (1, 2)]
-    merge_indexes(parts, tmp_path / "merged", factory, progress=False)
+    merge_indexes(parts, tmp_path / "merged", factory=factory, progress=False)
     assert content(tmp_path / "merged") == content(build(factory))
 
 
@@ -83,9 +83,9 @@ def test_a_finished_merge_stays_and_another_one_is_refused(build: Build, tmp_pat
     before = content(output, (*FILES, "manifest.json"))
     assert merge_indexes(parts, output, progress=False).already
     with pytest.raises(ArtifactError, match="holds an index made otherwise: factory"):
-        merge_indexes(parts, output, "HNSW8", progress=False)
+        merge_indexes(parts, output, factory="HNSW8", progress=False)
     assert content(output, (*FILES, "manifest.json")) == before
-    merge_indexes(parts, output, "HNSW8", resume=False, progress=False)
+    merge_indexes(parts, output, factory="HNSW8", resume=False, progress=False)
     assert index_at(output).read().plan.factory == "HNSW8"
 
 
@@ -123,10 +123,10 @@ def test_kinds_that_differ(build: Build, tmp_path: Path) -> None:
     parts = [build("Flat", "1/2"), build("HNSW8", "2/2")]
     with pytest.raises(UsageError, match=r"of different kinds \(HNSW8, flat\): say with --factory"):
         merge_indexes(parts, tmp_path / "merged", progress=False)
-    merge_indexes(parts, tmp_path / "merged", "flat", progress=False)
+    merge_indexes(parts, tmp_path / "merged", factory="flat", progress=False)
     assert content(tmp_path / "merged") == content(build("Flat"))
     with pytest.raises(ArtifactError, match="keeps 16 bits a number"):
-        merge_indexes([build("fp16", "1/2"), build("fp16", "2/2")], tmp_path / "other", "flat")
+        merge_indexes([build("fp16", "1/2"), build("fp16", "2/2")], tmp_path / "other", factory="flat")
 
 
 def test_what_does_not_belong_together_is_all_named(

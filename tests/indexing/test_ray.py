@@ -23,7 +23,7 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.encode import encode_collections
 from mimo_plugin.indexing.plan import EncodingPlan
-from mimo_plugin.indexing.ray import RayOptions, Workers, share_out
+from mimo_plugin.indexing.ray import Workers, share_out
 from mimo_plugin.indexing.ray_worker import (
     RayEncoder,
     Work,
@@ -34,7 +34,7 @@ from mimo_plugin.indexing.ray_worker import (
     trouble_row,
     vectors_of,
 )
-from mimo_plugin.indexing.settings import EncodeOptions
+from mimo_plugin.indexing.settings import EncodeOptions, RayOptions
 from mimo_plugin.indexing.vectors import VECTORS, Shards
 
 SIZE = 10

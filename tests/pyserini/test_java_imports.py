@@ -209,12 +209,14 @@ def test_java_home_at_a_full_jdk(python):
 from jnius import autoclass
 java = jvm.ensure_jvm()
 layer = autoclass("java.lang.ModuleLayer").boot()
+os.write(2, b"heard\\n")
 answer(
     home=java.home, source=java.source, has_vector=java.has_vector, key=os.environ["OPENAI_API_KEY"],
     in_jvm=layer.findModule("jdk.incubator.vector").isPresent(), java_home=os.environ["JAVA_HOME"],
 )
 """,
         JAVA_HOME=f"{home}/",
+        PATH=os.defpath,
         OPENAI_API_KEY="the user's own",
     )
     assert (found["home"], found["source"]) == (str(home), "JAVA_HOME")
@@ -222,6 +224,8 @@ answer(
     assert found["in_jvm"]
     assert found["key"] == "the user's own"
     assert found["java_home"] == f"{home}/"  # already right: not touched
+    assert "WARNING: Using incubator modules" not in found["stderr"]
+    assert "heard" in found["stderr"]
 
 
 def test_a_jvm_that_already_runs_with_the_jar_is_accepted(python):

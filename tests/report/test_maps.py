@@ -10,7 +10,7 @@ from mimo_plugin.evaluation.geometry import centroid_distances, project
 LANGS = ("de", "en", "fi")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), texts=st.integers(1, 10))
 def test_distances_of_means_of_shared_texts(seed: int, texts: int) -> None:
     rng = np.random.default_rng(seed)
@@ -51,7 +51,7 @@ def test_distances_without_groups_are_of_plain_means() -> None:
     assert distances == pytest.approx(np.array([[0, 20**0.5], [20**0.5, 0]]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(3, 30))
 def test_projection_keeps_the_most_variance(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,8 +1,11 @@
 """The page: its numbers are the results', it needs nothing but itself, and it reads anything as a name."""
 
+import base64
 import csv
+import hashlib
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -12,13 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.pages import Page, ReadCell
-from helpers.report_samples import DEBIAN, MIRACL, SUBSET, make_results
+from helpers.report_samples import DEBIAN, MIRACL, SUBSET, make_per_topic, make_results
 
 from mimo_plugin.cli import main
+from mimo_plugin.cli.benchmark import reproduce_command
 from mimo_plugin.collections.pool import load
+from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.evaluation.options import SignificanceTest
+from mimo_plugin.evaluation.per_topic import PerTopicResults
 from mimo_plugin.evaluation.results import parse_results
-from mimo_plugin.report.page import write_report
+from mimo_plugin.report.bias_tables import commands
+from mimo_plugin.report.page import short, write_report
+from mimo_plugin.report.tables import verdict
 
 # A figure takes about a second: fusions have no geometry.
 SMALL: dict[str, Any] = {
@@ -75,7 +83,9 @@ def test_scores_are_those_of_the_json(case: str) -> None:
             assert [cell.value for cell in table.row(average)[2 : 2 + len(wanted)]] == wanted
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case != "one system")) for case in CASES]
+)
 def test_what_is_shown_is_what_is_exact_rounded(case: str) -> None:
     _, page, _ = _report(case)
     cells = [
@@ -178,16 +188,24 @@ def test_language_bias_and_geometry_are_those_of_the_json(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_nothing_is_loaded_and_nothing_is_broken(case: str) -> None:
-    _, page, _ = _report(case)
+    _, page, place = _report(case)
+    html = Path(place.name, "index.html").read_text(encoding="utf-8")
     ids = set(page.ids)
     assert len(ids) == len(page.ids)
     assert page.wrong == []
-    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(page.elements)
+    assert not {"link", "iframe", "object", "embed", "base", "form"} & set(page.elements)
+    assert page.elements.count("script") == 1
+    assert f"script-src 'sha256-{_hash(page.script)}';" in html
     for address in page.loaded:
         assert address.startswith("data:image/png;") or address.removeprefix("#") in ids, address[:80]
     for address in page.links:
-        assert address.startswith("https://doi.org/") or (address[0] == "#" and address[1:] in ids)
+        file = address[0] not in "#h" and Path(place.name, address).is_file()
+        assert address.startswith("https://doi.org/") or file or (address[0] == "#" and address[1:] in ids)
     assert set(page.referred) <= ids
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def test_files_hold_every_digit(tmp_path: Path) -> None:
@@ -281,7 +299,8 @@ def test_names_may_hold_anything(tmp_path: Path) -> None:
     html = write_report(parse_results(results), tmp_path).read_text(encoding="utf-8")
     page = Page(html)
     assert page.wrong == []
-    assert not {"script", "img"} & set(page.elements)
+    assert (page.elements.count("script"), page.elements.count("img")) == (1, 0)
+    assert "alert" not in page.script
     assert page.elements.count("style") == 1
     assert not any(address.startswith("javascript") for address in page.links)
     rows = [row[0].text for row in page.tables["table-scores"].rows]
@@ -360,4 +379,102 @@ def test_a_page_without_what_is_not_there(tmp_path: Path) -> None:
     page = Page(write_report(parse_results(results), tmp_path).read_text(encoding="utf-8"))
     assert {"scores", "systems", "provenance"} <= set(page.ids)
     assert not {"language-bias", "geometry", "differences", "warnings"} & set(page.ids)
-    assert not list((tmp_path / "figures").iterdir())
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"ranking.png", "ranking.svg"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "debian --encoder m/mimo x=m/xlco --run colbert.trec --docs judged+9 --output out",
+        "eval_configs/debian.yaml --no-progress --encoder=m/mimo --encoder x=m/xlco --run c=colbert.trec",
+        "--suite paper --data hub:a/b --encoder m/mimo m/xlco --run colbert.trec --baseline mimo --bm25",
+    ],
+)
+def test_a_command_of_each_system(words: str) -> None:
+    """Each is the whole command with the other systems left out, as the command line itself reads them."""
+    results = make_results(("de",), ("bm25", "mimo", "xlco", "colbert", "bm25+mimo"), measures="ndcg@10")
+    results["systems"]["colbert"] |= {"kind": "run", "encoder": None}
+    results["provenance"]["command"] = f"mimo reproduce {words}"
+    whole = _read(results["provenance"]["command"])
+    encoders, runs = whole["encoders"], whole["runs"]
+    found = commands(parse_results(results))
+    wanted = {
+        "bm25": ((), (), True),
+        "mimo": (encoders[:1], (), False),
+        "xlco": (encoders[1:], (), False),
+        "colbert": ((), runs, False),
+        "bm25+mimo": (encoders[:1], (), True),
+    }
+    assert set(found) == set(wanted)
+    for system, command in found.items():
+        read = _read(command)
+        assert (read["encoders"], read["runs"], read["bm25"]) == wanted[system]
+        assert read["config"] == whole["config"] or whole["suite"]
+        assert read["baseline"] is read["suite"] is None
+        assert all(read[name] == whole[name] for name in ("docs", "data", "progress"))
+    outputs = {_read(command)["output"] for command in found.values()}
+    assert len(outputs) == len(found)
+    assert whole["output"] not in outputs
+
+
+def _read(command: str) -> dict[str, Any]:
+    return reproduce_command.make_context("reproduce", shlex.split(command)[2:]).params
+
+
+@pytest.mark.parametrize("command", ["", "python script.py", "mimo reproduce 'open quote"])
+def test_a_command_where_none_is_known(command: str) -> None:
+    results = make_results(("de",), ("bm25", "mimo"), measures="ndcg@10")
+    results["provenance"]["command"] = command
+    found = commands(parse_results(results))
+    assert found["mimo"] == (
+        "mimo reproduce debian --no-bm25 --encoder mimo=models/mimo --output indexes/debian-mimo"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/home/me/data/student/stage2/model", "…/stage2/model"),
+        ("path:/home/me/data/debian/test, miracl/sw/dev", "path:…/debian/test, miracl/sw/dev"),
+        ("'../../old/runs/bm25.trec' differs", "'…/runs/bm25.trec' differs"),
+        (
+            "https://doi.org/10.1162/tacl_a_00595/more/of/it",
+            "https://doi.org/10.1162/tacl_a_00595/more/of/it",
+        ),
+        ("intfloat/multilingual-e5-small, a/b/c/d, 1/2/3", "intfloat/multilingual-e5-small, a/b/c/d, 1/2/3"),
+        ("/data/run.trec", "/data/run.trec"),
+    ],
+)
+def test_local_paths_are_shortened(text: str, shown: str) -> None:
+    assert short(text) == shown
+
+
+def test_the_first_sentence_says_who_wins() -> None:
+    results = parse_results(make_results(("de", "fi"), ("bm25", "mimo", "e5"), measures="ndcg@10,mrr@10"))
+    runs, test = results.evaluation.runs, results.evaluation.test
+    assert test is not None
+    for sentence, measure in zip(verdict(results), ("ndcg@10", "mrr@10"), strict=True):
+        best = max(runs, key=lambda name: runs[name].macro[measure] or 0.0)
+        label = results.systems[best].label
+        assert sentence.startswith(f"{label} has the best ")
+        assert f"{runs[best].macro[measure]:.4f}" in sentence
+        other = {test.baseline, best} if best != test.baseline else {best, _second(runs, measure)}
+        (one,) = [
+            one
+            for one in results.evaluation.comparisons
+            if {one.run, one.baseline} == other and (one.measure, one.language) == (measure, "all")
+        ]
+        assert f"{abs(one.difference):+.4f} over" in sentence
+        assert sentence.endswith(": significant." if one.significant else ": not significant.")
+
+
+def _second(runs: Mapping[str, Any], measure: str) -> str:
+    return sorted(runs, key=lambda name: -runs[name].macro[measure])[1]
+
+
+def test_topics_of_other_results_are_refused(tmp_path: Path) -> None:
+    results = make_results(("de",), ("bm25",), measures="ndcg@10")
+    topics = PerTopicResults.model_validate({**make_per_topic(results), "fingerprints": {"run": "0"}})
+    with pytest.raises(ArtifactError, match="belongs to other results"):
+        write_report(parse_results(results), tmp_path, topics)
+    assert list(tmp_path.iterdir()) == []

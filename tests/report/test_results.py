@@ -123,7 +123,7 @@ def test_a_report_that_was_cut_short_is_made_again(tmp_path: Path, monkeypatch: 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(writing, "render_page", cut_short)
+        patched.setattr(writing, "render_pages", cut_short)
         with pytest.raises(KeyboardInterrupt):
             write_report(parse_results(_plain()), tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -198,7 +198,7 @@ def test_plain_transformers_reads_it(case: Case) -> None:
 _WORDS = sorted({*" ".join(TEXTS).split(), "zzz", "ß", "漢", "😀", "  ", "|||IP|||"})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.sampled_from(_WORDS)

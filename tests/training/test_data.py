@@ -11,7 +11,7 @@ from typing import Any
 
 import datasets
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.artifact import BUILDING
@@ -38,7 +38,7 @@ table_rows = st.lists(
     min_size=1,
     max_size=20,
 )
-in_tmp_path = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+in_tmp_path = settings(max_examples=25)
 
 
 def write_pairs(directory: Path, pairs: list[Pair] = PAIRS, **changes: Any) -> None:

@@ -28,7 +28,7 @@ def tables(draw: st.DrawFn) -> tuple[Relevance, int]:
 
 
 @given(tables(), st.integers(0, 99), st.integers(0, 3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_no_passage_is_relevant_to_another_rows_query(
     table: tuple[Relevance, int], seed: int, count: int
 ) -> None:
@@ -55,7 +55,7 @@ def test_no_passage_is_relevant_to_another_rows_query(
 
 
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 5), st.integers(0, 99))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_row_comes_once_a_pass(rows: int, batch_size: int, passes: int, seed: int) -> None:
     rows = rows * batch_size
     each = np.arange(rows)
@@ -97,7 +97,7 @@ def test_a_batch_larger_than_the_data() -> None:
 
 
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(1, 20), st.integers(0, 99))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_shuffled_batches_take_each_row_once_a_pass(
     rows: int, batch_size: int, steps: int, seed: int
 ) -> None:

@@ -64,7 +64,7 @@ def test_a_killed_and_resumed_run(tmp_path: Path) -> None:
     assert read_metrics(before).series("loss", dev=False) == ([10, 20, 30], [0.9, 0.8, 0.7])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=st.lists(st.integers(0, 50), min_size=2, max_size=20), cut=st.integers(0, 2000))
 def test_a_file_cut_anywhere_gives_its_whole_lines(
     steps: list[int], cut: int, tmp_path_factory: pytest.TempPathFactory

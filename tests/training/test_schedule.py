@@ -48,7 +48,7 @@ def instances(draw: st.DrawFn) -> tuple[int, bool, list[int]]:
 
 
 @given(instances(), st.integers(0, 1000))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_counts_are_as_even_as_can_be(instance: tuple[int, bool, list[int]], seed: int) -> None:
     languages, ordered, rows = instance
     schedule = Schedule(pairs(languages) if ordered else singles(languages), np.random.default_rng(seed))
@@ -65,7 +65,7 @@ def test_counts_are_as_even_as_can_be(instance: tuple[int, bool, list[int]], see
 
 
 @given(st.integers(2, 14), st.lists(st.integers(1, 400), min_size=1, max_size=4), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_complete_rows_differ_by_one_at_most(languages: int, passes: list[int], seed: int) -> None:
     schedule = Schedule(pairs(languages), np.random.default_rng(seed))
     for rows in passes:

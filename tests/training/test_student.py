@@ -114,7 +114,7 @@ def test_a_large_language_does_not_crowd_out_a_small_one() -> None:
     assert japanese == sum(len(text) for text in balanced_sample(texts[::-1] * 2, 20_000, 1) if "番" in text)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.sampled_from(["en", "ja", "x"]), st.text(max_size=12)), max_size=60),
     st.integers(1, 200),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers.checkpoints import TEXTS, plain_xlmr
 from helpers.limits import no_file_beyond
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem, ModelError, UsageError
@@ -293,7 +293,7 @@ def test_processes_read_together(small: TeacherOptions, tmp_path: Path) -> None:
 
 
 def test_one_writer(small: TeacherOptions, tmp_path: Path) -> None:
-    from mimo_plugin.core.artifact import one_writer
+    from mimo_plugin.core.files import one_writer
 
     fill(tmp_path, small, {Role.TEXT: TEXTS})
     with (
@@ -377,7 +377,6 @@ def test_a_full_disk(small: TeacherOptions, tmp_path: Path, monkeypatch: pytest.
     assert fill(tmp_path, small, texts, chunk_size=20) == 40
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.binary(max_size=3), unique=True, max_size=8), max_size=6), st.binary(max_size=3))
 def test_key_index_is_a_dictionary(additions: list[list[bytes]], absent: bytes) -> None:
     index, rows = KeyIndex(np.empty(0, dtype=KEY)), {}
@@ -393,7 +392,6 @@ def test_key_index_is_a_dictionary(additions: list[list[bytes]], absent: bytes) 
     assert rebuilt.find(np.frombuffer(b"".join(asked), dtype=KEY)).tolist() == found.tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=4), st.text(max_size=4)), unique=True, max_size=20))
 def test_keys_tell_prompt_and_text_apart(pairs: list[tuple[str, str]]) -> None:
     keys = [text_keys(prompt, [text]).tobytes() for prompt, text in pairs]

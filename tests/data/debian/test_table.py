@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import DataError
@@ -42,7 +42,6 @@ def write_lines(path: Path, *records: Any) -> Path:
     return path
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(ROWS)
 def test_a_table_comes_back_and_is_the_same_bytes(tmp_path: Path, rows: list[Row]) -> None:
     one, other = tmp_path / "one.jsonl.gz", tmp_path / "other.jsonl.gz"
