@@ -8,9 +8,7 @@ import pytest
 from helpers.beir import documents, write_folder
 from helpers.checkpoints import plain_xlmr
 
-from mimo_plugin.cli import STEPS, main
-
-COMMANDS = [name for step in STEPS.values() for name in step]
+from mimo_plugin.cli import COMMANDS, main
 
 QUERIES = [
     {"_id": f"q{number}", "text": text, "lang": lang}
