@@ -181,7 +181,9 @@ def test_a_reproduction(world: Path) -> None:
     for path in Path("rep").rglob("manifest.json"):
         manifest = json.loads(path.read_text("utf-8"))
         _check(f"reproduction_{manifest['format']}", _masked(manifest))
-    found = sorted(str(path.relative_to("rep")) for path in Path("rep").rglob("*") if path.is_file())
+    files = [path.relative_to("rep") for path in Path("rep").rglob("*") if path.is_file()]
+    # How many segments Lucene writes depends on how its threads run.
+    found = [str(path) for path in files if not re.match(r"_\w+\.\w+$", path.name)]
     _check("reproduction_files", sorted({_HEX.sub("<hash>", name) for name in found}))
 
 
