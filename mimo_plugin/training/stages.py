@@ -337,7 +337,7 @@ class Stage:
             examples = plan(*stores.values())
             began = time.perf_counter()
             dimensions = [store.dimension for store in stores.values()]
-            fitted = fit(self, model, examples, dimensions, devices, dev, held)
+            fitted = fit(self, model, examples, dimensions, self._aligned(start, stores), devices, dev, held)
             seconds = time.perf_counter() - began
             devices.wait()
             if held is not None:
@@ -404,16 +404,10 @@ class Stage:
         }
         if devices.main:
             carried = iter(self.projections.values())
-            for name, (place, options) in teachers.items():
+            for place, options in teachers.values():
                 # Without texts this only records the teacher's identity: mismatches show before one runs.
                 fill(place, options, {})
                 store = TeacherStore.open(place)
-                if store.fingerprint == start.fingerprint and start.cut is None:
-                    raise UsageError(
-                        f"{_option(name)} {options.checkpoint} and --student "
-                        f"{self.recipe.student.checkpoint} are the same model: a teacher is frozen, the "
-                        "student is the multilingual encoder that is trained"
-                    )
                 projection = next(carried, None)
                 if projection is not None and start.model is not None:
                     check_projection(projection, start.model, store)
@@ -423,6 +417,16 @@ class Stage:
                 fill(place, options, texts, progress=settings.progress)
         devices.wait()
         return {name: TeacherStore.open(place, expect=options) for name, (place, options) in teachers.items()}
+
+    def _aligned(self, start: Start, stores: Mapping[str, TeacherStore]) -> list[str]:
+        """The projections of teachers that the student is a copy of: both are in one space from the start."""
+        whole = start.cut is None or start.cut.layers is None
+        named = zip((PROJECTION, ANCHOR_PROJECTION), stores.values(), strict=False)
+        return [
+            name
+            for name, store in named
+            if name not in self.projections and whole and store.fingerprint == start.fingerprint
+        ]
 
     def _finish(
         self,
