@@ -395,7 +395,7 @@ class Stage:
 
     def _stores(self, plan: Plan, start: Start, devices: Devices) -> dict[str, TeacherStore]:
         """The store of each teacher in `teachers`, with all vectors that the plan needs."""
-        from mimo_plugin.training.teacher import fill, teacher_texts
+        from mimo_plugin.training.teacher import fill
 
         settings = self.settings
         teachers = {
@@ -411,9 +411,8 @@ class Stage:
                 projection = next(carried, None)
                 if projection is not None and start.model is not None:
                     check_projection(projection, start.model, store)
-            # With 1:1 no text has the teacher's vector as its target.
-            anchors = {} if self.options.anchor_share == (1, 1) else teacher_texts(self.data)
-            for (place, options), texts in zip(teachers.values(), (anchors, plan.own_texts), strict=False):
+            needed = (plan.anchor_texts, plan.own_texts)
+            for (place, options), texts in zip(teachers.values(), needed, strict=False):
                 fill(place, options, texts, progress=settings.progress)
         devices.wait()
         return {name: TeacherStore.open(place, expect=options) for name, (place, options) in teachers.items()}

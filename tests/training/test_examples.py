@@ -123,6 +123,7 @@ def test_drawn_texts_have_the_anchor_teachers_vector(
         np.testing.assert_allclose(
             found[~drawn, :16], teacher.encode_queries(anchors, prompt=prompt), atol=1e-5
         )
+        assert set(plan.anchor_texts[role]) == set(anchors)
         assert not found[~drawn, 16:].any()
         assert not drawn[:8].any()
         assert drawn[-8:].all()
