@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 import pytest_socket
+
+# It tries an IPv6 socket when it is imported, which it may not do inside a test.
+import urllib3  # noqa: F401
 from helpers import tiny_ir_datasets
 from hypothesis import HealthCheck, settings
 
@@ -37,10 +40,25 @@ settings.register_profile(
 settings.load_profile("mimo")
 
 
+_loaded = 0
+
+
+def _freeze() -> None:
+    """Trainers and statsmodels call gc.collect(), which need not look through all libraries each time."""
+    global _loaded
+    if len(sys.modules) > _loaded + 20:
+        gc.collect()
+        gc.freeze()
+        _loaded = len(sys.modules)
+
+
 def pytest_collection_finish() -> None:
-    # Trainers and statsmodels call gc.collect(), which need not look through all loaded libraries each time.
-    gc.collect()
-    gc.freeze()
+    _freeze()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    _freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -93,6 +93,7 @@ def test_a_second_writer(
     assert f"{held} is being written by process {os.getpid()} on {socket.gethostname()}" in line
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("name", ["index", "encode"])
 def test_interrupted(
     whole: Whole,

@@ -16,14 +16,13 @@ from mimo_plugin.training.data import open_table
 from mimo_plugin.training.models import StudentOptions
 from mimo_plugin.training.recipe import Precision, Stage1Options, Stage2Options
 
-pytestmark = pytest.mark.threads
-
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(plain_xlmr(tmp_path_factory.mktemp("checkpoint")))
 
 
+@pytest.mark.threads
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("collections", "topics", "documents"),
@@ -82,6 +81,7 @@ def test_a_file_that_is_not_there_is_named_with_its_place(
     assert not output.exists()
 
 
+@pytest.mark.threads
 @pytest.mark.slow
 def test_demo_on_a_part_of_the_sample(tmp_path: Path) -> None:
     table = tmp_path / "table.jsonl.gz"

@@ -44,9 +44,13 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mimo-plugin",
     "text.parse_math": False,
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "font.size": 9.0,
     "axes.titlesize": 9.0,
     "axes.labelsize": 9.0,
+    # Where a title is anyway: a place that matplotlib looks for costs as much as the drawing.
+    "axes.titley": 1.0,
     "axes.edgecolor": _FAINT,
     "axes.labelcolor": _INK,
     "text.color": _INK,
@@ -101,9 +105,11 @@ def _svg(figure: Figure, draw: Callable[[], "Canvas"], png: Path | None = None) 
     buffer = io.StringIO()
     with _drawing():
         canvas = draw()
-        # Laid out once here, instead of once for each file.
-        canvas.draw_without_rendering()
-        canvas.set_layout_engine("none")
+        # Laid out once here. With any engine, "none" too, every file would be drawn twice.
+        layout = canvas.get_layout_engine()
+        if layout is not None:
+            layout.execute(canvas)
+            canvas.set_layout_engine(None)
         _add_labels(canvas, figure.labels)
         box = canvas.get_tightbbox().padded(_MARGIN)
         canvas.savefig(buffer, format="svg", metadata=_NO_METADATA, transparent=True, bbox_inches=box)

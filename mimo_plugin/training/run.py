@@ -471,7 +471,9 @@ def draw_curves(path: Path, output: Path) -> None:
         # The parts of the loss differ by an order of magnitude.
         if title == "Training" and all(value > 0 for _, values in series.values() for value in values):
             axes.set_yscale("log")
-        axes.set(title=title, xlabel="optimiser step", ylabel=unit)
+        # Where it is anyway: looking for a place takes as long as drawing.
+        axes.set_title(title, y=1.0)
+        axes.set(xlabel="optimiser step", ylabel=unit)
         axes.legend(frameon=False, fontsize="small")
         axes.grid(alpha=0.25)
     make_parent(output)

@@ -3,18 +3,16 @@
 import csv
 import gzip
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from helpers import processes
 from helpers.bench import LANGUAGES, hits, parallel_folder, results, stamps, write_config
 from helpers.checkpoints import plain_xlmr
 
@@ -126,27 +124,33 @@ def test_what_is_done_is_not_done_again(
 
 
 @pytest.mark.slow
-def test_a_damaged_run_is_made_again(done: tuple[Path, list[str], str]) -> None:
-    output, command, _ = done
-    run = output / "runs" / "a.trec.gz"
-    whole = run.read_bytes()
-    run.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert main(command) == 0
-    assert run.read_bytes() == whole
-
-
-@pytest.mark.slow
-def test_a_damaged_bm25_index_is_built_again(done: tuple[Path, list[str], str], tmp_path: Path) -> None:
+def test_what_is_damaged_or_gone_is_made_again(done: tuple[Path, list[str], str], tmp_path: Path) -> None:
     output = tmp_path / "output"
     shutil.copytree(done[0], output)
+    command = [*done[1][:-1], str(output)]
     (index,) = output.glob("indexes/bm25-*/all")
+    runs, topics = output / "runs", output / "topics.json"
+    files = [runs / "a.trec.gz", runs / "bm25.trec.gz", topics, output / "report" / "topics.html"]
+    whole = {file: file.read_bytes() for file in files}
+    damaged = whole[files[0]]
+    files[0].write_bytes(damaged[:-1] + bytes([damaged[-1] ^ 1]))
     next(index.glob("_*.fdt")).unlink()
-    run = output / "runs" / "bm25.trec.gz"
-    whole = run.read_bytes()
-    run.unlink()
-    assert main([*done[1][:-1], str(output)]) == 0
-    assert run.read_bytes() == whole
+    (runs / "bm25.trec.gz").unlink()
+    topics.unlink()
+    assert main(command) == 0
+    assert [file.name for file in files if file.read_bytes() != whole[file]] == []
     assert list(index.glob("_*.fdt"))
+
+    before = stamps(output, ("runs", "indexes"))
+    assert main([*command, "--report-topics", "0"]) == 0
+    found = json.loads(topics.read_text(encoding="utf-8"))
+    assert (found["documents"], found["topics"], found["largest"]) == ({}, {}, [])
+    assert found["scores"] == json.loads(whole[topics])["scores"]
+    assert not (output / "report" / "topics.html").exists()
+    assert stamps(output, ("runs", "indexes")) == before
+    topics.write_bytes(whole[topics].replace(b'"run a":"', b'"run a":"0'))
+    with pytest.raises(ArtifactError, match="belongs to other results"):
+        CliRunner().invoke(report_command, [str(output)], catch_exceptions=False, standalone_mode=False)
 
 
 @pytest.mark.slow
@@ -189,28 +193,6 @@ def test_topics_are_those_of_runs_judgments_and_collection(done: tuple[Path, lis
 
 
 @pytest.mark.slow
-def test_topics_are_made_again_and_left_out(done: tuple[Path, list[str], str], tmp_path: Path) -> None:
-    output = tmp_path / "output"
-    shutil.copytree(done[0], output)
-    command = [*done[1][:-1], str(output)]
-    topics, before = output / "topics.json", stamps(output, ("runs", "indexes"))
-    whole, page = topics.read_bytes(), (output / "report" / "topics.html").read_bytes()
-    topics.unlink()
-    assert main(command) == 0
-    assert topics.read_bytes() == whole
-    assert (output / "report" / "topics.html").read_bytes() == page
-    assert main([*command, "--report-topics", "0"]) == 0
-    found = json.loads(topics.read_text(encoding="utf-8"))
-    assert (found["documents"], found["topics"], found["largest"]) == ({}, {}, [])
-    assert found["scores"] == json.loads(whole)["scores"]
-    assert not (output / "report" / "topics.html").exists()
-    assert stamps(output, ("runs", "indexes")) == before
-    topics.write_bytes(whole.replace(b'"run a":"', b'"run a":"0'))
-    with pytest.raises(ArtifactError, match="belongs to other results"):
-        CliRunner().invoke(report_command, [str(output)], catch_exceptions=False, standalone_mode=False)
-
-
-@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_the_same(
     done: tuple[Path, list[str], str], checkpoints: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -218,13 +200,8 @@ def test_killed_at_any_moment_it_ends_the_same(
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     options = ["reproduce", config, "--encoder", checkpoints[0], "--no-bm25", "--shard-size", "4", "--output"]
     assert main([*options, str(whole)]) == 0
-    command = [sys.executable, "-m", "mimo_plugin", *options, str(killed)]
     for mark in ("indexes/a-*/all/building/00000*", "runs/a.json"):
-        process = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL)
-        while process.poll() is None and not list(killed.glob(mark)):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        processes.kill(processes.command(*options, str(killed)), lambda mark=mark: list(killed.glob(mark)))
     assert main([*options, str(killed)]) == 0
     made = [
         *(whole / "runs").glob("*.gz"),

@@ -3,10 +3,6 @@
 import gc
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,8 +22,13 @@ from mimo_plugin.collections import pool
 from mimo_plugin.core.errors import ModelError
 from mimo_plugin.core.files import one_writer
 from mimo_plugin.encoder.options import EncoderOptions
+from mimo_plugin.indexing.vectors import Shards
 
 _PLAIN: dict[str, Any] = {"fairness": None, "geometry": None}
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def finished(
 ) -> tuple[Path, list[str]]:
     """A finished output, and the command that made it; copy it before anything happens to it."""
     base = tmp_path_factory.mktemp("finished")
-    config = write_config(base / "small.yaml", [collection])
+    config = write_config(base / "small.yaml", [collection], geometry=None)
     command = ["reproduce", str(config), "--encoder", checkpoints[0], "--no-bm25", "--output"]
     assert main([*command, str(base / "output")]) == 0
     return base / "output", command
@@ -117,24 +118,34 @@ def test_an_index_that_is_gone_or_damaged(
 
 @pytest.mark.slow
 def test_a_build_that_was_begun_otherwise(
-    checkpoints: list[str], collection: str, tmp_path: Path, capfd: Any
+    checkpoints: list[str],
+    collection: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = str(write_config(tmp_path / "plain.yaml", [collection], **_PLAIN))
     output = tmp_path / "output"
     command = ["reproduce", config, "--encoder", checkpoints[0], "--no-bm25", "--output", str(output)]
     command += ["--shard-size", "2"]
-    process = subprocess.Popen([sys.executable, "-m", "mimo_plugin", *command], env=dict(os.environ))
-    while process.poll() is None and not list(output.glob("indexes/a-*/all/building/00002.parquet")):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    write = Shards.write
+
+    def killed(shards: Shards, shard: int, *rest: Any) -> None:
+        if shard == 3:
+            raise Killed
+        write(shards, shard, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Shards, "write", killed)
+        with pytest.raises(Killed):
+            main(command)
     # A shard counts when its record is there, which is written after it.
     left = 42 - 2 * len(list(output.glob("indexes/a-*/all/building/[0-9]*.json")))
     assert 0 < left < 42
     assert main([*command, "--dry-run"]) == 0
-    assert f"{left} documents to encode" in capfd.readouterr().out
+    assert f"{left} documents to encode" in capsys.readouterr().out
     assert main([*command, "--batch-size", "8"]) == 1
-    assert "--no-resume" in capfd.readouterr().err
+    assert "--no-resume" in capsys.readouterr().err
     assert main([*command, "--batch-size", "8", "--no-resume"]) == 0
     # A part of the time is no time.
     assert set(results(output)["systems"]["a"]["seconds"]) == {"index", "search"}
@@ -150,15 +161,20 @@ def test_the_seed_of_a_sample_that_nothing_is_trained_on(
     assert stamps(output, ("runs", "indexes")) == before
 
 
-def test_damaged_geometry_is_measured_again(finished: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_damaged_geometry_is_measured_again(
+    finished: tuple[Path, list[str]], collection: str, tmp_path: Path
+) -> None:
     output = tmp_path / "output"
     shutil.copytree(finished[0], output)
+    config = write_config(tmp_path / "small.yaml", [collection])
+    command = ["reproduce", str(config), *finished[1][2:], str(output)]
+    assert main(command) == 0
     (file,) = (output / "geometry").iterdir()
     whole = file.read_bytes()
     file.write_bytes(whole[:100])
     leftover = output / "runs" / ".a.trec.gz.1.tmp"
     leftover.write_text("what a kill has left")
-    assert main([*finished[1], str(output)]) == 0
+    assert main(command) == 0
     assert file.read_bytes() == whole
     assert not leftover.exists()
 
@@ -166,7 +182,7 @@ def test_damaged_geometry_is_measured_again(finished: tuple[Path, list[str]], tm
 def test_a_dry_run_leaves_what_is_there(finished: tuple[Path, list[str]], tmp_path: Path) -> None:
     output = tmp_path / "output"
     shutil.copytree(finished[0], output)
-    made = ("runs", "indexes", "geometry", "report")
+    made = ("runs", "indexes", "report")
     before, config = stamps(output, made), (output / "config.yaml").read_bytes()
     assert main([*finished[1], str(output), "--languages", "de", "--dry-run"]) == 0
     assert (output / "config.yaml").read_bytes() == config

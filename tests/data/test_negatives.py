@@ -21,8 +21,6 @@ from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training.data import DataManifest, Format, Table, open_table
 from mimo_plugin.training.examples import Relevance
 
-pytestmark = pytest.mark.threads
-
 ROWS, QUERIES = 40, 32
 # Random weights: all cosines are near 1.
 SHARE = 0.988
@@ -66,6 +64,7 @@ def rows(directory: Path) -> list[dict[str, Any]]:
     return list(open_table(directory).dataset)
 
 
+@pytest.mark.threads
 def test_they_are_those_of_sentence_transformers(world: Path, whole: Path) -> None:
     from sentence_transformers.util import mine_hard_negatives
 
@@ -121,6 +120,7 @@ def files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
 
 
+@pytest.mark.threads
 def test_cut_short_it_goes_on_and_ends_with_the_same_bytes(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

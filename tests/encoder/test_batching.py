@@ -17,8 +17,6 @@ from mimo_plugin.encoder.batching import Features, TorchRunner, batches, pieces,
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 
-pytestmark = pytest.mark.threads
-
 
 @given(st.lists(st.integers(0, 10**7), max_size=3000))
 def test_pieces_hold_every_text_once_and_the_longest_first(lengths: list[int]) -> None:
@@ -60,6 +58,7 @@ def test_batches_keep_to_their_limits_and_lose_no_token(
     assert sorted(seen) == list(range(len(lengths)))
 
 
+@pytest.mark.threads
 def test_threads_change_nothing_and_leave_no_trace(tiny: Path) -> None:
     texts = [f"{text} {number}" for number in range(40) for text in TEXTS]
     student = Encoder(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=16))
@@ -75,6 +74,7 @@ def test_threads_change_nothing_and_leave_no_trace(tiny: Path) -> None:
     assert np.array_equal(one, two)
 
 
+@pytest.mark.threads
 def test_an_interrupt_stops_the_work(tiny: Path) -> None:
     student = Encoder(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=1))
     done = 0
@@ -94,6 +94,7 @@ def test_no_texts_have_no_vectors(tiny: Path) -> None:
     assert student.encode_documents([]).shape == (0, 32)
 
 
+@pytest.mark.threads
 def test_batches_of_documents_have_the_vectors_that_each_has_alone(tiny: Path) -> None:
     student = Encoder(str(tiny), EncoderOptions(backend="torch", device="cpu", batch_size=4))
     texts = [f"{text} {number}" for number in range(9) for text in TEXTS]
@@ -125,6 +126,7 @@ def watched(tiny: Path, before: Callable[[], None]) -> Encoder:
     return Encoder.of(student.model, "tiny", student.options, Watched(TorchRunner(student.model), before))
 
 
+@pytest.mark.threads
 def test_documents_are_read_while_those_before_are_computed(tiny: Path) -> None:
     read = threading.Event()
     reader: list[threading.Thread] = []
@@ -142,6 +144,7 @@ def test_documents_are_read_while_those_before_are_computed(tiny: Path) -> None:
     assert reader[0] is not threading.main_thread()
 
 
+@pytest.mark.threads
 def test_what_was_read_before_an_error_is_encoded(tiny: Path) -> None:
     def batches() -> Iterator[list[str]]:
         yield TEXTS
@@ -154,6 +157,7 @@ def test_what_was_read_before_an_error_is_encoded(tiny: Path) -> None:
         next(found)
 
 
+@pytest.mark.threads
 def test_a_batch_that_fails_gives_no_half_done_vectors(tiny: Path) -> None:
     calls = 0
 

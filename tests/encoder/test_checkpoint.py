@@ -24,8 +24,6 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.side import TorchSide
 
-pytestmark = pytest.mark.threads
-
 LONG = "word " * 400
 
 

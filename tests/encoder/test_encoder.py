@@ -18,8 +18,6 @@ from mimo_plugin.encoder.encoder import Encoder, NotFinite
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.packaged import TEACHER, teacher_directory
 
-pytestmark = pytest.mark.threads
-
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -37,6 +35,7 @@ def own_vectors(path: Path | str, texts: list[str], **settings: object) -> np.nd
     return SentenceTransformer(str(path), device="cpu").encode(texts, **settings)
 
 
+@pytest.mark.threads
 def test_vectors_are_those_of_sentence_transformers(teacher: Encoder) -> None:
     texts = [*TEXTS, "", "word " * 1000, "x"]
     ours = teacher.encode_documents(texts)
@@ -96,6 +95,7 @@ def test_max_length_of_one_call_leaves_no_trace(teacher: Encoder) -> None:
     assert np.array_equal(before, teacher.encode_documents(["one two three four five six seven"]))
 
 
+@pytest.mark.threads
 @settings(max_examples=15)
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=9))
 def test_a_texts_vector_does_not_depend_on_its_company(texts: list[str]) -> None:
@@ -114,6 +114,7 @@ def _shared_student() -> Encoder:
     return _cache["student"]
 
 
+@pytest.mark.threads
 def test_advance_counts_every_text(teacher: Encoder) -> None:
     steps: list[int] = []
     student = Encoder.of(teacher.model, "teacher", EncoderOptions(batch_size=2))
@@ -145,6 +146,7 @@ def test_encoding_does_not_change_the_fingerprint(plain: Path) -> None:
     assert fingerprint(student.model) == before
 
 
+@pytest.mark.threads
 def test_nan_weights_are_an_error_that_names_the_text(plain: Path) -> None:
     import torch
 

@@ -20,8 +20,6 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.export import NotExportable
 from mimo_plugin.encoder.options import EncoderOptions
 
-pytestmark = pytest.mark.threads
-
 GRAPHS = ["openvino", "onnx"]
 
 
@@ -41,6 +39,7 @@ def test_backend_is_said(students: dict[str, Encoder], backend: str) -> None:
     assert students["torch"].backend == "torch"
 
 
+@pytest.mark.threads
 @settings(max_examples=12)
 @given(
     texts=st.lists(st.text(max_size=200), min_size=1, max_size=12),
@@ -59,6 +58,7 @@ def test_vectors_are_torchs(
     assert np.abs(both[0] - both[1]).max() <= 1e-5
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("backend", GRAPHS)
 def test_pairs_and_padding(students: dict[str, Encoder], backend: str) -> None:
     pairs = [(title, text) for title in TEXTS for text in TEXTS]
@@ -66,6 +66,7 @@ def test_pairs_and_padding(students: dict[str, Encoder], backend: str) -> None:
     assert np.abs(difference).max() <= 1e-5
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("backend", GRAPHS)
 def test_same_texts_same_bytes(students: dict[str, Encoder], backend: str) -> None:
     texts = [f"{text} {number}" for number in range(10) for text in TEXTS]
@@ -144,6 +145,7 @@ def test_a_graph_with_other_vectors_is_refused(
     assert load(tiny, "openvino").backend == "openvino"
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("error", [RuntimeError("a broken kernel"), MemoryError("no memory")])
 def test_whatever_a_graph_fails_with_torch_stands_in(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

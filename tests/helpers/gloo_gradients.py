@@ -1,9 +1,5 @@
-"""Run by torchrun: gradients of every loss over two processes, written by the first one.
+"""Gradients of every loss, of a whole batch or over several processes."""
 
-Arguments: directory of the student, directory of the batch, output file.
-"""
-
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +66,11 @@ def gradients(student: Path, batch: dict[str, Any], rank: int, processes: int) -
     return found
 
 
-def main() -> None:
+def write_shared(student: Path, batch: Path, output: Path) -> None:
+    """Called in every process, with the variables that torchrun sets; the first one writes."""
     devices = Devices.find("cpu")
     rank = torch.distributed.get_rank()
-    found = gradients(Path(sys.argv[1]), load_file(sys.argv[2]), rank, devices.processes)
+    found = gradients(student, load_file(batch), rank, devices.processes)
     for name, tensor in found.items():
         if name.endswith(":loss"):
             torch.distributed.all_reduce(tensor)
@@ -84,9 +81,5 @@ def main() -> None:
             if not torch.equal(first, tensor):
                 raise ValueError(f"{name} differs between processes")
     if devices.main:
-        save_file({name: tensor.contiguous() for name, tensor in found.items()}, sys.argv[3])
+        save_file({name: tensor.contiguous() for name, tensor in found.items()}, output)
     torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main()

@@ -4,16 +4,13 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import faiss
 import numpy as np
 import pytest
+from helpers import processes
 from helpers.beir import documents, write_folder
 from helpers.limits import no_file_beyond
 
@@ -31,8 +28,6 @@ from mimo_plugin.indexing.importing import import_vectors
 from mimo_plugin.indexing.open import INDEXES, Index, index_at
 from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions
 from mimo_plugin.indexing.vectors import Shards, Vectors, open_vectors
-
-pytestmark = pytest.mark.threads
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +55,7 @@ def content(directory: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.threads
 def test_index_holds_every_document_in_order(build: Build, student: Encoder, tmp_path: Path) -> None:
     built = build()
     rows = documents(50)
@@ -75,6 +71,7 @@ def test_index_holds_every_document_in_order(build: Build, student: Encoder, tmp
     assert index_at(tmp_path / "index").read() == built.manifest
 
 
+@pytest.mark.threads
 def test_shard_size_changes_no_vector_beyond_rounding(build: Build, tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     build(output=one, shard_size=7)
@@ -200,6 +197,7 @@ def test_a_finished_index_is_the_same_under_another_release(build: Build, tmp_pa
         build(output=tmp_path / "begun")
 
 
+@pytest.mark.threads
 def test_factories(build: Build, tmp_path: Path) -> None:
     for factory in ("HNSW8", "SQ8", "IVF2,Flat", "PCA8,Flat"):
         build(output=tmp_path / factory, factory=factory)
@@ -337,33 +335,23 @@ def stored(order: list[str], directory: Path) -> Vectors:
     return open_vectors([directory / "vectors"])
 
 
+@pytest.mark.threads
 @pytest.mark.slow
-def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_path: Path) -> None:
+def test_killed_and_started_again_it_is_byte_identical(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = write_folder(tmp_path / "folder", documents(400))
-    command = [
-        sys.executable,
-        "-m",
-        "mimo_plugin",
-        "index",
-        spec,
-        "--encoder",
-        str(checkpoint),
-        "--batch-size",
-        "4",
-    ]
-    command += ["--shard-size", "25", "--output"]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, stdout=subprocess.PIPE)
+    command = ["index", spec, "--encoder", str(checkpoint), "--batch-size", "4", "--shard-size", "25"]
+    assert main([*command, "--output", str(tmp_path / "whole")]) == 0
     output = tmp_path / "killed"
+    command += ["--output", str(output)]
     for shards in (1, 6):
-        process = subprocess.Popen([*command, str(output)], stdout=subprocess.PIPE)
-        while process.poll() is None and len(list(output.glob("building/*.parquet"))) < shards:
-            time.sleep(0.002)
-        assert process.poll() is None, "the command ended before it could be killed"
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        process = processes.command(*command)
+        processes.kill(process, lambda least=shards: len(list(output.glob("building/*.parquet"))) >= least)
         assert not (output / "manifest.json").exists()
-    done = subprocess.run([*command, str(output)], check=True, stdout=subprocess.PIPE, text=True)
-    assert "documents were encoded before and kept" in done.stdout
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "documents were encoded before and kept" in capsys.readouterr().out
     assert content(output) == content(tmp_path / "whole")
 
 

@@ -1,12 +1,7 @@
 """`mimo encode`: what it writes, its parts, and that a kill at any moment costs two shards at most."""
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +11,12 @@ import faiss
 import numpy as np
 import pyarrow.parquet
 import pytest
+from helpers import processes
 from helpers.beir import documents, write_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mimo_plugin.cli import main
 from mimo_plugin.collections.dataset import Pool
 from mimo_plugin.collections.pool import load
 from mimo_plugin.core.artifact import Artifact
@@ -32,8 +29,6 @@ from mimo_plugin.indexing.encode import Encoded, encode_collections
 from mimo_plugin.indexing.open import Index
 from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions, Part
 from mimo_plugin.indexing.vectors import VECTORS, Shards, open_vectors
-
-pytestmark = pytest.mark.threads
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +54,7 @@ def files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.iterdir()}
 
 
+@pytest.mark.threads
 def test_any_tool_reads_the_vectors(encode: Encode, folder: str, student: Encoder, tmp_path: Path) -> None:
     done = encode()
     table = pyarrow.parquet.read_table(sorted((tmp_path / "vectors").glob("*.parquet")))
@@ -92,6 +88,7 @@ def test_an_index_of_vectors_is_the_one_of_the_collection(
     assert squeezed.manifest.plan.factory == "SQ8"
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
 def test_parts_make_the_whole(encode: Encode, tmp_path: Path, order: tuple[int, ...]) -> None:
     encode(tmp_path / "whole")
@@ -241,6 +238,7 @@ def test_a_full_disk_and_a_directory_that_goes_away(
         )
 
 
+@pytest.mark.threads
 def test_a_shard_is_written_while_the_next_one_is_encoded(
     encode: Encode, student: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +268,7 @@ def test_a_shard_is_written_while_the_next_one_is_encoded(
     assert files(tmp_path / "vectors") == files(tmp_path / "whole")
 
 
+@pytest.mark.threads
 def test_a_vector_that_is_no_number_costs_nothing_that_was_encoded_before(
     encode: Encode, student: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,21 +401,20 @@ def test_shards_of_another_shape_are_refused(encode: Encode, tmp_path: Path) -> 
         shards.missing()
 
 
+@pytest.mark.threads
 @pytest.mark.slow
-def test_killed_and_started_again_it_is_byte_identical(checkpoint: Path, tmp_path: Path) -> None:
+def test_killed_and_started_again_it_is_byte_identical(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = write_folder(tmp_path / "folder", documents(400))
-    command = [sys.executable, "-m", "mimo_plugin", "encode", spec, "--encoder", str(checkpoint)]
-    command += ["--batch-size", "4", "--shard-size", "25", "--output"]
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, stdout=subprocess.PIPE)
+    command = ["encode", spec, "--encoder", str(checkpoint), "--batch-size", "4", "--shard-size", "25"]
+    assert main([*command, "--output", str(tmp_path / "whole")]) == 0
     output = tmp_path / "killed"
-    process = subprocess.Popen([*command, str(output)], stdout=subprocess.PIPE)
-    while process.poll() is None and len(list(output.glob("*.parquet"))) < 3:
-        time.sleep(0.002)
-    assert process.poll() is None, "the command ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    command += ["--output", str(output)]
+    processes.kill(processes.command(*command), lambda: len(list(output.glob("*.parquet"))) >= 3)
     with pytest.raises(ArtifactError, match="has no manifest.json, expected vectors"):
         open_vectors([output])
-    done = subprocess.run([*command, str(output)], check=True, stdout=subprocess.PIPE, text=True)
-    assert "documents were encoded before and kept" in done.stdout
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "documents were encoded before and kept" in capsys.readouterr().out
     assert files(output) == files(tmp_path / "whole")

@@ -20,8 +20,6 @@ from mimo_plugin.indexing.plan import foreign_plan
 from mimo_plugin.indexing.search import find_hits, read_topics, search_to_run
 from mimo_plugin.indexing.settings import IndexOptions, Part, SearchOptions
 
-pytestmark = pytest.mark.threads
-
 QUERIES = [
     {"_id": "q1", "text": "Suche Sprache", "lang": "de"},
     {"_id": "q2", "text": "haku kieli", "lang": "fi"},
@@ -62,6 +60,7 @@ def run_of(index: Path, spec: str, output: Path, **options: object) -> dict[str,
     return found
 
 
+@pytest.mark.threads
 def test_run_is_exact_and_in_trec_evals_order(
     index: Path, spec: str, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -90,6 +89,7 @@ def test_scores_make_no_ties(index: Path, spec: str, tmp_path: Path) -> None:
         assert sorted(np.float32(score) for _, _, score in run[query]) == sorted(scores)
 
 
+@pytest.mark.threads
 def test_pyserini_finds_the_same(index: Path, spec: str, checkpoint: Path, tmp_path: Path) -> None:
     import mimo_plugin
 
@@ -214,6 +214,7 @@ def test_output_that_is_a_directory_a_link_or_a_device(index: Path, spec: str, t
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.threads
 def test_search_parameters(spec: str, checkpoint: Path, index: Path, tmp_path: Path) -> None:
     student = Encoder(str(checkpoint))
     options = IndexOptions(factory="IVF2,Flat", shard_size=7, progress=False)
@@ -251,6 +252,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, spec: str)
     return outputs
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("hits", [1, 2, 3, 5, 59, 60, 100])
 def test_parts_are_searched_as_the_whole_bit_for_bit(
     index: Path, parts: list[Path], spec: str, tmp_path: Path, hits: int
@@ -284,6 +286,7 @@ def opened(directory: Path, faiss_index: faiss.Index, docids: list[str]) -> Inde
     return Index(directory, manifest, opened=(faiss_index, Lines(directory / "docid")))
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("factory", ["Flat", "SQfp16"])
 def test_what_is_found_depends_on_the_vectors_alone(factory: str, tmp_path: Path) -> None:
     """Neither on how documents are spread over indexes, nor on which queries are searched together: matrix
@@ -324,6 +327,7 @@ def test_what_is_found_depends_on_the_vectors_alone(factory: str, tmp_path: Path
         assert sorted(docid for _, docid in expected[8][1]) == sorted(best[:hits])
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("block", [1 << 16, 700])
 def test_a_tie_of_any_size_is_in_trec_evals_order(
     block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

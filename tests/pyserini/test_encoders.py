@@ -12,8 +12,6 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.packaged import TEACHER
 
-pytestmark = pytest.mark.threads
-
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -45,6 +43,7 @@ def test_classes_are_pyserinis(document_encoder: object, query_encoder: object) 
     assert isinstance(query_encoder, QueryEncoder)
 
 
+@pytest.mark.threads
 def test_shapes_and_values(document_encoder: object, query_encoder: object, student: Encoder) -> None:
     documents, queries = student.encode_documents(TEXTS), student.encode_queries(TEXTS)
     for encoder, expected in ((document_encoder, documents), (query_encoder, queries)):

@@ -12,8 +12,6 @@ from mimo_plugin.training.run import ANCHOR_PROJECTION, PROJECTION
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.student import load_or_create
 
-pytestmark = pytest.mark.threads
-
 ROWS, DIMENSION, TEACHER, ANCHOR = 7, 32, 20, 12
 CHUNKS = (3, 3, 1)
 SEED = np.random.SeedSequence(4)

@@ -21,8 +21,6 @@ from mimo_plugin.training.stages import train_stage1, train_stage2
 from mimo_plugin.training.start import DevCollection
 from mimo_plugin.training.trainer import Trainer, TrainingFailed, native_bfloat16, use_bfloat16
 
-pytestmark = pytest.mark.threads
-
 TEXTS = ["Ein kurzer Satz", "many short words about engines", "поисковых системах", "x" * 300]
 
 
@@ -43,6 +41,7 @@ def continued(world: World, trained: Trained, **changes: Any) -> Recipe:
     return world.recipe(student={"checkpoint": str(trained.directory)}, **changes)
 
 
+@pytest.mark.threads
 @pytest.mark.slow
 def test_what_a_run_leaves(world: World, both: tuple[Trained, Trained]) -> None:
     names = {
@@ -207,6 +206,7 @@ def test_the_projection_is_carried_bit_for_bit(
     assert not np.array_equal(load_file(tmp_path / "carried" / PROJECTION)["weight"], stage1["weight"])
 
 
+@pytest.mark.threads
 def test_dev_scores_are_those_of_mimo_evaluate(
     world: World, both: tuple[Trained, Trained], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +242,7 @@ def test_a_baseline_needs_no_teacher(world: World, tmp_path: Path, objective: st
     assert weights_of(tmp_path / "run" / "model").keys() == weights_of(world.root / "student").keys()
 
 
+@pytest.mark.threads
 @pytest.mark.slow
 def test_a_seed_decides_the_weights(world: World, tmp_path: Path) -> None:
     for name, seed in (("one", 3), ("same", 3), ("other", 4)):

@@ -2,12 +2,11 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from helpers import processes
 from helpers.tiny_training import World
 
 
@@ -33,18 +32,13 @@ def test_an_interrupted_training_ends_with_130(
     options = {"carry_projection": False, "steps": 100_000, "save_steps": 3, "log_steps": 1}
     world.recipe(dev=True, stage2=options).write(tmp_path / "recipe.yaml")
     arguments = ["train", "stage2", "--recipe", str(tmp_path / "recipe.yaml"), "--device", "cpu"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mimo_plugin", *arguments, "--output", str(tmp_path / "run")],
-        env=os.environ | {"OMP_NUM_THREADS": "2"},
-        stderr=subprocess.PIPE,
-        text=True,
-        # Tests that run in the background hand down that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while process.poll() is None and not (tmp_path / "run" / sign).exists():
+    said = tmp_path / "said"
+    process = processes.command(*arguments, "--output", str(tmp_path / "run"), said=said, threads=2)
+    while process.is_alive() and not (tmp_path / "run" / sign).exists():
         time.sleep(0.01)
     time.sleep(later)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=180)
-    assert said.splitlines()[-1] == "mimo: interrupted"
-    assert process.returncode == 130
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    process.join(180)
+    assert said.read_text().splitlines()[-1] == "mimo: interrupted"
+    assert process.exitcode == 130

@@ -3,14 +3,14 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import processes
 from helpers.checkpoints import TEXTS, plain_xlmr
 from helpers.limits import no_file_beyond
 from hypothesis import given
@@ -32,8 +32,6 @@ from mimo_plugin.training.teacher_store import (
     load_teacher,
     text_keys,
 )
-
-pytestmark = pytest.mark.threads
 
 LONG = "a long description of a package " * 60
 ENGLISH = ["Real-time strategy game of ancient warfare", "shared library", "x", "", LONG]
@@ -61,6 +59,7 @@ def content(directory: Path) -> dict[str, bytes]:
     return {name: (directory / name).read_bytes() for name in FILES}
 
 
+@pytest.mark.threads
 def test_vectors_are_the_teachers(teacher: Encoder, tmp_path: Path) -> None:
     options = replace(REAL, query_prompt="query: ")
     filled = fill(tmp_path / "store", options, {Role.QUERY: ENGLISH, Role.PASSAGE: ENGLISH, Role.TEXT: TEXTS})
@@ -196,6 +195,7 @@ def test_other_weights_under_the_same_name_are_refused(small: TeacherOptions, tm
         fill(tmp_path / "store", options, {Role.TEXT: TEXTS})
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("chunk_size", [1, 3, 100])
 def test_chunks_do_not_matter(small: TeacherOptions, tmp_path: Path, chunk_size: int) -> None:
     options = replace(small, query_prompt="q: ")
@@ -209,35 +209,19 @@ def test_chunks_do_not_matter(small: TeacherOptions, tmp_path: Path, chunk_size:
         assert np.abs(store.vectors(texts[role], role) - expected).max() <= 1e-6
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from mimo_plugin.training.teacher import fill
-from mimo_plugin.training.teacher_store import Role
-from training.test_teacher_store import many
-teacher, directory = sys.argv[1:]
-fill(Path(directory), *many(teacher), chunk_size=10)
-"""
-
-
 def many(teacher: str) -> tuple[TeacherOptions, dict[Role, list[str]]]:
     texts = [f"text {number} " + "word " * (number % 17) for number in range(300)]
     options = TeacherOptions(checkpoint=teacher, query_prompt="q: ", dtype="float32", batch_size=4).on("cpu")
     return options, {Role.QUERY: texts[::3], Role.TEXT: texts}
 
 
+@pytest.mark.threads
 @pytest.mark.slow
 def test_killed_and_run_again_it_is_byte_identical(small: TeacherOptions, tmp_path: Path) -> None:
     output = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, small.checkpoint, str(output)],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    while process.poll() is None and _rows(output) < 30:
-        time.sleep(0.002)
-    assert process.poll() is None, "the command ended before it could be killed"
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    options, texts = many(small.checkpoint)
+    process = processes.started(partial(fill, chunk_size=10), output, options, texts)
+    processes.kill(process, lambda: _rows(output) >= 30)
     there = _rows(output)
     assert 30 <= there < 400
     assert len(TeacherStore.open(output)) == there

@@ -14,8 +14,6 @@ from mimo_plugin.training.data import open_pairs, open_table
 from mimo_plugin.training.recipe import Recipe
 from mimo_plugin.training.stages import train
 
-pytestmark = pytest.mark.threads
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tiny_training
+from helpers import processes, tiny_training
+from helpers.serving import free_port
 from helpers.tiny_training import World, weights
 
 from mimo_plugin.core.errors import UsageError
@@ -37,7 +38,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.mark.slow
-def test_gradients_are_those_of_the_joint_batch(world: World, tmp_path: Path) -> None:
+def test_gradients_are_those_of_the_joint_batch(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, socket_enabled: None
+) -> None:
     import torch
     from helpers import gloo_gradients
     from safetensors.torch import load_file, save_file
@@ -56,13 +59,19 @@ def test_gradients_are_those_of_the_joint_batch(world: World, tmp_path: Path) ->
         features = model.preprocess(texts)
         batch |= {f"{column}.{name}": features[name].contiguous() for name in ("input_ids", "attention_mask")}
     save_file(batch, tmp_path / "batch")
-    done = torchrun(
-        str(TESTS / "helpers" / "gloo_gradients.py"),
-        str(student),
-        str(tmp_path / "batch"),
-        str(tmp_path / "two"),
-    )
-    assert done.returncode == 0, done.stderr
+    ranks, port = [], free_port()
+    for rank in range(2):
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+        with monkeypatch.context() as patched:
+            patched.setenv("MASTER_ADDR", "127.0.0.1")
+            for name, value in variables.items():
+                patched.setenv(name, str(value))
+            arguments = student, tmp_path / "batch", tmp_path / "two"
+            said = tmp_path / f"said-{rank}"
+            ranks.append((processes.started(gloo_gradients.write_shared, *arguments, said=said), said))
+    for process, said in ranks:
+        process.join(300)
+        assert process.exitcode == 0, said.read_text()
     two, one = load_file(tmp_path / "two"), gloo_gradients.gradients(student, batch, 0, 1)
     assert two.keys() == one.keys()
     for case in gloo_gradients.CASES:
