@@ -331,8 +331,8 @@ ir_metadata_option = click.option(
     cls=GroupedOption,
     group=ADVANCED,
     help="Begin the run with an ir_metadata header: software, hardware, command and method, and what is in "
-    "the YAML FILE, such as actor and research goal. All of mimo reads such runs; trec_eval, Pyserini and "
-    "ranx do not.",
+    "the YAML FILE, such as actor and research goal. All of mimo reads such runs; Pyserini, pytrec_eval "
+    "and ranx do not.",
 )
 progress_option = ModelField(
     "progress", get_args(Progress)[1], bool, several=False, default=None, group=ADVANCED
