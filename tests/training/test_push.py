@@ -1,9 +1,14 @@
 """What `mimo push` would upload: the files of a checkpoint, and a card that the hub's own parser reads."""
 
+import base64
 import json
+import re
 import shutil
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import huggingface_hub
 import pytest
@@ -195,7 +200,11 @@ def test_any_sentence_transformers_directory(tmp_path: Path) -> None:
 
 def test_a_run_is_checked(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for place in (run, run / "model"):
-        assert "model.safetensors" in mimo.push(place, REPO, dry_run="").files
+        assert main(["push", str(place), REPO, "--dry-run"]) == 0
+        told = capsys.readouterr()
+        assert "me/student: would be uploaded" in told.out
+        assert "  model.safetensors\n" in told.out
+        assert "mimo: warning: the card names no licence" in told.err
     begun = unfinished(tmp_path / "begun", {5: True})
     shutil.copytree(run / "model", begun / "model")
     for place in (begun, begun / "model"):
@@ -226,9 +235,95 @@ def test_without_token_or_network(
     assert "nothing can be uploaded: HF_HUB_OFFLINE is set" in str(caught.value)
 
 
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's protocol as an upload of small files needs."""
+
+    asked: ClassVar[list[str]] = []
+    files: ClassVar[dict[str, bytes]] = {}
+    made: ClassVar[dict[str, Any]] = {}
+    refused: ClassVar[str | None] = None
+
+    def do_HEAD(self) -> None:
+        self._answer({})
+
+    def do_GET(self) -> None:
+        self._answer({"name": "me", "type": "user"})
+
+    def do_POST(self) -> None:
+        lines = self.rfile.read(int(self.headers["Content-Length"])).splitlines()
+        body = [json.loads(line) for line in lines]
+        url = f"http://{self.headers['Host']}/{REPO}"
+        answer: dict[str, Any] = {"url": url, "commitUrl": f"{url}/commit/1"}
+        if self.path.endswith("/create"):
+            Hub.made = body[0]
+        elif "/preupload/" in self.path:
+            sent = [{"path": file["path"], "uploadMode": "regular"} for file in body[0]["files"]]
+            answer["files"] = [{**file, "shouldIgnore": False, "oid": None} for file in sent]
+        elif "/commit/" in self.path:
+            added = [line["value"] for line in body if line["key"] == "file"]
+            Hub.files |= {one["path"]: base64.b64decode(one["content"]) for one in added}
+            answer["commitOid"] = "1"
+        self._answer(answer)
+
+    def _answer(self, content: dict[str, Any]) -> None:
+        Hub.asked.append(self.path)
+        data = json.dumps(content).encode()
+        self.send_response(403 if Hub.refused and re.search(Hub.refused, self.path) else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, socket_enabled: None) -> Iterator[type[Hub]]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_TOKEN", "hf_made_up")
+    for name, value in (("ENDPOINT", f"http://127.0.0.1:{server.server_port}"), ("HF_HUB_OFFLINE", False)):
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    Hub.asked, Hub.files, Hub.made, Hub.refused = [], {}, {}, None
+    yield Hub
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_upload_is_one_commit_of_what_a_dry_run_shows(
+    student: Path, tmp_path: Path, hub: type[Hub]
+) -> None:
+    place = shutil.copytree(student, tmp_path / "student")
+    (place / ".env").write_text("SECRET=1")
+    said = mimo.push(place, REPO, license="mit", dry_run="")
+    assert hub.asked == []
+    pushed = mimo.push(place, REPO, license="mit", private=True, revision="next")
+    # Releases of the client differ in how they say it.
+    assert hub.made.get("private") or hub.made.get("visibility") == "private"
+    assert [path for path in hub.asked if "/commit/" in path] == ["/api/models/me/student/commit/next"]
+    assert {name: len(content) for name, content in hub.files.items()} == pushed.files == said.files
+    assert hub.files["README.md"].decode() == pushed.card == said.card
+    assert hub.files["model.safetensors"] == (student / "model.safetensors").read_bytes()
+    assert pushed.url == f"{huggingface_hub.constants.ENDPOINT}/{REPO}/commit/1"
+
+
+@pytest.mark.parametrize("refused", ["whoami", "create|models"])
+def test_a_refusal_comes_before_anything_is_uploaded(student: Path, hub: type[Hub], refused: str) -> None:
+    hub.refused = refused
+    with pytest.raises(
+        EnvironmentProblem, match=r"me/student: HfHubHTTPError: .*403.*; nothing was uploaded"
+    ):
+        mimo.push(student, REPO, license="mit")
+    assert hub.files == {}
+
+
 @pytest.mark.slow
 def test_mteb_gives_the_same_vectors(student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A retrieval task of MTEB, with its own wrapper: prompts and scores are those of this package."""
+    # MTEB makes it when it is imported.
+    monkeypatch.setenv("MTEB_CACHE", str(tmp_path / "mteb"))
     mteb: Any = pytest.importorskip("mteb", reason="MTEB is not installed: pip install mteb")
     import numpy as np
     from mteb.types import PromptType
