@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mimo_plugin.indexing.open import Index
     from mimo_plugin.indexing.search import search
     from mimo_plugin.pyserini.encoders import MimoDocumentEncoder, MimoQueryEncoder, register
+    from mimo_plugin.training.push import push
     from mimo_plugin.training.recipe import Recipe
     from mimo_plugin.training.stages import train
 
@@ -34,6 +35,7 @@ __all__ = [
     "evaluate",
     "index",
     "load",
+    "push",
     "register",
     "reproduce",
     "search",
@@ -53,6 +55,7 @@ _MODULES = {
     "evaluate": "evaluation.evaluate",
     "index": "indexing.build",
     "load": "collections.pool",
+    "push": "training.push",
     "register": "pyserini.encoders",
     "reproduce": "benchmark.reproduce",
     "search": "indexing.search",

@@ -1,6 +1,5 @@
 """Language bias, geometry, provenance and the results object of a reproduction."""
 
-import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -13,7 +12,13 @@ from mimo_plugin.benchmark.geometry import checkpoints, measure_geometry
 from mimo_plugin.benchmark.parts import read_note, write_note
 from mimo_plugin.benchmark.systems import GEOMETRY, EncoderFacts, MadeRun, System, shortened
 from mimo_plugin.benchmark.texts import NamedEncoder, sample_texts
-from mimo_plugin.core.environment import git_commit, installed_versions, processor
+from mimo_plugin.core.environment import (
+    cores,
+    git_commit,
+    installed_versions,
+    memory_bytes,
+    processor,
+)
 from mimo_plugin.core.errors import DataError, ModelError
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.options import EncoderOptions
@@ -343,20 +348,13 @@ def provenance(command: str, device: str | None, fingerprints: dict[str, str]) -
         hardware=HardwareResult(
             machine=platform.platform(),
             processor=processor(),
-            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            memory_bytes=_memory_bytes(),
+            cores=cores(),
+            memory_bytes=memory_bytes(),
             device=_device(device),
         ),
         git_commit=git_commit(Path(__file__).parent),
         fingerprints=fingerprints,
     )
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
 
 
 def _device(device: str | None) -> str | None:

@@ -123,7 +123,7 @@ STEPS = {
         "report": "benchmark",
         "analyze": "benchmark",
     },
-    "Train": {"data": "data", "train": "train", "experiment": "benchmark"},
+    "Train": {"data": "data", "train": "train", "experiment": "benchmark", "push": "train"},
 }
 COMMANDS = {name: module for step in STEPS.values() for name, module in step.items()}
 

@@ -1,12 +1,14 @@
 """`mimo evaluate` and `mimo fuse`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from mimo_plugin.cli.generate import (
     CommandWithLists,
     ListOption,
+    ir_metadata_option,
     json_option,
     model_options,
     table_format_option,
@@ -72,7 +74,10 @@ def evaluate_command(
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True)
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
 @model_options(FusionOptions, "options")
-def fuse_command(runs: tuple[str, ...], output: Path, options: FusionOptions) -> None:
+@ir_metadata_option
+def fuse_command(
+    runs: tuple[str, ...], output: Path, options: FusionOptions, metadata: dict[str, Any] | None
+) -> None:
     """Fuse two or more TREC runs of the same topics into one.
 
     RUN is a file, or NAME=FILE to name it in messages. Queries that only some runs have are kept. If a run
@@ -86,7 +91,7 @@ def fuse_command(runs: tuple[str, ...], output: Path, options: FusionOptions) ->
     """
     from mimo_plugin.evaluation.fusion import fuse_files
 
-    fused = fuse_files(runs, output, options)
+    fused = fuse_files(runs, output, options, metadata)
     for warning in fused.warnings:
         click.echo(f"mimo: warning: {warning}", err=True)
     click.echo(f"{output}: {fused.queries} queries, {fused.lines} lines")

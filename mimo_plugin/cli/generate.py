@@ -313,6 +313,27 @@ table_format_option = click.option(
 json_option = click.option(
     "--json", "json_file", type=click.Path(path_type=Path), help="File for all numbers as JSON."
 )
+
+
+def _metadata(_: click.Context, __: click.Parameter, given: str | None) -> dict[str, Any] | None:
+    from mimo_plugin.core.config import read_yaml
+
+    return read_yaml(Path(given)).values if given else given if given is None else {}
+
+
+ir_metadata_option = click.option(
+    "--ir-metadata",
+    "metadata",
+    metavar="[FILE]",
+    is_flag=False,
+    flag_value="",
+    callback=_metadata,
+    cls=GroupedOption,
+    group=ADVANCED,
+    help="Begin the run with an ir_metadata header: software, hardware, command and method, and what is in "
+    "the YAML FILE, such as actor and research goal. All of mimo reads such runs; Pyserini, pytrec_eval "
+    "and ranx do not.",
+)
 progress_option = ModelField(
     "progress", get_args(Progress)[1], bool, several=False, default=None, group=ADVANCED
 ).declare()

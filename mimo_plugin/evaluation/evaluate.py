@@ -62,6 +62,7 @@ class Evaluation:
         trained_on: run -> documents its encoder was trained on, where known.
         seen_languages: run -> languages its encoder was trained on, where known.
         slices: name -> its results; `unsliced` topics are in none.
+        collections: names of topics and judgments; () where they were in memory.
     """
 
     topics: Topics
@@ -76,6 +77,7 @@ class Evaluation:
     seen_languages: Mapping[str, Set[str]] = field(default_factory=dict)
     slices: Mapping[str, SliceResult] = field(default_factory=dict)
     unsliced: int = 0
+    collections: Sequence[str] = ()
 
     def averages(self, scores: RunScores, measure: Measure) -> Averages:
         """Averages of one measure of one run."""
@@ -103,6 +105,7 @@ class Evaluation:
         measures = tuple(dict.fromkeys((*self.measures, self.judged)))
         topics = self.topics
         return EvaluationResult(
+            collections=tuple(self.collections),
             measures=tuple(map(str, measures)),
             runs={scores.name: self._run(scores, measures) for scores in self.scores},
             comparisons=self.compared,
@@ -268,6 +271,7 @@ def evaluate(
         | request.seen_languages,
         slices=parts,
         unsliced=slices.unsliced if slices else 0,
+        collections=request.collections,
     )
 
 

@@ -1,9 +1,9 @@
 """Fusion of runs: reciprocal ranks, or a weighted sum of normalised scores."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import check_outputs
+from mimo_plugin.evaluation.ir_metadata import run_header
 from mimo_plugin.evaluation.options import FusionMethod, FusionOptions, Normalization
 from mimo_plugin.evaluation.runs import (
     Ranking,
@@ -157,10 +158,18 @@ class Fused(NamedTuple):
     warnings: list[str]
 
 
-def fuse_files(specs: Sequence[str], output: Path, options: FusionOptions | None = None) -> Fused:
+def fuse_files(
+    specs: Sequence[str],
+    output: Path,
+    options: FusionOptions | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Fused:
     """Reads runs, FILE or NAME=FILE, and writes their fusion query by query.
 
     Memory holds the input runs and one query of the result.
+
+    Args:
+        metadata: of an ir_metadata header, see `run_header`; None writes none.
 
     Raises:
         DataError, UsageError: with all problems of options and files, before a run is read; then with all
@@ -184,4 +193,17 @@ def fuse_files(specs: Sequence[str], output: Path, options: FusionOptions | None
     fused = bar(
         fused_queries(runs, options), total=total, what="fusing", unit="queries", enabled=options.progress
     )
-    return Fused(total, write_run(output, decoded(fused), options.tag), fusion_warnings(runs))
+    header = ""
+    if metadata is not None:
+        step: dict[str, Any] = {
+            "name": options.tag,
+            "method": options.method.value,
+            "interpolates": [run.name for run in runs],
+            "weights": options.weights or (1.0,) * len(runs),
+        }
+        if options.method is FusionMethod.RRF:
+            step["k"] = DEFAULT_K if options.k is None else options.k
+        else:
+            step["norm"] = (options.norm or Normalization.MIN_MAX).value
+        header = run_header(options.tag, [step], metadata)
+    return Fused(total, write_run(output, decoded(fused), options.tag, header), fusion_warnings(runs))

@@ -173,9 +173,11 @@ class SliceResult(ResultRecord):
 class EvaluationResult(ResultRecord):
     """Scores and comparisons of runs, as `mimo evaluate --json` writes them.
 
+    collections: as given; () for judgments in memory, and in older files.
     slices: name -> its results, if asked for. unsliced: number of topics in none of them.
     """
 
+    collections: tuple[str, ...] = Field(default=(), exclude_if=not_)
     measures: tuple[str, ...]
     runs: Mapping[str, RunResult]
     comparisons: tuple[ComparisonResult, ...]

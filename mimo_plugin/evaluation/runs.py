@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mimo_plugin.core.errors import DataError, Problems
 from mimo_plugin.core.files import make_parent, replacing
+from mimo_plugin.evaluation.ir_metadata import skip_header
 
 if TYPE_CHECKING:
     import pandas
@@ -198,14 +199,17 @@ def ranking(docids: Sequence[str], scores: ArrayLike) -> Ranking:
     return Ranking(encoded[order], values[order])
 
 
-def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]], tag: str) -> int:
-    """Writes a TREC run query by query and returns the number of its lines.
+def write_run(
+    path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]], tag: str, header: str = ""
+) -> int:
+    """Writes a TREC run query by query and returns the number of its hits.
 
     Ranks count from 1 in trec_eval's order. Scores have nine significant digits, which keep float32 exactly.
     The file appears when it is complete; `.gz` is compressed.
 
     Args:
         items: query id, docids, scores; hits in any order.
+        header: lines before the hits, see `run_header`.
 
     Raises:
         DataError: an id or the tag is empty or holds white space, a score is not finite, a query or a docid
@@ -216,6 +220,7 @@ def write_run(path: Path, items: Iterable[tuple[str, Sequence[str], ArrayLike]],
     lines = 0
     seen: set[str] = set()
     with _open_new(Path(path)) as stream:
+        stream.write(header)
         for query_id, docids, scores in items:
             _check_token("query id", query_id)
             if query_id in seen:
@@ -363,6 +368,8 @@ def _name_of(path: Path) -> str:
 def read_run(path: Path, name: str) -> Run:
     """Reads a TREC run, plain or gzip, into trec_eval's order; lines may come in any order.
 
+    An ir_metadata header is skipped.
+
     Raises:
         DataError: with the first problems of the file. It cannot be opened or is empty; a line has not six
             columns or is not UTF-8; a score is not finite in float32; a rank is not an integer or
@@ -377,7 +384,7 @@ def read_run(path: Path, name: str) -> Run:
         with path.open("rb") as stream:
             packed = stream.read(2) == b"\x1f\x8b"
         with cast(IO[bytes], gzip.open(path, "rb")) if packed else path.open("rb") as stream:
-            for block, first in _blocks(stream):
+            for block, first in _blocks(stream, skip_header(stream, path)):
                 for query_id, hits in _segments(block, first, path, problems):
                     parts.setdefault(query_id, []).append(hits)
     except (OSError, EOFError, zlib.error) as error:
@@ -392,12 +399,9 @@ def read_run(path: Path, name: str) -> Run:
     return Run(name, queries)
 
 
-def _blocks(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yields blocks of whole lines, and the number of their first line."""
-    first = 1
+def _blocks(stream: IO[bytes], first: int) -> Iterator[tuple[bytes, int]]:
+    """Yields blocks of whole lines, and the number of their first line. first: that of the next line."""
     while block := stream.read(_BLOCK_BYTES) + stream.readline():
-        if first == 1:
-            block = block.removeprefix(b"\xef\xbb\xbf")
         yield block if block.endswith(b"\n") else block + b"\n", first
         first += block.count(b"\n")
 

@@ -1,9 +1,10 @@
 """BM25 as a baseline: documents of collections, indexed by Lucene, and a run of topics against them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from mimo_plugin.collections.dataset import StreamedDocs
 from mimo_plugin.collections.records import Doc
@@ -11,6 +12,7 @@ from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import Problems, UsageError
+from mimo_plugin.evaluation.ir_metadata import run_header
 from mimo_plugin.evaluation.options import Analyzers
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.encode import open_pool
@@ -23,7 +25,7 @@ from mimo_plugin.indexing.search import (
     without_query,
 )
 from mimo_plugin.indexing.settings import Bm25Options, EncodeOptions
-from mimo_plugin.pyserini.bm25 import BM25_INDEXES, index_bm25, search_bm25
+from mimo_plugin.pyserini.bm25 import BM25_INDEXES, K1, B, index_bm25, search_bm25
 
 
 def bm25_to_run(
@@ -31,12 +33,14 @@ def bm25_to_run(
     output: Path,
     options: Bm25Options | None = None,
     topics: Sequence[str] = (),
+    metadata: Mapping[str, Any] | None = None,
 ) -> Searched:
     """Indexes collections with Lucene, searches queries with BM25, and writes a TREC run.
 
     Args:
         collections: whose documents are indexed, several as one pool.
         topics: collections or files with the queries; () is those of `collections`.
+        metadata: of an ir_metadata header, see `run_header`; None writes none.
 
     Raises: as `index_bm25` and `load`, and
         UsageError: a language has no documents; or its analyzer is asked for and there are several.
@@ -97,7 +101,11 @@ def bm25_to_run(
                 without += not one[1]
                 yield without_query(Hits(*one), options.hits) if options.remove_query else Hits(*one)
 
-        lines = write_run(output, hits(), options.tag)
+        header = ""
+        if metadata is not None:
+            step = {"name": "bm25", "k1": K1, "b": B, "analyzer": built.manifest.plan.analyzer}
+            header = run_header(options.tag, [{**step, "hits": options.hits}], metadata, topics)
+        lines = write_run(output, hits(), options.tag, header)
     warnings = read.warnings()
     if not options.remove_query:
         warnings += own_first_warning(own_first, len(read.queries), asking)

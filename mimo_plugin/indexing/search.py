@@ -1,7 +1,7 @@
 """Searches topics in one index or several, and makes a run of the hits."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ from mimo_plugin.core.files import check_place
 from mimo_plugin.encoder.encoder import Encoder, NotFinite
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.prompts import former_query_prompt
+from mimo_plugin.evaluation.ir_metadata import run_header
 from mimo_plugin.evaluation.runs import Run, ranking, trec_order, write_run
 from mimo_plugin.evaluation.topics import own_warning
 from mimo_plugin.evaluation.trained_on import write_run_record
@@ -81,15 +82,20 @@ def search_to_run(
     output: Path,
     options: SearchOptions | None = None,
     encoder_options: EncoderOptions | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Searched:
     """Searches as `search` does and writes a TREC run, in memory that does not grow with the queries.
 
     Args:
         topics: ids of collections.
+        metadata: of an ir_metadata header, see `run_header`; None writes none.
     """
     options = options or SearchOptions()
     asked = _Search(index, topics, options, encoder_options, output)
-    lines = write_run(output, asked.hits(), options.tag)
+    header = ""
+    if metadata is not None:
+        header = run_header(options.tag, [asked.described()], metadata, topics)
+    lines = write_run(output, asked.hits(), options.tag, header)
     record = write_run_record(output, asked.encoder.name, asked.encoder.fingerprint)
     return Searched(len(asked.queries), lines, (*asked.warnings(), *record))
 
@@ -147,6 +153,20 @@ class _Search:
         self._reach = min(self._depth + options.remove_query, self._documents)
         self._short = self._own_first = 0
         self._cut: list[str] = []
+
+    def described(self) -> dict[str, Any]:
+        """The step of the search in an ir_metadata header."""
+        encoder, options = self.encoder, self._options
+        return {
+            "name": "dense",
+            "method": f"faiss.{type(self._indexes[0].faiss).__name__}",
+            "encoder": encoder.name,
+            "encoder fingerprint": encoder.fingerprint,
+            "query prompt": encoder.query_prompt,
+            "hits": options.hits,
+            "search parameters": options.search_parameters or "",
+            "document languages": options.languages or "all",
+        }
 
     def hits(self) -> Iterator["Hits"]:
         total, count, cut = len(self.queries), self._reach, self._cut.append

@@ -1,19 +1,25 @@
 """A checkpoint on disk, with its model card."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimo_plugin.collections.records import usual_language
 from mimo_plugin.core.environment import without_model_bars
 from mimo_plugin.core.errors import ArtifactError, ModelError
+from mimo_plugin.encoder import packaged
+from mimo_plugin.encoder.checkpoint import files_root
 from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.packaged import PACKAGES
 from mimo_plugin.training.cut import cut_record
 from mimo_plugin.training.run import writing_tensors
 
 if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
     from sentence_transformers import SentenceTransformer
 
 _HOW = {
@@ -23,7 +29,17 @@ _HOW = {
     "infonce": "a contrastive loss within each language (InfoNCE)",
     "lakda": "a contrastive loss with alignment of score distributions between languages (LaKDA)",
 }
-_TAGS = ["sentence-transformers", "feature-extraction", "multilingual", "retrieval", "mimo", "pyserini"]
+_TAGS = [
+    "sentence-transformers",
+    "sentence-similarity",
+    "feature-extraction",
+    "multilingual",
+    "retrieval",
+    "mimo",
+    "pyserini",
+]
+# First part of an id of ir_datasets -> the same data on the hub.
+_ON_HUB = {"miracl": "miracl/miracl", "mmarco": "unicamp-dl/mmarco", "mr-tydi": "castorini/mr-tydi"}
 
 
 @dataclass(frozen=True)
@@ -45,25 +61,22 @@ class ModelCard:
 
 def render_card(model: "SentenceTransformer", name: str, card: ModelCard) -> str:
     """The text of `README.md` for the checkpoint `name`."""
-    from huggingface_hub import ModelCardData
     from jinja2 import ChainableUndefined, Environment, PackageLoader
 
-    base = str(card.recipe.get("student", {}).get("checkpoint", ""))
-    # A card can only link to a hub id.
-    on_hub = base.count("/") == 1 and not base.startswith((".", "/")) and not Path(base).exists()
-    head = ModelCardData(
-        library_name="sentence-transformers",
-        pipeline_tag="feature-extraction",
-        tags=_TAGS,
-        language=sorted(card.data.get("languages", {})) or None,
-        base_model=base if on_hub else None,
-    )
+    head = _metadata(card)
+    base = head.base_model or str(card.recipe.get("student", {}).get("checkpoint", ""))
     stage = card.recipe.get("stage")
     environment = Environment(loader=PackageLoader("mimo_plugin.training", ""), undefined=ChainableUndefined)
-    environment.filters |= {"rows": _rows, "shown": _shown, "cell": lambda text: text.replace("|", "\\|")}
+    environment.filters |= {
+        "rows": _rows,
+        "shown": _shown,
+        "model": lambda name: f"`{PACKAGES[name].hub}`" if name in PACKAGES else f"`{_shown(name)}`",
+        "cell": lambda text: text.replace("|", "\\|"),
+    }
     return environment.get_template("model_card.md.jinja").render(
         vars(card),
         head=head.to_yaml(),
+        base=base,
         name=name,
         how=_HOW.get(stage if stage == "stage1" else card.recipe.get("options", {}).get("objective", "")),
         model=model,
@@ -71,6 +84,70 @@ def render_card(model: "SentenceTransformer", name: str, card: ModelCard) -> str
         cut=cut_record(model),
         beyond=beyond_stock(model),
     )
+
+
+def _metadata(card: ModelCard) -> "ModelCardData":
+    """The card's metadata, with what the card of the student before training says."""
+    from huggingface_hub import ModelCardData
+
+    start = str(card.recipe.get("student", {}).get("checkpoint", ""))
+    before = {"license": PACKAGES[start].license} if start in PACKAGES else card_metadata(start)
+    codes = {re.split("[-_]", usual_language(language))[0] for language in card.data.get("languages", {})}
+    languages, datasets = set(filter(None, codes)), set(_hub_datasets(card.data.get("source")))
+    base = None
+    if start in PACKAGES:
+        base = PACKAGES[start].hub
+    # A card can only link to a hub id.
+    elif start.count("/") == 1 and not start.startswith((".", "/")) and not Path(start).exists():
+        base = start
+    elif "mimo" in _several(before.get("tags")):
+        # An earlier stage, or another student of this package.
+        base = before.get("base_model")
+        languages |= _several(before.get("language"))
+        datasets |= _several(before.get("datasets"))
+    return ModelCardData(
+        license=before.get("license"),
+        library_name="sentence-transformers",
+        pipeline_tag="sentence-similarity",
+        tags=_TAGS,
+        language=sorted(languages) or None,
+        datasets=sorted(datasets) or None,
+        base_model=base,
+    )
+
+
+def _several(value: Any) -> set[str]:
+    """The values of a field that has one or several."""
+    return {value} if isinstance(value, str) else set(value or ())
+
+
+def card_metadata(checkpoint: str) -> dict[str, Any]:
+    """The metadata in a checkpoint's card; {} without a card on this machine, or if it is not valid."""
+    from huggingface_hub import metadata_load
+
+    root = files_root(packaged.resolve(checkpoint), fetch=False) if checkpoint else None
+    try:
+        return dict(metadata_load(root / _CARD) or {}) if root else {}
+    except Exception:  # of the YAML parser, too: anybody may have written the card
+        return {}
+
+
+def hub_dataset(collection: str) -> str | None:
+    """The id on the hub of a collection of ir_datasets, if it is known."""
+    return _ON_HUB.get(collection.partition("/")[0]) if "/" in collection else None
+
+
+def _hub_datasets(source: Any) -> Iterator[str]:
+    """Ids on the hub of the data that a manifest of training data names as its sources."""
+    if isinstance(source, Mapping):
+        if source.get("kind") == "dataset" and "files" not in source:
+            yield source["name"]
+        source = list(source.values())
+    if isinstance(source, list | tuple):
+        for part in source:
+            yield from _hub_datasets(part)
+    elif isinstance(source, str) and (found := hub_dataset(source)):
+        yield found
 
 
 def beyond_stock(model: "SentenceTransformer") -> list[str]:

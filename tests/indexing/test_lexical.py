@@ -61,8 +61,9 @@ def test_a_pool(specs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[
     assert {line.split()[5] for line in output.read_text().splitlines()} == {"bm25"}
     # The kept index is searched as it is, with other queries too.
     times = {path: path.stat().st_mtime_ns for path in kept.iterdir()}
-    assert main([*command, "--topics", specs[1], "--tag", "lucene"]) == 0
+    assert main([*command, "--topics", specs[1], "--tag", "lucene", "--ir-metadata"]) == 0
     again = Run.read(output)
+    assert "\n#   - name: bm25\n#     k1: 0.9\n#     b: 0.4\n" in output.read_text()
     assert {path: path.stat().st_mtime_ns for path in kept.iterdir()} == times
     assert dict(again) == {"fi:q2": run["fi:q2"]}
     capsys.readouterr()

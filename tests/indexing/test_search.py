@@ -80,6 +80,16 @@ def test_run_is_exact_and_in_trec_evals_order(
     assert tied[:4] == ["d5", "d35", "d25", "d15"]
 
 
+def test_metadata_stand_before_the_hits(index: Path, spec: str, checkpoint: Path, tmp_path: Path) -> None:
+    run, told = tmp_path / "run.trec", tmp_path / "told.trec"
+    run_of(index, spec, run, hits=5)
+    search_to_run(index, [spec], told, SearchOptions(hits=5, progress=False), metadata={"tag": "mine"})
+    header, _, hits = told.read_text(encoding="utf-8").partition("# ir_metadata.end\n")
+    assert hits == run.read_text(encoding="utf-8")
+    for line in ("# tag: mine", "method: faiss.IndexFlatIP", f"encoder: {checkpoint}", f"name: {spec}"):
+        assert f"{line}\n" in header
+
+
 def test_scores_make_no_ties(index: Path, spec: str, tmp_path: Path) -> None:
     opened = open_index(index)
     student = Encoder(opened.manifest.plan.encoder)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.tiny_training import World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimo_plugin.core.errors import DataError, EnvironmentProblem
 from mimo_plugin.training.run import draw_curves, read_metrics
+from mimo_plugin.training.stages import STAGE1, run_stages
 
 # matplotlib keeps a list of fonts: it stays with the environment, and the home as it is.
 os.environ.setdefault("MPLCONFIGDIR", str(Path(sys.prefix) / "matplotlib-cache"))
@@ -135,3 +137,35 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EnvironmentProblem, match=r"cannot write .*m\.png"):
         draw_curves(write(tmp_path / "m.jsonl", line(1)), tmp_path / "file" / "m.png")
+
+
+@pytest.mark.slow
+def test_wandb_has_the_metrics_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub of wandb does not answer: what would go to it lies in a file."""
+    wandb: Any = pytest.importorskip("wandb", reason="wandb is not installed: pip install wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    # Set first, so that it is taken back.
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.delenv("WANDB_MODE")
+    for name in ("WANDB_DIR", "WANDB_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    world = World.make(tmp_path / "world")
+    (trained,) = run_stages(world.recipe(report_to=["wandb"]), world.job(tmp_path / "run"), [STAGE1])
+    assert os.environ["WANDB_MODE"] == "offline"
+    wandb.teardown()
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    found: dict[int, float] = {}
+    # Records, each after its checksum, length and type, in blocks larger than this file.
+    data = file.read_bytes()[7:]
+    while data:
+        (length,) = struct.unpack("<H", data[4:6])
+        record = Record.FromString(data[7 : 7 + length])
+        items = {item.key or item.nested_key[-1]: json.loads(item.value_json) for item in record.history.item}
+        if "train/loss" in items:
+            found[items["train/global_step"]] = items["train/loss"]
+        data = data[7 + length :]
+    written = read_metrics(trained.directory / "metrics.jsonl").training
+    assert found.keys() == written.keys() == {2, 4, 6}
+    for step, loss in found.items():
+        assert loss == pytest.approx(written[step]["loss"], abs=1e-3)
