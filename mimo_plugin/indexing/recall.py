@@ -138,7 +138,7 @@ def tune(
 
 
 def _tuned(index: Any, exact: "_Exact", progress: bool | None) -> Recall:
-    parameter, ladder = _ladder(index)
+    parameter, values = ladder(index)
     if parameter is None:
         return exact.measured(index)
 
@@ -146,9 +146,9 @@ def _tuned(index: Any, exact: "_Exact", progress: bool | None) -> Recall:
         set_parameters(index, f"{parameter}={value}", "the index")
         return exact.measured(index).model_copy(update={"parameter": parameter, "value": value})
 
-    best = measured(ladder[-1])
+    best = measured(values[-1])
     enough = TARGET if best.recall >= TARGET else best.recall - _CLOSE
-    for value in bar(ladder[:-1], what=f"choosing {parameter}", unit="settings", enabled=progress):
+    for value in bar(values[:-1], what=f"choosing {parameter}", unit="settings", enabled=progress):
         found = measured(value)
         if found.recall >= enough:
             return found
@@ -156,7 +156,7 @@ def _tuned(index: Any, exact: "_Exact", progress: bool | None) -> Recall:
     return best
 
 
-def _ladder(index: Any) -> tuple[Literal["efSearch", "nprobe"] | None, tuple[int, ...]]:
+def ladder(index: Any) -> tuple[Literal["efSearch", "nprobe"] | None, tuple[int, ...]]:
     """The parameter of an index that trades speed for recall, and the values to try, ascending."""
     import faiss
 

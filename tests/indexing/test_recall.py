@@ -300,7 +300,7 @@ def test_all_threads_or_as_many_as_are_asked_for(
     monkeypatch.setattr(building, "_SETTLED", 0)
     monkeypatch.setattr(building, "_LONG", 0)
     before = faiss.omp_get_max_threads()
-    vectors = Seeded(3000, 16)
+    vectors = Seeded(1200, 16)
     with caplog.at_level(logging.INFO, "mimo_plugin"):
         for threads, shown in ((3, 3), (None, before)):
             caplog.clear()
