@@ -2,28 +2,26 @@
 
     python performance/index_curves.py path:performance/data/debian/dev
     python performance/index_curves.py mimo-sample --encoder packaged:multilingual-e5-small --queries 1000 \\
-        --vectors 100000 1000000
+        --vectors 100000 1000000 --output performance/index_curves_drawn.json
 
 Encodes the documents of the collections as one pool (into --work, where a second run finds them) and their
 queries, builds each index with the code of `mimo index`, and measures build time, bytes of the file a vector,
 queries per second in one FAISS call, and recall@100 against an exact search. efSearch and nprobe of the
-presets are chosen as by `mimo index`, on every second query, and measured on the others; how they would have
-been chosen on documents is there, too. Prints a table, writes JSON and a plot beside it. Each finished index
-is kept in the JSON: run again, the command goes on. --table adds the passages of an aligned table (of `mimo
-data debian`) as further documents, --queries takes a seeded sample of the queries.
+presets are chosen as by `mimo index`, on every second query, and measured on the others; the choice that
+documents in place of queries would have made is recorded beside it. Prints a table, writes JSON and a plot
+beside it. Each finished index is kept in the JSON, and the same command goes on from there. --table adds the
+passages of an aligned table (of `mimo data debian`), --queries takes a seeded sample.
 
-Without --vectors the documents' own vectors are indexed in a grid of the presets and what lies around them,
-and nDCG@20 is measured.
-
-With --vectors only the presets are built, on as many vectors of the encoder's own distribution as are asked
-for, since texts for a million are not at hand. They are drawn from a mixture of Gaussians: its means and
-weights are the clusters that k-means finds among the documents, 40 documents each, its one covariance is that
-of the documents around their means (Ledoit-Wolf; a cluster alone has too few documents for hundreds of
-dimensions). So they have the encoder's narrow cone, its languages and topics, and within these the few
-directions that matter. The queries are real, and lie beside the documents as real ones do. What is lacking is
-structure below a cluster: near-copies, translations of one text, dense and sparse regions. Many documents are
-then almost as near as the nearest, which graphs and lists find hard: recall at a setting may differ from that
-of real vectors, mostly downwards. Sizes do not depend on that, and times hardly.
+Without --vectors the documents are indexed in a grid of the presets and what lies around them, and nDCG@20 is
+measured, too. With --vectors only the presets are built, on as many vectors of the encoder's own distribution
+as are asked for, since texts for a million are not at hand. They are drawn from a mixture of Gaussians: its
+means and weights are the clusters that k-means finds among the documents, 40 documents each, its one
+covariance is that of the documents around their means (Ledoit-Wolf; a cluster alone has too few documents for
+hundreds of dimensions). So they have the encoder's narrow cone, its languages and topics, and within these
+the few directions that matter. The queries are real, and lie beside the documents. What is lacking
+is structure below a cluster: near-copies, translations of one text, dense and sparse regions. Many documents
+are then almost as near as the nearest, which graphs and lists find hard: recall at a setting may differ from
+that of real vectors, mostly downwards. Sizes do not depend on that, and times hardly.
 """
 
 import json

@@ -183,7 +183,8 @@ def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOpti
     They are the parts of one collection, or languages made with --pooled. The indexes must keep their vectors
     unchanged or in 16 bits: flat, hnsw, fp16. Indexes with learned codes (sq8, ivfpq) cannot be merged:
     search them together with `mimo search A B`, or keep vectors with `mimo encode`. The parts of a collection
-    may come in any order; merged they are the same files as if the whole had been indexed at once.
+    may come in any order; merged they are the same files as if the whole had been indexed at once, but for an
+    efSearch or nprobe that queries of the collection chose.
 
     \b
     Examples:
