@@ -349,9 +349,9 @@ def measured(
     path.unlink()
     searches, chosen = candidate.search, None
     if candidate.preset:
-        by_documents = tune(index, vectors, lambda: None, seed)
+        by_documents = tune(index, vectors, None, seed)
         began = time.perf_counter()
-        by_queries = tune(index, vectors, lambda: asked.every_second(0).vectors, seed)
+        by_queries = tune(index, vectors, asked.every_second(0).vectors, seed)
         built["tuning_seconds"] = round(time.perf_counter() - began, 2)
         built["by_documents"] = by_documents and by_documents.model_dump()
         built["by_queries"] = by_queries and by_queries.model_dump()

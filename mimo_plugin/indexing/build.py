@@ -42,7 +42,7 @@ from mimo_plugin.indexing.open import (
     index_at,
 )
 from mimo_plugin.indexing.plan import EncodingPlan, join_plans, plan_encoding
-from mimo_plugin.indexing.recall import sampled_queries, tune
+from mimo_plugin.indexing.recall import is_exact, sampled_queries, tune
 from mimo_plugin.indexing.search import load_query_encoder
 from mimo_plugin.indexing.settings import PRESETS, IndexOptions, MergeOptions, SearchOptions
 from mimo_plugin.indexing.texts import TextsOf, in_order, joined_texts, texts_of, write_texts
@@ -149,6 +149,11 @@ def index_vectors(
     options = options or IndexOptions()
     directory = Artifact(output, INDEXES)
     _check_output(directory)
+    if options.topics and not vectors.plan.encoder:
+        raise UsageError(
+            "the vectors do not say which encoder made them, and --topics are encoded with it: leave them "
+            "out, or import the vectors with --encoder"
+        )
     require(options.topics, queries=True)
     plan, note = _plan(vectors.plan, options)
     if texts is None and options.texts:
@@ -220,8 +225,10 @@ def _write(
     queries: Callable[[], np.ndarray | None],
 ) -> IndexManifest:
     output = directory.path
+    # Before the index, which may take hours, so that topics that cannot be encoded show early.
+    asked = None if is_exact(new_index(plan.factory, plan.dimension)) else queries()
     built = filled_index(plan, vectors, threads=options.threads, progress=options.progress)
-    recall = tune(built, vectors, queries, plan.seed, threads=options.threads, progress=options.progress)
+    recall = tune(built, vectors, asked, plan.seed, threads=options.threads, progress=options.progress)
     write_index(output / INDEX, built)
     del built
     _write_entries(output, vectors)
@@ -229,9 +236,9 @@ def _write(
         write_texts(output / TEXTS, Lines(output / DOCID), texts, options.progress)
     manifest = IndexManifest(
         plan=plan,
-        recall=recall,
         languages=vectors.languages,
         empty_documents=vectors.empty_documents,
+        recall=recall,
         files={name: FileRecord.of(output / name) for name in (*FILES, *[TEXTS] * (texts is not None))},
     )
     directory.seal(manifest)

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -83,6 +82,12 @@ class Recall(Record):
         )
 
 
+def is_exact(index: Any) -> bool:
+    import faiss
+
+    return isinstance(faiss.downcast_index(index), faiss.IndexFlat)
+
+
 def sampled_queries(pool: Any, encoder: "Encoder", seed: int) -> np.ndarray | None:
     """Vectors of a seeded sample of a pool's queries, float32 (n, dimension); None if they have no text."""
     texts = list(dict.fromkeys(query.text for query in pool.queries_iter() if query.text.strip()))
@@ -95,7 +100,7 @@ def sampled_queries(pool: Any, encoder: "Encoder", seed: int) -> np.ndarray | No
 def tune(
     index: Any,
     vectors: Vectors,
-    queries: Callable[[], np.ndarray | None],
+    queries: np.ndarray | None,
     seed: int,
     *,
     threads: int | None = None,
@@ -114,24 +119,22 @@ def tune(
 
     Args:
         index: holds all of `vectors`; its efSearch or nprobe is set.
-        queries: returns float32 (n, dimension), or None for documents; not called for an exact index.
+        queries: float32 (n, dimension); None takes documents.
         seed: of the sample of documents.
 
     Returns:
         None where nothing is approximate, or there is nothing to find.
     """
-    import faiss
-
-    if isinstance(faiss.downcast_index(index), faiss.IndexFlat):
+    if is_exact(index):
         return None
-    asked, own = queries(), None
-    if asked is None:
-        own, asked = sample_evenly(vectors, QUERIES, seed)
+    own = None
+    if queries is None:
+        own, queries = sample_evenly(vectors, QUERIES, seed)
     hits = min(HITS, index.ntotal - (own is not None))
     if hits < 1:
         return None
     with faiss_threads(threads), matrix_products():
-        found = _tuned(index, _Exact(vectors, asked, own, hits, progress), progress)
+        found = _tuned(index, _Exact(vectors, queries, own, hits, progress), progress)
     if problem := found.problem():
         logger.warning("%s", problem)
     return found

@@ -14,7 +14,7 @@ from helpers.seeded_vectors import Seeded
 import mimo_plugin
 from mimo_plugin.cli import main
 from mimo_plugin.core.artifact import sealed_text
-from mimo_plugin.core.errors import DataError
+from mimo_plugin.core.errors import DataError, UsageError
 from mimo_plugin.indexing import faiss as building
 from mimo_plugin.indexing.build import index_vectors
 from mimo_plugin.indexing.faiss import filled_index
@@ -30,7 +30,7 @@ def tuned(
 ) -> tuple[faiss.Index, Recall | None]:
     plan = IndexPlan.of(vectors.plan, factory, parameters, 1)
     index = filled_index(plan, vectors, progress=False)
-    return index, tune(index, vectors, lambda: queries, 1, progress=False)
+    return index, tune(index, vectors, queries, 1, progress=False)
 
 
 def setting(index: faiss.Index) -> int:
@@ -129,13 +129,7 @@ def test_every_approximate_preset_is_measured(tmp_path: Path, preset: str) -> No
 
 
 def test_an_exact_index_is_not_measured() -> None:
-    vectors = Seeded(300, 8)
-
-    def refuse() -> np.ndarray:
-        raise AssertionError
-
-    index = filled_index(IndexPlan.of(vectors.plan, "Flat", None, 1), vectors, progress=False)
-    assert tune(index, vectors, refuse, 1) is None
+    assert tuned(Seeded(300, 8), "Flat", None)[1] is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 50, 100, 101, 102])
@@ -224,13 +218,15 @@ def test_real_queries_are_used_where_there_are_some(
     assert (tmp_path / "own" / "index").read_bytes() == (tmp_path / "topics" / "index").read_bytes()
 
 
-def test_topics_that_are_not_there_show_before_anything_is_encoded(
+def test_topics_that_cannot_be_used_show_before_the_work(
     folder: str, checkpoint: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match="nowhere"):
         mimo_plugin.index(
             folder, str(checkpoint), tmp_path / "index", factory="hnsw", topics=["path:nowhere"]
         )
+    with pytest.raises(UsageError, match="do not say which encoder made them"):
+        index_vectors(Seeded(100, 8), tmp_path / "index", IndexOptions(factory="hnsw", topics=[folder]))
     assert not (tmp_path / "index").exists()
 
 
