@@ -68,12 +68,15 @@ def index_command(
     command resumes from the last complete shard. For several indexes of the same documents, run `mimo encode`
     first: with --vectors nothing is encoded again.
 
+    The recall of an approximate index is measured on queries, and its efSearch or nprobe is the smallest that
+    reaches a recall@100 of 0.95. With --vectors, name queries with --topics: documents are easier to find.
+
     \b
     Examples:
       mimo index miracl/sw/dev miracl/yo/dev --encoder intfloat/multilingual-e5-small --output indexes/sw-yo
       mimo index path:my-folder --encoder ./student --output indexes/mine --factory HNSW32
       mimo index mimo-sample --encoder packaged:all-MiniLM-L6-v2 --output indexes/sample
-      mimo index --vectors vectors/sw-yo --output indexes/sw-yo-ivfpq --factory ivfpq
+      mimo index --vectors vectors/sw-yo --output indexes/sw-yo-hnsw --factory hnsw --topics miracl/sw/dev
     """
     needless = {"collections", "encoder", "fields", "pooled", "shard", "shard_size"}
     if vectors and (found := given({*needless, *model_fields(EncoderOptions)})):
@@ -183,7 +186,8 @@ def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOpti
     They are the parts of one collection, or languages made with --pooled. The indexes must keep their vectors
     unchanged or in 16 bits: flat, hnsw, fp16. Indexes with learned codes (sq8, ivfpq) cannot be merged:
     search them together with `mimo search A B`, or keep vectors with `mimo encode`. The parts of a collection
-    may come in any order; merged they are the same files as if the whole had been indexed at once.
+    may come in any order; merged they are the same files as if the whole had been indexed at once, but for an
+    efSearch or nprobe that queries of the collection chose.
 
     \b
     Examples:

@@ -2,16 +2,20 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mimo_plugin.collections.dataset import StreamedDocs
+from mimo_plugin.collections.loading import require
+from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.records import Doc
 from mimo_plugin.collections.survey import Survey, survey
 from mimo_plugin.core.artifact import Artifact, FileRecord
-from mimo_plugin.core.errors import ArtifactError, DataError, Problems, UsageError
+from mimo_plugin.core.errors import ArtifactError, DataError, MimoError, Problems, UsageError
 from mimo_plugin.core.files import replacing
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
@@ -22,7 +26,7 @@ from mimo_plugin.indexing.encode import (
     load_encoder,
     require_space,
 )
-from mimo_plugin.indexing.faiss import new_index, read_index, resolve, write_index
+from mimo_plugin.indexing.faiss import filled_index, new_index, read_index, resolve, write_index
 from mimo_plugin.indexing.open import (
     DOCID,
     FILES,
@@ -38,7 +42,9 @@ from mimo_plugin.indexing.open import (
     index_at,
 )
 from mimo_plugin.indexing.plan import EncodingPlan, join_plans, plan_encoding
-from mimo_plugin.indexing.settings import PRESETS, IndexOptions, MergeOptions
+from mimo_plugin.indexing.recall import is_exact, sampled_queries, tune
+from mimo_plugin.indexing.search import load_query_encoder
+from mimo_plugin.indexing.settings import PRESETS, IndexOptions, MergeOptions, SearchOptions
 from mimo_plugin.indexing.texts import TextsOf, in_order, joined_texts, texts_of, write_texts
 from mimo_plugin.indexing.vectors import (
     VECTORS,
@@ -69,7 +75,8 @@ def index(
 
     Writes `index`, `docid`, `lang` and, last, `manifest.json`. An interrupted build resumes from the last
     complete shard; a finished index of the same documents and options stays as it is. Only FAISS's own index
-    needs memory that grows with the collection.
+    needs memory that grows with the collection. The recall of an approximate index is measured, and its
+    efSearch or nprobe chosen by that: see `recall.tune`.
 
     Args:
         pool: the id of a collection, several ids, or the result of `load` or `collection`.
@@ -90,7 +97,11 @@ def index(
     options, output = replace(options or IndexOptions(), **changes), Path(output)
     directory = Artifact(output, INDEXES)
     documents = check_inputs(
-        pool, options, lambda: _check_output(directory), lambda: check_checkpoint(encoder)
+        pool,
+        options,
+        lambda: _check_output(directory),
+        lambda: check_checkpoint(encoder),
+        lambda: require(options.topics, queries=True),
     )
     loaded = load_encoder(encoder, encoder_options)
     new_index(resolve(options.factory, loaded.dimension, _MANY).factory, loaded.dimension)
@@ -108,7 +119,14 @@ def index(
         left = shards.documents_in(missing)
         _require_space(output, plan, left)
         encode_shards(found.distinct(documents), loaded, shards, missing, options.progress)
-        manifest = _write(directory, plan, Vectors(vectors_plan, [shards]), texts, options.progress)
+        manifest = _write(
+            directory,
+            plan,
+            Vectors(vectors_plan, [shards]),
+            texts,
+            options,
+            lambda: _queries_of(documents, lambda: loaded, options),
+        )
     return Index(output, manifest, encoded=left, already=False, note=note, encoder=loaded)
 
 
@@ -116,6 +134,8 @@ def index_vectors(
     vectors: Vectors, output: Path, options: IndexOptions | None = None, texts: TextsOf | None = None
 ) -> Index:
     """Builds an index from existing vectors; see `index`. `part` and `shard_size` have no effect here.
+
+    Only for `options.topics` the vectors' encoder is loaded.
 
     Args:
         texts: of the documents, to be kept; None reads them from the collections if `options` want them.
@@ -129,6 +149,12 @@ def index_vectors(
     options = options or IndexOptions()
     directory = Artifact(output, INDEXES)
     _check_output(directory)
+    if options.topics and not vectors.plan.encoder:
+        raise UsageError(
+            "the vectors do not say which encoder made them, and --topics are encoded with it: leave them "
+            "out, or import the vectors with --encoder"
+        )
+    require(options.topics, queries=True)
     plan, note = _plan(vectors.plan, options)
     if texts is None and options.texts:
         texts = texts_of(vectors.plan)
@@ -138,8 +164,33 @@ def index_vectors(
             return Index(output, _add_texts(directory, manifest, texts, options.progress), note=note)
         _require_space(output, plan, left=0)
         directory.begin()
-        manifest = _write(directory, plan, vectors, texts, options.progress)
+        unfinished = IndexManifest(plan=plan, languages=vectors.languages, empty_documents=None, files={})
+        manifest = _write(
+            directory,
+            plan,
+            vectors,
+            texts,
+            options,
+            lambda: _queries_of(
+                None,
+                lambda: load_query_encoder([Index(output, unfinished)], SearchOptions(), None),
+                options,
+            ),
+        )
     return Index(output, manifest, already=False, note=note)
+
+
+def _queries_of(pool: Any, encoder: Callable[[], Encoder], options: IndexOptions) -> np.ndarray | None:
+    """Vectors of a sample of the topics that were named, else of the pool's queries; None without either."""
+    if options.topics:
+        return sampled_queries(load(*options.topics), encoder(), options.seed)
+    if pool is None or not pool.has_queries():
+        return None
+    try:
+        return sampled_queries(pool, encoder(), options.seed)
+    except MimoError as error:
+        logger.warning("recall is measured on documents, as the queries cannot be used: %s", error)
+        return None
 
 
 def _check_output(directory: Artifact[IndexManifest]) -> None:
@@ -170,17 +221,24 @@ def _write(
     plan: IndexPlan,
     vectors: Vectors,
     texts: TextsOf | None,
-    progress: bool | None,
+    options: IndexOptions,
+    queries: Callable[[], np.ndarray | None],
 ) -> IndexManifest:
     output = directory.path
-    write_index(output / INDEX, plan, vectors, progress=progress)
+    # Before the index, which may take hours, so that topics that cannot be encoded show early.
+    asked = None if is_exact(new_index(plan.factory, plan.dimension)) else queries()
+    built = filled_index(plan, vectors, threads=options.threads, progress=options.progress)
+    recall = tune(built, vectors, asked, plan.seed, threads=options.threads, progress=options.progress)
+    write_index(output / INDEX, built)
+    del built
     _write_entries(output, vectors)
     if texts is not None:
-        write_texts(output / TEXTS, Lines(output / DOCID), texts, progress)
+        write_texts(output / TEXTS, Lines(output / DOCID), texts, options.progress)
     manifest = IndexManifest(
         plan=plan,
         languages=vectors.languages,
         empty_documents=vectors.empty_documents,
+        recall=recall,
         files={name: FileRecord.of(output / name) for name in (*FILES, *[TEXTS] * (texts is not None))},
     )
     directory.seal(manifest)
@@ -221,8 +279,9 @@ def merge_indexes(
 ) -> Index:
     """Merges indexes into one; nothing is encoded.
 
-    Parts of one collection, merged without another factory, give the same bytes as indexing the whole. Texts
-    are kept if all indexes have them.
+    Parts of one collection, merged without another factory, give the same bytes as indexing the whole, except
+    for an efSearch or nprobe that was chosen by real queries: here documents choose it. Texts are kept if all
+    indexes have them.
 
     Args:
         changes: fields of `MergeOptions` in place of those of `options`.

@@ -1,5 +1,6 @@
 """Indexes on disk: manifests, opening, and checks that they fit each other and an encoder."""
 
+import logging
 import mmap
 import re
 from collections import Counter
@@ -18,6 +19,7 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.faiss import read_index, set_parameters
 from mimo_plugin.indexing.nearest import Listed
 from mimo_plugin.indexing.plan import EncodingPlan, foreign_plan, unlike
+from mimo_plugin.indexing.recall import Recall
 from mimo_plugin.indexing.vectors import VectorsManifest, kept_text, part_text, summary_text
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
     from mimo_plugin.evaluation.runs import Run
     from mimo_plugin.indexing.texts import KeptTexts
+
+logger = logging.getLogger(__name__)
 
 INDEX, DOCID, LANG = "index", "docid", "lang"
 FILES = (INDEX, DOCID, LANG)
@@ -51,11 +55,16 @@ class IndexPlan(EncodingPlan):
 
 
 class IndexManifest(VectorsManifest):
-    """The manifest beside `index`, `docid` and `lang`."""
+    """The manifest beside `index`, `docid` and `lang`.
+
+    Attributes:
+        recall: None for an exact index, for one without neighbours to find, and in older manifests.
+    """
 
     format: Literal["mimo-index"] = "mimo-index"  # type: ignore[assignment]
     format_version: Literal[2] = 2  # type: ignore[assignment]
     plan: IndexPlan
+    recall: Recall | None = None
 
 
 INDEXES = Kind(
@@ -161,7 +170,8 @@ def _split(lines: bytes) -> list[str]:
 class Index:
     """An index of `len(index)` documents with vectors, docids and languages.
 
-    The first use of the vectors reads the files and checks their SHA-256.
+    The first use of the vectors reads the files and checks their SHA-256, and a warning is logged where the
+    recall that was measured, or the user's parameter, is too low.
 
     Attributes:
         parameters: FAISS search parameters.
@@ -207,6 +217,8 @@ class Index:
         text = summary_text(repr(self), done, self.manifest)
         if TEXTS in self.manifest.files:
             text += f"\ntexts are kept beside it, {size_text(self.manifest.files[TEXTS].bytes)}"
+        if self.manifest.recall is not None:
+            text += f"\n{self.manifest.recall}"
         return f"{text}\n{self.note}" if self.note else text
 
     @property
@@ -283,6 +295,9 @@ class Index:
         index, docids = self.opened or self._read()
         if self.parameters:
             set_parameters(index, self.parameters, self.directory)
+        recall = self.manifest.recall
+        if recall is not None and (problem := recall.problem(self.parameters)):
+            logger.warning("%s: %s", self.directory, problem)
         return index, docids
 
     def _read(self) -> tuple[Any, Lines]:

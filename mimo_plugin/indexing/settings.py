@@ -72,7 +72,7 @@ class Part:
 
 WHOLE = Part()
 
-PRESETS = ("flat", "fp16", "sq8", "hnsw", "ivfpq")
+PRESETS = ("flat", "fp16", "sq8", "hnsw", "hnsw64", "ivf", "ivfpq")
 Factory = Annotated[
     str,
     Option(f"{', '.join(PRESETS)}, or any FAISS factory string, e.g. IVF256,Flat.", examples=PRESETS),
@@ -169,6 +169,17 @@ class IndexOptions(EncodeOptions):
     texts: Annotated[
         bool, Option("Keep the documents' texts beside the index, compressed: `mimo search -q` shows them.")
     ] = False
+    topics: Annotated[
+        Sequence[str],
+        Option(
+            "Queries that measure the recall of an approximate index and choose its efSearch or nprobe.  "
+            "[default: those of COLLECTION, else documents]",
+            metavar="COLLECTION|FILE...",
+        ),
+    ] = ()
+    threads: Annotated[
+        int | None, Option("Threads that build the index.  [default: all]", min=1, group=ADVANCED)
+    ] = None
     resume: Annotated[
         bool, Option("Go on with an index that was cut short, or start over.", group=ADVANCED)
     ] = True

@@ -23,7 +23,7 @@ from mimo_plugin.encoder.encoder import Encoder, NotFinite
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.build import index as build_index
-from mimo_plugin.indexing.faiss import training_sample
+from mimo_plugin.indexing.faiss import sample_evenly
 from mimo_plugin.indexing.importing import import_vectors
 from mimo_plugin.indexing.open import INDEXES, Index, index_at
 from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions
@@ -315,12 +315,13 @@ def test_full_disk_is_refused_before_and_survived_while_writing(
 def test_training_sample_is_even_over_languages(student: Encoder, tmp_path: Path) -> None:
     order = ["de"] * 90 + ["fi"] * 20 + ["ja"] * 4
     vectors = stored(order, tmp_path)
-    sample = training_sample(vectors, 30, seed=1)
+    rows, sample = sample_evenly(vectors, 30, seed=1)
+    assert rows.tolist() == sample[:, 0].tolist()
     assert np.bincount(sample[:, 1].astype(int)).tolist() == [13, 13, 4]
     assert len(np.unique(sample[:, 0])) == 30
-    assert np.array_equal(sample, training_sample(vectors, 30, seed=1))
-    assert not np.array_equal(sample, training_sample(vectors, 30, seed=2))
-    assert len(training_sample(vectors, 1000, seed=1)) == 114
+    assert np.array_equal(sample, sample_evenly(vectors, 30, seed=1).vectors)
+    assert not np.array_equal(rows, sample_evenly(vectors, 30, seed=2).rows)
+    assert len(sample_evenly(vectors, 1000, seed=1).rows) == 114
 
 
 def stored(order: list[str], directory: Path) -> Vectors:
