@@ -192,6 +192,7 @@ class MergeOptions:
 class Format(StrEnum):
     LUCENE_HNSW = "lucene-hnsw"
     LUCENE_FLAT = "lucene-flat"
+    FLEX = "flex"
     JSONL = "jsonl"
     PARQUET = "parquet"
 
