@@ -1,6 +1,7 @@
-"""PyTerrier: an index of `mimo index` as a retriever. No JVM is started, neither PyTerrier's nor Pyserini's."""
+"""PyTerrier: an index of `mimo index` as a retriever, without a JVM."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,12 @@ class MimoRetriever(pt.Transformer):
         **settings: Any,
     ) -> None:
         try:
-            self._options = SearchOptions(hits=num_results, progress=False, **settings)
+            options = SearchOptions(progress=False, **settings)
         except TypeError as error:
             raise UsageError(f"MimoRetriever: {error}, expected a field of SearchOptions") from error
-        self._indexes = find_searched(index, self._options)
+        self._indexes = find_searched(index, options)
+        # PyTerrier asks for many results, of small indexes too.
+        self._options = replace(options, hits=min(num_results, sum(map(len, self._indexes))))
         self._settings = settings
         self.num_results = num_results
         self.text = text

@@ -55,9 +55,7 @@ def rankings(frame: Any) -> dict[str, list[tuple[str, float]]]:
     """Query id -> (docid, score) in the order of the ranks."""
     assert all(sorted(some["rank"]) == list(range(len(some))) for _, some in frame.groupby("qid"))
     ordered = frame.sort_values(["qid", "rank"])
-    return {
-        qid: list(zip(some["docno"], some["score"], strict=True)) for qid, some in ordered.groupby("qid")
-    }
+    return {qid: list(zip(some["docno"], some["score"], strict=True)) for qid, some in ordered.groupby("qid")}
 
 
 def test_results_are_those_of_a_search(built: Index, spec: str, topics: Any) -> None:

@@ -275,6 +275,22 @@ class SearchOptions(TopicOptions):
 
 
 @dataclass(frozen=True)
+class ServeOptions:
+    """How an index is served."""
+
+    host: Annotated[str, Option("Address to listen on; 0.0.0.0 is every network of this machine.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Option("Port to listen on.", min=1, max=65535)] = 8081
+    lucene: Annotated[
+        Path | None,
+        Option("Directory that keeps Lucene's index of the texts for the next start.  [default: none]"),
+    ] = None
+    threads: Annotated[int, Option("Threads that Lucene uses to index.", min=1, group=ADVANCED)] = 2
+    progress: Progress = None
+
+
+@dataclass(frozen=True)
 class ShowOptions:
     """How hits are shown: by default as a table that cuts texts to the terminal's width."""
 
