@@ -137,11 +137,11 @@ class MimoQueryEncoder(QueryEncoder):
         self.student: Encoder | None = None
         # Servers search in several threads, and a tokenizer must not be used by two of them.
         self._one_at_a_time = Lock()
-        if isinstance(encoder_dir, str):
-            encoder_dir = _load(encoder_dir, settings, "query_prompt", "document_prompt")
-        if encoder_dir is not None:
+        if isinstance(encoder_dir, Encoder):
             self.student = encoder_dir
-            self.has_model = True
+        elif encoder_dir is not None:
+            self.student = _load(encoder_dir, settings, "query_prompt", "document_prompt")
+        self.has_model = self.has_model or self.student is not None
 
     def encode(
         self,
