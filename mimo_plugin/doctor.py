@@ -8,7 +8,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from mimo_plugin.core.environment import NOT_INSTALLED, installed_versions
+from mimo_plugin.core.environment import NOT_INSTALLED, installed_versions, missing
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.encoder import packaged
 
@@ -44,7 +44,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Checks everything that the package needs. Only Java binaries are started, for their version."""
-    return [_python(), *_packages(), *_java(), _device(), *_backends(), *_packaged(), *_caches()]
+    return [_python(), *_packages(), *_java(), _device(), *_backends(), _training(), *_packaged(), *_caches()]
 
 
 def text(findings: list[Finding]) -> str:
@@ -117,8 +117,17 @@ def _backends() -> Iterator[Finding]:
         if installed(name):
             yield Finding(f"backend {name}", "ok", version(package))
         else:
-            fix = f"pip install 'mimo-plugin[{name}]'"
+            fix = "pip install 'mimo-plugin[fast]'"
             yield Finding(f"backend {name}", "note", "not installed: encoders run on torch", fix)
+
+
+def _training() -> Finding:
+    from mimo_plugin.training.start import PACKAGES
+
+    if names := missing(PACKAGES):
+        found = f"{', '.join(names)} not installed: `mimo train` and `mimo experiment` cannot run"
+        return Finding("training", "note", found, "pip install 'mimo-plugin[train]'")
+    return Finding("training", "ok", ", ".join(f"{name} {version(name)}" for name in PACKAGES))
 
 
 def _packaged() -> Iterator[Finding]:

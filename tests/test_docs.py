@@ -12,6 +12,7 @@ from contextlib import ExitStack, redirect_stdout
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -39,6 +40,7 @@ RELEASE = tuple(map(int, version("pyserini").split(".")[:2]))
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 _NEEDS = re.compile(r"<!-- pyserini >= (\d+)\.(\d+) -->")
+_NEEDS_PACKAGE = re.compile(r"<!-- needs (\w+) -->")
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 
 
@@ -54,11 +56,13 @@ class Snippet(NamedTuple):
 
 
 def snippets(page: str) -> list[Snippet]:
-    """Of the sections that are for this release of Pyserini."""
+    """Of the sections that are for this release of Pyserini, and whose packages are installed."""
     found: list[Snippet] = []
     for section in re.split(r"^(?=## )", page, flags=re.M):
         needs = _NEEDS.search(section)
         if needs and tuple(map(int, needs.groups())) > RELEASE:
+            continue
+        if any(find_spec(package) is None for package in _NEEDS_PACKAGE.findall(section)):
             continue
         for language, code in _BLOCK.findall(section):
             if language == "text":
@@ -153,6 +157,14 @@ def test_readme_and_guides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         run_page(slow.sub("packaged:all-MiniLM-L6-v2", page.read_text(encoding="utf-8")), done)
 
 
+@pytest.mark.slow
+def test_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LlamaIndex brings thirty packages: it is tried where it is installed."""
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "neighbours.md").read_text(encoding="utf-8")
+    run_page(page.replace("packaged:multilingual-e5-small", "packaged:all-MiniLM-L6-v2"))
+
+
 def test_commands_that_need_a_network_are_known() -> None:
     run_page((DOCS / "clusters.md").read_text(encoding="utf-8"))
     with pytest.raises(click.NoSuchOption):
@@ -226,9 +238,10 @@ def test_importing_the_package_is_cheap() -> None:
     assert heavy.isdisjoint(done.stdout.split())
 
 
-def test_snippets_of_other_releases_are_left_out() -> None:
+def test_snippets_of_other_releases_and_missing_packages_are_left_out() -> None:
     page = (
         "## a\n```python\n1\n```\n## b\n<!-- pyserini >= 9.9 -->\n```python\n2\n```\n## c\n```shell\n3\n```\n"
+        "## d\n<!-- needs no_such_package -->\n```python\n4\n```\n"
     )
     assert snippets(page) == [Snippet("python", "1\n", None), Snippet("shell", "3\n", None)]
 

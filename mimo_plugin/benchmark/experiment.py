@@ -26,6 +26,7 @@ from mimo_plugin.training.data import DataManifest, Format, open_pairs, open_tab
 from mimo_plugin.training.recipe import RunSettings
 from mimo_plugin.training.run import RunDirectory, TrainingManifest, checkpoint_of
 from mimo_plugin.training.stages import train_stage1, train_stage2
+from mimo_plugin.training.start import check_packages
 from mimo_plugin.training.student import parse_size
 from mimo_plugin.training.teacher_store import ANCHOR
 
@@ -376,6 +377,8 @@ def _check(
             data[directory] = read_manifest(directory, kind)
     problems.extend(_batch_problems(experiment, data))
     _check_models(experiment, problems)
+    with problems.collect():
+        check_packages()
     with problems.collect():
         check_device(options.device)
     with problems.collect():

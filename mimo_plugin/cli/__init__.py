@@ -116,7 +116,13 @@ def leave(status: int) -> NoReturn:
 STEPS = {
     "Start": {"demo": "tools", "doctor": "tools", "collections": "tools"},
     "Index": {"index": "index", "encode": "index", "merge": "index", "export": "index"},
-    "Search": {"search": "search", "bm25": "search", "fuse": "evaluate", "pyserini": "search"},
+    "Search": {
+        "search": "search",
+        "bm25": "search",
+        "fuse": "evaluate",
+        "serve": "search",
+        "pyserini": "search",
+    },
     "Evaluate": {
         "evaluate": "evaluate",
         "reproduce": "benchmark",

@@ -212,19 +212,20 @@ def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOpti
     "--output",
     required=True,
     type=click.Path(path_type=Path),
-    help="A new directory for lucene-hnsw and lucene-flat, a new file for jsonl and parquet.",
+    help="A new directory for lucene-hnsw, lucene-flat and flex, a new file for jsonl and parquet.",
 )
 @model_options(ExportOptions, "options")
 def export_command(sources: tuple[Path, ...], kind: str, output: Path, options: ExportOptions) -> None:
-    """Write vectors for Lucene, as JSON Lines or Parquet.
+    """Export vectors to Lucene, PyTerrier, JSON Lines or Parquet.
 
-    JSON Lines are Pyserini's. SOURCE is a directory of `mimo encode`, several of them that belong together,
-    or an index that keeps its vectors unchanged, such as a Flat one.
+    JSON Lines are Pyserini's, and flex is pyterrier_dr's FlexIndex. SOURCE is a directory of `mimo encode`,
+    several of them that belong together, or an index that keeps its vectors unchanged, such as a Flat one.
 
     \b
     Examples:
       mimo export vectors/sw-yo --to lucene-hnsw --output indexes/sw-yo-lucene --threads 8
       mimo export indexes/sample --to lucene-flat --output indexes/sample-lucene
+      mimo export indexes/sample --to flex --output indexes/sample.flex
       mimo export indexes/sample --to jsonl --text --output vectors/sample.jsonl
     """
     from mimo_plugin.indexing.exporting import export_vectors

@@ -1,4 +1,4 @@
-"""`mimo search`, `mimo bm25` and `mimo pyserini`."""
+"""`mimo search`, `bm25`, `serve` and `pyserini`."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from mimo_plugin.cli.generate import (
 )
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.encoder.options import EncoderOptions
-from mimo_plugin.indexing.settings import SHOWN, Bm25Options, SearchOptions, ShowOptions
+from mimo_plugin.indexing.settings import SHOWN, Bm25Options, SearchOptions, ServeOptions, ShowOptions
 
 if TYPE_CHECKING:
     from mimo_plugin.indexing.search import Searched
@@ -178,6 +178,30 @@ def bm25_command(
     from mimo_plugin.indexing.lexical import bm25_to_run
 
     _report(output, bm25_to_run(collections, output, options, topics, metadata))
+
+
+@click.command("serve", cls=CommandWithLists)
+@click.argument("index_dir", cls=Argument, metavar="INDEX_DIR", type=click.Path(path_type=Path))
+@model_options(ServeOptions, "options")
+@model_options(EncoderOptions, "encoding")
+def serve_command(index_dir: Path, options: ServeOptions, encoding: EncoderOptions) -> None:
+    """Serve an index over HTTP with Pyserini's server.
+
+    The answers are Pyserini's JSON, with the documents' texts: those that `mimo index --texts` kept, else
+    those of the index's collections. Its server reads texts from a Lucene index, which is built first and
+    gone afterwards unless --lucene keeps it; the same index answers with BM25. Pyserini 2.1 to 2.3 serve
+    local indexes, and need Python 3.12 or newer. Ctrl-C ends.
+
+    \b
+    Examples:
+      mimo serve indexes/de-it
+      mimo serve indexes/sw-yo --lucene indexes/sw-yo-texts --host 0.0.0.0 --port 80
+      curl 'http://127.0.0.1:8081/v1/dense/search?query=gioco+di+strategia&hits=5'
+      curl 'http://127.0.0.1:8081/v1/bm25/search?query=gioco+di+strategia&hits=5'
+    """
+    from mimo_plugin.indexing.serving import serve
+
+    serve(index_dir, options, encoding)
 
 
 @click.command(

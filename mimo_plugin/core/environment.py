@@ -8,10 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from mimo_plugin.core.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -77,6 +80,23 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = NOT_INSTALLED
     return found
+
+
+def missing(modules: Iterable[str]) -> list[str]:
+    """The modules that cannot be imported because they are not installed; none is imported."""
+    return [module for module in modules if find_spec(module) is None]
+
+
+def require_extra(what: str, modules: Iterable[str], extra: str) -> None:
+    """Raises an EnvironmentProblem where modules of an extra of this package are not installed.
+
+    Args:
+        what: needs them, such as "training".
+    """
+    if names := missing(modules):
+        raise EnvironmentProblem(
+            f"{what} needs {', '.join(names)}, not installed here: pip install 'mimo-plugin[{extra}]'"
+        )
 
 
 def git_commit(directory: Path) -> str | None:

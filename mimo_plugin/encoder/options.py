@@ -5,10 +5,10 @@
 
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Annotated, ClassVar
 
-from mimo_plugin.core.errors import EnvironmentProblem, UsageError
+from mimo_plugin.core.environment import missing, require_extra
+from mimo_plugin.core.errors import UsageError
 from mimo_plugin.core.option import Option
 
 AUTO, TORCH, ONNX, OPENVINO = BACKENDS = ("auto", "torch", "onnx", "openvino")
@@ -18,7 +18,7 @@ _DTYPES = {
     ONNX: ("float32", "int8"),
     OPENVINO: ("float32", "bfloat16"),
 }
-# Extra packages of each, by the name of import.
+# Packages of each in the extra `fast`, by the name of import.
 MODULES = {TORCH: (), ONNX: ("onnx", "onnxruntime", "onnxscript"), OPENVINO: ("openvino",)}
 
 Dimension = Annotated[
@@ -127,19 +127,10 @@ def wanted(backend: str, dtype: str, device: str | None) -> str:
     if name != TORCH:
         if device is not None and device != "cpu":
             raise UsageError(f"--backend {name} runs on the CPU, not on {device}: leave --device out")
-        missing = _missing(name)
-        if missing:
-            raise EnvironmentProblem(
-                f"--backend {name} needs {', '.join(missing)}, which is not installed: "
-                f"pip install 'mimo-plugin[{name}]'"
-            )
+        require_extra(f"--backend {name}", MODULES[name], "fast")
     return name
 
 
 def installed(backend: str) -> bool:
     """Whether the packages of a backend are installed."""
-    return not _missing(backend)
-
-
-def _missing(backend: str) -> list[str]:
-    return [module for module in MODULES[backend] if find_spec(module) is None]
+    return not missing(MODULES[backend])

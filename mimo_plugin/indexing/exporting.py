@@ -1,14 +1,15 @@
-"""Exports vectors in the formats of other tools: Lucene, JSON Lines, Parquet."""
+"""Exports vectors in the formats of other tools: Lucene, PyTerrier's FlexIndex, JSON Lines, Parquet."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
 
-from mimo_plugin.core.artifact import MANIFEST, Artifact, Kind, Manifest, said_format
-from mimo_plugin.core.environment import bar
+from mimo_plugin.core.artifact import MANIFEST, Artifact, FileRecord, Kind, Manifest, said_format
+from mimo_plugin.core.environment import bar, installed_versions, require_extra
 from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
 from mimo_plugin.core.files import check_place, make_parent, replacing
 from mimo_plugin.encoder.encoder import lengths, unit
@@ -24,17 +25,23 @@ from mimo_plugin.pyserini.bm25 import LUCENE_FILES, lucene_files, versions
 from mimo_plugin.pyserini.java import ensure_jvm
 
 # Maximum bytes per number while exporting. Lucene needs its input, and two copies during a merge.
-_BYTES = {Format.LUCENE_HNSW: 12, Format.LUCENE_FLAT: 12, Format.JSONL: 23, Format.PARQUET: 4}
+_BYTES = {
+    Format.LUCENE_HNSW: 12,
+    Format.LUCENE_FLAT: 12,
+    Format.FLEX: 4,
+    Format.JSONL: 23,
+    Format.PARQUET: 4,
+}
 
 
-class LuceneManifest(Manifest):
+class ExportManifest(Manifest):
     """Attributes:
-    kind: lucene-hnsw or lucene-flat.
+    kind: lucene-hnsw, lucene-flat or flex.
     plan: of the vectors.
-    versions: of Pyserini, Anserini and Lucene; another Anserini may not read the index.
+    versions: of what wrote the index; another Anserini may not read one of Lucene.
     """
 
-    format: Literal["mimo-lucene-vectors"] = "mimo-lucene-vectors"
+    format: Literal["mimo-lucene-vectors", "mimo-flex-vectors"] = "mimo-lucene-vectors"
     format_version: Literal[1] = 1
     kind: str
     plan: EncodingPlan
@@ -44,7 +51,7 @@ class LuceneManifest(Manifest):
 # Folder of Anserini's input until the index is complete.
 _INPUT = "exporting"
 LUCENE_VECTORS = Kind(
-    LuceneManifest,
+    ExportManifest,
     formats=frozenset({"mimo-lucene-vectors"}),
     noun="an export",
     command="mimo export",
@@ -53,6 +60,20 @@ LUCENE_VECTORS = Kind(
     mark_is_folder=True,
     again="remove the directory and export again",
 )
+FLEX_VECTORS = Kind(
+    ExportManifest,
+    formats=frozenset({"mimo-flex-vectors"}),
+    noun="an export",
+    command="mimo export",
+    names=re.compile(r"vecs\.f4|docnos\.npids|pt_meta\.json"),
+    again="remove the directory and export again",
+)
+# Of the formats that are directories.
+_KINDS = {
+    Format.LUCENE_HNSW: LUCENE_VECTORS,
+    Format.LUCENE_FLAT: LUCENE_VECTORS,
+    Format.FLEX: FLEX_VECTORS,
+}
 
 
 @dataclass(frozen=True)
@@ -78,24 +99,27 @@ def export_vectors(
 
     Args:
         sources: one index that keeps its vectors unchanged, or directories of vectors that belong together.
-        output: for Lucene a directory, where a finished export of the same vectors stays as it is; otherwise
-            a new file.
+        output: for Lucene and FlexIndex a directory, where a finished export of the same vectors stays as it
+            is; otherwise a new file.
         changes: fields of `ExportOptions` in place of those of `options`.
 
     Raises:
         ArtifactError: a source is corrupted or changed its vectors; the output holds something else.
         DataError: the collection of the wanted texts is missing or has changed.
-        EnvironmentProblem: the disk is full, or the file system refuses; no usable Java for Lucene.
+        EnvironmentProblem: the disk is full, or the file system refuses; no usable Java for Lucene, or no
+            pyterrier_dr for FlexIndex.
         UsageError: an option does not fit the format.
     """
     options = replace(options or ExportOptions(), **changes)
-    lucene = to in (Format.LUCENE_HNSW, Format.LUCENE_FLAT)
-    directory = Artifact(output, LUCENE_VECTORS)
+    directory = Artifact(output, _KINDS[to]) if to in _KINDS else None
     problems = Problems()
     if options.text and to is not Format.JSONL:
         problems.add(f"--text: only jsonl takes texts, not {to.value}", UsageError)
     with problems.collect():
-        if lucene:
+        if to is Format.FLEX:
+            require_extra("--to flex", ["pyterrier_dr"], "terrier")
+    with problems.collect():
+        if directory is not None:
             directory.check_output()
         else:
             check_place(output)
@@ -105,7 +129,7 @@ def export_vectors(
         vectors = open_source(sources)
         plan = _cut_plan(vectors, options.dimension, sources)
     problems.raise_any()
-    if lucene and (manifest := directory.finished()) is not None:
+    if directory is not None and (manifest := directory.finished()) is not None:
         kind = [f"kind is {to.value!r}, there it is {manifest.kind!r}"] if manifest.kind != to.value else []
         directory.refuse([*plan.differences(manifest.plan, ignoring=OF_THE_MACHINE), *kind])
         return Exported(plan.documents, plan.dimension, already=True)
@@ -118,8 +142,10 @@ def export_vectors(
         batches = _batches(vectors, plan, counter.update)
         if to is Format.JSONL:
             write_jsonl(batches, output, texts)
-        elif to is Format.PARQUET:
+        elif directory is None:
             write_parquet(batches, output)
+        elif to is Format.FLEX:
+            _write_flex(batches, directory, plan)
         else:
             warnings = _write_lucene(batches, directory, to, plan, options)
     return Exported(plan.documents, plan.dimension, warnings=tuple(warnings))
@@ -220,9 +246,31 @@ def write_parquet(batches: Iterator[VectorBatch], path: Path) -> None:
                 writer.write_table(vector_table(batch))
 
 
+def _write_flex(
+    batches: Iterator[VectorBatch], directory: Artifact[ExportManifest], plan: EncodingPlan
+) -> None:
+    from pyterrier_dr import FlexIndex
+
+    records = (
+        {"docno": docid, "doc_vec": vector}
+        for batch in batches
+        for docid, vector in zip(batch.docids, batch.vectors, strict=True)
+    )
+    with directory.building() as work:
+        FlexIndex(str(work), verbose=False).indexer(mode="overwrite").index(records)
+        manifest = ExportManifest(
+            format="mimo-flex-vectors",
+            kind=Format.FLEX,
+            plan=plan,
+            versions=installed_versions(["pyterrier", "pyterrier-dr", "npids"]),
+            files={path.name: FileRecord.of(path) for path in sorted(work.iterdir())},
+        )
+        directory.publish(manifest)
+
+
 def _write_lucene(
     batches: Iterator[VectorBatch],
-    directory: Artifact[LuceneManifest],
+    directory: Artifact[ExportManifest],
     to: Format,
     plan: EncodingPlan,
     options: ExportOptions,
@@ -244,7 +292,7 @@ def _write_lucene(
             directory.start_over()
             raise
         directory.seal(
-            LuceneManifest(kind=to.value, plan=plan, versions=versions(), files=lucene_files(output))
+            ExportManifest(kind=to.value, plan=plan, versions=versions(), files=lucene_files(output))
         )
     if least > 1 - _TOLERANCE and most < 1 + _TOLERANCE:
         return []

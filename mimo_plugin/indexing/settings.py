@@ -203,6 +203,7 @@ class MergeOptions:
 class Format(StrEnum):
     LUCENE_HNSW = "lucene-hnsw"
     LUCENE_FLAT = "lucene-flat"
+    FLEX = "flex"
     JSONL = "jsonl"
     PARQUET = "parquet"
 
@@ -282,6 +283,22 @@ class SearchOptions(TopicOptions):
     search_parameters: Annotated[
         str | None, Option("FAISS search parameters, e.g. nprobe=16 or efSearch=128.", group=ADVANCED)
     ] = None
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How an index is served."""
+
+    host: Annotated[str, Option("Address to listen on; 0.0.0.0 is every network of this machine.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Option("Port to listen on.", min=1, max=65535)] = 8081
+    lucene: Annotated[
+        Path | None,
+        Option("Directory that keeps Lucene's index of the texts for the next start.  [default: none]"),
+    ] = None
+    threads: Annotated[int, Option("Threads that Lucene uses to index.", min=1, group=ADVANCED)] = 2
+    progress: Progress = None
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,13 @@ def texts_in(plan: EncodingPlan, docids: Sequence[str]) -> dict[str, str]:
         UsageError: the vectors were imported.
     """
     pool = _load(plan)
+    require_here(plan)
+    return {doc.doc_id: doc.text for doc in pool.docs_store().get_many_iter(docids)}
+
+
+def require_here(plan: EncodingPlan) -> None:
+    """Raises a DataError for collections that are not on this machine, and downloads nothing."""
     with Problems(DataError) as problems:
         for spec in plan.collections:
-            # Opened only where its files are here: a look at texts downloads nothing.
             if missing := missing_files(open_collection(spec).docs_handler()):
                 problems.add(f"{spec}: {missing[0].place} is not on this machine")
-    return {doc.doc_id: doc.text for doc in pool.docs_store().get_many_iter(docids)}

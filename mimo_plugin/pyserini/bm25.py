@@ -1,7 +1,7 @@
 """BM25 with Pyserini's Lucene: one index of a collection or a mixed pool, plain or for one language."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -120,12 +120,13 @@ def lucene_files(directory: Path) -> dict[str, FileRecord]:
 
 
 class Bm25Plan(Record):
-    """Everything that decides the index; see `Survey` and `Analysis`."""
+    """Everything that decides the index; see `Survey` and `Analysis`. texts: whether it keeps the texts."""
 
     collection_fingerprint: str
     documents: int
     language: str | None
     analyzer: str
+    texts: bool = False
 
 
 class Bm25Manifest(Manifest):
@@ -159,7 +160,7 @@ BM25_INDEXES = Kind(
 
 _DOCUMENTS = 1000
 # Anserini leaves out texts of these characters alone.
-_BLANK = "".join(map(chr, range(33)))
+BLANK = "".join(map(chr, range(33)))
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ def index_bm25(
     directory: Path,
     *,
     language: str | None = None,
+    texts: bool = False,
     resume: bool = True,
     surveyed: Survey | None = None,
     threads: int = 2,
@@ -188,6 +190,8 @@ def index_bm25(
         collection: an ir_datasets dataset of `Doc`s.
         language: of the documents, for Pyserini's analyzer on MIRACL and Mr. TyDi. None, or a language
             without an analyzer, gets Unicode word boundaries and lower case, which suit a mixed pool.
+        texts: keep the texts, as Pyserini's `LuceneSearcher.doc` and its server need them; an index that has
+            them also serves where they are not wanted.
         resume: False builds again, even where another index lies.
         surveyed: the survey of the collection; None makes one.
 
@@ -206,17 +210,20 @@ def index_bm25(
         documents=found.documents,
         language=analysis.language,
         analyzer=analysis.analyzer,
+        texts=texts,
     )
     with place.held():
         manifest = place.finished() if resume else None
         if manifest is not None:
-            place.refuse(list(differences(plan, manifest.plan).values()))
+            more = {"texts"} if manifest.plan.texts else ()
+            place.refuse(list(differences(plan, manifest.plan, ignoring=more).values()))
             return BuiltBm25(manifest, already=True)
         place.start_over()
         place.begin(plan.model_dump_json(indent=2))
         try:
+            arguments = [*analysis.index_arguments, *(["-storeRaw"] if texts else [])]
             indexed = _index(
-                found.distinct(collection), directory, analysis, found.documents, threads, progress
+                found.distinct(collection), directory, arguments, found.documents, threads, progress
             )
         except BaseException:
             # Lucene commits when it closes: the partial index must not stay.
@@ -235,9 +242,14 @@ def index_bm25(
 
 
 def _index(
-    collection: Any, directory: Path, analysis: Analysis, documents: int, threads: int, progress: bool | None
+    collection: Any,
+    directory: Path,
+    arguments: Sequence[str],
+    documents: int,
+    threads: int,
+    progress: bool | None,
 ) -> int:
-    """Returns the number of documents in Lucene."""
+    """Returns the number of documents in Lucene. arguments: of Anserini's indexer."""
     import_pyserini()
     from jnius import autoclass
     from pyserini.index.lucene import LuceneIndexer
@@ -248,7 +260,7 @@ def _index(
     autoclass("org.apache.logging.log4j.core.config.Configurator").setLevel("io.anserini.index", level)
     # The JVM's working directory is that of its start.
     place = str(directory.absolute())
-    indexer = LuceneIndexer(args=["-index", place, *analysis.index_arguments], threads=threads)
+    indexer = LuceneIndexer(args=["-index", place, *arguments], threads=threads)
     docs = iter(
         bar(collection.docs_iter(), total=documents, what="BM25 indexing", unit="docs", enabled=progress)
     )
@@ -257,7 +269,7 @@ def _index(
         while batch := [{"id": doc.doc_id, "contents": doc.text} for doc in islice(docs, _DOCUMENTS)]:
             indexer.add_batch_dict(batch)
             count += len(batch)
-            blank += sum(not document["contents"].strip(_BLANK) for document in batch)
+            blank += sum(not document["contents"].strip(BLANK) for document in batch)
     finally:
         # Only closing frees Lucene's lock.
         indexer.close()

@@ -6,22 +6,41 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.errors import EnvironmentProblem, UsageError
+
+if TYPE_CHECKING:
+    from mimo_plugin.encoder.encoder import Encoder
 
 # Marks our encoders in the configuration of Pyserini's servers.
 SCHEME = "mimo:"
 
 
-def run_module(module: str, arguments: Sequence[str]) -> None:
+def check_server() -> None:
+    """Raises an EnvironmentProblem where Pyserini's server has no local FAISS indexes."""
+    found = version("pyserini")
+    if [int(part) for part in found.split(".")[:2]] < [2, 1]:
+        raise EnvironmentProblem(
+            f"the server of Pyserini {found} has its own prebuilt indexes only, 2.1 and newer serve a local "
+            "FAISS index: on Python 3.12 or newer, pip install 'pyserini==2.3.0'"
+        )
+
+
+def run_module(
+    module: str, arguments: Sequence[str], encoders: Mapping[str, "Encoder"] | None = None
+) -> None:
     """Runs `python -m pyserini.MODULE ARGUMENTS...` in this process, and lets it use MIMO students.
 
     With `--encoder-class mimo`, the defaults are the checkpoint's maximum length and dimension, not 256 and
     768, and `pyserini.encode` respects `--prefix` and `--fp16`. A server's configuration may name an encoder
     `mimo:CHECKPOINT`.
+
+    Args:
+        encoders: name in a server's configuration -> its encoder.
 
     Raises:
         EnvironmentProblem: a search succeeded without writing its output.
@@ -51,7 +70,7 @@ def run_module(module: str, arguments: Sequence[str]) -> None:
             if ours and name == "pyserini.encode":
                 stack.enter_context(_documents_encoded(arguments))
             if name.startswith("pyserini.server"):
-                stack.enter_context(_encoders_by_scheme())
+                stack.enter_context(_encoders_by_scheme(encoders or {}))
             if name.startswith("pyserini.search"):
                 stack.enter_context(_output_required(arguments))
             runpy.run_module(name, run_name="__main__", alter_sys=True)
@@ -121,8 +140,8 @@ def _documents_encoded(arguments: Sequence[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _encoders_by_scheme() -> Iterator[None]:
-    """Lets `FaissSearcher` read our scheme; it encodes with CLS pooling for an unknown name."""
+def _encoders_by_scheme(encoders: Mapping[str, "Encoder"]) -> Iterator[None]:
+    """Lets `FaissSearcher` read our scheme and names; it encodes with CLS pooling for an unknown name."""
     from pyserini.search.faiss import FaissSearcher
 
     from mimo_plugin.pyserini.encoders import MimoQueryEncoder
@@ -130,6 +149,8 @@ def _encoders_by_scheme() -> Iterator[None]:
     original = FaissSearcher._init_encoder_from_str
 
     def from_string(encoder: str) -> Any:
+        if encoder in encoders:
+            return MimoQueryEncoder(encoders[encoder])
         if encoder.startswith(SCHEME):
             return MimoQueryEncoder(encoder.removeprefix(SCHEME))
         return original(encoder)

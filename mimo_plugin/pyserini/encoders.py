@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from mimo_plugin.core.errors import UsageError
@@ -114,7 +115,7 @@ class MimoQueryEncoder(QueryEncoder):
     """Encodes queries, for `FaissSearcher`.
 
     Args:
-        encoder_dir: a directory, a hub id or a `packaged:` checkpoint.
+        encoder_dir: a directory, a hub id or a `packaged:` checkpoint; or a loaded encoder, as it is.
         tokenizer_name: accepted as in Pyserini; the checkpoint's own tokenizer is used.
         encoded_query_dir: as in Pyserini: encoded queries, found by their text, in place of a model.
         settings: see `EncoderSettings`.
@@ -122,7 +123,7 @@ class MimoQueryEncoder(QueryEncoder):
 
     def __init__(
         self,
-        encoder_dir: str | None = None,
+        encoder_dir: str | Encoder | None = None,
         tokenizer_name: str | None = None,
         encoded_query_dir: str | None = None,
         **settings: Unpack[EncoderSettings],
@@ -134,9 +135,13 @@ class MimoQueryEncoder(QueryEncoder):
             )
         self.prefix = settings.get("prefix")
         self.student: Encoder | None = None
-        if encoder_dir is not None:
+        # Servers search in several threads, and a tokenizer must not be used by two of them.
+        self._one_at_a_time = Lock()
+        if isinstance(encoder_dir, Encoder):
+            self.student = encoder_dir
+        elif encoder_dir is not None:
             self.student = _load(encoder_dir, settings, "query_prompt", "document_prompt")
-            self.has_model = True
+        self.has_model = self.has_model or self.student is not None
 
     def encode(
         self,
@@ -163,7 +168,8 @@ class MimoQueryEncoder(QueryEncoder):
             return np.asarray(
                 [super(MimoQueryEncoder, self).encode(text) for text in texts], dtype=np.float32
             )
-        return self.student.encode_queries(texts, prompt=_prompt(self.prefix), max_length=max_length)
+        with self._one_at_a_time:
+            return self.student.encode_queries(texts, prompt=_prompt(self.prefix), max_length=max_length)
 
 
 def register() -> None:

@@ -46,7 +46,14 @@ from mimo_plugin.training.run import (
     save_projection,
 )
 from mimo_plugin.training.schedule import Objective
-from mimo_plugin.training.start import DevCollection, Devices, Start, check_student, check_trackers
+from mimo_plugin.training.start import (
+    DevCollection,
+    Devices,
+    Start,
+    check_packages,
+    check_student,
+    check_trackers,
+)
 from mimo_plugin.training.teacher_store import ANCHOR, StoreDirectory, TeacherStore
 
 if TYPE_CHECKING:
@@ -159,6 +166,8 @@ def run_stages(
         own = replace(settings, output=settings.output / name) if both else settings
         stages.append(Stage(name, recipe, own, data or {}))
     problems, dev = Problems(), None
+    with problems.collect():
+        check_packages()
     for stage in stages:
         with problems.collect():
             stage.check_data()

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimo_plugin.core.environment import reachable
+from mimo_plugin.core.environment import reachable, require_extra
 from mimo_plugin.core.errors import DataError, EnvironmentProblem, UsageError
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_device, check_files
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mimo_plugin.evaluation.topics import Topics
 
 _WANDB = "https://api.wandb.ai"
+# Packages of the extra `train`.
+PACKAGES = ("accelerate", "tensorboard")
 # Timeout between processes: the others wait while the first one runs the teacher.
 _PATIENCE = timedelta(days=7)
 
@@ -62,6 +64,11 @@ class Devices:
         from accelerate import PartialState
 
         PartialState().wait_for_everyone()
+
+
+def check_packages() -> None:
+    """Raises an EnvironmentProblem where packages that only training needs are not installed."""
+    require_extra("training", PACKAGES, "train")
 
 
 def check_trackers(names: Sequence[str]) -> None:
