@@ -18,6 +18,7 @@ from mimo_plugin.core.errors import ArtifactError, DataError
 from mimo_plugin.core.files import replacing, write_text
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
 
 
@@ -147,6 +148,12 @@ class _Stored:
         """Name in a model card."""
         return "dataset" if self.directory is None else self.directory.name
 
+    def _read(self, columns: list[str], rows: "np.ndarray | None") -> Iterator[dict[str, list[Any]]]:
+        """Some columns in batches, from disk."""
+        found = self.dataset.select_columns(columns)
+        found = found if rows is None else found.select(rows)
+        yield from found.iter(batch_size=1024)
+
 
 class Pairs(_Stored):
     """Stage-1 data: `text` in the language `lang`, and `anchor`, the text that the teacher sees."""
@@ -162,10 +169,10 @@ class Pairs(_Stored):
         for batch in self.dataset.iter(batch_size=4096):
             yield from zip(batch["lang"], batch["text"], strict=True)
 
-    def anchors(self) -> Iterator[str]:
-        """The texts that the teacher sees."""
-        for batch in self.dataset.select_columns("anchor").iter(batch_size=4096):
-            yield from batch["anchor"]
+    def anchors(self, column: str = "anchor", rows: "np.ndarray | None" = None) -> Iterator[str]:
+        """The texts that the teacher sees, of all rows or of some."""
+        for batch in self._read([column], rows):
+            yield from batch[column]
 
 
 class Table(_Stored):
@@ -188,10 +195,10 @@ class Table(_Stored):
                 for texts in columns:
                     yield from zip(langs, texts, strict=True)
 
-    def anchors(self, column: str) -> Iterator[str]:
-        """The queries or passages that the teacher sees, one per row."""
+    def anchors(self, column: str, rows: "np.ndarray | None" = None) -> Iterator[str]:
+        """The queries or passages that the teacher sees, one per row, of all rows or of some."""
         anchor = self.manifest.anchor
-        for batch in self.dataset.select_columns(["langs", column]).iter(batch_size=1024):
+        for batch in self._read(["langs", column], rows):
             for langs, texts in zip(batch["langs"], batch[column], strict=True):
                 yield texts[langs.index(anchor)]
 

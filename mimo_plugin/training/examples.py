@@ -137,10 +137,12 @@ class Plan:
     Attributes:
         examples: makes them from the stores of the teacher and of the anchor teacher; None where there is
             none.
+        anchor_texts: those whose target is the teacher's vector, by role.
         own_texts: the student's texts whose target is the anchor teacher's vector, by role.
     """
 
     examples: Callable[[TeacherStore | None, TeacherStore | None], "Examples"]
+    anchor_texts: Mapping[Role, Iterable[str]]
     own_texts: Mapping[Role, Iterable[str]]
 
     def __call__(self, store: TeacherStore | None = None, anchor: TeacherStore | None = None) -> "Examples":
@@ -198,7 +200,8 @@ def plan_stage1(data: Pairs, options: Stage1Options, *, seed: int) -> Plan:
     def own(_: str, positions: "np.ndarray") -> list[str]:
         return list(data.dataset[rows[positions].tolist()]["text"])
 
-    return Plan(examples, _own_texts(own, {"text": Role.TEXT}, drawn))
+    anchors = _anchor_texts(data.anchors, {"anchor": Role.TEXT}, rows, drawn)
+    return Plan(examples, anchors, _own_texts(own, {"text": Role.TEXT}, drawn))
 
 
 def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
@@ -273,7 +276,9 @@ def plan_stage2(data: Table, options: Stage2Options, *, seed: int) -> Plan:
     def own(column: str, positions: "np.ndarray") -> list[str]:
         return texts_of(positions)[1][column]
 
-    return Plan(examples, _own_texts(own, roles, drawn_targets))
+    anchor_columns = {"queries": Role.QUERY, "passages": Role.PASSAGE}
+    anchors = _anchor_texts(data.anchors, anchor_columns, rows, drawn_targets)
+    return Plan(examples, anchors, _own_texts(own, roles, drawn_targets))
 
 
 def _drawn_targets(options: StageOptions, steps: int, *, columns: int, seed: int) -> "np.ndarray":
@@ -288,6 +293,21 @@ def _drawn_targets(options: StageOptions, steps: int, *, columns: int, seed: int
     shares = np.linspace(*options.anchor_share, steps).repeat(options.batch_size)
     drawn: np.ndarray = _generator(seed, _TARGETS).random((len(shares), columns)) < shares[:, None]
     return drawn
+
+
+def _anchor_texts(
+    read: Callable[[str, "np.ndarray"], Iterator[str]],
+    roles: Mapping[str, Role],
+    rows: "np.ndarray",
+    drawn: "np.ndarray",
+) -> dict[Role, Iterable[str]]:
+    """The anchor texts of each column in the data's order, without rows that are never drawn."""
+    import numpy as np
+
+    return {
+        role: Rereadable(partial(read, name, np.unique(rows[~drawn[:, column]])))
+        for column, (name, role) in enumerate(roles.items())
+    }
 
 
 def _own_texts(

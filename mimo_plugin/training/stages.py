@@ -28,7 +28,8 @@ from mimo_plugin.training.data import (
     read_manifest,
 )
 from mimo_plugin.training.examples import Examples, Plan, negatives_per_row, plan_stage1, plan_stage2
-from mimo_plugin.training.recipe import Recipe, RunSettings, Stage2Options, StageOptions, TeacherOptions
+from mimo_plugin.training.models import TeacherOptions
+from mimo_plugin.training.recipe import Recipe, RunSettings, Stage2Options, StageOptions
 from mimo_plugin.training.run import (
     ANCHOR_PROJECTION,
     PROJECTION,
@@ -337,7 +338,7 @@ class Stage:
             examples = plan(*stores.values())
             began = time.perf_counter()
             dimensions = [store.dimension for store in stores.values()]
-            fitted = fit(self, model, examples, dimensions, devices, dev, held)
+            fitted = fit(self, model, examples, dimensions, self._aligned(start, stores), devices, dev, held)
             seconds = time.perf_counter() - began
             devices.wait()
             if held is not None:
@@ -395,7 +396,7 @@ class Stage:
 
     def _stores(self, plan: Plan, start: Start, devices: Devices) -> dict[str, TeacherStore]:
         """The store of each teacher in `teachers`, with all vectors that the plan needs."""
-        from mimo_plugin.training.teacher import fill, teacher_texts
+        from mimo_plugin.training.teacher import fill
 
         settings = self.settings
         teachers = {
@@ -404,25 +405,28 @@ class Stage:
         }
         if devices.main:
             carried = iter(self.projections.values())
-            for name, (place, options) in teachers.items():
+            for place, options in teachers.values():
                 # Without texts this only records the teacher's identity: mismatches show before one runs.
                 fill(place, options, {})
                 store = TeacherStore.open(place)
-                if store.fingerprint == start.fingerprint and start.cut is None:
-                    raise UsageError(
-                        f"{_option(name)} {options.checkpoint} and --student "
-                        f"{self.recipe.student.checkpoint} are the same model: a teacher is frozen, the "
-                        "student is the multilingual encoder that is trained"
-                    )
                 projection = next(carried, None)
                 if projection is not None and start.model is not None:
                     check_projection(projection, start.model, store)
-            # With 1:1 no text has the teacher's vector as its target.
-            anchors = {} if self.options.anchor_share == (1, 1) else teacher_texts(self.data)
-            for (place, options), texts in zip(teachers.values(), (anchors, plan.own_texts), strict=False):
+            needed = (plan.anchor_texts, plan.own_texts)
+            for (place, options), texts in zip(teachers.values(), needed, strict=False):
                 fill(place, options, texts, progress=settings.progress)
         devices.wait()
         return {name: TeacherStore.open(place, expect=options) for name, (place, options) in teachers.items()}
+
+    def _aligned(self, start: Start, stores: Mapping[str, TeacherStore]) -> list[str]:
+        """The projections of teachers that the student is a copy of: both are in one space from the start."""
+        whole = start.cut is None or start.cut.layers is None
+        named = zip((PROJECTION, ANCHOR_PROJECTION), stores.values(), strict=False)
+        return [
+            name
+            for name, store in named
+            if name not in self.projections and whole and store.fingerprint == start.fingerprint
+        ]
 
     def _finish(
         self,

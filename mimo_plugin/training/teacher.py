@@ -11,8 +11,7 @@ from mimo_plugin.core.environment import bar, installed_versions
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError
 from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder.encoder import Encoder, NotFinite
-from mimo_plugin.training.data import Pairs, Rereadable, Table
-from mimo_plugin.training.recipe import TeacherOptions
+from mimo_plugin.training.models import TeacherOptions
 from mimo_plugin.training.teacher_store import (
     KEY,
     VECTORS,
@@ -87,16 +86,6 @@ def fill(
                 manifest = directory.append(manifest, keys, vectors)
                 index.append(keys)
     return total
-
-
-def teacher_texts(data: Pairs | Table) -> dict[Role, Iterable[str]]:
-    """The texts that the teacher sees."""
-    if isinstance(data, Pairs):
-        return {Role.TEXT: Rereadable(data.anchors)}
-    return {
-        Role.QUERY: Rereadable(lambda: data.anchors("queries")),
-        Role.PASSAGE: Rereadable(lambda: data.anchors("passages")),
-    }
 
 
 def _reads(identity: Identity, texts: Texts) -> Iterator[tuple[str, np.ndarray, list[str]]]:

@@ -11,14 +11,17 @@ from helpers.checkpoints import TEXTS, plain_decoder, plain_xlmr, sentence_trans
 from helpers.tiny_training import World, same_weights, train_both
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from mimo_plugin.cli import main
 from mimo_plugin.core.errors import ArtifactError, ModelError, UsageError
 from mimo_plugin.encoder.checkpoint import load_model
 from mimo_plugin.encoder.fingerprint import fingerprint
 from mimo_plugin.training.cut import Cut, cut_record, layers_kept
-from mimo_plugin.training.recipe import Recipe, StudentOptions
+from mimo_plugin.training.models import StudentOptions
+from mimo_plugin.training.recipe import Recipe
 from mimo_plugin.training.record import save_student
+from mimo_plugin.training.run import PROJECTION
 from mimo_plugin.training.stages import train_stage1
 from mimo_plugin.training.student import load_or_create
 
@@ -363,12 +366,22 @@ def test_training_of_a_smaller_student(world: World, tmp_path: Path, monkeypatch
         train_stage1(other, world.job(tmp_path / "run"))
 
 
-def test_a_smaller_student_may_learn_from_the_whole_one(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cut", "aligned"), [({}, True), ({"vocabulary": "used"}, True), ({"layers": 1}, False)]
+)
+def test_a_student_that_starts_as_its_teacher(
+    world: World, tmp_path: Path, cut: dict[str, Any], aligned: bool
+) -> None:
+    """Both are in one space, so the projection starts as the identity, unless layers are gone."""
     teacher = str(world.root / "teacher")
-    recipe = world.recipe(student={"checkpoint": teacher, "vocabulary": "used"}, stage1={"steps": 1})
-    assert train_stage1(recipe, world.job(tmp_path / "run")).manifest.cut
-    with pytest.raises(UsageError, match="are the same model"):
-        train_stage1(world.recipe(student={"checkpoint": teacher}), world.job(tmp_path / "same"))
+    student = {"checkpoint": teacher, **cut}
+    recipe = world.recipe(student=student, stage1={"steps": 1, "learning_rate": 1e-12})
+    trained = train_stage1(recipe, world.job(tmp_path / "run"))
+    assert (trained.manifest.cut is None) is not bool(cut)
+    projection = load_file(tmp_path / "run" / PROJECTION)
+    weight, bias = projection["weight"], projection["bias"]
+    assert np.allclose(weight, np.eye(len(bias)), atol=1e-6) is aligned
+    assert np.allclose(bias, 0, atol=1e-6) is aligned
 
 
 def test_options(tmp_path: Path, world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,8 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training.data import open_pairs, open_table
 from mimo_plugin.training.examples import Examples, _drawn_targets, plan_stage1, plan_stage2
-from mimo_plugin.training.recipe import Stage1Options, Stage2Options, TeacherOptions
+from mimo_plugin.training.models import TeacherOptions
+from mimo_plugin.training.recipe import Stage1Options, Stage2Options
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.teacher import fill
 from mimo_plugin.training.teacher_store import Role, TeacherStore
@@ -123,6 +124,7 @@ def test_drawn_texts_have_the_anchor_teachers_vector(
         np.testing.assert_allclose(
             found[~drawn, :16], teacher.encode_queries(anchors, prompt=prompt), atol=1e-5
         )
+        assert set(plan.anchor_texts[role]) == set(anchors)
         assert not found[~drawn, 16:].any()
         assert not drawn[:8].any()
         assert drawn[-8:].all()

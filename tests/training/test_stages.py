@@ -333,8 +333,9 @@ def test_bfloat16(world: World, tmp_path: Path) -> None:
 def test_auto_precision_is_that_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     for has in (True, False):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has: has)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
         assert native_bfloat16("cpu") is has
         assert use_bfloat16(Precision.AUTO, "cpu") is has
     assert not use_bfloat16(Precision.AUTO, "mps")

@@ -148,12 +148,6 @@ def test_a_projection_for_a_baseline(world: World, tmp_path: Path) -> None:
     assert line.startswith("--projection: only `--objective mimo`")
 
 
-def test_teacher_and_student_are_the_same(world: World, tmp_path: Path) -> None:
-    recipe = world.recipe(teacher={"checkpoint": str(world.root / "student")})
-    (line,) = refused(train_stage1, recipe, world.job(tmp_path / "run", teacher_store=tmp_path / "store"))
-    assert "are the same model" in line
-
-
 def test_a_student_that_is_no_encoder(world: World, tmp_path: Path) -> None:
     directory = tmp_path / "classifier"
     shutil.copytree(world.root / "student", directory)
