@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from mimo_plugin.core.config import yaml_text
+from mimo_plugin.core.config import printable, yaml_text
 from mimo_plugin.core.environment import cores, git_commit, installed_versions, memory_bytes, processor
 from mimo_plugin.core.errors import DataError
-from mimo_plugin.evaluation.results import printable
 
 _START, _END = b"# ir_metadata.start", b"# ir_metadata.end"
 _BOM = b"\xef\xbb\xbf"
