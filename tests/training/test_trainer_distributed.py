@@ -1,8 +1,7 @@
 """Two processes train as one does on the joint batch."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +15,24 @@ from mimo_plugin.training.recipe import Precision, Stage1Options
 from mimo_plugin.training.stages import train_stage1, train_stage2
 
 ROWS = 8
-TESTS = Path(__file__).parents[1]
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    launcher = ["torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    return subprocess.run(
-        [sys.executable, "-m", *launcher, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+def together(
+    start: Callable[[Path], BaseProcess], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """What two processes with the variables of torchrun have said, each into the file that it began with."""
+    begun, port = [], free_port()
+    for rank in range(2):
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+        with monkeypatch.context() as patched:
+            for name, value in {**variables, "MASTER_ADDR": "127.0.0.1"}.items():
+                patched.setenv(name, str(value))
+            said = directory / f"said-{rank}"
+            begun.append((start(said), said))
+    for process, said in begun:
+        process.join(300)
+        assert process.exitcode == 0, said.read_text()
+    return [said.read_text() for _, said in begun]
 
 
 @pytest.fixture(scope="module")
@@ -59,19 +62,12 @@ def test_gradients_are_those_of_the_joint_batch(
         features = model.preprocess(texts)
         batch |= {f"{column}.{name}": features[name].contiguous() for name in ("input_ids", "attention_mask")}
     save_file(batch, tmp_path / "batch")
-    ranks, port = [], free_port()
-    for rank in range(2):
-        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
-        with monkeypatch.context() as patched:
-            patched.setenv("MASTER_ADDR", "127.0.0.1")
-            for name, value in variables.items():
-                patched.setenv(name, str(value))
-            arguments = student, tmp_path / "batch", tmp_path / "two"
-            said = tmp_path / f"said-{rank}"
-            ranks.append((processes.started(gloo_gradients.write_shared, *arguments, said=said), said))
-    for process, said in ranks:
-        process.join(300)
-        assert process.exitcode == 0, said.read_text()
+    arguments = student, tmp_path / "batch", tmp_path / "two"
+    together(
+        lambda said: processes.started(gloo_gradients.write_shared, *arguments, said=said),
+        tmp_path,
+        monkeypatch,
+    )
     two, one = load_file(tmp_path / "two"), gloo_gradients.gradients(student, batch, 0, 1)
     assert two.keys() == one.keys()
     for case in gloo_gradients.CASES:
@@ -84,7 +80,9 @@ def test_gradients_are_those_of_the_joint_batch(
 
 
 @pytest.mark.slow
-def test_mimo_train_over_two_processes(world: World, tmp_path: Path) -> None:
+def test_mimo_train_over_two_processes(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, socket_enabled: None
+) -> None:
     changes = {"steps": 5, "learning_rate": 1e-4, "anchor_share": "0:1"}
     anchor = {"checkpoint": str(tiny_training.student(tmp_path / "anchor teacher", seed=8))}
     recipe = world.recipe(dev=True, stage1=changes, stage2=changes, anchor_teacher=anchor)
@@ -94,8 +92,8 @@ def test_mimo_train_over_two_processes(world: World, tmp_path: Path) -> None:
     )
     train_stage2(recipe, world.job(tmp_path / "one"))
     options = recipe.stage2
-    done = torchrun(
-        *("-m", "mimo_plugin", "train", "stage2", "--device", "cpu", "--no-progress", "--seed", "3"),
+    command = (
+        *("train", "stage2", "--device", "cpu", "--no-progress", "--seed", "3"),
         *("--student", str(tmp_path / "warm-up"), "--teacher", recipe.teacher.checkpoint),
         *("--anchor-teacher", anchor["checkpoint"], "--anchor-share", "0:1"),
         *("--table", str(recipe.table), "--dev", world.dev, "--teacher-store", str(world.root / "store")),
@@ -103,7 +101,7 @@ def test_mimo_train_over_two_processes(world: World, tmp_path: Path) -> None:
         *("--steps", "5", "--learning-rate", "1e-4", "--precision", Precision.FLOAT32.value),
         *("--log-steps", "2", "--output", str(tmp_path / "two")),
     )
-    assert done.returncode == 0, done.stderr
+    first, second = together(lambda said: processes.command(*command, said=said), tmp_path, monkeypatch)
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     start = weights(tmp_path / "warm-up")
     assert one.keys() == two.keys() == start.keys()
@@ -111,7 +109,8 @@ def test_mimo_train_over_two_processes(world: World, tmp_path: Path) -> None:
         assert np.abs(one[name] - two[name]).max() <= 1e-5, name
     assert any(np.abs(one[name] - start[name]).max() > 1e-4 for name in one)
     # Said and written once.
-    assert done.stdout.count("stage2, 5 steps") == 1
+    assert first.count("stage2, 5 steps") == 1
+    assert "stage2, 5 steps" not in second
     assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == len(
         (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()
     )
