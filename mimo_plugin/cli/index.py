@@ -68,12 +68,15 @@ def index_command(
     command resumes from the last complete shard. For several indexes of the same documents, run `mimo encode`
     first: with --vectors nothing is encoded again.
 
+    The recall of an approximate index is measured on queries, and its efSearch or nprobe is the smallest that
+    reaches a recall@100 of 0.95. With --vectors, name queries with --topics: documents are easier to find.
+
     \b
     Examples:
       mimo index miracl/sw/dev miracl/yo/dev --encoder intfloat/multilingual-e5-small --output indexes/sw-yo
       mimo index path:my-folder --encoder ./student --output indexes/mine --factory HNSW32
       mimo index mimo-sample --encoder packaged:all-MiniLM-L6-v2 --output indexes/sample
-      mimo index --vectors vectors/sw-yo --output indexes/sw-yo-ivfpq --factory ivfpq
+      mimo index --vectors vectors/sw-yo --output indexes/sw-yo-hnsw --factory hnsw --topics miracl/sw/dev
     """
     needless = {"collections", "encoder", "fields", "pooled", "shard", "shard_size"}
     if vectors and (found := given({*needless, *model_fields(EncoderOptions)})):
