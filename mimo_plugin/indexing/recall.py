@@ -116,8 +116,8 @@ def tune(
     documents rather than among them, where graphs and lists find less. So real queries are used where there
     are some. Only without them documents are searched for, each without itself. Such a recall is too high,
     and says so by its `source`: in a graph of 20,000 vectors like those of multilingual-e5-small, at efSearch
-    128, it was 0.982, on real queries 0.942 (`performance/index_curves.py`). Which documents are relevant has no
-    influence.
+    128, it was 0.982, on real queries 0.942 (`performance/index_curves.py`). Which documents are relevant
+    has no influence.
 
     Args:
         index: holds all of `vectors`; its efSearch or nprobe is set.
