@@ -382,7 +382,7 @@ class Served:
                     anns_field="vector",
                     limit=reach,
                     filter=self.chosen,
-                    output_fields=["row"],
+                    output_fields=["docid", "row"],
                     search_params={"metric_type": "IP", "params": self.parameters},
                 )
                 for query, hits in enumerate(found, start):

@@ -23,12 +23,14 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing import loading, milvus
 from mimo_plugin.indexing.ask import Searcher
 from mimo_plugin.indexing.build import index as build_index
+from mimo_plugin.indexing.build import index_vectors
 from mimo_plugin.indexing.exporting import export_vectors
 from mimo_plugin.indexing.importing import import_vectors
 from mimo_plugin.indexing.milvus import Address, Connection, find_collection
 from mimo_plugin.indexing.open import AnyIndex, find_indexes
 from mimo_plugin.indexing.search import find_hits, search, search_to_run
 from mimo_plugin.indexing.settings import EncodeOptions, Format, SearchOptions
+from mimo_plugin.indexing.vectors import open_vectors
 
 QUERIES = [
     {"_id": "q1", "text": "Suche Sprache", "lang": "de"},
@@ -36,6 +38,7 @@ QUERIES = [
     {"_id": "q3", "text": "検索 言語", "lang": "ja"},
 ]
 DOCUMENTS = 90
+ODD = """it's-"d3"\\"""
 SERVER = os.environ.get("MIMO_MILVUS", "")
 
 
@@ -55,8 +58,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> str:
     # Equal documents of every language: their scores tie, across languages and at the last hit.
     for row in rows[40:70]:
         row |= {"title": "", "text": "Suche Sprache"}
-    rows[3]["_id"] = "it's \"d3\"\\"
-    rows[3]["_id"] = rows[3]["_id"].replace(" ", "-")
+    rows[3]["_id"] = ODD
     return write_folder(tmp_path_factory.mktemp("folder"), rows, QUERIES, {"q1": {"d1": 1}})
 
 
@@ -121,11 +123,8 @@ def test_hits_are_those_of_faiss_up_to_ties_of_many(engine: str, tmp_path: Path)
     queries = vectors[:40] + 0.05 * generator.standard_normal((40, 96)).astype(np.float32)
     docids = [f"d{number}" for number in generator.permutation(3000)]
     source = imported(tmp_path, vectors, docids)
-    build = CliRunner().invoke
-    from mimo_plugin.cli.index import index_command
-
-    flat = str(tmp_path / "flat")
-    assert build(index_command, ["--vectors", str(source), "--output", flat]).exit_code == 0
+    flat = tmp_path / "flat"
+    index_vectors(open_vectors([source]), flat, progress=False)
     export_vectors([source], Format.MILVUS, f"{engine}#ties", progress=False)
 
     def run(indexes: list[AnyIndex], hits: int) -> list[list[tuple[float, str]]]:
@@ -146,9 +145,7 @@ def test_hits_are_those_of_faiss_up_to_ties_of_many(engine: str, tmp_path: Path)
             assert np.allclose(*([score for score, _ in hit] for hit in (one, other)), rtol=1e-6, atol=1e-5)
 
 
-def test_several_indexes_of_both_kinds(
-    collection: str, flat: Path, student: Encoder, tmp_path: Path
-) -> None:
+def test_several_indexes_of_both_kinds(collection: str, flat: Path, student: Encoder, tmp_path: Path) -> None:
     """Searched as one: the ids of the second begin where those of the first end."""
     rows = [{"_id": f"s{number}", "text": f"haku {number}", "lang": "sw"} for number in range(9)]
     other = build_index(write_folder(tmp_path / "sw", rows), student, tmp_path / "sw-index", progress=False)
@@ -168,9 +165,8 @@ def test_single_queries_with_languages_and_texts(collection: str, flat: Path) ->
         assert [hit._replace(score=0) for hit in found] == [hit._replace(score=0) for hit in expected]
         assert all(hit.text and hit.lang in ("fi", "de") for hit in found)
     index = find_collection(collection, None)
-    odd = "it's-\"d3\"\\"
-    assert index.languages_of([odd, "d1", "none"]) == {odd: "de", "d1": "fi"}
-    assert odd in index.texts([odd])
+    assert index.languages_of([ODD, "d1", "none"]) == {ODD: "de", "d1": "fi"}
+    assert index.texts([ODD])
 
 
 _KILLED = """
@@ -189,9 +185,7 @@ entry_point()
 """
 
 
-def test_a_load_that_was_killed_goes_on(
-    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_load_that_was_killed_goes_on(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = f"milvus:{SERVER or tmp_path / 'killed.db'}#killed"
     generator = np.random.default_rng(5)
     vectors = generator.standard_normal((12000, 8)).astype(np.float32)
@@ -335,7 +329,7 @@ def test_milvus_lite_takes_one_process_at_a_time(flat: Path, tmp_path: Path) -> 
     assert "is in use by another process, and Milvus Lite takes one at a time" in while_open.stderr
     assert len(while_open.stderr.splitlines()) == 1
     del index
-    find = "import sys; from mimo_plugin.indexing.open import find_indexes as find; find(sys.argv[1:])[0].open()"
+    find = "import sys; from mimo_plugin.indexing.open import find_indexes as f; f(sys.argv[1:])[0].open()"
     subprocess.run([sys.executable, "-c", find, place], check=True)
 
 
