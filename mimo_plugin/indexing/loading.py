@@ -96,9 +96,7 @@ def load(
         if state.begun is not None:
             unlike = [] if state.begun.content == manifest.content else ["its vectors are others"]
             _refuse(address, [*plan.differences(state.begun.plan), *_other_index(index_type, state), *unlike])
-            client.load_collection(name)
-        else:
-            _create(client, name, manifest)
+        _make(client, name, manifest, exists=state.exists)
         rows = max(1, min(ROWS, _BYTES // (4 * plan.dimension)))
         # Requests are sent one after the other: what is missing are the last ones, and parts of one.
         done = max(0, count(client, name) - rows)
@@ -133,29 +131,24 @@ def _check_texts(address: Address, batch: VectorBatch) -> None:
             )
 
 
-def _create(client: Any, name: str, manifest: CollectionManifest) -> None:
-    from pymilvus import DataType, MilvusException
+def _make(client: Any, name: str, manifest: CollectionManifest, *, exists: bool) -> None:
+    """Makes what is not there yet of an empty collection and its index, and has Milvus load it."""
+    from pymilvus import DataType
 
-    kind, _, parameters = manifest.index.partition(",")
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("docid", DataType.VARCHAR, is_primary=True, max_length=LONGEST_TEXT)
     schema.add_field("lang", DataType.VARCHAR, max_length=LONGEST_TEXT)
     schema.add_field("row", DataType.INT64)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=manifest.plan.dimension)
-    index = client.prepare_index_params()
-    index.add_index("vector", index_type=kind, metric_type="IP", params=pairs(parameters, "--index-type"))
-    try:
-        client.create_collection(
-            name,
-            schema=schema,
-            index_params=index,
-            properties={BEGUN: manifest.sealed()},
-            consistency_level="Strong",
-        )
-    except MilvusException:
-        # It may be there without its index.
-        client.drop_collection(name)
-        raise
+    if not exists:
+        made = {BEGUN: manifest.sealed()}
+        client.create_collection(name, schema=schema, properties=made, consistency_level="Strong")
+    if not client.list_indexes(name):
+        kind, _, parameters = manifest.index.partition(",")
+        index = client.prepare_index_params()
+        index.add_index("vector", index_type=kind, metric_type="IP", params=pairs(parameters, "--index-type"))
+        client.create_index(name, index)
+    client.load_collection(name)
 
 
 def _from(batches: Iterator[VectorBatch], done: int) -> Iterator[tuple[int, VectorBatch]]:

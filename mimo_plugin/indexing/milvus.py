@@ -421,9 +421,12 @@ class Served:
         documents: np.ndarray = np.empty((len(wanted), self.manifest.plan.dimension), dtype=np.float32)
         for start in range(0, len(wanted), ROWS):
             some = wanted[start : start + ROWS].tolist()
-            for record in self.connection.client.query(
+            records = self.connection.client.query(
                 self.address.collection, filter=f"row in {some}", output_fields=["row", "vector"]
-            ):
+            )
+            if len(records) != len(some):
+                raise ArtifactError(f"{self.address} lost documents during the search: load it again")
+            for record in records:
                 documents[np.searchsorted(wanted, record["row"])] = record["vector"]
         places: np.ndarray = np.where(near, np.searchsorted(wanted, rows), -1).astype(np.int64)
         return np.where(near, inner_products(vectors, faiss.swig_ptr(documents), places), scores)

@@ -29,7 +29,7 @@ from mimo_plugin.indexing.importing import import_vectors
 from mimo_plugin.indexing.milvus import Address, Connection, find_collection
 from mimo_plugin.indexing.open import AnyIndex, find_indexes
 from mimo_plugin.indexing.search import find_hits, search, search_to_run
-from mimo_plugin.indexing.settings import EncodeOptions, Format, SearchOptions
+from mimo_plugin.indexing.settings import EncodeOptions, Format, IndexOptions, SearchOptions
 from mimo_plugin.indexing.vectors import open_vectors
 
 QUERIES = [
@@ -124,7 +124,7 @@ def test_hits_are_those_of_faiss_up_to_ties_of_many(engine: str, tmp_path: Path)
     docids = [f"d{number}" for number in generator.permutation(3000)]
     source = imported(tmp_path, vectors, docids)
     flat = tmp_path / "flat"
-    index_vectors(open_vectors([source]), flat, progress=False)
+    index_vectors(open_vectors([source]), flat, IndexOptions(progress=False))
     export_vectors([source], Format.MILVUS, f"{engine}#ties", progress=False)
 
     def run(indexes: list[AnyIndex], hits: int) -> list[list[tuple[float, str]]]:
@@ -283,7 +283,7 @@ def test_other_index_types(engine: str, flat: Path) -> None:
     with pytest.raises((UsageError, EnvironmentProblem), match="Milvus (Lite does not have it|says: )"):
         export_vectors([flat], Format.MILVUS, f"{engine}#no", index_type="NONE", progress=False)
     # What was refused can be made otherwise.
-    export_vectors([flat], Format.MILVUS, f"{engine}#no", progress=False)
+    export_vectors([flat], Format.MILVUS, f"{engine}#no", resume=False, progress=False)
 
 
 @pytest.mark.parametrize(
