@@ -211,15 +211,21 @@ def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOpti
 @click.option(
     "--output",
     required=True,
-    type=click.Path(path_type=Path),
-    help="A new directory for lucene-hnsw, lucene-flat and flex, a new file for jsonl and parquet.",
+    type=click.Path(),
+    help="A new directory for lucene-hnsw, lucene-flat and flex, a new file for jsonl and parquet, an address "
+    "for milvus.",
 )
 @model_options(ExportOptions, "options")
-def export_command(sources: tuple[Path, ...], kind: str, output: Path, options: ExportOptions) -> None:
-    """Export vectors to Lucene, PyTerrier, JSON Lines or Parquet.
+def export_command(sources: tuple[Path, ...], kind: str, output: str, options: ExportOptions) -> None:
+    """Export vectors to Lucene, PyTerrier, JSON Lines or Parquet, or load them into Milvus.
 
     JSON Lines are Pyserini's, and flex is pyterrier_dr's FlexIndex. SOURCE is a directory of `mimo encode`,
     several of them that belong together, or an index that keeps its vectors unchanged, such as a Flat one.
+
+    The address of a collection of Milvus is milvus:DIR.db#NAME for Milvus Lite, in a directory of this
+    machine, or milvus:http://HOST:PORT#NAME for a server or cluster, with a token or user:password in
+    MILVUS_TOKEN. `mimo search` takes the same address. The same command goes on with a load that was cut
+    short.
 
     \b
     Examples:
@@ -227,6 +233,8 @@ def export_command(sources: tuple[Path, ...], kind: str, output: Path, options: 
       mimo export indexes/sample --to lucene-flat --output indexes/sample-lucene
       mimo export indexes/sample --to flex --output indexes/sample.flex
       mimo export indexes/sample --to jsonl --text --output vectors/sample.jsonl
+      mimo export vectors/sw-yo --to milvus --output milvus:indexes/sw-yo.db
+      mimo export vectors/sw-yo --to milvus --output milvus:http://head:19530#sw_yo
     """
     from mimo_plugin.indexing.exporting import export_vectors
 

@@ -43,7 +43,7 @@ def _topics(what: str, default: str = "") -> Callable[[F], F]:
     metavar="INDEX_DIR...",
     nargs=-1,
     required=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(),
 )
 @click.option("-q", "--query", "queries", multiple=True, metavar="TEXT", help="A query whose hits are shown.")
 @click.option("--interactive", is_flag=True, help="Read queries line by line and show their hits.")
@@ -54,7 +54,7 @@ def _topics(what: str, default: str = "") -> Callable[[F], F]:
 @model_options(EncoderOptions, "encoding")
 @ir_metadata_option
 def search_command(
-    index_dirs: tuple[Path, ...],
+    index_dirs: tuple[str, ...],
     queries: tuple[str, ...],
     interactive: bool,
     topics: tuple[str, ...],
@@ -77,7 +77,8 @@ def search_command(
     search `:lang de,fr` chooses languages, and Ctrl-D ends.
 
     Query ids become lang:id where the index has pooled ids; those of a FILE need --topic-lang, or have that
-    form already. An index that Pyserini made (`index` and `docid`) needs --encoder.
+    form already. An index that Pyserini made (`index` and `docid`) needs --encoder. INDEX_DIR may be the
+    address of a collection of Milvus, see `mimo export --help`.
 
     \b
     Examples:
@@ -87,6 +88,7 @@ def search_command(
       mimo search indexes/sample --topics mimo-sample --hits 20 --output runs/sample.trec
       mimo search indexes/sw --topics topics.miracl-v1.0-sw-dev.tsv --topic-lang sw --output runs/sw.trec
       mimo search indexes/sw indexes/yo --topics miracl/sw/dev miracl/yo/dev --output runs/e5.trec
+      mimo search milvus:http://head:19530#sw_yo --topics miracl/sw/dev --lang sw --output runs/e5.trec
       mimo search indexes/ru-zh --topics neuclir/1/ru/trec-2022 neuclir/1/zh/trec-2022 --shared-topics \\
           --topic-field title --hits 1000 --output runs/neuclir.trec
     """

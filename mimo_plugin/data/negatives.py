@@ -17,7 +17,7 @@ from mimo_plugin.data.sources import identity_key
 from mimo_plugin.data.writers import Made, TableWriter
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.encode import check_checkpoint
-from mimo_plugin.indexing.open import Index, find_indexes
+from mimo_plugin.indexing.open import AnyIndex, find_indexes
 from mimo_plugin.indexing.plan import OF_THE_MACHINE
 from mimo_plugin.indexing.search import QUERIES_AT_ONCE, find_hits, load_query_encoder
 from mimo_plugin.indexing.settings import IndexOptions, SearchOptions
@@ -79,7 +79,7 @@ def mine_negatives(
     loaded = searched.encoder
     if loaded is None:
         loaded = load_query_encoder(indexes, SearchOptions(encoder=encoder), encoder_options)
-    plan = searched.manifest.plan.model_dump(mode="json", exclude={*OF_THE_MACHINE, "encoder", "copies"})
+    plan = searched.plan.model_dump(mode="json", exclude={*OF_THE_MACHINE, "encoder", "copies"})
     queries = {
         "fingerprint": loaded.fingerprint,
         "prompt": loaded.query_prompt,
@@ -109,8 +109,9 @@ def mine_negatives(
 
 def _check(
     table: Path, output: Path, options: NegativesOptions, index: Path | None, encoder: str | None
-) -> tuple[DataManifest, list[Index]]:
-    problems, manifest, indexes = Problems(UsageError), None, []
+) -> tuple[DataManifest, list[AnyIndex]]:
+    problems, manifest = Problems(UsageError), None
+    indexes: list[AnyIndex] = []
     with problems.collect():
         manifest = read_manifest(table, Format.TABLE)
     if output.resolve() == table.resolve():
@@ -200,7 +201,7 @@ class _Mining:
         self,
         data: Table,
         relevance: Relevance,
-        searched: Index,
+        searched: AnyIndex,
         encoder: "Encoder",
         options: NegativesOptions,
     ) -> None:
@@ -235,7 +236,7 @@ class _Mining:
                 counter.update(len(part.negatives))
         if not any(found):
             raise DataError(
-                f"no negative was found in {self._index.directory}: of {total:,} queries, "
+                f"no negative was found in {self._index.name}: of {total:,} queries, "
                 f"{found.count(None):,} have a passage of their own that is not among the hits. See that "
                 "docids are the table's passage ids, or give a larger --hits or --max-share"
             )
@@ -247,7 +248,7 @@ class _Mining:
         texts = [own[langs.index(anchor)] for langs, own in zip(rows["langs"], rows["queries"], strict=True)]
         queries = [(str(start + place), text) for place, text in enumerate(texts)]
         depth = min(self._options.hits, len(self._index))
-        prefixed = self._index.manifest.plan.prefixes is not None
+        prefixed = self._index.plan.prefixes is not None
         for query, docids, scores in find_hits([self._index], self._encoder, queries, hits=depth):
             named = [docid.partition(":")[2] for docid in docids] if prefixed else docids
             hits = [

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mimo_plugin.core.errors import MimoError
 from mimo_plugin.core.table import Cell, Column, Table, number, render
 from mimo_plugin.encoder.options import EncoderOptions
-from mimo_plugin.indexing.open import Index
+from mimo_plugin.indexing.open import AnyIndex
 from mimo_plugin.indexing.search import find_searched, open_searched, search
 from mimo_plugin.indexing.settings import SearchOptions, ShowOptions
 
@@ -41,7 +41,7 @@ class Searcher:
 
     def __init__(
         self,
-        index: Index | Path | Sequence[Path],
+        index: AnyIndex | Path | str | Sequence[Path | str],
         options: SearchOptions,
         encoder_options: EncoderOptions | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class Searcher:
             except MimoError as error:
                 logger.warning(
                     "no texts of %s are shown: %s; `mimo index ... --texts` keeps them beside an index",
-                    index.directory,
+                    index.name,
                     error,
                 )
         return [

@@ -1,4 +1,4 @@
-"""Exports vectors in the formats of other tools: Lucene, PyTerrier's FlexIndex, JSON Lines, Parquet."""
+"""Exports vectors to other tools: Lucene, PyTerrier's FlexIndex, JSON Lines, Parquet, Milvus."""
 
 import json
 import re
@@ -18,19 +18,21 @@ from mimo_plugin.indexing.encode import require_space
 from mimo_plugin.indexing.faiss import new_index
 from mimo_plugin.indexing.open import index_at, made_by_pyserini
 from mimo_plugin.indexing.plan import OF_THE_MACHINE, EncodingPlan
-from mimo_plugin.indexing.settings import ExportOptions, Format
+from mimo_plugin.indexing.settings import MILVUS_PREFIX, ExportOptions, Format, is_milvus
 from mimo_plugin.indexing.texts import TextsOf, texts_of
 from mimo_plugin.indexing.vectors import PARQUET_SETTINGS, VectorBatch, Vectors, open_vectors, vector_table
 from mimo_plugin.pyserini.bm25 import LUCENE_FILES, lucene_files, versions
 from mimo_plugin.pyserini.java import ensure_jvm
 
-# Maximum bytes per number while exporting. Lucene needs its input, and two copies during a merge.
+# Maximum bytes per number while exporting. Lucene needs its input, and two copies during a merge; Milvus Lite
+# a log, and vectors with their index.
 _BYTES = {
     Format.LUCENE_HNSW: 12,
     Format.LUCENE_FLAT: 12,
     Format.FLEX: 4,
     Format.JSONL: 23,
     Format.PARQUET: 4,
+    Format.MILVUS: 12,
 }
 
 
@@ -89,32 +91,45 @@ class Exported:
 def export_vectors(
     sources: Sequence[Path],
     to: Format,
-    output: Path,
+    output: Path | str,
     options: ExportOptions | None = None,
     **changes: Any,
 ) -> Exported:
     """Writes vectors in another format, all or nothing.
 
+    A load into Milvus that was cut short goes on with the next call; until it is complete no search takes it.
+
     Of an index, FAISS holds all vectors in memory; otherwise memory does not grow with them.
 
     Args:
         sources: one index that keeps its vectors unchanged, or directories of vectors that belong together.
-        output: for Lucene and FlexIndex a directory, where a finished export of the same vectors stays as it
-            is; otherwise a new file.
+        output: for Lucene and FlexIndex a directory and for Milvus the address of a collection, where a finished
+            export of the same vectors stays as it is; otherwise a new file.
         changes: fields of `ExportOptions` in place of those of `options`.
 
     Raises:
         ArtifactError: a source is corrupted or changed its vectors; the output holds something else.
         DataError: the collection of the wanted texts is missing or has changed.
         EnvironmentProblem: the disk is full, or the file system refuses; no usable Java for Lucene, or no
-            pyterrier_dr for FlexIndex.
+            pyterrier_dr for FlexIndex, or no Milvus.
         UsageError: an option does not fit the format.
     """
     options = replace(options or ExportOptions(), **changes)
-    directory = Artifact(output, _KINDS[to]) if to in _KINDS else None
     problems = Problems()
     if options.text and to is not Format.JSONL:
         problems.add(f"--text: only jsonl takes texts, not {to.value}", UsageError)
+    if options.index_type != ExportOptions.index_type and to is not Format.MILVUS:
+        problems.add(f"--index-type: only milvus builds an index of a type, not {to.value}", UsageError)
+    if is_milvus(str(output)) != (to is Format.MILVUS):
+        problems.add(
+            f"--output {output}: --to milvus needs an address that begins with {MILVUS_PREFIX}, the others a "
+            "path",
+            UsageError,
+        )
+    if to is Format.MILVUS:
+        return _to_milvus(sources, str(output), options, problems)
+    output = Path(output)
+    directory = Artifact(output, _KINDS[to]) if to in _KINDS else None
     with problems.collect():
         if to is Format.FLEX:
             require_extra("--to flex", ["pyterrier_dr"], "terrier")
@@ -149,6 +164,36 @@ def export_vectors(
         else:
             warnings = _write_lucene(batches, directory, to, plan, options)
     return Exported(plan.documents, plan.dimension, warnings=tuple(warnings))
+
+
+def _to_milvus(sources: Sequence[Path], output: str, options: ExportOptions, problems: Problems) -> Exported:
+    from mimo_plugin.indexing.loading import load
+    from mimo_plugin.indexing.milvus import Address
+
+    with problems.collect():
+        address = Address.parse(output)
+    with problems.collect():
+        vectors = open_source(sources)
+        plan = _cut_plan(vectors, options.dimension, sources)
+    problems.raise_any()
+    if address.directory is not None:
+        make_parent(address.directory)
+        if not address.directory.exists():
+            size = _BYTES[Format.MILVUS] * plan.dimension * plan.documents
+            require_space(
+                address.directory.absolute().parent, size, f"{plan.documents} vectors in Milvus Lite"
+            )
+    already = load(
+        address,
+        plan,
+        vectors.languages,
+        vectors.empty_documents,
+        lambda advance: _batches(vectors, plan, advance),
+        index_type=options.index_type,
+        resume=options.resume,
+        progress=options.progress,
+    )
+    return Exported(plan.documents, plan.dimension, already)
 
 
 # Rows in memory at a time.

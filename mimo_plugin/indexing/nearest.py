@@ -1,8 +1,9 @@
 """Exact and approximate nearest neighbours, with ties in trec_eval's order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -43,8 +44,48 @@ class Listed(list[str]):
         return np.array([places.get(docid, -1) for docid in docids], dtype=np.int64)
 
 
-class Searchable(NamedTuple):
-    """A FAISS index with its docids, and its name for messages.
+class Ranked(NamedTuple):
+    """Documents of several queries, best first.
+
+    Attributes:
+        scores: float32 (queries, documents); -inf without a document.
+        rows: int64 (queries, documents), positions counted through all indexes; -1 without a document.
+        floor: (queries,), upper bound of the scores of all other documents.
+        told: docids by row, of indexes that have no `docids`.
+    """
+
+    scores: np.ndarray
+    rows: np.ndarray
+    floor: np.ndarray
+    told: Mapping[int, str] = {}
+
+
+class Part(Protocol):
+    """An index among those that are searched as one; its documents are rows, counted from 0."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+
+    @property
+    def rows(self) -> int:
+        """Number of all documents."""
+
+    @property
+    def documents(self) -> int:
+        """Number of documents that may be hits, at least one."""
+
+    def best(self, vectors: np.ndarray, reach: int) -> Ranked:
+        """The best `reach` documents, or fewer if the index finds no more."""
+
+    @property
+    def docids(self) -> Docids | None:
+        """By row; None where `best` tells them."""
+
+
+@dataclass(frozen=True)
+class Searchable:
+    """A FAISS index with its docids.
 
     Attributes:
         chosen: the documents that may be hits, bool (documents,), at least one; None is all.
@@ -56,27 +97,58 @@ class Searchable(NamedTuple):
     chosen: np.ndarray | None = None
 
     @property
+    def rows(self) -> int:
+        return int(self.faiss.ntotal)
+
+    @property
     def documents(self) -> int:
-        """Number of documents that may be hits."""
-        return int(self.faiss.ntotal if self.chosen is None else np.count_nonzero(self.chosen))
+        return self.rows if self.chosen is None else int(np.count_nonzero(self.chosen))
 
+    @property
+    def flat(self) -> bool:
+        import faiss
 
-class Ranked(NamedTuple):
-    """Documents of several queries, best first.
+        return isinstance(self.faiss, faiss.IndexFlat)
 
-    Attributes:
-        scores: float32 (queries, documents); -inf without a document.
-        rows: int64 (queries, documents), positions counted through all indexes; -1 without a document.
-        floor: (queries,), upper bound of the scores of all other documents.
-    """
+    def best(self, vectors: np.ndarray, reach: int) -> Ranked:
+        """Raises a UsageError where FAISS refuses the search parameters."""
+        try:
+            with matrix_products():
+                scores, rows = self.faiss.search(vectors, reach, params=self._parameters)
+        except RuntimeError as error:
+            if self._parameters is not None:
+                raise UsageError(
+                    f"FAISS cannot search some documents of this kind of index only: {reason(error)}; leave "
+                    "--lang out, or build a flat, fp16, sq8, hnsw or IVF index"
+                ) from error
+            raise UsageError(
+                f"FAISS refuses to search: {reason(error)}; check --search-parameters"
+            ) from error
+        # FAISS fills missing documents with row -1.
+        scores[rows < 0] = -np.inf
+        rounding: Any = 0.0
+        if self.flat:
+            again = self.scores(vectors, rows)
+            # Bounds the rounding error of matrix products for the documents that were left out.
+            rounding = 4 * np.abs(again - scores).max(initial=0)
+            scores, rows = descending(again, rows)
+        floor = scores[:, -1] + rounding
+        if reach >= self.documents:
+            floor[:] = -np.inf
+        return Ranked(scores, rows, floor)
 
-    scores: np.ndarray
-    rows: np.ndarray
-    floor: np.ndarray
+    def scores(self, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Exact inner products of queries and documents of a flat index, (queries, documents)."""
+        return inner_products(vectors, self.faiss.get_xb(), rows)
+
+    @cached_property
+    def _parameters(self) -> Any:
+        """See `faiss.choosing`; None searches all documents."""
+        return None if self.chosen is None else choosing(self.faiss, self.chosen)
 
 
 class Found(NamedTuple):
-    """The documents that were asked for; `scores` and `rows` as in `Ranked`.
+    """The documents that were asked for; `scores`, `rows` and `told` as in `Ranked`.
 
     Attributes:
         cut: bool (queries,), whether other documents may have the last one's score and a better docid.
@@ -85,19 +157,20 @@ class Found(NamedTuple):
     scores: np.ndarray
     rows: np.ndarray
     cut: np.ndarray
+    told: Mapping[int, str] = {}
 
 
 class Nearest:
     """Searches one or more indexes of comparable vectors as one."""
 
-    def __init__(self, indexes: Sequence[Searchable]) -> None:
+    def __init__(self, indexes: Sequence[Part]) -> None:
         self._indexes = list(indexes)
-        self._starts: np.ndarray = np.cumsum([0, *(index.faiss.ntotal for index in indexes)])
+        self._starts: np.ndarray = np.cumsum([0, *(index.rows for index in indexes)])
         self._counts = [index.documents for index in indexes]
         self._documents = sum(self._counts)
-        self._parameters = [
-            None if index.chosen is None else choosing(index.faiss, index.chosen) for index in indexes
-        ]
+        flat = [index for index in indexes if isinstance(index, Searchable) and index.flat]
+        # Of flat indexes every document can be scored; empty where some index is not.
+        self._flat = flat if len(flat) == len(self._indexes) else []
 
     def search(self, vectors: np.ndarray, hits: int) -> Found:
         """Each query's nearest documents, in no fixed order of ties.
@@ -114,10 +187,10 @@ class Nearest:
 
     def named(self, found: Found) -> Iterator[tuple[list[str], np.ndarray]]:
         """Yields the docids and scores, float32, of each query."""
-        scores, rows, _ = found
+        scores, rows = found.scores, found.rows
         there = rows >= 0
         counts = there.sum(axis=1)
-        docids = self._docids_of(rows.ravel() if there.all() else rows[there])
+        docids = self._docids_of(rows.ravel() if there.all() else rows[there], found.told)
         start = 0
         for query, count in enumerate(counts.tolist()):
             mine = docids[start : start + count]
@@ -132,10 +205,12 @@ class Nearest:
         scores: np.ndarray = np.empty((len(vectors), hits), dtype=np.float32)
         rows: np.ndarray = np.empty((len(vectors), hits), dtype=np.int64)
         cut: np.ndarray = np.zeros(len(vectors), dtype=bool)
+        told: dict[int, str] = {}
         step = max(_AT_ONCE // reach, 1)
         for start in range(0, len(vectors), step):
             some = vectors[start : start + step]
             ranked = self._ranked(some, reach)
+            told |= ranked.told
             last = ranked.scores[:, hits - 1]
             unsettled = (last <= ranked.floor) & (ranked.rows[:, hits - 1] >= 0)
             if reach >= _FURTHEST * hits and not self._flat:
@@ -151,16 +226,11 @@ class Nearest:
                         some[query : query + 1], hits, last[query]
                     )
             elif len(again):
-                scores[start + again], rows[start + again], cut[start + again] = self._best(
+                scores[start + again], rows[start + again], cut[start + again], more = self._best(
                     some[again], hits, _FURTHER * reach
                 )
-        return Found(scores, rows, cut)
-
-    @property
-    def _flat(self) -> bool:
-        import faiss
-
-        return all(isinstance(index.faiss, faiss.IndexFlat) for index in self._indexes)
+                told |= more
+        return Found(scores, rows, cut, told)
 
     def _read_through(
         self, vector: np.ndarray, hits: int, least: np.floating[Any]
@@ -175,10 +245,10 @@ class Nearest:
         best: np.ndarray = np.empty(0, dtype=np.float32)
         rows: np.ndarray = np.empty(0, dtype=np.int64)
         lowest = -1
-        for index, start in zip(self._indexes, self._starts.tolist(), strict=False):
-            for first in range(0, index.faiss.ntotal, _BLOCK):
-                block: np.ndarray = np.arange(first, min(first + _BLOCK, index.faiss.ntotal))
-                scores = _scored_again(index.faiss, vector, block[None])[0]
+        for index, start in zip(self._flat, self._starts.tolist(), strict=False):
+            for first in range(0, index.rows, _BLOCK):
+                block: np.ndarray = np.arange(first, min(first + _BLOCK, index.rows))
+                scores = index.scores(vector, block[None])[0]
                 block += start
                 better = (scores > least) | ((scores == least) & (order[block] > lowest))
                 if index.chosen is not None:
@@ -194,7 +264,7 @@ class Nearest:
     def _docid_order(self) -> np.ndarray:
         """The rank of each document in the order of docids, int64 (documents,)."""
         every: np.ndarray = np.arange(self._starts[-1])
-        names: np.ndarray = np.array([docid.encode() for docid in self._docids_of(every)])
+        names: np.ndarray = np.array([docid.encode() for docid in self._docids_of(every, {})])
         order: np.ndarray = np.empty(len(names), dtype=np.int64)
         order[np.argsort(names, kind="stable")] = every
         return order
@@ -202,40 +272,45 @@ class Nearest:
     def _ranked(self, vectors: np.ndarray, reach: int) -> Ranked:
         """The best `reach` documents of each index, merged."""
         parts = [
-            _search(index.faiss, vectors, min(reach, count), int(start), parameters, reach >= count)
-            for index, start, count, parameters in zip(
-                self._indexes, self._starts, self._counts, self._parameters, strict=False
-            )
+            _shifted(index.best(vectors, min(reach, count)), start)
+            for index, start, count in zip(self._indexes, self._starts.tolist(), self._counts, strict=False)
         ]
         if len(parts) == 1:
             return parts[0]
-        scores, rows = (np.concatenate([part[field] for part in parts], axis=1) for field in (0, 1))
-        order = np.argsort(-scores, axis=1, kind="stable")
+        scores, rows = descending(
+            *(np.concatenate([part[field] for part in parts], axis=1) for field in (0, 1))
+        )
         floor: np.ndarray = np.max([part.floor for part in parts], axis=0)
-        scores, rows = np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
-        return Ranked(scores, rows, floor)
+        return Ranked(scores, rows, floor, {row: docid for part in parts for row, docid in part.told.items()})
 
     def _break_ties(self, ranked: Ranked, settled: np.ndarray, hits: int) -> None:
         """Sorts ties at the last place by docid, as trec_eval does."""
-        scores, rows, _ = ranked
+        scores, rows = ranked.scores, ranked.rows
         if scores.shape[1] == hits:
             return
         tied = settled & (scores[:, hits - 1] == scores[:, hits]) & (rows[:, hits] >= 0)
         for query in np.flatnonzero(tied):
             places = np.flatnonzero(scores[query] == scores[query, hits - 1])
-            names = [name.encode() for name in self._docids_of(rows[query, places])]
+            names = [name.encode() for name in self._docids_of(rows[query, places], ranked.told)]
             order = sorted(range(len(names)), key=names.__getitem__, reverse=True)
             rows[query, places] = rows[query, places[order]]
 
-    def _docids_of(self, rows: np.ndarray) -> list[str]:
+    def _docids_of(self, rows: np.ndarray, told: Mapping[int, str]) -> list[str]:
         if len(self._indexes) == 1:
-            return self._indexes[0].docids.take(rows)
+            return self._docids_in(0, rows, told)
         names: np.ndarray = np.empty(len(rows), dtype=object)
         home = self._home(rows)
-        for number, index in enumerate(self._indexes):
+        for number in range(len(self._indexes)):
             mine = home == number
-            names[mine] = index.docids.take(rows[mine] - self._starts[number])
+            names[mine] = self._docids_in(number, rows[mine], told)
         return list(names.tolist())
+
+    def _docids_in(self, number: int, rows: np.ndarray, told: Mapping[int, str]) -> list[str]:
+        """The docids of rows that are all in one index."""
+        docids = self._indexes[number].docids
+        if docids is None:
+            return [told[row] for row in rows.tolist()]
+        return docids.take(rows - self._starts[number])
 
     def _home(self, rows: np.ndarray) -> np.ndarray:
         """The position of each document's index in the list."""
@@ -262,47 +337,28 @@ def searching_thread() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def _search(
-    index: Any, vectors: np.ndarray, reach: int, start: int, parameters: Any, everything: bool
-) -> Ranked:
-    """The best documents of one index.
+def _shifted(ranked: Ranked, start: int) -> Ranked:
+    """The same with rows counted from `start`."""
+    if not start:
+        return ranked
+    ranked.rows[ranked.rows >= 0] += start
+    return ranked._replace(told={row + start: docid for row, docid in ranked.told.items()})
+
+
+def descending(scores: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and rows, (queries, documents), best first; ties keep their order."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def inner_products(vectors: np.ndarray, documents: Any, rows: np.ndarray) -> np.ndarray:
+    """Inner products as FAISS computes them pair by pair, float32, in the shape of `rows`.
 
     Args:
-        start: number of documents in the indexes before it.
-        parameters: see `faiss.choosing`; None searches all documents.
-        everything: there are no more documents than `reach`.
+        vectors: (queries, dimension).
+        documents: FAISS's pointer to contiguous float32 vectors of that dimension.
+        rows: which of them, int64 (queries, n); -1 gives -inf.
     """
-    import faiss
-
-    try:
-        with matrix_products():
-            scores, rows = index.search(vectors, reach, params=parameters)
-    except RuntimeError as error:
-        if parameters is not None:
-            raise UsageError(
-                f"FAISS cannot search some documents of this kind of index only: {reason(error)}; leave "
-                "--lang out, or build a flat, fp16, sq8, hnsw or IVF index"
-            ) from error
-        raise UsageError(f"FAISS refuses to search: {reason(error)}; check --search-parameters") from error
-    # FAISS fills missing documents with row -1.
-    scores[rows < 0] = -np.inf
-    rounding: Any = 0.0
-    if isinstance(index, faiss.IndexFlat):
-        again = _scored_again(index, vectors, rows)
-        # Bounds the rounding error of matrix products for the documents that were left out.
-        rounding = 4 * np.abs(again - scores).max(initial=0)
-        order = np.argsort(-again, axis=1, kind="stable")
-        scores, rows = np.take_along_axis(again, order, axis=1), np.take_along_axis(rows, order, axis=1)
-    floor = scores[:, -1] + rounding
-    if everything:
-        floor[:] = -np.inf
-    if start:
-        rows[rows >= 0] += start
-    return Ranked(scores, rows, floor)
-
-
-def _scored_again(index: Any, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Exact inner products of queries and documents of a flat index, (queries, documents)."""
     import faiss
 
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
@@ -311,9 +367,9 @@ def _scored_again(index: Any, vectors: np.ndarray, rows: np.ndarray) -> np.ndarr
     faiss.fvec_inner_products_by_idx(
         faiss.swig_ptr(scores),
         faiss.swig_ptr(vectors),
-        index.get_xb(),
+        documents,
         faiss.swig_ptr(rows),
-        index.d,
+        vectors.shape[1],
         *rows.shape,
     )
     return scores

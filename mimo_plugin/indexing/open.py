@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
 from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.faiss import read_index, set_parameters
-from mimo_plugin.indexing.nearest import Listed
+from mimo_plugin.indexing.nearest import Listed, Part, Searchable
 from mimo_plugin.indexing.plan import EncodingPlan, foreign_plan, unlike
 from mimo_plugin.indexing.recall import Recall
+from mimo_plugin.indexing.settings import is_milvus
 from mimo_plugin.indexing.vectors import VectorsManifest, kept_text, part_text, summary_text
 
 if TYPE_CHECKING:
@@ -166,6 +167,42 @@ def _split(lines: bytes) -> list[str]:
     return lines.decode("utf-8").split("\n")[:-1]
 
 
+class AnyIndex(Protocol):
+    """What a search needs of an index: one of FAISS (`Index`), or a collection of Milvus.
+
+    Attributes:
+        encoder: the index's own, once a search has loaded it.
+    """
+
+    encoder: Encoder | None
+
+    def __len__(self) -> int:
+        """Number of documents."""
+
+    @property
+    def name(self) -> str:
+        """As given, for messages."""
+
+    @property
+    def plan(self) -> EncodingPlan: ...
+
+    @property
+    def languages(self) -> dict[str, int]:
+        """Language -> number of documents."""
+
+    def open(self) -> None:
+        """Checks that the vectors are whole, and reads what is held in memory."""
+
+    def searchable(self, languages: Sequence[str] = ()) -> Part:
+        """What is searched: the documents in the languages, at least one; () is all."""
+
+    def texts(self, docids: Iterable[str]) -> dict[str, str]:
+        """See `Index.texts`."""
+
+    def languages_of(self, docids: Iterable[str]) -> dict[str, str]:
+        """See `Index.languages_of`."""
+
+
 @dataclass(eq=False, repr=False)
 class Index:
     """An index of `len(index)` documents with vectors, docids and languages.
@@ -199,6 +236,15 @@ class Index:
         plan = self.manifest.plan
         kind = f", {plan.factory}" if plan.factory else ""
         return f"{self.directory}: {len(self)} documents{part_text(plan)}, {plan.dimension} dimensions{kind}"
+
+    @property
+    def name(self) -> str:
+        """The directory, for messages."""
+        return str(self.directory)
+
+    @property
+    def plan(self) -> IndexPlan:
+        return self.manifest.plan
 
     @property
     def resumed(self) -> int:
@@ -235,6 +281,14 @@ class Index:
     def docids(self) -> Lines | Listed:
         """Docids by position; raises as `open_index`."""
         return self._opened[1]
+
+    def open(self) -> None:
+        """Reads the vectors; raises as `open_index`."""
+        _ = self._opened
+
+    def searchable(self, languages: Sequence[str] = ()) -> Searchable:
+        """See `AnyIndex.searchable`."""
+        return Searchable(self.name, self.faiss, self.docids, self.rows_in(languages) if languages else None)
 
     def search(self, topics: Any, **options: Any) -> "Run":
         """Searches queries; see `search.search`."""
@@ -322,7 +376,7 @@ def open_index(directory: Path, parameters: str | None = None) -> Index:
         UsageError: the index has no such parameters.
     """
     index = Index(directory, index_at(directory).read(), parameters)
-    index.faiss  # noqa: B018
+    index.open()
     return index
 
 
@@ -363,12 +417,12 @@ def _open_pyserini(directory: Path, parameters: str | None) -> Index:
     return Index(directory, manifest, parameters, opened=(index, docids))
 
 
-def find_indexes(places: Sequence[Index | Path | str], parameters: str | None = None) -> list[Index]:
+def find_indexes(places: Sequence[AnyIndex | Path | str], parameters: str | None = None) -> list[AnyIndex]:
     """Finds indexes that are searched as one, also Pyserini's; the vectors of `mimo index` are not read yet.
 
     Args:
-        places: directories or open indexes.
-        parameters: FAISS search parameters for the directories.
+        places: directories, addresses of Milvus, or open indexes.
+        parameters: search parameters for the directories and addresses.
 
     Raises:
         ArtifactError: an index is corrupted or repeated, or scores or ids do not fit together.
@@ -377,21 +431,18 @@ def find_indexes(places: Sequence[Index | Path | str], parameters: str | None = 
     if not places:
         raise UsageError("no index was given, expected at least one")
     problems = Problems(ArtifactError)
-    directories = [place.directory if isinstance(place, Index) else Path(place) for place in places]
-    for directory, count in Counter(path.resolve() for path in directories).items():
+    names = [str(place) if isinstance(place, Path | str) else place.name for place in places]
+    for name, count in Counter(
+        name if is_milvus(name) else str(Path(name).resolve()) for name in names
+    ).items():
         if count > 1:
-            problems.add(f"{directory}: given {count} times, expected each index once")
-    indexes: list[Index] = []
-    for place, directory in zip(places, directories, strict=True):
+            problems.add(f"{name}: given {count} times, expected each index once")
+    indexes: list[AnyIndex] = []
+    for place in places:
         with problems.collect():
-            if isinstance(place, Index):
-                indexes.append(place)
-            elif made_by_pyserini(directory):
-                indexes.append(_open_pyserini(directory, parameters))
-            else:
-                indexes.append(Index(directory, index_at(directory).read(), parameters))
-    plans = [index.manifest.plan for index in indexes]
-    found = [str(index.directory) for index in indexes]
+            indexes.append(_find(place, parameters))
+    plans = [index.plan for index in indexes]
+    found = [index.name for index in indexes]
     problems.extend(unlike(plans, found, _OF_THE_VECTORS, "cannot be searched as one"))
     with problems.collect():
         shared_prefixes(indexes)
@@ -399,31 +450,44 @@ def find_indexes(places: Sequence[Index | Path | str], parameters: str | None = 
     return indexes
 
 
+def _find(place: AnyIndex | Path | str, parameters: str | None) -> AnyIndex:
+    if not isinstance(place, Path | str):
+        return place
+    if is_milvus(str(place)):
+        from mimo_plugin.indexing.milvus import find_collection
+
+        return find_collection(str(place), parameters)
+    directory = Path(place)
+    if made_by_pyserini(directory):
+        return _open_pyserini(directory, parameters)
+    return Index(directory, index_at(directory).read(), parameters)
+
+
 # Vectors are comparable where these fields are equal.
 _OF_THE_VECTORS = ("encoder_fingerprint", "dimension", "pooling", "normalize")
 
 
-def shared_prefixes(indexes: Sequence[Index]) -> dict[str, str] | None:
+def shared_prefixes(indexes: Sequence[AnyIndex]) -> dict[str, str] | None:
     """Collection -> prefix of its ids in all indexes; None where ids are the sources' own."""
     problems = Problems(ArtifactError)
     shared: dict[str, str] = {}
     for index in indexes:
-        for collection, prefix in (index.manifest.plan.prefixes or {}).items():
+        for collection, prefix in (index.plan.prefixes or {}).items():
             if shared.setdefault(collection, prefix) != prefix:
                 problems.add(
-                    f"{index.directory}: ids of {collection} begin with '{prefix}:', in another index with "
+                    f"{index.name}: ids of {collection} begin with '{prefix}:', in another index with "
                     f"'{shared[collection]}:'; build one of them again"
                 )
     problems.raise_any()
-    return shared if indexes and indexes[0].manifest.plan.prefixes is not None else None
+    return shared if indexes and indexes[0].plan.prefixes is not None else None
 
 
-def check_encoder(index: Index, encoder: Encoder, *, allow_other: bool = False) -> None:
+def check_encoder(index: AnyIndex, encoder: Encoder, *, allow_other: bool = False) -> None:
     """Raises an ArtifactError where a query encoder is not the encoder of the index."""
-    plan = index.manifest.plan
+    plan = index.plan
     if encoder.dimension != plan.dimension:
         raise ArtifactError(
-            f"{encoder.name} gives {encoder.dimension} dimensions, the vectors in {index.directory} have "
+            f"{encoder.name} gives {encoder.dimension} dimensions, the vectors in {index.name} have "
             f"{plan.dimension}: search with the encoder that made the index"
             f"{f' ({plan.encoder})' if plan.encoder else ''}"
         )
@@ -431,7 +495,7 @@ def check_encoder(index: Index, encoder: Encoder, *, allow_other: bool = False) 
     if plan.encoder_fingerprint not in ("", encoder.fingerprint) and not allow_other:
         raise ArtifactError(
             f"{encoder.name} (fingerprint {encoder.fingerprint[:12]}) is not the encoder of "
-            f"{index.directory} ({plan.encoder}, fingerprint {plan.encoder_fingerprint[:12]}): search with "
+            f"{index.name} ({plan.encoder}, fingerprint {plan.encoder_fingerprint[:12]}): search with "
             "that encoder, or give --allow-other-encoder"
         )
 

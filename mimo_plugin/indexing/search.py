@@ -23,8 +23,8 @@ from mimo_plugin.evaluation.runs import Run, ranking, trec_order, write_run
 from mimo_plugin.evaluation.topics import own_warning
 from mimo_plugin.evaluation.trained_on import write_run_record
 from mimo_plugin.indexing.encode import check_checkpoint, load_encoder
-from mimo_plugin.indexing.nearest import Found, Nearest, Searchable, searching_thread
-from mimo_plugin.indexing.open import Index, check_encoder, find_indexes, shared_prefixes
+from mimo_plugin.indexing.nearest import Found, Nearest, searching_thread
+from mimo_plugin.indexing.open import AnyIndex, check_encoder, find_indexes, shared_prefixes
 from mimo_plugin.indexing.settings import SearchOptions, TopicOptions
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ QUERIES_AT_ONCE = 1024
 
 
 def search(
-    index: Index | Path | str | Sequence[Index | Path | str],
+    index: AnyIndex | Path | str | Sequence[AnyIndex | Path | str],
     topics: Any,
     options: SearchOptions | None = None,
     encoder_options: EncoderOptions | None = None,
@@ -43,7 +43,8 @@ def search(
     """Searches queries in an index, or in several as if they were one. Warnings are logged.
 
     Args:
-        index: an open index or its directory; several need the same encoder.
+        index: an open index, its directory, or the address of a collection of Milvus such as
+            "milvus:http://head:19530#news"; several need the same encoder.
         topics: ids of collections, or the result of `load` or `collection`, or what `collection` takes: one
             text or several, with the ids "0", "1", ..., or query id -> text. The query ids of collections
             become `lang:id` where the index has pooled ids.
@@ -77,7 +78,7 @@ class Searched:
 
 
 def search_to_run(
-    index: Index | Path | Sequence[Path],
+    index: AnyIndex | Path | str | Sequence[Path | str],
     topics: Sequence[str],
     output: Path,
     options: SearchOptions | None = None,
@@ -125,7 +126,7 @@ class _Search:
 
     def __init__(
         self,
-        index: Index | Path | str | Sequence[Index | Path | str],
+        index: AnyIndex | Path | str | Sequence[AnyIndex | Path | str],
         specs: Sequence[str],
         options: SearchOptions,
         encoder_options: EncoderOptions | None,
@@ -203,30 +204,30 @@ class _Search:
 
 
 def find_searched(
-    index: Index | Path | str | Sequence[Index | Path | str], options: SearchOptions
-) -> list[Index]:
+    index: AnyIndex | Path | str | Sequence[AnyIndex | Path | str], options: SearchOptions
+) -> list[AnyIndex]:
     """The indexes of a search; their vectors and the encoder are not read yet.
 
     Raises: as `find_indexes`, and
         ModelError: there is no such query encoder.
         UsageError: the indexes have no documents in a language.
     """
-    places = [index] if isinstance(index, Index | Path | str) else index
+    places = index if isinstance(index, Sequence) and not isinstance(index, str) else [index]
     indexes = find_indexes(places, options.search_parameters)
     with Problems(UsageError) as problems:
         with problems.collect():
-            check_checkpoint(options.encoder or indexes[0].manifest.plan.encoder)
+            check_checkpoint(options.encoder or indexes[0].plan.encoder)
         there = {lang for one in indexes for lang in one.languages}
         problems.extend(options.unknown_languages(there, "the index"))
     return indexes
 
 
 def open_searched(
-    indexes: Sequence[Index], options: SearchOptions, encoder_options: EncoderOptions | None
+    indexes: Sequence[AnyIndex], options: SearchOptions, encoder_options: EncoderOptions | None
 ) -> Encoder:
     """Reads and checks the indexes, and returns the query encoder."""
     for opened in indexes:
-        _ = opened.faiss
+        opened.open()
     return load_query_encoder(indexes, options, encoder_options)
 
 
@@ -259,8 +260,8 @@ def cut_warning(cut: Sequence[str]) -> list[str]:
         return []
     return [
         f"{len(cut):,} queries ({cut[0]}{', ...' if len(cut) > 1 else ''}) have more documents of equal "
-        "score at the last hit than this approximate index gives: which of them are in the run is not in "
-        "trec_eval's order; a Flat index decides by docid"
+        "score at the last hit than this index gives: which of them are in the run is not in trec_eval's "
+        "order; a Flat index of FAISS decides by docid"
     ]
 
 
@@ -295,9 +296,9 @@ def _judged_own(pool: Any) -> bool:
 
 
 def load_query_encoder(
-    indexes: Sequence[Index], options: SearchOptions, given: EncoderOptions | None
+    indexes: Sequence[AnyIndex], options: SearchOptions, given: EncoderOptions | None
 ) -> Encoder:
-    index, plan = indexes[0], indexes[0].manifest.plan
+    index, plan = indexes[0], indexes[0].plan
     own = given is None and options.encoder is None
     given = given or EncoderOptions()
     # Another encoder uses its own prompts.
@@ -318,7 +319,7 @@ def load_query_encoder(
     checkpoint = options.encoder or (index.encoder if own else None) or plan.encoder
     if not checkpoint:
         raise UsageError(
-            f"{index.directory} does not say which encoder made its vectors: name the one for the queries "
+            f"{index.name} does not say which encoder made its vectors: name the one for the queries "
             "with --encoder"
         )
     encoder = load_encoder(checkpoint, as_indexed)
@@ -330,9 +331,9 @@ def load_query_encoder(
     return encoder
 
 
-def _query_prompt(indexes: Sequence[Index]) -> str | None:
+def _query_prompt(indexes: Sequence[AnyIndex]) -> str | None:
     """The query prompt in the indexes' manifests; None where none has it."""
-    found = {index.manifest.plan.query_prompt for index in indexes} - {None}
+    found = {index.plan.query_prompt for index in indexes} - {None}
     if len(found) > 1:
         raise UsageError(
             f"the indexes were made for different prompts before queries, {' and '.join(map(repr, found))}: "
@@ -380,7 +381,7 @@ class Hits(NamedTuple):
 
 
 def find_hits(
-    indexes: Sequence[Index],
+    indexes: Sequence[AnyIndex],
     encoder: Encoder,
     queries: list[tuple[str, str]],
     *,
@@ -407,12 +408,7 @@ def find_hits(
     """
     nearest = Nearest(
         [
-            Searchable(
-                str(index.directory),
-                index.faiss,
-                index.docids,
-                index.rows_in(languages) if languages else None,
-            )
+            index.searchable(languages)
             for index in indexes
             if not languages or any(map(index.languages.get, languages))
         ]

@@ -206,15 +206,36 @@ class Format(StrEnum):
     FLEX = "flex"
     JSONL = "jsonl"
     PARQUET = "parquet"
+    MILVUS = "milvus"
+
+
+# Before the address of a collection of Milvus, see `milvus.Address`.
+MILVUS_PREFIX = "milvus:"
+
+
+def is_milvus(place: str) -> bool:
+    """Whether an index is a collection of Milvus, and not a directory."""
+    return place.startswith(MILVUS_PREFIX)
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """How vectors are exported."""
 
+    index_type: Annotated[
+        str,
+        Option(
+            "milvus: FLAT is exact search; or another type of Milvus with its parameters, e.g. "
+            "HNSW,M=32,efConstruction=200.",
+            examples=("FLAT", "HNSW", "IVF_FLAT", "DISKANN"),
+        ),
+    ] = "FLAT"
     text: Annotated[bool, Option("jsonl: put the documents' texts into `contents`.")] = False
     threads: Annotated[int, Option("Threads that Lucene uses.", min=1, group=ADVANCED)] = 2
     dimension: Dimension = None
+    resume: Annotated[
+        bool, Option("milvus: go on with a load that was cut short, or start over.", group=ADVANCED)
+    ] = True
     progress: Progress = None
 
 
@@ -281,7 +302,11 @@ class SearchOptions(TopicOptions):
         bool, Option("Search with an encoder that is not the one of the index.", group=ADVANCED)
     ] = False
     search_parameters: Annotated[
-        str | None, Option("FAISS search parameters, e.g. nprobe=16 or efSearch=128.", group=ADVANCED)
+        str | None,
+        Option(
+            "Search parameters of FAISS, e.g. nprobe=16 or efSearch=128, or of Milvus, e.g. ef=128.",
+            group=ADVANCED,
+        ),
     ] = None
 
 
