@@ -21,6 +21,7 @@ from mimo_plugin.indexing.encode import (
     encode_shards,
     load_encoder,
     require_space,
+    settled,
 )
 from mimo_plugin.indexing.faiss import new_index, read_index, resolve, write_index
 from mimo_plugin.indexing.open import (
@@ -44,6 +45,7 @@ from mimo_plugin.indexing.vectors import (
     VECTORS,
     VectorBatch,
     Vectors,
+    begun_plan,
     finished_under,
     summed,
     take_up,
@@ -92,9 +94,11 @@ def index(
     documents = check_inputs(
         pool, options, lambda: _check_output(directory), lambda: check_checkpoint(encoder)
     )
-    loaded = load_encoder(encoder, encoder_options)
+    there = begun_plan(directory, output / WORK) if options.resume else None
+    loaded = load_encoder(encoder, encoder_options, there)
     new_index(resolve(options.factory, loaded.dimension, _MANY).factory, loaded.dimension)
     found = found or survey(documents, duplicates=options.duplicates, progress=options.progress)
+    loaded = loaded if there else settled(loaded, found, options.part)
     vectors_plan = plan_encoding(documents, found, loaded, options.part, options.shard_size)
     plan, note = _plan(vectors_plan, options)
     with directory.held():

@@ -301,7 +301,7 @@ def load_query_encoder(
             f"{index.directory} does not say which encoder made its vectors: name the one for the queries "
             "with --encoder"
         )
-    encoder = load_encoder(checkpoint, as_indexed)
+    encoder = load_encoder(checkpoint, as_indexed, plan)
     check_encoder(index, encoder, allow_other=options.allow_other_encoder)
     if same and plan.encoder and query_prompt is None and encoder is not checkpoint:
         encoder.prompts = encoder.prompts._replace(query=former_query_prompt(encoder.model))
