@@ -17,7 +17,7 @@ from mimo_plugin.collections.survey import survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar, signals_kept
 from mimo_plugin.core.errors import EnvironmentProblem, UsageError
-from mimo_plugin.encoder.options import AUTO, BFLOAT16, EncoderOptions
+from mimo_plugin.encoder.options import AUTO, BFLOAT16, FLOAT32, EncoderOptions
 from mimo_plugin.indexing.encode import Encoded, begin_vectors, check_inputs, finish_vectors
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray_worker import RayEncoder, Work, find_terms, read_row, read_texts, vectors_of
@@ -253,7 +253,7 @@ def encode_on_ray(
     )
     there = begun_plan(directory, output) if options.resume else None
     if there is not None and encoder_options.dtype == AUTO:
-        encoder_options = replace(encoder_options, dtype=there.dtype)
+        encoder_options = replace(encoder_options, dtype=there.dtype or FLOAT32)
     with connected(cluster):
         import ray
 
