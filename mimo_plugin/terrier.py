@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mimo_plugin.core.environment import require_extra
 from mimo_plugin.core.errors import UsageError
-from mimo_plugin.indexing.open import Index
+from mimo_plugin.indexing.open import AnyIndex
 from mimo_plugin.indexing.search import find_searched, search
 from mimo_plugin.indexing.settings import SearchOptions
 
@@ -38,7 +38,7 @@ class MimoRetriever(pt.Transformer):
 
     def __init__(
         self,
-        index: Index | Path | str | Sequence[Index | Path | str],
+        index: AnyIndex | Path | str | Sequence[AnyIndex | Path | str],
         *,
         num_results: int = 1000,
         text: bool = False,
@@ -56,7 +56,7 @@ class MimoRetriever(pt.Transformer):
         self.text = text
 
     def __repr__(self) -> str:
-        return f"MimoRetriever({', '.join(str(index.directory) for index in self._indexes)})"
+        return f"MimoRetriever({', '.join(index.name for index in self._indexes)})"
 
     def transform(self, inp: "pd.DataFrame") -> "pd.DataFrame":
         """Retrieves for topics with the columns qid and query; raises as `search` and `Index.texts`."""

@@ -1,15 +1,19 @@
 """Documents per second of stock Pyserini, sentence-transformers and `mimo encode`, side by side.
 
-    python performance/encode.py --collection path:performance/data/debian/dev --documents 2000 --repeat 3
-    python performance/encode.py --model xlm-r-base:random --documents 300
-    python performance/encode.py --quality path:performance/data/debian/dev --dtypes float32 bfloat16 int8
+    python performance/encode.py --collection path:performance/data/debian/dev --repeat 3
+    python performance/encode.py --model xlm-r-base:random --documents 1000
+    python performance/encode.py --model packaged:multilingual-e5-small --dtypes float32 auto \\
+        --quality path:performance/data/debian/dev path:performance/data/lohelp/test
 
 Same texts, same model, each system in a process of its own, all of them in turn and again: whatever else the
-machine does hits all. What a command takes for eight documents, mostly to start, is taken off: it takes a few
-hundred documents for rates that mean something. Beside the rates stand the share of padding, peak memory, how
-far the vectors are from those of sentence-transformers in float32, and the share of the float32 rate at which
-torch multiplies matrices of the model's own width on the same cores. Only work on tokens counts there, not on
-padding.
+machine does hits all. What a command takes for eight documents, mostly to start, is taken off, and there is
+no rate where the rest is not four times as long. Beside the rates stand how many times that of stock Pyserini
+in the same round they are, the share of padding, peak memory, how far the vectors are from those of
+sentence-transformers in float32, and the share of the float32 rate at which torch multiplies matrices of the
+model's own width on the same cores. Only work on tokens counts there, not on padding.
+
+With --quality, documents and queries are encoded in each of --dtypes, and the differences of nDCG@20 to the
+first of them stand beside it; `--documents 1500` takes so many judged documents with their queries.
 """
 
 import json
@@ -36,6 +40,7 @@ STOCK, FAISS, LIBRARY = "pyserini to JSONL", "pyserini to FAISS", "sentence-tran
 BATCH_SIZES = (8, 16, 32, 64, 128)
 # name -> options of `mimo encode`
 OURS = {
+    "mimo auto": ("auto", "auto"),
     "mimo torch": ("torch", "float32"),
     "mimo openvino": ("openvino", "float32"),
     "mimo onnx": ("onnx", "float32"),
@@ -44,28 +49,46 @@ OURS = {
     "mimo onnx int8": ("onnx", "int8"),
 }
 FEW = 8
+# Work is this many times as long as the start, or nothing is said of its rate.
+LONG = 4
+# Largest difference of nDCG@20 to float32.
+BOUND = 0.002
 
 
 @click.command(cls=CommandWithLists)
 @click.option("--model", default=TEACHER, show_default=True, help=f"A checkpoint, or {XLMR}.")
 @click.option("--collection", default="mimo-sample", show_default=True)
-@click.option("--documents", default=1000, show_default=True)
+@click.option("--documents", type=int, help="The first so many.  [default: 3000; with --quality all]")
 @click.option("--max-length", default=256, show_default=True, help="In tokens.")
 @click.option("--repeat", default=3, show_default=True)
 @click.option("--systems", cls=ListOption, help="Some of them.  [default: all]")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--quality", help="Collection whose nDCG@20 is computed with each of --dtypes instead.")
+@click.option(
+    "--quality",
+    cls=ListOption,
+    metavar="COLLECTION...",
+    help="Collections whose nDCG@20 is computed with each of --dtypes instead.",
+)
 @click.option("--dtypes", cls=ListOption, default=("float32", "bfloat16", "int8"), show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), default=Path("performance/encode.json"))
-def main(output: Path, quality: str | None, dtypes: tuple[str, ...], **options: Any) -> None:
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="[default: performance/encode.json; with --quality performance/encode_quality.json]",
+)
+def main(output: Path | None, quality: tuple[str, ...], dtypes: tuple[str, ...], **options: Any) -> None:
     """Measure all systems, or what number formats cost."""
+    output = output or Path(__file__).with_name("encode_quality.json" if quality else "encode.json")
+    if not quality:
+        options["documents"] = options["documents"] or 3000
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         model = _write_xlmr(place / "model") if options["model"] == XLMR else resolve(options["model"])
-        if quality is not None:
-            found = _quality(place, model, quality, dtypes)
+        if quality:
+            # By its name, which decides the prompts.
+            name = model if options["model"] == XLMR else options["model"]
+            found = _quality(place, name, quality, dtypes, options["documents"])
         else:
-            found = _speed(place, model, **{**options, "model": options["model"]})
+            found = _speed(place, model, **options)
     from mimo_plugin.core.environment import environment
 
     record = {
@@ -75,7 +98,7 @@ def main(output: Path, quality: str | None, dtypes: tuple[str, ...], **options: 
         "environment": environment("cuda" if options["device"].startswith("cuda") else "cpu", 1),
     }
     output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    if quality is None:
+    if not quality:
         _plot(record, output.with_suffix(".png"))
 
 
@@ -100,13 +123,16 @@ def _speed(place: Path, path: str, **options: Any) -> dict[str, Any]:
             click.echo(f"round {number + 1}: {name:<24} {best['seconds']:7.1f} s")
     rate = median(matrix)
     rows = [_row(place, name, found, facts, rate) for name, found in rounds.items()]
-    click.echo(f"{'':<24} documents/s tokens/s matrix share peak MiB padding difference cosine")
+    stock = next((row["all"] for row in rows if row["system"] in (STOCK, FAISS)), [])
+    click.echo(f"{'':<24} documents/s tokens/s matrix share  x stock peak MiB padding difference cosine")
     for row in rows:
-        rates = f"{'too few documents to tell':>33}"
+        times = [own / other for own, other in zip(row["all"], stock, strict=False)]
+        row["times_stock"] = {"median": median(times), "all": times} if times else None
+        rates = f"{'too few documents to tell':>42}"
         if row["documents_per_second"] is not None:
             rates = (
                 f"{row['documents_per_second']:11.1f} {row['tokens_per_second']:8.0f} "
-                f"{row['matrix_share']:12.2f}"
+                f"{row['matrix_share']:12.2f} {median(times) if times else float('nan'):8.2f}"
             )
         click.echo(
             f"{row['system']:<24} {rates} {row['peak_bytes'] / 2**20:8.0f} {row['padding']:7.3f} "
@@ -120,8 +146,7 @@ def _row(
 ) -> dict[str, Any]:
     start = median(one["start"] for one in found)
     work = [one["seconds"] - start for one in found]
-    # Of work that takes less than half as long as the start, nothing can be said.
-    told = min(work) >= start / 2
+    told = min(work) >= LONG * start
     rates = [(facts["documents"] - one["few"]) / seconds for one, seconds in zip(found, work, strict=True)]
     documents = median(rates) if told else None
     return {
@@ -265,25 +290,68 @@ def _write_xlmr(directory: Path) -> str:
     return str(directory)
 
 
-def _quality(place: Path, path: str, collection: str, dtypes: tuple[str, ...]) -> dict[str, Any]:
-    """nDCG@20 on a collection, documents and queries in the same number format."""
-    runs = []
-    for dtype in dtypes:
-        backend = "onnx" if dtype == "int8" else "openvino"
-        index, run = str(place / f"index-{dtype}"), str(place / f"{dtype}.trec")
-        options = ["--backend", backend, "--dtype", dtype]
-        _mimo("index", collection, "--encoder", path, "--output", index, *options)
-        _mimo("search", index, "--topics", collection, "--encoder", path, "--output", run, *options)
-        runs.append(run)
-    scores = place / "scores.json"
-    _mimo("evaluate", *runs, "--qrels", collection, "--measures", "ndcg@20", "--json", str(scores))
-    means = {
-        name: run["mean"]["ndcg@20"]
-        for name, run in json.loads(scores.read_text(encoding="utf-8"))["runs"].items()
-    }
-    for name, mean in means.items():
-        click.echo(f"{name:<10} nDCG@20 {mean:.4f}")
-    return {"ndcg@20": means}
+def _quality(
+    place: Path, path: str, collections: tuple[str, ...], dtypes: tuple[str, ...], documents: int | None
+) -> dict[str, Any]:
+    """nDCG@20 on each collection, documents and queries in the same number format."""
+    found: dict[str, Any] = {}
+    for number, name in enumerate(collections):
+        own = place / str(number)
+        own.mkdir()
+        collection = name if documents is None else _slice(own / "slice", name, documents)
+        formats, runs = {}, []
+        for dtype in dtypes:
+            index, run = own / f"index-{dtype}", str(own / f"{dtype}.trec")
+            backend = {"float32": "openvino", "bfloat16": "openvino", "int8": "onnx"}.get(dtype, "auto")
+            options = ["--backend", backend, "--dtype", dtype]
+            _mimo("index", collection, "--encoder", path, "--output", str(index), *options)
+            # In the format of the index.
+            _mimo("search", str(index), "--topics", collection, "--output", run)
+            plan = json.loads((index / "manifest.json").read_text(encoding="utf-8"))["plan"]
+            formats[dtype] = {name: plan[name] for name in ("dtype", "dtype_reason", "backend", "documents")}
+            runs.append(run)
+        scores = own / "scores.json"
+        _mimo("evaluate", *runs, "--qrels", collection, "--measures", "ndcg@20", "--json", str(scores))
+        read = json.loads(scores.read_text(encoding="utf-8"))["runs"]
+        means = {dtype: read[dtype]["mean"]["ndcg@20"] for dtype in dtypes}
+        for dtype, mean in means.items():
+            difference = mean - means[dtypes[0]]
+            within = "within" if abs(difference) <= BOUND else "NOT within"
+            click.echo(
+                f"{name} {dtype:<8} ({formats[dtype]['dtype']}) nDCG@20 {mean:.4f} {difference:+.4f}, "
+                f"{within} {BOUND}"
+            )
+        found[name] = {"ndcg@20": means, "formats": formats}
+    return {"collections": found}
+
+
+def _slice(directory: Path, collection: str, documents: int) -> str:
+    """A folder of the first so many judged documents, and of the queries that are judged by them alone."""
+    from mimo_plugin.collections.pool import load
+
+    pool = load(collection)
+    judged: dict[str, dict[str, int]] = {}
+    for qrel in pool.qrels_iter():
+        judged.setdefault(qrel.query_id, {})[qrel.doc_id] = qrel.relevance
+    kept: set[str] = set()
+    for docids in judged.values():
+        if len(kept.union(docids)) <= documents:
+            kept.update(docids)
+    queries = [query for query in pool.queries_iter() if kept.issuperset(judged.get(query.query_id, {""}))]
+    (directory / "qrels").mkdir(parents=True)
+    with (directory / "corpus.jsonl").open("w", encoding="utf-8") as lines:
+        for doc in pool.docs_iter():
+            if doc.doc_id in kept:
+                lines.write(json.dumps({"_id": doc.doc_id, "text": doc.text, "lang": doc.lang}) + "\n")
+    with (directory / "queries.jsonl").open("w", encoding="utf-8") as lines:
+        for query in queries:
+            lines.write(json.dumps({"_id": query.query_id, "text": query.text, "lang": query.lang}) + "\n")
+    with (directory / "qrels" / "test.tsv").open("w", encoding="utf-8") as lines:
+        lines.write("query-id\tcorpus-id\tscore\n")
+        for query in queries:
+            for docid, relevance in judged[query.query_id].items():
+                lines.write(f"{query.query_id}\t{docid}\t{relevance}\n")
+    return f"path:{directory}"
 
 
 def _mimo(*arguments: str) -> None:

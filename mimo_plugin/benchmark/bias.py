@@ -237,7 +237,9 @@ def encoder_geometry(
                 return None, [f"geometry left out: {error}"]
             say(f"{name}: geometry of {len(texts.texts):,} {texts.role.value}")
             try:
-                there = measure_geometry([encoders[name][0]], texts, options, progress=progress)
+                encoder, facts = encoders[name]
+                own = replace(options, dtype=facts.dtype)
+                there = measure_geometry([encoder], texts, own, progress=progress)
             except (DataError, ModelError) as error:
                 # The scores exist by now and must not be lost.
                 warnings.append(f"{name}: geometry left out: {error}")

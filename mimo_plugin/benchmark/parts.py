@@ -1,7 +1,6 @@
 """The collections of a benchmark: opened, surveyed, limited to what is selected."""
 
 import hashlib
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from mimo_plugin.benchmark.config import BenchmarkConfig
 
 FORMAT: Final = "mimo-reproduction-survey"
-_SAMPLE = 256
 Note = TypeVar("Note", bound=BaseModel)
 
 
@@ -44,9 +42,8 @@ class SurveyNote(SealedRecord):
     """Results of a pass over a collection.
 
     Attributes:
-        documents, empty, languages, fingerprint, copies, repeated: see `Survey`.
+        documents, empty, languages, fingerprint, copies, repeated, sample: see `Survey`.
         text_bytes: size of all texts as UTF-8.
-        sample: texts drawn uniformly, for measuring the speed of an encoder.
         docids: the documents of a subset; None is all.
         judged, judged_count: see `Selected`; None if neither languages nor documents were selected.
     """
@@ -110,12 +107,11 @@ class _Selection:
                 seed=self.seed,
                 progress=progress,
             )
-        watched = _Watched(self.of(pool, selected), self.seed)
+        watched = _Watched(self.of(pool, selected))
         found = survey(watched, progress=progress)
         return SurveyNote(
             **{**vars(found), "repeated": sorted(found.repeated)},
             text_bytes=watched.text_bytes,
-            sample=tuple(watched.sample),
             docids=None if selected is None or selected.docids is None else tuple(sorted(selected.docids)),
             judged=None if selected is None else tuple(sorted(selected.judged)),
             judged_count=None if selected is None else len(selected.judged),
@@ -123,23 +119,16 @@ class _Selection:
 
 
 class _Watched:
-    """A collection that counts the bytes of its documents and samples them while they are read."""
+    """A collection that counts the bytes of its documents while they are read."""
 
-    def __init__(self, pool: Any, seed: int) -> None:
+    def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._random = random.Random(seed)
         self.text_bytes = 0
-        self.sample: list[str] = []
 
     def docs_iter(self) -> Iterator[Any]:
         self.text_bytes = 0
-        self.sample = []
-        for number, doc in enumerate(self._pool.docs_iter()):
+        for doc in self._pool.docs_iter():
             self.text_bytes += len(doc.text.encode("utf-8", "surrogatepass"))
-            if number < _SAMPLE:
-                self.sample.append(doc.text)
-            elif (place := self._random.randrange(number + 1)) < _SAMPLE:
-                self.sample[place] = doc.text
             yield doc
 
 

@@ -27,9 +27,11 @@ from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.core.files import size_text
 from mimo_plugin.data.sources import identity_key
 from mimo_plugin.encoder.encoder import Encoder
+from mimo_plugin.encoder.options import BFLOAT16, FLOAT32
 from mimo_plugin.evaluation.options import Analyzers
 from mimo_plugin.evaluation.runs import write_run
 from mimo_plugin.indexing.build import index
+from mimo_plugin.indexing.encode import load_encoder
 from mimo_plugin.indexing.faiss import new_index, resolve
 from mimo_plugin.indexing.open import DOCID, WORK, Index, open_index
 from mimo_plugin.indexing.open import INDEXES as DENSE_INDEXES
@@ -99,6 +101,11 @@ class IndexedSystem(ABC):
     def finished(self) -> MadeRun | None:
         """The note of the run; None if the run is incomplete."""
         return self.place.finished(self.key)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are indexes, finished or not."""
+        return self._directory.exists()
 
     def index_of(self, part: BenchmarkPart) -> Path:
         return self._directory / part.name
@@ -204,6 +211,7 @@ class DenseSystem(IndexedSystem):
         # hits are an arbitrary choice.
         self._short = 0
         self._cut: list[str] = []
+        self._dtypes: set[str] = set()
         factory = resolve(options.factory, facts.dimension, benchmark.documents).factory
         trained = not new_index(factory, facts.dimension).is_trained
         index_identity = {
@@ -269,6 +277,9 @@ class DenseSystem(IndexedSystem):
         encoder = self.load()
         for part, directory in zip(self._benchmark.parts, self.indexes, strict=True):
             opened = open_index(directory)
+            self._dtypes.add(opened.manifest.plan.dtype)
+            # The documents may have called for another number format.
+            encoder = load_encoder(encoder, there=opened.manifest.plan)
             most = min(self._benchmark.config.depth, len(opened))
             for hits in find_hits(
                 [opened], encoder, part.queries, hits=most, advance=advance, cut=self._cut.append
@@ -278,6 +289,8 @@ class DenseSystem(IndexedSystem):
 
     def _described(self) -> dict[str, Any]:
         facts = self.facts
+        details = {name: getattr(facts, name) for name in _DETAILS}
+        details |= {"dtype": " and ".join(sorted(self._dtypes)), "factory": self._options.factory}
         warnings = cut_warning(self._cut)
         if self._short:
             warnings.insert(
@@ -288,9 +301,26 @@ class DenseSystem(IndexedSystem):
         return {
             "encoder": facts.name,
             "fingerprint": facts.fingerprint,
-            "details": {name: getattr(facts, name) for name in _DETAILS} | {"factory": self._options.factory},
+            "details": details,
             "warnings": tuple(f"{self.name}: {warning}" for warning in warnings),
         }
+
+
+def dense_system(
+    encoder: NamedEncoder,
+    facts: EncoderFacts,
+    models: Models,
+    benchmark: Benchmark,
+    output: Path,
+    options: IndexOptions,
+) -> DenseSystem:
+    """A system; where the number format is "auto", in that of indexes that were begun before."""
+    free = facts.dtype_reason is not None and options.resume
+    systems = [
+        DenseSystem(encoder, replace(facts, dtype=dtype), models, benchmark, output, options)
+        for dtype in (facts.dtype, *((BFLOAT16, FLOAT32) if free else ()))
+    ]
+    return next((system for system in systems if system.begun), systems[0])
 
 
 class LexicalSystem(IndexedSystem):

@@ -186,6 +186,8 @@ class Scoring:
         except ArtifactError:
             # An index of other documents or with another batch size is useless here.
             built = build_part(part, encoder, index, IndexOptions(resume=False, progress=progress))
+        # In the number format of the index.
+        encoder = built.encoder or encoder
         depth = min(benchmark.config.depth, len(built))
         with self._counting() as counter:
             run = self._write(find_hits([built], encoder, part.queries, hits=depth, advance=counter.update))

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import accumulate
 from pathlib import Path
@@ -187,6 +187,7 @@ class EncoderFacts:
 
     Attributes:
         truncate: the requested dimension; None is the checkpoint's own.
+        dtype_reason: see `Encoder`.
     """
 
     name: str
@@ -201,6 +202,7 @@ class EncoderFacts:
     backend: str
     batch_size: int
     truncate: int | None = None
+    dtype_reason: str | None = None
 
     @classmethod
     def of(cls, encoder: Encoder) -> "EncoderFacts":
@@ -217,6 +219,7 @@ class EncoderFacts:
             backend=encoder.backend,
             batch_size=encoder.options.batch_size,
             truncate=encoder.options.dimension,
+            dtype_reason=encoder.dtype_reason,
         )
 
 
@@ -243,6 +246,9 @@ class Models:
             ModelError: the checkpoint has changed; or as `Encoder`.
         """
         found = self._load(encoder)
+        if found.options.dtype != facts.dtype:
+            found = Encoder(found.name, replace(found.options, dtype=facts.dtype))
+            self._held = encoder.checkpoint, found
         if found.fingerprint != facts.fingerprint:
             raise ModelError(
                 f"{facts.name} has changed since this command began, expected fingerprint "

@@ -212,8 +212,8 @@ def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOpti
     "--output",
     required=True,
     type=click.Path(),
-    help="A new directory for lucene-hnsw, lucene-flat and flex, a new file for jsonl and parquet, an address "
-    "for milvus.",
+    help="A new directory for lucene-hnsw, lucene-flat and flex, a new file for jsonl and parquet, an "
+    "address for milvus.",
 )
 @model_options(ExportOptions, "options")
 def export_command(sources: tuple[Path, ...], kind: str, output: str, options: ExportOptions) -> None:

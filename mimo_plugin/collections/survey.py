@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+import random
 import re
 import tempfile
 from collections import Counter
@@ -28,6 +29,7 @@ class Survey:
         fingerprint: SHA-256 over ids, languages and texts in order.
         copies: number of records left out because an earlier one has their docid.
         repeated: docids of several records.
+        sample: texts of documents, drawn uniformly, in no certain order; all of them if they are few.
     """
 
     documents: int
@@ -36,10 +38,15 @@ class Survey:
     fingerprint: str
     copies: int = 0
     repeated: frozenset[str] = frozenset()
+    sample: tuple[str, ...] = ()
 
     def distinct(self, collection: Any) -> Any:
         """The surveyed collection, with only the first record of each docid."""
         return distinct(collection, self.repeated) if self.repeated else collection
+
+
+# Most texts of `Survey.sample`.
+_SAMPLE = 256
 
 
 def copies_text(count: int) -> str:
@@ -97,7 +104,9 @@ def _count(docs: Iterable[Any], file: IO[bytes] | None = None) -> Survey:
     digest = hashlib.sha256()
     languages: Counter[str] = Counter()
     empty = 0
-    for doc in docs:
+    # The same documents give the same sample.
+    draw, sample = random.Random(0), list[str]()
+    for number, doc in enumerate(docs):
         text = doc.text.encode("utf-8", "surrogatepass")
         docid = doc.doc_id.encode("utf-8", "surrogatepass")
         digest.update(b"%d %d %s\n" % (len(docid), len(text), doc.lang.encode()))
@@ -105,10 +114,14 @@ def _count(docs: Iterable[Any], file: IO[bytes] | None = None) -> Survey:
         digest.update(text)
         languages[doc.lang] += 1
         empty += not text.strip()
+        if number < _SAMPLE:
+            sample.append(doc.text)
+        elif (place := draw.randrange(number + 1)) < _SAMPLE:
+            sample[place] = doc.text
         if file is not None:
             with writing(Path(tempfile.gettempdir())):
                 file.write(docid_hash(docid))
-    return Survey(languages.total(), empty, dict(languages), digest.hexdigest())
+    return Survey(languages.total(), empty, dict(languages), digest.hexdigest(), sample=tuple(sample))
 
 
 def docid_hash(docid: bytes) -> bytes:

@@ -18,7 +18,7 @@ from mimo_plugin.data.writers import Made, TableWriter
 from mimo_plugin.indexing.build import index as build_index
 from mimo_plugin.indexing.encode import check_checkpoint
 from mimo_plugin.indexing.open import AnyIndex, find_indexes
-from mimo_plugin.indexing.plan import OF_THE_MACHINE
+from mimo_plugin.indexing.plan import OF_THE_MACHINE, REMARKS
 from mimo_plugin.indexing.search import QUERIES_AT_ONCE, find_hits, load_query_encoder
 from mimo_plugin.indexing.settings import IndexOptions, SearchOptions
 from mimo_plugin.training.data import (
@@ -79,7 +79,7 @@ def mine_negatives(
     loaded = searched.encoder
     if loaded is None:
         loaded = load_query_encoder(indexes, SearchOptions(encoder=encoder), encoder_options)
-    plan = searched.plan.model_dump(mode="json", exclude={*OF_THE_MACHINE, "encoder", "copies"})
+    plan = searched.plan.model_dump(mode="json", exclude={*OF_THE_MACHINE, *REMARKS})
     queries = {
         "fingerprint": loaded.fingerprint,
         "prompt": loaded.query_prompt,

@@ -8,26 +8,38 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mimo_plugin.core.artifact import Record
-from mimo_plugin.core.environment import installed_versions
+from mimo_plugin.core.environment import installed_versions, native_bfloat16
 from mimo_plugin.core.errors import EnvironmentProblem, MimoError, ModelError
 from mimo_plugin.core.files import sha256 as file_sha256
 from mimo_plugin.core.files import user_caches, write_text
 from mimo_plugin.encoder import export
 from mimo_plugin.encoder.batching import Runner, Text, Texts, TorchRunner, encode
 from mimo_plugin.encoder.checkpoint import CUT, files_root
-from mimo_plugin.encoder.options import AUTO, MODULES, ONNX, OPENVINO, TORCH, EncoderOptions, installed
+from mimo_plugin.encoder.options import (
+    AUTO,
+    BFLOAT16,
+    FLOAT32,
+    INT8,
+    MODULES,
+    ONNX,
+    OPENVINO,
+    TORCH,
+    EncoderOptions,
+    installed,
+)
 from mimo_plugin.encoder.side import Facts, GraphSide, TorchSide, capacity
 
 if TYPE_CHECKING:
+    import numpy as np
     import tokenizers
     from sentence_transformers import SentenceTransformer
 
@@ -39,7 +51,9 @@ LONGEST, WORK = 512, 10**11
 # Largest difference of any component of a float32 vector.
 TOLERANCE = 1e-5
 # Other number formats round: smallest cosine to torch's float32 vector.
-LEAST_COSINE = {"bfloat16": 0.98, "int8": 0.8}
+LEAST_COSINE = {BFLOAT16: 0.98, INT8: 0.8}
+# The same, where `auto` is to choose bfloat16.
+NEAR = 0.999
 # Stands for NaN and infinity in a verdict: JSON has neither.
 _NOT_FINITE = 3e38
 _FACTS, _TOKENIZER = "facts.json", "tokenizer.json"
@@ -49,30 +63,71 @@ _SUFFIXES = {".json", ".jinja", ".model", ".safetensors", ".txt"}
 _ACCELERATORS = ("nvidia*", "kfd", "dxg", "dri/renderD*", "accel*", "davinci*")
 
 
-def choose(side: TorchSide, backend: str, dtype: str, name: str) -> Runner:
-    """The runner of a loaded float32 model.
+class Chosen(NamedTuple):
+    """The runners of an encoder's sides, and their number format; see `Encoder` for its reason."""
+
+    runners: Sequence[Runner]
+    dtype: str
+    reason: str | None = None
+
+
+def choose(sides: Mapping[str, TorchSide], backend: str, dtype: str) -> Chosen:
+    """The runners of a model that torch has loaded on the CPU in float32.
 
     Args:
-        backend: of `options.wanted`.
-        name: the checkpoint's, for messages.
+        sides: name -> side, for messages.
+        backend: openvino or onnx; auto is OpenVINO, or torch with a warning where that fails.
+        dtype: auto is bfloat16 if OpenVINO can run all sides in it, the processor multiplies it natively, and
+            all vectors are near those in float32; else float32.
 
     Raises:
         EnvironmentProblem: the graph cannot be written to disk.
         ModelError: the model cannot be exported to the requested backend, or the graph's vectors are not the
             model's.
     """
-    if backend == AUTO and side.model.device.type == "cpu" and installed(OPENVINO):
-        try:
-            return _graph(side, OPENVINO, dtype)
-        except Exception as error:
-            _log.warning(f"{name} runs on torch, not on {OPENVINO}: {_said(error)}")
-    if backend in (AUTO, TORCH):
-        return TorchRunner(side.model)
+    reason = None
+    if dtype == AUTO:
+        chosen = _in_bfloat16(list(sides.values()), backend)
+        if chosen.runners:
+            return chosen
+        dtype, reason = FLOAT32, chosen.reason
+    return Chosen([_runner(side, backend, dtype, name) for name, side in sides.items()], dtype, reason)
+
+
+def _in_bfloat16(sides: Sequence[TorchSide], backend: str) -> Chosen:
+    """No runners if float32 is to be taken."""
+    if backend == ONNX:
+        return Chosen([], FLOAT32, float32_on(ONNX))
+    if not native_bfloat16("cpu"):
+        return Chosen([], FLOAT32, "this processor does not multiply bfloat16")
     try:
-        return _graph(side, backend, dtype)
-    except EnvironmentProblem:
-        raise
+        runners, verdicts = zip(*(_graph(side, OPENVINO, BFLOAT16) for side in sides), strict=True)
     except Exception as error:
+        # The user is told if float32 fails, too.
+        return Chosen([], FLOAT32, f"bfloat16 failed: {_said(error)}")
+    cosine = min(verdict.cosine for verdict in verdicts)
+    return Chosen(runners if cosine >= NEAR else [], BFLOAT16, cosines_text(cosine))
+
+
+def float32_on(name: str) -> str:
+    return f"auto is float32 on {name}"
+
+
+def cosines_text(least: float, texts: str = "") -> str:
+    """What the vectors of bfloat16 were found to be. texts: which, such as "of 64 documents "."""
+    # Rounded down: what is not the same must not look so.
+    return f"the smallest cosine {texts}between bfloat16 and float32 is {least - 5e-6:.5f}, {NEAR} is enough"
+
+
+def _runner(side: TorchSide, backend: str, dtype: str, name: str) -> Runner:
+    try:
+        return _graph(side, OPENVINO if backend == AUTO else backend, dtype)[0]
+    except Exception as error:
+        if backend == AUTO:
+            _log.warning(f"{name} runs on torch, not on {OPENVINO}: {_said(error)}")
+            return TorchRunner(side.model)
+        if isinstance(error, EnvironmentProblem):
+            raise
         raise ModelError(f"{name} cannot run on {backend}: {_said(error)}; use --backend torch") from error
 
 
@@ -80,25 +135,28 @@ def _said(error: Exception) -> str:
     return str(error) if isinstance(error, MimoError) else export.reason(error)
 
 
-def _graph(side: TorchSide, backend: str, dtype: str) -> export.GraphRunner:
+def _graph(side: TorchSide, backend: str, dtype: str) -> tuple[export.GraphRunner, "Verdict"]:
     """The graph's runner; the graph is exported and compared with torch unless the cache has it."""
     import torch
 
     key = _key(side.model, backend, side.fingerprint)
     write = {ONNX: export.write_onnx, OPENVINO: export.write_openvino}[backend]
-    exported = directory = export.cached(key, lambda place: write(*export.trace(side.model), place))
-    if dtype == "int8":
-        directory = export.cached({**key, "dtype": dtype}, lambda place: export.write_int8(exported, place))
-    runner = export.open_graph(directory, backend, dtype, int(torch.get_num_threads()))
-    path = _verdict_file(directory, dtype)
-    verdict = Verdict.read(path)
-    if verdict is None:
-        verdict = compare(side, runner)
-        write_text(path, verdict.model_dump_json() + "\n")
+    # The graph is shared by all --dimension settings, so all components are compared.
+    with side.model.truncate_embeddings(None):
+        exported = directory = export.cached(key, lambda place: write(*export.trace(side.model), place))
+        if dtype == INT8:
+            int8 = {**key, "dtype": dtype}
+            directory = export.cached(int8, lambda place: export.write_int8(exported, place))
+        runner = export.open_graph(directory, backend, dtype, int(torch.get_num_threads()))
+        path = _verdict_file(directory, dtype)
+        verdict = Verdict.read(path)
+        if verdict is None:
+            verdict = compare(side, runner)
+            write_text(path, verdict.model_dump_json() + "\n")
     problem = verdict.problem(dtype)
     if problem is not None:
         raise CheckFailed(problem)
-    return runner
+    return runner, verdict
 
 
 def _key(model: "SentenceTransformer", backend: str, fingerprint: str) -> dict[str, str]:
@@ -157,12 +215,17 @@ class Verdict(Record):
 
 def _verdict_file(directory: Path, dtype: str) -> Path:
     """A graph's verdict on this kind of processor: another kind may compute differently."""
+    return directory / f"check-{dtype}-{_processor()}.json"
+
+
+def _processor() -> str:
+    """A hash of the kind of processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         kind = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
     except OSError:
         kind = [platform.machine(), platform.processor()]
-    return directory / f"check-{dtype}-{sha256(json.dumps(kind).encode()).hexdigest()[:16]}.json"
+    return sha256(json.dumps(kind).encode()).hexdigest()[:16]
 
 
 def compare(side: TorchSide, runner: Runner) -> Verdict:
@@ -182,11 +245,17 @@ def compare(side: TorchSide, runner: Runner) -> Verdict:
         raise CheckFailed("the model's own vectors, as torch computes them, hold NaN or infinity")
     if not np.isfinite(found).all():
         return Verdict(difference=_NOT_FINITE, cosine=-1.0)
+    return Verdict(difference=float(np.abs(expected - found).max()), cosine=least_cosine(expected, found))
+
+
+def least_cosine(expected: "np.ndarray", found: "np.ndarray") -> float:
+    """The smallest cosine between the vectors of a text, both float32 (texts, dimension)."""
+    import numpy as np
+
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
     cosines = (expected * found).sum(axis=1) / np.maximum(norms, np.finfo(np.float32).tiny)
     # A text without tokens may have a zero vector, whose cosine is undefined.
-    cosines = np.where(np.abs(expected - found).max(axis=1) == 0, 1.0, cosines)
-    return Verdict(difference=float(np.abs(expected - found).max()), cosine=float(cosines.min()))
+    return float(np.where(np.abs(expected - found).max(axis=1) == 0, 1.0, cosines).min())
 
 
 def _sample_texts(longest: int, budget: int) -> Iterator[str]:
@@ -234,15 +303,15 @@ def _recalled(directory: Path, checkpoint: str, backend: str, options: EncoderOp
     try:
         facts = Facts.model_validate_json((directory / _FACTS).read_bytes())
         graph = export.graphs_directory() / facts.graph
-        verdict = Verdict.read(_verdict_file(graph, options.dtype))
-        if export.whole(graph) is None or verdict is None or verdict.problem(options.dtype):
+        verdict = Verdict.read(_verdict_file(graph, facts.dtype))
+        if export.whole(graph) is None or verdict is None or verdict.problem(facts.dtype):
             return None
         length = options.max_length or facts.max_length
         if facts.capacity is not None and length > facts.capacity:
             return None
         torch = sys.modules.get("torch")
         workers = facts.workers if torch is None else int(torch.get_num_threads())
-        runner = export.open_graph(graph, backend, options.dtype, workers)
+        runner = export.open_graph(graph, backend, facts.dtype, workers)
         side = GraphSide(facts, tokenizers.Tokenizer.from_file(str(directory / _TOKENIZER)), runner)
         side.limit(length)
     except Exception:
@@ -255,7 +324,12 @@ def _recalled(directory: Path, checkpoint: str, backend: str, options: EncoderOp
 
 
 def remember(
-    side: TorchSide, checkpoint: str, path: str, options: EncoderOptions, warnings: Sequence[str]
+    side: TorchSide,
+    checkpoint: str,
+    path: str,
+    options: EncoderOptions,
+    chosen: Chosen,
+    warnings: Sequence[str],
 ) -> None:
     """Keeps what `recall` needs, if a graph runs the side and the tokenizer alone makes its features."""
     if not isinstance(side.runner, export.GraphRunner):
@@ -269,6 +343,8 @@ def remember(
     facts = Facts(
         checkpoint=checkpoint,
         graph=side.runner.directory.name,
+        dtype=chosen.dtype,
+        dtype_reason=chosen.reason,
         fingerprint=side.fingerprint,
         dimension=side.dimension,
         max_length=lengths.pop(),
@@ -284,9 +360,13 @@ def remember(
     if not _same_features(side, tokenizer, facts, side.runner):
         return
 
-    def write(place: Path) -> None:
-        write_text(place / _FACTS, facts.model_dump_json(indent=2) + "\n")
-        tokenizer.save(str(place / _TOKENIZER))
+    def keep(facts: Facts, options: EncoderOptions) -> None:
+        def write(place: Path) -> None:
+            write_text(place / _FACTS, facts.model_dump_json(indent=2) + "\n")
+            tokenizer.save(str(place / _TOKENIZER))
+
+        key = _facts_key(content, backend, options, options.max_length is None)
+        export.cached(key, write, _directory)
 
     asked = [options]
     if options.override and (options.dimension is not None or not side.is_cut):
@@ -295,7 +375,10 @@ def remember(
     # If the cache cannot be written, the next start is only as slow as this one.
     with suppress(MimoError):
         for one in asked:
-            export.cached(_facts_key(content, backend, one, one.max_length is None), write, _directory)
+            keep(facts, one)
+            if one.dtype == AUTO:
+                # A search asks for the format of the index.
+                keep(facts.model_copy(update={"dtype_reason": None}), replace(one, dtype=chosen.dtype))
 
 
 def _same_features(
@@ -334,7 +417,7 @@ def warnings_noted() -> Iterator[list[str]]:
 
 def _auto_is_openvino(options: EncoderOptions) -> bool:
     """Whether `choose` would try OpenVINO first, as far as that is known without torch."""
-    if options.dtype != "float32" or not installed(OPENVINO):
+    if not installed(OPENVINO):
         return False
     if options.device is not None:
         return options.device == "cpu"
@@ -363,6 +446,7 @@ def _facts_key(content: str, backend: str, options: EncoderOptions, own_length: 
         "options": repr([getattr(options, name) for name in settings]),
         "length": "the checkpoint's own" if own_length else str(options.max_length),
         "backend": backend,
+        "processor": _processor(),
         "threads": repr((os.environ.get("OMP_NUM_THREADS"), os.cpu_count())),
         **_libraries(backend),
     }

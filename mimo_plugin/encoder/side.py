@@ -128,6 +128,7 @@ class Facts(Record):
     Attributes:
         checkpoint: its name in `warnings`.
         graph: name of the graph's directory.
+        dtype, dtype_reason: see `Encoder`.
         capacity: the most tokens that its positions allow, or None for no limit.
         workers: batches that are computed at the same time.
         warnings: logged while it was loaded.
@@ -135,6 +136,8 @@ class Facts(Record):
 
     checkpoint: str
     graph: str
+    dtype: str
+    dtype_reason: str | None
     fingerprint: str
     dimension: int
     max_length: int

@@ -25,6 +25,7 @@ from mimo_plugin.indexing.encode import (
     encode_shards,
     load_encoder,
     require_space,
+    settled,
 )
 from mimo_plugin.indexing.faiss import filled_index, new_index, read_index, resolve, write_index
 from mimo_plugin.indexing.open import (
@@ -50,6 +51,7 @@ from mimo_plugin.indexing.vectors import (
     VECTORS,
     VectorBatch,
     Vectors,
+    begun_plan,
     finished_under,
     summed,
     take_up,
@@ -103,9 +105,11 @@ def index(
         lambda: check_checkpoint(encoder),
         lambda: require(options.topics, queries=True),
     )
-    loaded = load_encoder(encoder, encoder_options)
+    there = begun_plan(directory, output / WORK) if options.resume else None
+    loaded = load_encoder(encoder, encoder_options, there)
     new_index(resolve(options.factory, loaded.dimension, _MANY).factory, loaded.dimension)
     found = found or survey(documents, duplicates=options.duplicates, progress=options.progress)
+    loaded = loaded if there else settled(loaded, found, options.part)
     vectors_plan = plan_encoding(documents, found, loaded, options.part, options.shard_size)
     plan, note = _plan(vectors_plan, options)
     with directory.held():

@@ -1,11 +1,12 @@
 """Encodes a collection's documents, shard by shard, to disk."""
 
+import logging
 import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,15 +22,16 @@ from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_files
 from mimo_plugin.encoder.encoder import Encoder, NotFinite
-from mimo_plugin.encoder.options import EncoderOptions
+from mimo_plugin.encoder.options import AUTO, BFLOAT16, FLOAT32, EncoderOptions
 from mimo_plugin.indexing.plan import EncodingPlan, plan_encoding
-from mimo_plugin.indexing.settings import EncodeOptions
+from mimo_plugin.indexing.settings import EncodeOptions, Part
 from mimo_plugin.indexing.vectors import (
     VECTORS,
     Shards,
     VectorBatch,
     Vectors,
     VectorsManifest,
+    begun_plan,
     finished_under,
     kept_text,
     part_text,
@@ -37,6 +39,8 @@ from mimo_plugin.indexing.vectors import (
     summary_text,
     take_up,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,9 +105,38 @@ def check_checkpoint(encoder: str | Encoder) -> None:
         check_files(packaged.resolve(encoder), encoder)
 
 
-def load_encoder(encoder: str | Encoder, options: EncoderOptions | None = None) -> Encoder:
-    """Loads a checkpoint; a loaded encoder is returned unchanged."""
-    return Encoder(encoder, options) if isinstance(encoder, str) else encoder
+def load_encoder(
+    encoder: str | Encoder, options: EncoderOptions | None = None, there: EncodingPlan | None = None
+) -> Encoder:
+    """Loads a checkpoint; a loaded encoder is returned unchanged, unless "auto" chose another format.
+
+    Args:
+        there: the plan of vectors that "auto" follows; foreign vectors are taken for float32.
+    """
+    options = options or EncoderOptions()
+    dtype = AUTO if there is None else there.dtype or FLOAT32
+    if isinstance(encoder, Encoder):
+        if dtype in (AUTO, encoder.options.dtype) or encoder.dtype_reason is None:
+            return encoder
+        checkpoint, options = encoder.name, replace(encoder.options, dtype=AUTO)
+    else:
+        checkpoint = encoder
+    if there is None or options.dtype != AUTO:
+        return Encoder(checkpoint, options)
+    loaded = Encoder(checkpoint, replace(options, dtype=dtype))
+    loaded.dtype_reason = there.dtype_reason
+    return loaded
+
+
+def settled(encoder: Encoder, documents: Survey, part: Part) -> Encoder:
+    """The encoder in a number format that fits the documents; see `Encoder.checked_on`."""
+    encoder = encoder.checked_on(documents.sample)
+    if part.name and encoder.dtype_reason and encoder.options.dtype == BFLOAT16:
+        logger.warning(
+            f"--shard {part.name}: --dtype auto is bfloat16 on this processor and may be float32 on another, "
+            "whose parts would not fit: give --dtype bfloat16 for all parts"
+        )
+    return encoder
 
 
 def encode_collections(
@@ -129,8 +162,10 @@ def encode_collections(
     options = options or EncodeOptions()
     directory = Artifact(output, VECTORS)
     documents = check_inputs(pool, options, directory.check_output, lambda: check_checkpoint(encoder))
-    loaded = load_encoder(encoder, encoder_options)
+    there = begun_plan(directory, output) if options.resume else None
+    loaded = load_encoder(encoder, encoder_options, there)
     found = found or survey(documents, duplicates=options.duplicates, progress=options.progress)
+    loaded = loaded if there else settled(loaded, found, options.part)
     plan = plan_encoding(documents, found, loaded, options.part, options.shard_size)
     with directory.held():
         begun = begin_vectors(directory, plan, options.resume)

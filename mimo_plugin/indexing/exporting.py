@@ -103,8 +103,8 @@ def export_vectors(
 
     Args:
         sources: one index that keeps its vectors unchanged, or directories of vectors that belong together.
-        output: for Lucene and FlexIndex a directory and for Milvus the address of a collection, where a finished
-            export of the same vectors stays as it is; otherwise a new file.
+        output: for Lucene and FlexIndex a directory and for Milvus the address of a collection, where a
+            finished export of the same vectors stays as it is; otherwise a new file.
         changes: fields of `ExportOptions` in place of those of `options`.
 
     Raises:

@@ -20,6 +20,8 @@ _LIBRARIES = ("faiss-cpu", "sentence-transformers", "torch", "transformers")
 _OF_BACKEND = {"onnx": ("onnxruntime",), "openvino": ("openvino",)}
 # These change vectors by rounding only.
 OF_THE_MACHINE = frozenset({"device", "backend", "versions"})
+# These say more of vectors without deciding them.
+REMARKS = frozenset({"encoder", "copies", "dtype_reason"})
 # Older manifests lack these fields; a missing value is no difference.
 _SAID_LATER = frozenset({"query_prompt", "normalized"})
 # Field -> the option that keeps the other plan's value.
@@ -48,6 +50,7 @@ class EncodingPlan(Record):
         shard_size: documents per file of vectors.
         versions: the libraries whose release can change a vector or a file.
         copies: records that were left out as duplicates, see `Survey`.
+        dtype_reason: see `Encoder`.
     """
 
     collections: tuple[str, ...]
@@ -74,19 +77,20 @@ class EncodingPlan(Record):
     truncate: int | None = None
     normalized: bool | None = None
     copies: int = 0
+    dtype_reason: str | None = None
 
     @property
     def part(self) -> Part:
         return Part.parse(self.shard)
 
     def differences(self, other: "EncodingPlan", ignoring: frozenset[str] = frozenset()) -> list[str]:
-        """One line per differing field; the encoder's name and the number of copies do not count."""
+        """One line per differing field that decides vectors."""
         unsaid = {name for name in _SAID_LATER if None in (getattr(self, name), getattr(other, name))}
         return [
             f"{line} ({_KEEPING[name]} {shlex.quote(getattr(other, name))} keeps that)"
             if name in _KEEPING
             else line
-            for name, line in differences(self, other, {"encoder", "copies", *unsaid, *ignoring}).items()
+            for name, line in differences(self, other, REMARKS | unsaid | ignoring).items()
         ]
 
 
@@ -104,6 +108,7 @@ def plan_encoding(
         "shard": part.name,
         "device": encoder.device_type,
         "dtype": encoder.options.dtype,
+        "dtype_reason": encoder.dtype_reason,
         "backend": encoder.backend,
         "batch_size": encoder.options.batch_size,
         "normalized": encoder.normalizes,

@@ -17,12 +17,12 @@ from mimo_plugin.collections.survey import survey
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.environment import bar, signals_kept
 from mimo_plugin.core.errors import EnvironmentProblem, UsageError
-from mimo_plugin.encoder.options import AUTO, EncoderOptions
+from mimo_plugin.encoder.options import AUTO, BFLOAT16, FLOAT32, EncoderOptions
 from mimo_plugin.indexing.encode import Encoded, begin_vectors, check_inputs, finish_vectors
 from mimo_plugin.indexing.plan import EncodingPlan
 from mimo_plugin.indexing.ray_worker import RayEncoder, Work, find_terms, read_row, read_texts, vectors_of
 from mimo_plugin.indexing.settings import EncodeOptions, RayOptions
-from mimo_plugin.indexing.vectors import VECTORS, Shards
+from mimo_plugin.indexing.vectors import VECTORS, Shards, begun_plan
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -251,6 +251,9 @@ def encode_on_ray(
         lambda: check_address(cluster.address),
         lambda: _check_device(device),
     )
+    there = begun_plan(directory, output) if options.resume else None
+    if there is not None and encoder_options.dtype == AUTO:
+        encoder_options = replace(encoder_options, dtype=there.dtype or FLOAT32)
     with connected(cluster):
         import ray
 
@@ -269,7 +272,11 @@ def encode_on_ray(
         )
         terms = _terms(work, workers)
         found = survey(documents, duplicates=options.duplicates, progress=options.progress)
-        work = replace(work, repeated=found.repeated)
+        if terms.dtype == BFLOAT16 and terms.dtype_reason is not None:
+            terms = _terms(replace(work, sample=found.sample), workers)
+        # The workers' processors may differ.
+        encoder_options = replace(encoder_options, dtype=terms.dtype)
+        work = replace(work, repeated=found.repeated, encoder_options=encoder_options)
         plan = terms.model_copy(
             update={
                 "collection_fingerprint": found.fingerprint,
@@ -277,6 +284,7 @@ def encode_on_ray(
                 "documents": options.part.documents(found.documents, options.shard_size),
                 "shard": options.part.name,
                 "copies": found.copies,
+                "dtype_reason": there.dtype_reason if there else terms.dtype_reason,
             }
         )
 

@@ -87,6 +87,7 @@ class Work:
         directory: base of the collections' relative paths.
         encoder: the checkpoint; for a directory its absolute path.
         threads: torch's threads on a CPU; their number affects rounding.
+        sample: texts that the number format must fit, see `Encoder.checked_on`.
     """
 
     collections: tuple[str, ...]
@@ -99,6 +100,7 @@ class Work:
     shard_size: int
     threads: int
     repeated: frozenset[str] = frozenset()
+    sample: tuple[str, ...] = ()
 
     def load(self) -> tuple[Encoder, EncodingPlan]:
         """Loads the encoder, and makes the plan of an unknown collection."""
@@ -107,7 +109,7 @@ class Work:
         # Ray's own choice is one thread, or all cores of the machine.
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         torch.set_num_threads(self.threads)
-        encoder = Encoder(self.encoder, self.encoder_options)
+        encoder = Encoder(self.encoder, self.encoder_options).checked_on(self.sample)
         unknown = Survey(documents=1, empty=0, languages={}, fingerprint="")
         pool = Pool(specs=self.collections, prefixes=self.prefixes, fields=self.fields)
         return encoder, plan_encoding(pool, unknown, encoder, shard_size=self.shard_size)

@@ -24,7 +24,7 @@ from mimo_plugin.evaluation.topics import own_warning
 from mimo_plugin.evaluation.trained_on import write_run_record
 from mimo_plugin.indexing.encode import check_checkpoint, load_encoder
 from mimo_plugin.indexing.nearest import Found, Nearest, searching_thread
-from mimo_plugin.indexing.open import AnyIndex, check_encoder, find_indexes, shared_prefixes
+from mimo_plugin.indexing.open import AnyIndex, Index, check_encoder, find_indexes, shared_prefixes
 from mimo_plugin.indexing.settings import SearchOptions, TopicOptions
 
 logger = logging.getLogger(__name__)
@@ -157,10 +157,10 @@ class _Search:
 
     def described(self) -> dict[str, Any]:
         """The step of the search in an ir_metadata header."""
-        encoder, options = self.encoder, self._options
+        encoder, options, index = self.encoder, self._options, self._indexes[0]
         return {
             "name": "dense",
-            "method": f"faiss.{type(self._indexes[0].faiss).__name__}",
+            "method": f"faiss.{type(index.faiss).__name__}" if isinstance(index, Index) else index.name,
             "encoder": encoder.name,
             "encoder fingerprint": encoder.fingerprint,
             "query prompt": encoder.query_prompt,
@@ -322,7 +322,7 @@ def load_query_encoder(
             f"{index.name} does not say which encoder made its vectors: name the one for the queries "
             "with --encoder"
         )
-    encoder = load_encoder(checkpoint, as_indexed)
+    encoder = load_encoder(checkpoint, as_indexed, plan)
     check_encoder(index, encoder, allow_other=options.allow_other_encoder)
     if same and plan.encoder and query_prompt is None and encoder is not checkpoint:
         encoder.prompts = encoder.prompts._replace(query=former_query_prompt(encoder.model))

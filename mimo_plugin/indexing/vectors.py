@@ -171,11 +171,12 @@ class VectorsManifest(Manifest):
 
 def summary_text(head: str, done: str | None, manifest: VectorsManifest) -> str:
     """The last lines of a command that made vectors or an index."""
-    empty, copies = manifest.empty_documents, manifest.plan.copies
+    plan, empty, copies = manifest.plan, manifest.empty_documents, manifest.plan.copies
     counts = ", ".join(f"{lang or 'unknown'} {count}" for lang, count in manifest.languages.items())
     lines = [
         head,
         f"languages: {counts}",
+        f"computed in {plan.dtype}: {plan.dtype_reason}" if plan.dtype_reason else None,
         done,
         f"{empty} documents have no text and were encoded like the others" if empty else None,
         copies_text(copies) if copies else None,
@@ -220,6 +221,22 @@ def take_up(directory: Path, plan: EncodingPlan) -> Shards:
         directory.mkdir(parents=True, exist_ok=True)
     artifact.begin(plan.model_dump_json(indent=2) + "\n")
     return shards_of(directory, plan)
+
+
+def begun_plan(artifact: Artifact[Any], work: Path) -> EncodingPlan | None:
+    """The plan of a finished or begun output directory; None in a new one.
+
+    Args:
+        work: the directory of its vectors, while it is not finished.
+    """
+    manifest = artifact.finished()
+    if manifest is not None:
+        plan: EncodingPlan = manifest.plan
+        return plan
+    try:
+        return EncodingPlan.model_validate_json((work / PLAN).read_bytes())
+    except (OSError, ValueError):  # `take_up` says what is wrong
+        return None
 
 
 def shards_of(directory: Path, plan: EncodingPlan) -> Shards:

@@ -98,7 +98,7 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
         from mimo_plugin.encoder.options import EncoderOptions
 
         defaults["--dimension"] = Encoder(
-            checkpoint, EncoderOptions(device="cpu", known_prompts=False)
+            checkpoint, EncoderOptions(device="cpu", dtype="float32", known_prompts=False)
         ).dimension
     return defaults
 

@@ -94,7 +94,9 @@ def theirs(path: Path, **options: Any) -> Any:
 
 
 def student_of(path: Path, **options: Any) -> Encoder:
-    return Encoder(str(path), EncoderOptions(**{"device": "cpu", "backend": "torch", **options}))
+    return Encoder(
+        str(path), EncoderOptions(**{"device": "cpu", "backend": "torch", "dtype": "float32", **options})
+    )
 
 
 def difference(found: Any, expected: Any) -> float:

@@ -24,7 +24,8 @@ GRAPHS = ["openvino", "onnx"]
 
 
 def load(path: Path, backend: str = "torch", **options: object) -> Encoder:
-    return Encoder(str(path), EncoderOptions(backend=backend, device="cpu", **options))  # type: ignore[arg-type]
+    options = {"backend": backend, "device": "cpu", "dtype": "float32", **options}
+    return Encoder(str(path), EncoderOptions(**options))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,8 @@ def test_auto_is_openvino_where_it_is_installed(
 ) -> None:
     monkeypatch.delenv("MIMO_BACKEND", raising=False)
     assert load(tiny, "auto").backend == "openvino"
-    assert load(tiny, "auto", dtype="bfloat16").backend == "torch"
+    assert load(tiny, "auto", dtype="bfloat16").backend == "openvino"
+    assert load(tiny, "auto", dtype="float16").backend == "torch"
     monkeypatch.setenv("MIMO_BACKEND", "torch")
     assert load(tiny, "auto").backend == "torch"
     assert load(tiny, "openvino").backend == "openvino"
