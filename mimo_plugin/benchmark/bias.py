@@ -1,5 +1,6 @@
 """Language bias, geometry, provenance and the results object of a reproduction."""
 
+import json
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -365,3 +366,13 @@ def _device(device: str | None) -> str | None:
     import torch
 
     return str(torch.cuda.get_device_name())
+
+
+def same_results(file: Path, results: BenchmarkResults) -> bool:
+    """Whether a file holds these results, apart from command and date."""
+    try:
+        there, found = json.loads(file.read_text(encoding="utf-8")), json.loads(results.to_json())
+        there["provenance"] |= {name: found["provenance"][name] for name in ("command", "date")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(there == found)

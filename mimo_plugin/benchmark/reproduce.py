@@ -1,6 +1,5 @@
 """Reproduces a benchmark, from its config to a report; finished steps are skipped."""
 
-import json
 import logging
 import re
 import shutil
@@ -17,6 +16,7 @@ from mimo_plugin.benchmark.bias import (
     look_at_runs,
     provenance,
     results_object,
+    same_results,
 )
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.loading import load_config, shown_collection
@@ -362,7 +362,7 @@ class _Reproduction:
         )
         file, page = self._output / FILE_NAME, self._output / REPORT / PAGE
         topics, there_before = self._per_topic(evaluation, results.provenance.fingerprints)
-        if there_before and _same(file, results) and page.is_file():
+        if there_before and same_results(file, results) and page.is_file():
             self._say(f"{file}, {page}: as before")
         else:
             there.require()
@@ -497,13 +497,3 @@ class _Reproduction:
             found["slices"] = sha256(self._options.slices)
         found["config"] = identity_key(self._config.model_dump(mode="json"))
         return found
-
-
-def _same(file: Path, results: BenchmarkResults) -> bool:
-    """Whether a file holds these results, apart from command and date."""
-    try:
-        there, found = json.loads(file.read_text(encoding="utf-8")), json.loads(results.to_json())
-        there["provenance"] |= {name: found["provenance"][name] for name in ("command", "date")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    return bool(there == found)

@@ -28,6 +28,7 @@ from mimo_plugin.indexing.encode import (
     settled,
 )
 from mimo_plugin.indexing.faiss import filled_index, new_index, read_index, resolve, write_index
+from mimo_plugin.indexing.nearest import Lines
 from mimo_plugin.indexing.open import (
     DOCID,
     FILES,
@@ -39,7 +40,6 @@ from mimo_plugin.indexing.open import (
     Index,
     IndexManifest,
     IndexPlan,
-    Lines,
     index_at,
 )
 from mimo_plugin.indexing.plan import EncodingPlan, join_plans, plan_encoding

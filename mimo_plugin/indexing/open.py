@@ -1,7 +1,6 @@
 """Indexes on disk: manifests, opening, and checks that they fit each other and an encoder."""
 
 import logging
-import mmap
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,15 +16,13 @@ from mimo_plugin.core.errors import ArtifactError, Problems, UsageError
 from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing.faiss import read_index, set_parameters
-from mimo_plugin.indexing.nearest import Listed, Part, Searchable
+from mimo_plugin.indexing.nearest import Lines, Listed, Part, Searchable
 from mimo_plugin.indexing.plan import EncodingPlan, foreign_plan, unlike
 from mimo_plugin.indexing.recall import Recall
 from mimo_plugin.indexing.settings import is_milvus
 from mimo_plugin.indexing.vectors import VectorsManifest, kept_text, part_text, summary_text
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from mimo_plugin.evaluation.runs import Run
     from mimo_plugin.indexing.texts import KeptTexts
 
@@ -94,77 +91,6 @@ def index_at(directory: Path) -> Artifact[IndexManifest]:
             "takes, with --encoder; for anything else build one with `mimo index`"
         )
     return Artifact(directory, INDEXES)
-
-
-class Lines:
-    """The lines of a text file by number, mapped from disk: 8 bytes of memory per line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __len__(self) -> int:
-        return len(self._starts) - 1
-
-    def __getitem__(self, number: int) -> str:
-        return self.between(number, number + 1)[0]
-
-    def between(self, start: int, stop: int) -> list[str]:
-        """The lines from `start` up to, not including, `stop`."""
-        return _split(self._bytes[int(self._starts[start]) : int(self._starts[stop])])
-
-    def take(self, numbers: np.ndarray) -> list[str]:
-        """The lines with these numbers, int64 (n,), in that order."""
-        import pyarrow as pa
-
-        content = self._table.take(pa.array(numbers)).buffers()[2]
-        return [] if content is None else _split(content.to_pybytes())
-
-    def find(self, lines: Sequence[str]) -> np.ndarray:
-        """The numbers of lines, int64 (n,), in the order of `lines`; -1 for what is no line."""
-        found: np.ndarray = np.full(len(lines), -1, dtype=np.int64)
-        places = self._places(lines)
-        numbers = np.flatnonzero(places >= 0)
-        found[places[numbers]] = numbers
-        return found
-
-    def among(self, lines: Sequence[str]) -> np.ndarray:
-        """Whether each line of the file is one of `lines`, bool (len(self),)."""
-        return self._places(lines) >= 0
-
-    def _places(self, lines: Sequence[str]) -> np.ndarray:
-        """The place of each line of the file in `lines`, which differ; -1 for what is not there."""
-        import pyarrow as pa
-        from pyarrow import compute
-
-        wanted = pa.array([f"{line}\n".encode() for line in lines], pa.large_binary())
-        places: np.ndarray = compute.index_in(self._table, value_set=wanted).fill_null(-1).to_numpy()
-        return places
-
-    @cached_property
-    def _bytes(self) -> mmap.mmap:
-        with self._path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        """The start of each line and the end of the last one, int64 (lines + 1,)."""
-        piece = 1 << 24
-        ends = [
-            np.flatnonzero(np.frombuffer(self._bytes[at : at + piece], dtype=np.uint8) == ord("\n")) + at
-            for at in range(0, len(self._bytes), piece)
-        ]
-        return np.concatenate([np.zeros(1, dtype=np.int64), *(part + 1 for part in ends)])
-
-    @cached_property
-    def _table(self) -> "pa.LargeBinaryArray":
-        import pyarrow as pa
-
-        buffers = [None, pa.py_buffer(self._starts), pa.py_buffer(self._bytes)]
-        return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(self), buffers)
-
-
-def _split(lines: bytes) -> list[str]:
-    return lines.decode("utf-8").split("\n")[:-1]
 
 
 class AnyIndex(Protocol):

@@ -17,7 +17,8 @@ from mimo_plugin.collections.records import Doc
 from mimo_plugin.core.artifact import Artifact
 from mimo_plugin.core.errors import EnvironmentProblem, Problems
 from mimo_plugin.encoder.options import EncoderOptions
-from mimo_plugin.indexing.open import DOCID, TEXTS, Index, Lines, index_at
+from mimo_plugin.indexing.nearest import Lines
+from mimo_plugin.indexing.open import DOCID, TEXTS, Index, index_at
 from mimo_plugin.indexing.search import load_query_encoder
 from mimo_plugin.indexing.settings import SearchOptions, ServeOptions
 from mimo_plugin.indexing.texts import joined_texts, require_here, texts_of

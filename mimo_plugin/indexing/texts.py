@@ -16,7 +16,7 @@ from mimo_plugin.indexing.plan import EncodingPlan
 if TYPE_CHECKING:
     import numpy as np
 
-    from mimo_plugin.indexing.open import Lines
+    from mimo_plugin.indexing.nearest import Lines
 
 # From docids, asked for in the vectors' order, to texts.
 TextsOf = Callable[[Sequence[str]], list[str]]

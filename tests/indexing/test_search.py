@@ -15,7 +15,8 @@ from mimo_plugin.core.errors import ArtifactError, DataError, UsageError
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.indexing.build import index as build_index
-from mimo_plugin.indexing.open import Index, IndexManifest, IndexPlan, Lines, open_index
+from mimo_plugin.indexing.nearest import Lines
+from mimo_plugin.indexing.open import Index, IndexManifest, IndexPlan, open_index
 from mimo_plugin.indexing.plan import foreign_plan
 from mimo_plugin.indexing.search import find_hits, read_topics, search_to_run
 from mimo_plugin.indexing.settings import IndexOptions, Part, SearchOptions

@@ -18,7 +18,8 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.indexing import texts as texts_module
 from mimo_plugin.indexing.build import index, index_vectors, merge_indexes
 from mimo_plugin.indexing.encode import encode_collections
-from mimo_plugin.indexing.open import TEXTS, Lines, open_index, read_doc_languages
+from mimo_plugin.indexing.nearest import Lines
+from mimo_plugin.indexing.open import TEXTS, open_index, read_doc_languages
 from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions, Part
 from mimo_plugin.indexing.texts import KeptTexts, write_texts
 from mimo_plugin.indexing.vectors import open_vectors
