@@ -22,14 +22,8 @@ from mimo_plugin.indexing.build import index
 from mimo_plugin.indexing.search import read_topics, search_to_run
 from mimo_plugin.indexing.settings import SearchOptions
 from mimo_plugin.pyserini.bm25 import index_bm25, search_bm25
-from mimo_plugin.training.recipe import (
-    Recipe,
-    RunSettings,
-    Stage1Options,
-    Stage2Options,
-    StudentOptions,
-    TeacherOptions,
-)
+from mimo_plugin.training.models import StudentOptions, TeacherOptions
+from mimo_plugin.training.recipe import Recipe, RunSettings, Stage1Options, Stage2Options
 from mimo_plugin.training.run import INITIAL
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.stages import STAGE1, train_stage1, train_stage2

@@ -13,7 +13,8 @@ from mimo_plugin.cli import main
 from mimo_plugin.collections.packaged import sample_table
 from mimo_plugin.demo import DemoOptions, run_demo
 from mimo_plugin.training.data import open_table
-from mimo_plugin.training.recipe import Precision, Stage1Options, Stage2Options, StudentOptions
+from mimo_plugin.training.models import StudentOptions
+from mimo_plugin.training.recipe import Precision, Stage1Options, Stage2Options
 
 pytestmark = pytest.mark.threads
 

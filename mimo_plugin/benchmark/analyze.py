@@ -24,6 +24,7 @@ from mimo_plugin.benchmark.texts import NamedEncoder, file_name, parse_encoders,
 from mimo_plugin.collections.loading import require
 from mimo_plugin.collections.pool import load
 from mimo_plugin.collections.survey import copies_text, survey
+from mimo_plugin.core.config import ResultRecord
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems, UsageError
 from mimo_plugin.core.files import check_outputs, check_place, make_parent, write_text, writing
@@ -33,7 +34,6 @@ from mimo_plugin.evaluation.results import (
     BiasResult,
     EncoderResult,
     GeometryResult,
-    ResultRecord,
     TrainedOnResult,
 )
 from mimo_plugin.evaluation.runs import RunFile, read_run, run_files, run_problems

@@ -22,6 +22,7 @@ from mimo_plugin.evaluation.options import (
     SignificanceTest,
 )
 from mimo_plugin.evaluation.significance import Plan
+from mimo_plugin.training.models import StudentOptions, TeacherOptions
 from mimo_plugin.training.recipe import (
     PROJECTION_INPUT,
     Metric,
@@ -30,8 +31,6 @@ from mimo_plugin.training.recipe import (
     Stage1Options,
     Stage2Options,
     StageOptions,
-    StudentOptions,
-    TeacherOptions,
 )
 from mimo_plugin.training.run import check_anchor_teacher, check_inputs
 from mimo_plugin.training.schedule import Objective

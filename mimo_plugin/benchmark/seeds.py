@@ -15,6 +15,7 @@ from pydantic import Field
 from mimo_plugin.benchmark.experiment import ExperimentRun
 from mimo_plugin.benchmark.scoring import DIAGNOSTICS, MRC, PEER_SENSITIVE, ScoredCollection, Scores
 from mimo_plugin.benchmark.steps import Layout
+from mimo_plugin.core.config import ResultRecord
 from mimo_plugin.core.files import write_text
 from mimo_plugin.core.table import DAGGER, MISSING, Column, Table, render, words
 from mimo_plugin.evaluation.compare import compared, corrected
@@ -26,7 +27,7 @@ from mimo_plugin.evaluation.options import (
     SignificanceTest,
     TableFormat,
 )
-from mimo_plugin.evaluation.results import ComparisonResult, ContrastResult, ResultRecord
+from mimo_plugin.evaluation.results import ComparisonResult, ContrastResult
 from mimo_plugin.evaluation.significance import UPPER_BOUND, Plan, Values, difference, permutation, student
 from mimo_plugin.evaluation.tables import APART, difference_cells, difference_headers, unseen_marks
 from mimo_plugin.evaluation.topics import Topics

@@ -14,10 +14,10 @@ from mimo_plugin.benchmark.settings import Role
 from mimo_plugin.benchmark.texts import NamedEncoder
 from mimo_plugin.collections.records import usual_language
 from mimo_plugin.collections.rows import Row, get_optional, get_text, get_value, open_binary, table_rows
+from mimo_plugin.core.config import ResultRecord
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import DataError, Problems
 from mimo_plugin.core.table import Column, Table, count, number, words
-from mimo_plugin.evaluation.results import ResultRecord
 
 if TYPE_CHECKING:
     import numpy as np

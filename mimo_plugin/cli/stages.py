@@ -7,14 +7,8 @@ from typing import Any
 import click
 
 from mimo_plugin.cli.generate import CommandWithLists, F, model_options
-from mimo_plugin.training.recipe import (
-    Recipe,
-    RunSettings,
-    Stage1Options,
-    Stage2Options,
-    StudentOptions,
-    TeacherOptions,
-)
+from mimo_plugin.training.models import StudentOptions, TeacherOptions
+from mimo_plugin.training.recipe import Recipe, RunSettings, Stage1Options, Stage2Options
 
 
 def _common(function: F) -> F:

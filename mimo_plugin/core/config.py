@@ -1,5 +1,6 @@
-"""Configs and recipes in YAML; each problem is reported with file and line number."""
+"""Configs and recipes in YAML, each problem with file and line number; the base of records in JSON."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mimo_plugin.core.errors import UsageError, near
 
@@ -215,3 +216,34 @@ def _shown(value: object) -> str:
         return "nothing" if value is None else str(value).lower()
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+class ResultRecord(BaseModel):
+    """A part of the results, made from keywords, parsed JSON, or an object with these attributes.
+
+    Unknown fields are ignored: later versions may add some. A number is finite or null.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, from_attributes=True)
+
+    def to_json(self) -> str:
+        """The JSON object, indented, with a line break at its end."""
+        content = self.model_dump(mode="json")
+        return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+# Control characters, lone surrogates and non-characters: neither XML nor a terminal can show them.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(value: Any) -> Any:
+    """The value with escapes such as `\\x00` in its texts; a tab or line break becomes a space."""
+    if isinstance(value, str):
+        return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], re.sub(r"[\t\n\r]", " ", value))
+    if isinstance(value, BaseModel):
+        return printable(value.model_dump())
+    if isinstance(value, Mapping):
+        return {printable(key): printable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [printable(part) for part in value]
+    return value

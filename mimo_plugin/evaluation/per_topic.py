@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from mimo_plugin.core.config import ResultRecord, printable
 from mimo_plugin.core.environment import bar
 from mimo_plugin.core.errors import ArtifactError
 from mimo_plugin.evaluation.measures import MeasureKind
-from mimo_plugin.evaluation.results import AGAIN, ResultRecord, printable
+from mimo_plugin.evaluation.results import AGAIN
 from mimo_plugin.evaluation.runs import Ranking, read_run
 
 if TYPE_CHECKING:

@@ -1,36 +1,20 @@
 """The records of `results.json` and of other JSON with scores: commands write them, the report reads them."""
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from operator import not_
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from mimo_plugin.core.config import field_faults
+from mimo_plugin.core.config import ResultRecord, field_faults, printable
 from mimo_plugin.core.errors import ArtifactError, Problems
 
 FORMAT: Final = "mimo-reproduction"
 FORMAT_VERSION: Final = 1
 FILE_NAME = "results.json"
 AGAIN = "make it again with `mimo reproduce`"
-
-
-class ResultRecord(BaseModel):
-    """A part of the results, made from keywords, parsed JSON, or an object with these attributes.
-
-    Unknown fields are ignored: later versions may add some. A number is finite or null.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, from_attributes=True)
-
-    def to_json(self) -> str:
-        """The JSON object, indented, with a line break at its end."""
-        content = self.model_dump(mode="json")
-        return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-
 
 ByLanguage = Mapping[str, float | None]
 Matrix = tuple[tuple[float | None, ...], ...]
@@ -470,23 +454,6 @@ class BenchmarkResults(ResultRecord):
     @classmethod
     def _can_be_shown(cls, content: Any) -> Any:
         return printable(content)
-
-
-# Control characters, lone surrogates and non-characters: neither XML nor a terminal can show them.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-
-
-def printable(value: Any) -> Any:
-    """The value with escapes such as `\\x00` in its texts; a tab or line break becomes a space."""
-    if isinstance(value, str):
-        return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], re.sub(r"[\t\n\r]", " ", value))
-    if isinstance(value, BaseModel):
-        return printable(value.model_dump())
-    if isinstance(value, Mapping):
-        return {printable(key): printable(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [printable(part) for part in value]
-    return value
 
 
 def read_results(path: Path) -> BenchmarkResults:

@@ -28,7 +28,8 @@ from mimo_plugin.training.data import (
     read_manifest,
 )
 from mimo_plugin.training.examples import Examples, Plan, negatives_per_row, plan_stage1, plan_stage2
-from mimo_plugin.training.recipe import Recipe, RunSettings, Stage2Options, StageOptions, TeacherOptions
+from mimo_plugin.training.models import TeacherOptions
+from mimo_plugin.training.recipe import Recipe, RunSettings, Stage2Options, StageOptions
 from mimo_plugin.training.run import (
     ANCHOR_PROJECTION,
     PROJECTION,

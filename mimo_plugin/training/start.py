@@ -15,7 +15,8 @@ from mimo_plugin.encoder.checkpoint import check_device, check_files
 from mimo_plugin.evaluation.trained_on import SeenTexts
 from mimo_plugin.training.cut import Cut
 from mimo_plugin.training.data import Pairs, Table
-from mimo_plugin.training.recipe import Recipe, StudentOptions
+from mimo_plugin.training.models import StudentOptions
+from mimo_plugin.training.recipe import Recipe
 from mimo_plugin.training.run import checkpoint_of
 from mimo_plugin.training.student import PREFIX, load_or_create, parse_size
 

@@ -11,7 +11,7 @@ from mimo_plugin.core.environment import bar, installed_versions
 from mimo_plugin.core.errors import EnvironmentProblem, ModelError
 from mimo_plugin.core.files import size_text
 from mimo_plugin.encoder.encoder import Encoder, NotFinite
-from mimo_plugin.training.recipe import TeacherOptions
+from mimo_plugin.training.models import TeacherOptions
 from mimo_plugin.training.teacher_store import (
     KEY,
     VECTORS,

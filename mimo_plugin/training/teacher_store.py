@@ -19,7 +19,7 @@ from mimo_plugin.encoder import packaged
 from mimo_plugin.encoder.checkpoint import check_device
 from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
-from mimo_plugin.training.recipe import TeacherOptions
+from mimo_plugin.training.models import TeacherOptions
 
 FORMAT: Final = "mimo-teacher-store"
 

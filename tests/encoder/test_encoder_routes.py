@@ -187,7 +187,7 @@ def test_routes_that_cannot_be_used_are_refused(
 
 
 def test_it_is_no_teacher(make: Callable[[str, Path], Path], tmp_path: Path) -> None:
-    from mimo_plugin.training.recipe import TeacherOptions
+    from mimo_plugin.training.models import TeacherOptions
     from mimo_plugin.training.teacher_store import load_teacher
 
     path = make("first", tmp_path / "checkpoint")

@@ -18,7 +18,8 @@ from mimo_plugin.core.errors import ArtifactError, ModelError, UsageError
 from mimo_plugin.encoder.checkpoint import load_model
 from mimo_plugin.encoder.fingerprint import fingerprint
 from mimo_plugin.training.cut import Cut, cut_record, layers_kept
-from mimo_plugin.training.recipe import Recipe, StudentOptions
+from mimo_plugin.training.models import StudentOptions
+from mimo_plugin.training.recipe import Recipe
 from mimo_plugin.training.record import save_student
 from mimo_plugin.training.run import PROJECTION
 from mimo_plugin.training.stages import train_stage1

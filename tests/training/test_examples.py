@@ -13,7 +13,8 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.training.data import open_pairs, open_table
 from mimo_plugin.training.examples import Examples, _drawn_targets, plan_stage1, plan_stage2
-from mimo_plugin.training.recipe import Stage1Options, Stage2Options, TeacherOptions
+from mimo_plugin.training.models import TeacherOptions
+from mimo_plugin.training.recipe import Stage1Options, Stage2Options
 from mimo_plugin.training.schedule import Objective
 from mimo_plugin.training.teacher import fill
 from mimo_plugin.training.teacher_store import Role, TeacherStore

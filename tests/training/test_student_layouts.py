@@ -14,7 +14,8 @@ from mimo_plugin.encoder.encoder import Encoder
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.evaluation.trained_on import FILE, SeenTexts
 from mimo_plugin.training import teacher as teacher_fill
-from mimo_plugin.training.recipe import Recipe, StudentOptions
+from mimo_plugin.training.models import StudentOptions
+from mimo_plugin.training.recipe import Recipe
 from mimo_plugin.training.run import PROJECTION
 from mimo_plugin.training.stages import train_stage1, train_stage2
 

@@ -20,7 +20,8 @@ from mimo_plugin.core.errors import ArtifactError, DataError, EnvironmentProblem
 from mimo_plugin.encoder.encoder import Encoder, NotFinite
 from mimo_plugin.encoder.options import EncoderOptions
 from mimo_plugin.encoder.packaged import TEACHER
-from mimo_plugin.training.recipe import Recipe, TeacherOptions
+from mimo_plugin.training.models import TeacherOptions
+from mimo_plugin.training.recipe import Recipe
 from mimo_plugin.training.teacher import fill
 from mimo_plugin.training.teacher_store import (
     KEY,
