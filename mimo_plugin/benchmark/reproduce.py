@@ -21,14 +21,7 @@ from mimo_plugin.benchmark.bias import (
 from mimo_plugin.benchmark.config import BenchmarkConfig
 from mimo_plugin.benchmark.loading import load_config, shown_collection
 from mimo_plugin.benchmark.parts import check_collections, open_benchmark, read_note, write_note
-from mimo_plugin.benchmark.runs import (
-    DenseSystem,
-    IndexedSystem,
-    LexicalSystem,
-    dense_system,
-    fuse,
-    similarity_in,
-)
+from mimo_plugin.benchmark.runs import DenseSystem, IndexedSystem, LexicalSystem, fuse, similarity_in
 from mimo_plugin.benchmark.settings import ReproduceOptions
 from mimo_plugin.benchmark.systems import (
     COLLECTIONS,
@@ -242,10 +235,8 @@ class _Reproduction:
         self._indexed: dict[str, IndexedSystem] = {}
         for system in self._systems:
             if system.encoder is not None:
-                facts = self._facts[system.name]
-                dense = dense_system(
-                    system.encoder, facts, self._models, benchmark, self._output, self._index
-                )
+                shared = (self._models, benchmark, self._output, self._index)
+                dense = DenseSystem.of(system.encoder, self._facts[system.name], *shared)
                 self._dense[system.name] = self._indexed[system.name] = dense
             elif system.kind is SystemKind.BM25:
                 self._indexed[system.name] = LexicalSystem(

@@ -236,6 +236,24 @@ class DenseSystem(IndexedSystem):
             options.progress,
         )
 
+    @classmethod
+    def of(
+        cls,
+        encoder: NamedEncoder,
+        facts: EncoderFacts,
+        models: Models,
+        benchmark: Benchmark,
+        output: Path,
+        options: IndexOptions,
+    ) -> "DenseSystem":
+        """A system; where its number format is "auto", in that of indexes that were begun before."""
+        free = facts.dtype_reason is not None and options.resume
+        systems = [
+            cls(encoder, replace(facts, dtype=dtype), models, benchmark, output, options)
+            for dtype in (facts.dtype, *((BFLOAT16, FLOAT32) if free else ()))
+        ]
+        return next((system for system in systems if system.begun), systems[0])
+
     def load(self) -> Encoder:
         """The encoder; see `Models.load`."""
         return self._models.load(self.encoder, self.facts)
@@ -304,23 +322,6 @@ class DenseSystem(IndexedSystem):
             "details": details,
             "warnings": tuple(f"{self.name}: {warning}" for warning in warnings),
         }
-
-
-def dense_system(
-    encoder: NamedEncoder,
-    facts: EncoderFacts,
-    models: Models,
-    benchmark: Benchmark,
-    output: Path,
-    options: IndexOptions,
-) -> DenseSystem:
-    """A system; where the number format is "auto", in that of indexes that were begun before."""
-    free = facts.dtype_reason is not None and options.resume
-    systems = [
-        DenseSystem(encoder, replace(facts, dtype=dtype), models, benchmark, output, options)
-        for dtype in (facts.dtype, *((BFLOAT16, FLOAT32) if free else ()))
-    ]
-    return next((system for system in systems if system.begun), systems[0])
 
 
 class LexicalSystem(IndexedSystem):

@@ -298,6 +298,24 @@ def test_other_prompts_and_dimensions_are_other_runs(checkpoints: tuple[str, str
 
 
 @pytest.mark.slow
+def test_indexes_that_are_there_keep_their_number_format(
+    checkpoints: tuple[str, str], tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "small.yaml", [parallel_folder(tmp_path / "parallel")], **_PLAIN)
+    output = tmp_path / "output"
+    command = ["reproduce", str(config), "--encoder", checkpoints[0], "--output", str(output), "--no-bm25"]
+    assert main([*command, "--dtype", "bfloat16"]) == 0
+    before = stamps(output, ["indexes"])
+    shutil.rmtree(output / "runs")
+    # By itself this machine would take float32 here, since torch runs the model.
+    assert main(command) == 0
+    assert stamps(output, ["indexes"]) == before
+    assert results(output)["systems"]["a"]["details"]["dtype"] == "bfloat16"
+    assert main([*command, "--dtype", "float32"]) == 0
+    assert len(list((output / "indexes").iterdir())) == 2
+
+
+@pytest.mark.slow
 def test_runs_made_elsewhere(
     done: tuple[Path, list[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,7 +85,7 @@ def test_the_choice_is_remembered(load: Load, tiny: Path, native: bool) -> None:
     assert for_queries.dtype_reason is None
 
 
-@pytest.mark.parametrize("backend", ["torch", "onnx"])
+@pytest.mark.parametrize("backend", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_other_backends_are_in_float32(load: Load, backend: str) -> None:
     encoder = load(True, backend=backend)
     assert (encoder.options.dtype, encoder.dtype_reason) == ("float32", f"auto is float32 on {backend}")

@@ -20,6 +20,7 @@ from mimo_plugin.indexing.build import index, index_vectors
 from mimo_plugin.indexing.encode import encode_collections
 from mimo_plugin.indexing.importing import import_vectors
 from mimo_plugin.indexing.open import Index, open_index
+from mimo_plugin.indexing.ray_worker import Work
 from mimo_plugin.indexing.search import load_query_encoder, search
 from mimo_plugin.indexing.settings import EncodeOptions, IndexOptions, Part, SearchOptions
 from mimo_plugin.indexing.vectors import Shards, open_vectors
@@ -163,6 +164,20 @@ def test_parts_are_told_that_they_need_one_format(folder: str, checkpoint: Path,
     with warnings_logged() as warnings:
         encode_collections(folder, str(checkpoint), tmp_path / "asked", options, asked)
     assert not any("--shard" in warning for warning in warnings)
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_first_worker_of_a_cluster_decides_for_all(
+    folder: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Work((folder,), None, False, tmp_path, None, str(checkpoint), AUTO, 8, 1)
+    monkeypatch.setattr(encoders, "NEAR", 1.1)
+    terms = [work.load()[1], replace(work, sample=tuple(QUERIES)).load()[1]]
+    assert [one.dtype for one in terms] == ["bfloat16", "float32"]
+    # Why it was chosen is no difference between vectors.
+    asked = replace(work, encoder_options=replace(AUTO, dtype="float32")).load()[1]
+    assert asked.dtype_reason != terms[1].dtype_reason
+    assert not asked.differences(terms[1])
 
 
 @pytest.mark.usefixtures("machine")
