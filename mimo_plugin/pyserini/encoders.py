@@ -141,7 +141,8 @@ class MimoQueryEncoder(QueryEncoder):
             self.student = encoder_dir
         elif encoder_dir is not None:
             self.student = _load(encoder_dir, settings, "query_prompt", "document_prompt")
-        self.has_model = self.has_model or self.student is not None
+        if self.student is not None:
+            self.has_model = True
 
     def encode(
         self,
