@@ -213,7 +213,7 @@ def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOpti
 )
 @model_options(ExportOptions, "options")
 def export_command(sources: tuple[Path, ...], kind: str, output: str, options: ExportOptions) -> None:
-    """Write vectors for Lucene, as JSON Lines or Parquet, or load them into Milvus.
+    """Write vectors for Lucene, Milvus, as JSON Lines or Parquet.
 
     JSON Lines are Pyserini's. SOURCE is a directory of `mimo encode`, several of them that belong together,
     or an index that keeps its vectors unchanged, such as a Flat one.
