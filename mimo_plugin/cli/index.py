@@ -217,7 +217,7 @@ def merge_command(index_dirs: tuple[Path, ...], output: Path, options: MergeOpti
 )
 @model_options(ExportOptions, "options")
 def export_command(sources: tuple[Path, ...], kind: str, output: str, options: ExportOptions) -> None:
-    """Export vectors to Lucene, PyTerrier, JSON Lines or Parquet, or load them into Milvus.
+    """Export vectors to Lucene, Milvus, PyTerrier or files.
 
     JSON Lines are Pyserini's, and flex is pyterrier_dr's FlexIndex. SOURCE is a directory of `mimo encode`,
     several of them that belong together, or an index that keeps its vectors unchanged, such as a Flat one.
