@@ -173,10 +173,11 @@ def summary_text(head: str, done: str | None, manifest: VectorsManifest) -> str:
     """The last lines of a command that made vectors or an index."""
     plan, empty, copies = manifest.plan, manifest.empty_documents, manifest.plan.copies
     counts = ", ".join(f"{lang or 'unknown'} {count}" for lang, count in manifest.languages.items())
+    chosen = plan.dtype != "float32" and plan.dtype_reason
     lines = [
         head,
         f"languages: {counts}",
-        f"computed in {plan.dtype}: {plan.dtype_reason}" if plan.dtype_reason else None,
+        f"computed in {plan.dtype}: {plan.dtype_reason}" if chosen else None,
         done,
         f"{empty} documents have no text and were encoded like the others" if empty else None,
         copies_text(copies) if copies else None,

@@ -67,7 +67,7 @@ def test_its_runs_are_those_of_the_single_commands(
     options = ["--measures", "ndcg@5,recall@10", "--baseline", "bm25", "--json", str(scores)]
     assert main([*evaluate, "--qrels", collection, *options]) == 0
     found = results(output)
-    assert found["evaluation"] == json.loads(scores.read_text())
+    assert {"collections": [collection], **found["evaluation"]} == json.loads(scores.read_text())
     assert tuple(found["systems"]) == names
     assert found["systems"]["hybrid-a"]["parts"] == ["bm25", "a"]
     assert set(found["language_bias"]) == set(names)

@@ -45,7 +45,16 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         (to / "0_Copy" / "weights").write_text(weights.read_text())
 
     digest = sha256(b"1 2 3").hexdigest()
-    one = Package("small-package==2.0", "small", "tiny", Path("small_package/weights"), digest, convert)
+    one = Package(
+        requirement="small-package==2.0",
+        extra="small",
+        what="tiny",
+        hub="some/package",
+        license="mit",
+        weights=Path("small_package/weights"),
+        sha256=digest,
+        convert=convert,
+    )
     monkeypatch.setitem(PACKAGES, NAME, one)  # type: ignore[arg-type]
     monkeypatch.syspath_prepend(str(tmp_path))
     return made
