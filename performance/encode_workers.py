@@ -48,7 +48,7 @@ def _own_padding(model: Any, texts: list[str], lengths: Any) -> float:
     for piece in pieces([len(text) for text in texts]):
         features = model.preprocess([texts[position] for position in piece], prompt="")
         for _, part in batches(features, texts=64, tokens=TorchRunner(model).tokens):
-            total += part["attention_mask"].numel()
+            total += part["attention_mask"].size
     return 1 - float(lengths.sum()) / total
 
 
