@@ -198,8 +198,8 @@ def _ranx_scores(
         falling = -np.arange(len(positions), dtype=np.float64)
         run.append(np.column_stack((positions.astype(np.float64), falling)))
     with warnings.catch_warnings():
-        # numba warns of a cast of loop counters when it compiles ranx.
-        warnings.filterwarnings("ignore", message="unsafe cast")
+        # numba warns, in colour, of a cast of loop counters when it compiles ranx.
+        warnings.filterwarnings("ignore", message=".*unsafe cast")
         return {
             measure: getattr(metrics, _RANX_FUNCTIONS[measure.kind])(qrels, run, measure.cutoff or 0)
             for measure in measures

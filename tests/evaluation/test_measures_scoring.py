@@ -1,5 +1,7 @@
 """Scores against trec_eval, through pytrec_eval, and against definitions."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -276,3 +278,20 @@ def test_compiled_code_goes_to_the_users_cache(monkeypatch: pytest.MonkeyPatch, 
     assert user_caches() == tmp_path / ".cache" / "mimo-plugin"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert user_caches() == tmp_path / "xdg" / "mimo-plugin"
+
+
+def test_compiling_ranx_says_nothing(tmp_path: Path) -> None:
+    program = (
+        "import mimo_plugin as mimo\n"
+        "pool = mimo.collection(docs={'d': 'text'}, queries={'q': 'text'}, qrels={'q': {'d': 1}})\n"
+        "print(mimo.evaluate({'a': {'q': {'d': 1.0}}}, pool, measures=['ndcg@20']).to_frame())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert "ndcg@20" in done.stdout
