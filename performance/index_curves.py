@@ -492,6 +492,8 @@ def _panel(axes: Any, rows: Sequence[dict[str, Any]], families: Sequence[str]) -
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlim(low - 0.02, 1.001)
     axes.set_yscale("log")
+    # Room for a name below the lowest point.
+    axes.set_ylim(bottom=min(row["queries_a_second"] for row in rows) / 2)
     axes.set_xlabel("recall@100 against flat")
     axes.grid(alpha=0.3, which="both", linewidth=0.4)
 
