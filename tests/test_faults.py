@@ -173,6 +173,7 @@ SEALED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEALED)
 def test_not_a_byte_of_a_manifest_changes_unnoticed(name: str, tmp_path: Path) -> None:
     reader: Reader = READERS[name](tmp_path / "files")

@@ -149,6 +149,7 @@ def _json(path: str) -> Any:
     return _masked(json.loads(Path(path).read_text("utf-8")))
 
 
+@pytest.mark.slow
 def test_vectors_indexes_and_runs(world: Path) -> None:
     _run("encode path:c --encoder m --output vectors --device cpu --no-progress")
     _check("vectors", _json("vectors/manifest.json"))
@@ -190,6 +191,7 @@ def test_a_reproduction(world: Path) -> None:
     _check("reproduction_files", sorted({_HEX.sub("<hash>", name) for name in found}))
 
 
+@pytest.mark.slow
 def test_training_data_and_students(world: Path) -> None:
     Path("de.tsv").write_text("".join(f"ein Satz {n} hier\ta sentence {n} here\n" for n in range(40)))
     _run("data parallel --tsv de=de.tsv --output pairs --no-progress")

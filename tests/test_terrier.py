@@ -122,6 +122,7 @@ def test_bad_settings(built: Index, encoder: Encoder, tmp_path: Path, topics: An
         MimoRetriever(without.directory, text=True)(topics)
 
 
+@pytest.mark.slow
 def test_no_jvm_is_started(built: Index) -> None:
     """PyTerrier's and Pyserini's would be the same one, with the class path of whoever comes first."""
     program = (

@@ -298,6 +298,7 @@ def _config_or_error(directory: Path, content: bytes) -> None:
         assert isinstance(found, BenchmarkConfig)
 
 
+@pytest.mark.slow
 @given(
     text=st.one_of(
         st.text(max_size=60), st.binary(max_size=60), st.text("{}[]:-&*!? \n\"'a#|>%@", max_size=40)

@@ -161,6 +161,7 @@ def test_the_report_stands_beside_the_results(done: tuple[Path, list[str], str])
     assert "http" not in page.split("<body", 1)[1].split("provenance", 1)[0].replace("http://www.w3.org", "")
 
 
+@pytest.mark.slow
 def test_topics_are_those_of_runs_judgments_and_collection(done: tuple[Path, list[str], str]) -> None:
     output, _, collection = done
     found, pool = json.loads((output / "topics.json").read_text(encoding="utf-8")), load(collection)
@@ -278,6 +279,7 @@ def test_each_language_in_an_index_of_its_own(checkpoints: tuple[str, str], tmp_
     assert set(hits(part / "runs" / "a.trec.gz")) == {f"sw:{number}" for number in range(5)}
 
 
+@pytest.mark.slow
 def test_other_prompts_and_dimensions_are_other_runs(checkpoints: tuple[str, str], tmp_path: Path) -> None:
     collection = parallel_folder(tmp_path / "parallel", texts=6)
     config = write_config(tmp_path / "small.yaml", [collection], **_PLAIN)

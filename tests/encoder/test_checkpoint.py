@@ -204,6 +204,7 @@ class Counting:
         return self._runner.run(features)
 
 
+@pytest.mark.slow
 def test_looking_at_a_checkpoint_costs_little_whatever_its_length(tmp_path: Path) -> None:
     """Of 32,768 tokens the probe and the comparison of a graph encode a few hundred."""
     student = load(plain_decoder(tmp_path / "m", positions=32_768, pad_token="</s>"))

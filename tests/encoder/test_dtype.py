@@ -37,6 +37,7 @@ def load(tiny: Path, caches: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     return run
 
 
+@pytest.mark.slow
 def test_the_processor_decides(load: Load) -> None:
     rough, exact = load(True), load(False)
     assert (rough.options.dtype, exact.options.dtype) == ("bfloat16", "float32")

@@ -84,6 +84,7 @@ def test_other_pooling_is_another_graph(tiny: Path) -> None:
     assert np.abs(np.linalg.norm(found, axis=1) - 1).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_graphs_are_made_once_and_again_when_damaged(
     students: dict[str, Encoder], tiny: Path, caches: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,5 +150,6 @@ def test_a_stuck_batch_does_not_hold_up_the_end(tiny: Path, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_not_even_with_the_gil() -> None:
     assert end("with-the-gil") == -signal.SIGALRM

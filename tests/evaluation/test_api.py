@@ -114,6 +114,7 @@ def test_runs_and_judgments_of_any_kind_give_the_same(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_run_alone_is_scored_as_trec_eval_does() -> None:
     result = mimo.evaluate(mimo.Run.of(HITS, "best"), QRELS, measures="ndcg@10")
     qrels, run = ranx.Qrels(QRELS), ranx.Run(HITS)
@@ -143,6 +144,7 @@ def test_every_option_that_makes_no_sense_is_named_at_once() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_mimo_evaluate_loads_only_what_it_needs(tmp_path: Path) -> None:
     """Neither models and training data nor plots; statistics only where runs are compared."""
     mimo.Run.of(HITS).save(tmp_path / "run.trec")

@@ -132,6 +132,7 @@ def test_table_and_json(files: dict[str, str], tmp_path: Path, capsys: pytest.Ca
     assert printed.err.count("warning") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", ["student", "permutation", "tukey-hsd"])
 @pytest.mark.parametrize("table_format", ["text", "markdown", "latex"])
 def test_every_test_in_every_format(
@@ -365,6 +366,7 @@ def test_a_collection_without_judgments(
     assert "qrels" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_one_topic_one_language(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing to test with, but scores, reasons and valid JSON all the same."""
     docs = [{"_id": "a", "title": "", "text": "a"}, {"_id": "b", "title": "", "text": "b"}]
@@ -479,6 +481,7 @@ def test_json_says_what_the_macro_test_resamples(tmp_path: Path, files: dict[str
     assert "different methods" in macro["note"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("relevance", "warning"),
     [

@@ -118,6 +118,7 @@ def test_docids_matter_by_their_order_only() -> None:
             np.testing.assert_array_equal(values, after[name])
 
 
+@pytest.mark.slow
 def test_a_topic_with_negative_judgments_only_scores_zero() -> None:
     found = _scores({"q": {"a": -1, "b": -2}}, {"q": {"a": 2.0, "c": 1.0}}, "ndcg@10,map,rprec,judged@2")
     assert {name: values.tolist() for name, values in found.items()} == {
@@ -280,6 +281,7 @@ def test_compiled_code_goes_to_the_users_cache(monkeypatch: pytest.MonkeyPatch, 
     assert user_caches() == tmp_path / "xdg" / "mimo-plugin"
 
 
+@pytest.mark.slow
 def test_compiling_ranx_says_nothing(tmp_path: Path) -> None:
     program = (
         "import mimo_plugin as mimo\n"

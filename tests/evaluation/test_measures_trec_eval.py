@@ -42,6 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "bm25.trec"
 
 
+@pytest.mark.slow
 def test_equal_to_four_decimals(run: Path, tmp_path: Path) -> None:
     qrels = tmp_path / "qrels.txt"
     qrels.write_text("".join(_qrels()), encoding="utf-8")

@@ -241,6 +241,7 @@ def _slice_part(text: str) -> str:
     return text[text.index("ndcg@10, slices of topics") :]
 
 
+@pytest.mark.slow
 def test_the_command_and_its_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ids = [f"{lang}:{number}" for lang in ("de", "fi") for number in range(6)]
     docs = [{"_id": name, "text": f"text {name}", "lang": name[:2]} for name in ids]

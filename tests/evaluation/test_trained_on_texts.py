@@ -57,6 +57,7 @@ def test_languages_of_all_stages_are_known_or_none_is(tmp_path: Path) -> None:
     assert record(tmp_path / "later").languages == ()
 
 
+@pytest.mark.slow
 @given(st.permutations(range(400)), st.integers(1, 5))
 def test_large_data_keep_a_sample_that_does_not_depend_on_order(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], parts: int

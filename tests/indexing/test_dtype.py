@@ -71,6 +71,7 @@ def formats(directory: Path) -> tuple[str, str]:
     return opened.manifest.plan.dtype, load_query_encoder([opened], SearchOptions(), None).options.dtype
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("machine")
 def test_the_documents_decide_and_the_manifest_says_so(
     folder: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -92,6 +93,7 @@ def test_the_documents_decide_and_the_manifest_says_so(
     assert dict(runs[0]) == dict(runs[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("native", [True, False])
 def test_another_machine_goes_on_in_the_same_format(
     folder: str,

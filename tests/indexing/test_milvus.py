@@ -185,6 +185,7 @@ entry_point()
 """
 
 
+@pytest.mark.slow
 def test_a_load_that_was_killed_goes_on(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = f"milvus:{SERVER or tmp_path / 'killed.db'}#killed"
     generator = np.random.default_rng(5)
@@ -316,6 +317,7 @@ def test_nothing_is_made_where_nothing_is_found(tmp_path: Path, monkeypatch: pyt
         find_indexes([f"milvus:{tmp_path / 'some.db'}"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(SERVER), reason="a server takes many clients")
 def test_milvus_lite_takes_one_process_at_a_time(flat: Path, tmp_path: Path) -> None:
     """Its server ends with its last user."""

@@ -274,6 +274,7 @@ def test_prompts_with_stock_pyserini(base: Path, tmp_path: Path) -> None:
         assert difference(vector, student.encode_documents(["Titel text"], prompt=prompt)[0]) <= 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "given", "outcome"),
     [

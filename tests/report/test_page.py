@@ -102,6 +102,7 @@ def test_what_is_shown_is_what_is_exact_rounded(case: str) -> None:
         assert abs(float(shown) - cell.value) <= 0.5000001 * scale * 10.0**-digits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_comparisons_are_those_of_the_json(case: str) -> None:
     results, page, _ = _report(case)

@@ -331,6 +331,7 @@ class Killed(BaseException):
     """Ends a run where a signal would."""
 
 
+@pytest.mark.slow
 def test_training_of_a_smaller_student(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cut once, before stage 1, with the texts of both stages; an interrupted run goes on with it."""
     recipe = world.recipe(student={"checkpoint": str(world.root / "student"), **SMALLER})
