@@ -2,7 +2,7 @@
 
     python performance/index_curves.py path:performance/data/debian/dev
     python performance/index_curves.py mimo-sample --encoder packaged:multilingual-e5-small --queries 1000 \\
-        --vectors 100000 1000000 --output performance/index_curves_drawn.json
+        --vectors 100000 1000000 --output performance/index_curves_million.json
 
 Encodes the documents of the collections as one pool (into --work, where a second run finds them) and their
 queries, builds each index with the code of `mimo index`, and measures build time, bytes of the file a vector,
@@ -56,6 +56,16 @@ FAMILIES = {
     "hnsw64": "HNSW",
     "ivf": "IVF",
     "ivfpq": "IVF-PQ",
+}
+# Points from a preset's marker to its name: graphs are named on the left, lists on the right.
+LABELS = {
+    "flat": (-10, 20),
+    "fp16": (-10, 20),
+    "sq8": (-10, 20),
+    "hnsw": (-10, -34),
+    "hnsw64": (-14, -22),
+    "ivf": (12, 24),
+    "ivfpq": (12, 20),
 }
 # Of k-means: 5,000 documents have 125 clusters.
 DOCUMENTS_A_CLUSTER = 40
@@ -471,14 +481,14 @@ def _panel(axes: Any, rows: Sequence[dict[str, Any]], families: Sequence[str]) -
         if mine:
             axes.scatter([], [], s=40, color=color, label=family)
     chosen = [row for row in rows if row["preset"] and row["chosen"]]
-    for place, row in enumerate(sorted(chosen, key=lambda row: float(row["recall@100"]))):
+    for row in chosen:
+        right, up = LABELS[row["preset"]]
         axes.annotate(
-            f"{row['preset']}, {row['bytes_a_vector']:.0f} B, built in {row['build_seconds']:,.0f} s",
+            row["preset"],
             (row["recall@100"], row["queries_a_second"]),
             textcoords="offset points",
-            # The lowest has no room to its left; neighbours are named above and below.
-            xytext=(-8 if place else 8, 24 if place % 2 else -36),
-            ha="right" if place else "left",
+            xytext=(right, up),
+            ha="left" if right > 0 else "right",
             fontsize=8,
             fontweight="bold",
             arrowprops={"arrowstyle": "-", "linewidth": 0.8},

@@ -344,6 +344,9 @@ class Stage:
             )
             for projection, store in zip(self.projections.values(), stores.values(), strict=False):
                 check_projection(projection, model, store)
+            if self.name == STAGE1:
+                for store in stores.values():
+                    store.warn_if_narrow()
             examples = plan(*stores.values())
             began = time.perf_counter()
             dimensions = [store.dimension for store in stores.values()]

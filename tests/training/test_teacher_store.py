@@ -92,6 +92,28 @@ def test_float16_only_rounds_and_the_length_cuts(teacher: Encoder, tmp_path: Pat
     assert np.abs(found[-1] - teacher.encode_documents([LONG])[0]).max() > 1e-3
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_narrow_teacher_is_warned_about(
+    small: TeacherOptions, tmp_path: Path, caplog: pytest.LogCaptureFixture, narrow: bool
+) -> None:
+    """Random weights give all texts nearly the same vector."""
+    fill(tmp_path, small if narrow else REAL, {Role.TEXT: TEXTS})
+    store = TeacherStore.open(tmp_path)
+    vectors = np.unique(store.vectors(TEXTS, Role.TEXT), axis=0)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = (unit @ unit.T)[~np.eye(len(unit), dtype=bool)].mean()
+    assert store.mean_cosine() == pytest.approx(expected, abs=1e-5)
+    store.warn_if_narrow()
+    assert ("mean cosine of" in caplog.text) is narrow
+
+
+def test_a_store_of_one_text_has_no_mean_cosine(small: TeacherOptions, tmp_path: Path) -> None:
+    fill(tmp_path, small, {Role.TEXT: TEXTS[:1]})
+    store = TeacherStore.open(tmp_path)
+    assert np.isnan(store.mean_cosine())
+    store.warn_if_narrow()
+
+
 def test_a_text_without_prompt_is_computed_once_for_all_roles(small: TeacherOptions, tmp_path: Path) -> None:
     first = fill(tmp_path, small, {Role.PASSAGE: TEXTS * 3, Role.TEXT: TEXTS, Role.QUERY: TEXTS[:2]})
     assert (first, _rows(tmp_path)) == (len(TEXTS), len(TEXTS))
