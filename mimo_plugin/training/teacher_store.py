@@ -316,7 +316,7 @@ class KeyIndex:
 
 
 _SHOWN = 60
-# multilingual-e5-small has 0.81: a student came to the mean of its vectors and collapsed there.
+# multilingual-e5-small has 0.80: a student came to the mean of its vectors and collapsed there.
 _NARROW = 0.7
 _SAMPLE = 1000
 
