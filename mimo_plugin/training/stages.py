@@ -344,7 +344,7 @@ class Stage:
             )
             for projection, store in zip(self.projections.values(), stores.values(), strict=False):
                 check_projection(projection, model, store)
-            if self.name == STAGE1:
+            if self.name == STAGE1 and devices.main:
                 for store in stores.values():
                     store.warn_if_narrow()
             examples = plan(*stores.values())

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import os
 import re
 import zlib
@@ -364,11 +365,14 @@ class TeacherStore:
 
     def mean_cosine(self) -> float:
         """The mean cosine between different texts, of 1,000 rows of the store; NaN if it has one only."""
+        import torch
+
+        from mimo_plugin.training.losses import mean_similarity
+
+        if len(self) < 2:
+            return math.nan
         places = np.linspace(0, len(self) - 1, min(_SAMPLE, len(self)), dtype=np.int64)
-        vectors = self._vectors[places].astype(np.float64)
-        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        n = len(unit)
-        return float((np.square(unit.sum(axis=0)).sum() - n) / (n * (n - 1))) if n > 1 else float("nan")
+        return float(mean_similarity(torch.from_numpy(self._vectors[places])))
 
     def warn_if_narrow(self) -> None:
         """Logs a warning where distillation alone is likely to end in a collapsed student."""
